@@ -1,0 +1,4 @@
+//! Layer 0: what every layer may lean on and the simulator replaces: time and randomness.
+
+pub mod clock;
+pub mod random;

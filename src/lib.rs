@@ -1,0 +1,6 @@
+//! skylog: an ordinary directory whose contents live in an object store.
+
+pub mod base;
+pub mod format;
+pub mod media;
+pub mod store;

@@ -1,0 +1,2 @@
+//! The `skylog` command.
+fn main() {}

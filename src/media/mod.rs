@@ -1,0 +1,51 @@
+//! Layer 2: the local disk behind a trait, so that the simulator can put a disk under the product that loses, tears and
+//! reorders what was not synced. The local disk is the only place with `unsafe`.
+//!
+//! Names are relative paths with `/` between folders, below one root (the state directory).
+
+use std::io;
+use std::sync::Arc;
+
+/// A local disk.
+///
+/// Durability: what a file holds is durable after [`File::sync`]; that a name exists, is gone, or means another file is
+/// durable after [`Media::sync_dir`] of its folder. Before that a crash may keep or lose each of them on its own.
+pub trait Media: Send + Sync {
+    /// Makes a new, empty file open for reading and writing. Fails with `AlreadyExists` if the name is taken.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// Opens a file that exists, for reading and writing.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// Gives a file another name in the same folder, replacing what had that name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a name. Fails with `NotFound` if there is none.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes a folder (and the folders above it); it is no error if it exists.
+    fn make_dir(&self, name: &str) -> io::Result<()>;
+    /// The names of the files in a folder, sorted, without the folder's own.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Makes the names in a folder durable. The root is `""`.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// How large the disk is, and how much of it is free.
+    fn space(&self) -> io::Result<Space>;
+}
+
+/// Room on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes in all.
+    pub total: u64,
+    /// Bytes that an ordinary user may still write.
+    pub free: u64,
+}
+
+/// An open file of a [`Media`].
+pub trait File: Send + Sync {
+    /// Reads exactly `buf.len()` bytes at `offset`, or fails with `UnexpectedEof`.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `buf` at `offset`, growing the file if need be.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes all that was written durable, and the file's length with it.
+    fn sync(&self) -> io::Result<()>;
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+}

@@ -1,0 +1,58 @@
+//! Layer 2: the object store behind a small blocking trait. Its runtime never shows above this folder.
+//!
+//! Names are `/`-separated paths below the store's root, such as `seg/0000000001/0000000000000001`.
+
+use bytes::Bytes;
+use std::ops::Range;
+use std::path::Path;
+
+/// Why a call to the store failed.
+#[derive(Debug, thiserror::Error, Clone)]
+pub enum StoreError {
+    /// There is no object of that name.
+    #[error("object {name} is not in the store")]
+    NotFound {
+        /// The object.
+        name: String,
+    },
+    /// Anything else; the object may or may not have been written. Worth another try later.
+    #[error("store: {action} {name}: {reason}")]
+    Failed {
+        /// What was tried: get, put, create, delete, list.
+        action: &'static str,
+        /// The object or prefix.
+        name: String,
+        /// The store's own words.
+        reason: String,
+    },
+}
+
+/// What became of a create-if-absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object is new and ours.
+    New,
+    /// There was an object of that name already; nothing changed.
+    Exists,
+}
+
+/// An object store. When a call that writes returns `Ok`, the object is durable and visible to everyone.
+pub trait Store: Send + Sync {
+    /// The whole object.
+    fn get(&self, name: &str) -> Result<Bytes, StoreError>;
+    /// A byte range of the object; fails if the object is shorter.
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
+    /// The object's length in bytes.
+    fn size(&self, name: &str) -> Result<u64, StoreError>;
+    /// Writes or replaces an object.
+    fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError>;
+    /// Writes an object unless there is one of that name: the fence of all writers.
+    fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError>;
+    /// Removes an object; it is no error if it is not there.
+    fn delete(&self, name: &str) -> Result<(), StoreError>;
+    /// All object names that start with the folder `prefix`, sorted.
+    fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+    /// Publishes a synced local file as an object, by a hard link when the store is on the same disk. `Ok(false)` when
+    /// this store cannot; the caller then uses [`Store::put`].
+    fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError>;
+}
