@@ -2,5 +2,6 @@
 
 pub mod base;
 pub mod format;
+pub mod map;
 pub mod media;
 pub mod store;
