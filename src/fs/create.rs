@@ -5,6 +5,7 @@ use super::entries::{COOKIE_FIRST, check_name, is_dot};
 use super::error::{Error, Stop};
 use super::work::Work;
 use super::{Cx, Fs, TARGET_BYTES_MAX};
+use crate::base::clock::Time;
 use crate::format::ids::{InodeNo, Lsn};
 use crate::format::inode::Inode;
 use crate::map::db::Room;
@@ -15,6 +16,12 @@ struct New {
     mode: u32,
     rdev: u32,
     target: Bytes,
+}
+
+/// The root directory of a new filesystem.
+pub fn root_inode(now: Time, mode: u32, uid: u32, gid: u32) -> Inode {
+    let new = New { mode: libc::S_IFDIR | mode & 0o7777, rdev: 0, target: Bytes::new() };
+    new.inode(&Cx { uid, gid, now, ..Cx::default() }, InodeNo::ROOT, &Inode::default())
 }
 
 impl Fs {

@@ -3,9 +3,9 @@
 //! A cookie is never given twice in a directory, so a listing that goes on after a cookie meets each name that was there all
 //! the time exactly once, whatever is added and removed meanwhile.
 
+use super::NAME_BYTES_MAX;
 use super::error::{Error, Stop, damaged};
 use super::work::Work;
-use super::NAME_BYTES_MAX;
 use crate::format::ids::InodeNo;
 use crate::format::inode::{CookieValue, Inode, NameValue};
 use crate::format::key;

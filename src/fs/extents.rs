@@ -2,9 +2,9 @@
 //!
 //! `blocks` is 0 exactly when nothing is stored, so a new file costs no look-up of contents.
 
+use super::INLINE_BYTES_MAX;
 use super::error::{Stop, damaged};
 use super::work::Work;
-use super::INLINE_BYTES_MAX;
 use crate::format::ids::{InodeNo, OBJECT_BYTES_MAX};
 use crate::format::inode::{Extent, Inode};
 use crate::format::key::{self, Key};
@@ -37,7 +37,9 @@ impl Piece {
         let bad = |e| damaged(format_args!("extent of inode {ino}: {e}"));
         let extent = Extent::decode(value).map_err(bad)?;
         match Key::decode(key).map_err(bad)? {
-            Key::Extent(of, at) if of == ino && at.checked_add(u64::from(extent.len)).is_some() => Ok(Piece { at, extent }),
+            Key::Extent(of, at) if of == ino && at.checked_add(u64::from(extent.len)).is_some() => {
+                Ok(Piece { at, extent })
+            }
             other => Err(damaged(format_args!("{other:?} among the extents of inode {ino}"))),
         }
     }
@@ -146,7 +148,14 @@ impl Work<'_> {
     }
 
     /// Makes room for new extents over `from..to`. Where too many old ones lie there for one batch it stops earlier, and says where.
-    pub fn clear(&mut self, ino: InodeNo, inode: &mut Inode, from: u64, mut to: u64, limit: usize) -> Result<u64, Stop> {
+    pub fn clear(
+        &mut self,
+        ino: InodeNo,
+        inode: &mut Inode,
+        from: u64,
+        mut to: u64,
+        limit: usize,
+    ) -> Result<u64, Stop> {
         let mut pieces = self.overlapping(ino, from, to, limit)?;
         if pieces.len() >= limit.max(2) {
             to = pieces.pop().map_or(to, |piece| piece.at);

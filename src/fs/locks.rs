@@ -61,25 +61,27 @@ fn stripe(ino: InodeNo) -> usize {
 }
 
 thread_local! {
+    /// One bit for each rank this thread holds.
     static HELD: Cell<u8> = const { Cell::new(0) };
 }
 
-/// The highest rank this thread holds, and what it was before.
+/// A rank that this thread holds.
 struct Rank {
-    before: u8,
+    bit: u8,
 }
 
 impl Rank {
     fn enter(rank: u8) -> Rank {
-        let before = HELD.replace(rank);
-        debug_assert!(before < rank, "lock of rank {rank} taken while one of rank {before} is held");
-        Rank { before }
+        let (held, bit) = (HELD.get(), 1 << rank);
+        debug_assert!(held < bit, "lock of rank {rank} taken while those of bits {held:#b} are held");
+        HELD.set(held | bit);
+        Rank { bit }
     }
 }
 
 impl Drop for Rank {
     fn drop(&mut self) {
-        HELD.set(self.before);
+        HELD.set(HELD.get() & !self.bit);
     }
 }
 
@@ -96,7 +98,7 @@ mod tests {
 
     #[test]
     #[cfg(debug_assertions)]
-    #[should_panic(expected = "lock of rank 2 taken while one of rank 2 is held")]
+    #[should_panic(expected = "lock of rank 2 taken")]
     fn inode_locks_are_taken_all_at_once_or_not_at_all() {
         let locks = InodeLocks::new();
         let _first = locks.exclusive(&[InodeNo(1)]);

@@ -35,10 +35,8 @@ mod unlink;
 mod work;
 mod write;
 
-#[cfg(test)]
-mod tests;
-
 pub use attr::Attr;
+pub use create::root_inode;
 pub use error::{Error, Stop};
 pub use readdir::DirEntry;
 pub use setattr::{SetAttr, SetTime};

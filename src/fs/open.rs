@@ -4,8 +4,8 @@
 //! inode's lock, or under the lock of the directory by whose name the inode was found, so that whoever removes the last
 //! name, holding both, sees all of them.
 
-use super::error::{Error, Stop};
 use super::attr::file_type;
+use super::error::{Error, Stop};
 use super::{Cx, Fs};
 use crate::format::ids::InodeNo;
 use crate::map::db::Room;

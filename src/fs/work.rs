@@ -1,8 +1,8 @@
 //! One operation's view of the map in terms of inodes: keys and values are encoded and decoded here.
 
+use super::Cx;
 use super::attr::{file_type, is_dir};
 use super::error::{Error, Stop, damaged};
-use super::Cx;
 use crate::base::clock::Time;
 use crate::format::batch::TreeId;
 use crate::format::ids::{InodeNo, Lsn};

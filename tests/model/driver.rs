@@ -101,12 +101,13 @@ impl<M: Mount> Request<'_, M> {
 
     fn call(&mut self, call: &Call) -> Result<Outcome> {
         match call {
-            Call::Create { path, mode } => self.make(path, |fs, cx, dir, name| {
-                let (attr, _) = fs.create(cx, dir, name, *mode)?;
-                // A create that is restarted has done nothing, so it is released once.
-                fs.release(cx, attr.ino)?;
-                Ok(attr)
-            }),
+            Call::Create { path, mode } => {
+                let (dir, name) = self.find_parent(path, libc::EEXIST)?;
+                let (attr, _) = self.run(|fs, cx| fs.create(cx, dir, name, *mode))?;
+                self.knows(attr);
+                self.run(|fs, cx| fs.release(cx, attr.ino))?;
+                Ok(Outcome::Stat(stat(&attr)))
+            }
             Call::Mkdir { path, mode } => self.make(path, |fs, cx, dir, name| Ok(fs.mkdir(cx, dir, name, *mode)?.0)),
             Call::Mknod { path, mode, rdev } => {
                 self.make(path, |fs, cx, dir, name| Ok(fs.mknod(cx, dir, name, *mode, *rdev)?.0))
@@ -174,11 +175,7 @@ impl<M: Mount> Request<'_, M> {
         }
     }
 
-    fn make(
-        &mut self,
-        path: &str,
-        op: impl Fn(&Fs, &Cx, InodeNo, &[u8]) -> Result<Attr, Stop>,
-    ) -> Result<Outcome> {
+    fn make(&mut self, path: &str, op: impl Fn(&Fs, &Cx, InodeNo, &[u8]) -> Result<Attr, Stop>) -> Result<Outcome> {
         let (dir, name) = self.find_parent(path, libc::EEXIST)?;
         let attr = self.run(|fs, cx| op(fs, cx, dir, name))?;
         Ok(Outcome::Stat(stat(&self.knows(attr))))

@@ -1,7 +1,7 @@
 //! Random histories that depend on the seed alone. A model runs along, so that most paths exist and most calls succeed.
 
-use super::op::{At, Call, Op, Outcome, ROOT, Who};
 use super::Model;
+use super::op::{At, Call, Op, Outcome, ROOT, Who};
 use skylog::base::random::SeededRandom;
 
 /// Names are few, so that histories meet themselves.
@@ -62,7 +62,8 @@ impl<'r> Generator<'r> {
 
     /// A path in some directory, mostly of something that does not exist.
     fn fresh(&self) -> String {
-        let dirs: Vec<String> = self.model.tree().into_iter().filter(|(_, e)| is_dir(e.stat.mode)).map(|e| e.0).collect();
+        let dirs: Vec<String> =
+            self.model.tree().into_iter().filter(|(_, e)| is_dir(e.stat.mode)).map(|e| e.0).collect();
         let shallow: Vec<String> = dirs.into_iter().filter(|d| d.matches('/').count() < self.depth_max).collect();
         let dir = self.pick(&shallow).unwrap_or_default();
         let name = if self.one_in(200) { "n".repeat(256) } else { self.pick(&NAMES).unwrap_or("a").to_string() };

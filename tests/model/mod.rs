@@ -147,7 +147,7 @@ impl Model {
             Call::Chown { path, uid, gid } => self.attributes(path, |node| {
                 node.uid = uid.unwrap_or(node.uid);
                 node.gid = gid.unwrap_or(node.gid);
-                if node.mode & S_IFMT != libc::S_IFDIR {
+                if (uid.is_some() || gid.is_some()) && node.mode & S_IFMT != libc::S_IFDIR {
                     node.drop_set_id();
                 }
             }),
@@ -226,10 +226,10 @@ impl Model {
 
     /// One step of a path.
     fn step_into(&self, dir: Id, name: &str) -> Result<Id> {
-        let names = self.dir(dir)?;
         if name.len() > NAME_BYTES_MAX {
             return Err(libc::ENAMETOOLONG);
         }
+        let names = self.dir(dir)?;
         names.get(name).copied().ok_or(libc::ENOENT)
     }
 
@@ -370,7 +370,7 @@ impl Model {
     fn rename(&mut self, from: &str, to: &str, no_replace: bool) -> Result<Outcome> {
         let (from_dir, from_name) = self.find_parent(from)?;
         let (to_dir, to_name) = self.find_parent(to)?;
-        if to_name.len() > NAME_BYTES_MAX {
+        if from_name.len().max(to_name.len()) > NAME_BYTES_MAX {
             return Err(libc::ENAMETOOLONG);
         }
         let id = self.step_into(from_dir, from_name)?;
@@ -442,7 +442,8 @@ impl Model {
     }
 
     fn drop_if_unused(&mut self, id: Id) {
-        if self.nodes[&id].nlink == 0 && !self.slots.values().any(|open| *open == id) {
+        let unnamed = self.nodes.get(&id).is_some_and(|node| node.nlink == 0);
+        if unnamed && !self.slots.values().any(|open| *open == id) {
             self.nodes.remove(&id);
         }
     }

@@ -34,35 +34,93 @@ pub enum At {
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "fields are named as in the system calls")]
 pub enum Call {
     /// A new regular file; permission bits only.
-    Create { path: String, mode: u32 },
+    Create {
+        path: String,
+        mode: u32,
+    },
     /// A new directory; permission bits only.
-    Mkdir { path: String, mode: u32 },
+    Mkdir {
+        path: String,
+        mode: u32,
+    },
     /// A new fifo, socket or device; with type bits.
-    Mknod { path: String, mode: u32, rdev: u32 },
-    Symlink { path: String, target: Vec<u8> },
+    Mknod {
+        path: String,
+        mode: u32,
+        rdev: u32,
+    },
+    Symlink {
+        path: String,
+        target: Vec<u8>,
+    },
     /// A second name `to` for `from`.
-    Link { from: String, to: String },
-    Unlink { path: String },
-    Rmdir { path: String },
-    Rename { from: String, to: String, no_replace: bool },
+    Link {
+        from: String,
+        to: String,
+    },
+    Unlink {
+        path: String,
+    },
+    Rmdir {
+        path: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+        no_replace: bool,
+    },
     /// Writes [`pattern`]`(fill, len)`.
-    Write { at: At, offset: u64, len: u32, fill: u8 },
-    Read { at: At, offset: u64, len: u32 },
-    Truncate { at: At, size: u64 },
-    Chmod { path: String, mode: u32 },
-    Chown { path: String, uid: Option<u32>, gid: Option<u32> },
+    Write {
+        at: At,
+        offset: u64,
+        len: u32,
+        fill: u8,
+    },
+    Read {
+        at: At,
+        offset: u64,
+        len: u32,
+    },
+    Truncate {
+        at: At,
+        size: u64,
+    },
+    Chmod {
+        path: String,
+        mode: u32,
+    },
+    Chown {
+        path: String,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    },
     /// Sets both times, nanoseconds.
-    Utimens { path: String, atime: i64, mtime: i64 },
+    Utimens {
+        path: String,
+        atime: i64,
+        mtime: i64,
+    },
     /// Holds a regular file open in a slot.
-    Open { path: String, slot: u8 },
-    Close { slot: u8 },
-    Stat { at: At },
-    Readlink { path: String },
+    Open {
+        path: String,
+        slot: u8,
+    },
+    Close {
+        slot: u8,
+    },
+    Stat {
+        at: At,
+    },
+    Readlink {
+        path: String,
+    },
     /// Lists a directory, `chunk` entries at a time.
-    Readdir { path: String, chunk: usize },
+    Readdir {
+        path: String,
+        chunk: usize,
+    },
     /// The kernel drops what it remembers of names. Nothing changes.
     Forget,
 }
