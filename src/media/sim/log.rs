@@ -122,6 +122,8 @@ pub enum Call {
     Store(StoreCall),
     /// The caller was told that this failed, though it is still on its way and may yet land.
     Adrift(StoreCall),
+    /// Such a call has landed.
+    Landed(StoreCall),
     /// The test's own note, such as "operation 7 was promised"; changes nothing.
     Mark(u64),
 }
