@@ -23,8 +23,11 @@ use skylog::format::superblock::Superblock;
 use skylog::format::window::{WINDOW_HEADER_BYTES, WindowHeader, WindowIndex};
 use std::ops::Range;
 
+/// Takes any bytes; returns how often something decoded.
+pub type FuzzBody = fn(&[u8]) -> usize;
+
 /// All bodies by the name of their target.
-pub const ALL: [(&str, fn(&[u8]) -> usize); 11] = [
+pub const ALL: [(&str, FuzzBody); 11] = [
     ("keys_and_values", keys_and_values),
     ("batch", batch),
     ("group", group),
