@@ -46,6 +46,16 @@ fn no_golden_file_is_left_behind() {
     }
 }
 
+#[test]
+fn the_examples_in_the_documentation_are_what_was_kept() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/format.md");
+    let text = std::fs::read_to_string(path).expect("the documentation is there");
+    for file in ["manifest.txt", "superblock.json"] {
+        let kept = std::fs::read_to_string(golden(file)).expect("the golden file is there");
+        assert!(text.contains(&kept), "docs/format.md does not show {file}");
+    }
+}
+
 /// Keys and values are short: one line each.
 #[test]
 fn keys_and_values_are_written_as_they_were_kept() {
