@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The number of an inode. The high 16 bits are reserved for snapshots in the mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InodeNo(pub u64);
 
 impl InodeNo {

@@ -3,7 +3,16 @@
 //!
 //! Names are relative paths with `/` between folders, below one root (the state directory).
 
+mod local;
+mod lock;
+mod name;
+mod sys;
+
+pub use local::LocalDisk;
+pub use lock::{LockError, LockGuard, Owner};
+
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A local disk.
@@ -19,7 +28,8 @@ pub trait Media: Send + Sync {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a name. Fails with `NotFound` if there is none.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes a folder (and the folders above it); it is no error if it exists.
+    /// Makes a folder (and the folders above it); it is no error if it exists. It is durable, with all it holds, after
+    /// [`Media::sync_dir`] of the folder above it.
     fn make_dir(&self, name: &str) -> io::Result<()>;
     /// The names of the files in a folder, sorted, without the folder's own.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
@@ -27,6 +37,11 @@ pub trait Media: Send + Sync {
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
     /// How large the disk is, and how much of it is free.
     fn space(&self) -> io::Result<Space>;
+    /// Where a file lies for the operating system, so that a store on the same disk may link it. `None` when it lies
+    /// nowhere, as on a simulated disk.
+    fn local_path(&self, _name: &str) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// Room on a disk.
@@ -39,6 +54,7 @@ pub struct Space {
 }
 
 /// An open file of a [`Media`].
+#[expect(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
 pub trait File: Send + Sync {
     /// Reads exactly `buf.len()` bytes at `offset`, or fails with `UnexpectedEof`.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;

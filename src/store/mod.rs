@@ -2,6 +2,14 @@
 //!
 //! Names are `/`-separated paths below the store's root, such as `seg/0000000001/0000000000000001`.
 
+mod object;
+mod place;
+mod probe;
+
+pub use object::ObjectStoreBackend;
+pub use place::{OpenError, Place, open_store};
+pub use probe::probe_create;
+
 use bytes::Bytes;
 use std::ops::Range;
 use std::path::Path;

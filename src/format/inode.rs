@@ -1,0 +1,301 @@
+//! Values of the file map. None carries a checksum of its own: the batch or the tree node around it does.
+
+use super::error::FormatError;
+use super::ids::{InodeNo, OBJECT_BYTES_MAX, ObjectId};
+use super::key::NAME_BYTES_MAX;
+use super::wire::{PutIds, Reader, layout};
+use crate::base::clock::Time;
+use bytes::{BufMut, Bytes};
+
+const TIME_BYTES: usize = 8 + 4;
+
+layout! {
+    /// What every inode has. `PARTS` says which optional parts follow, in the order of its bits.
+    mod inode_at, 81 bytes {
+        PARTS: 1, MODE: 4, UID: 4, GID: 4, NLINK: 4, LENGTH: 8, BLOCKS: 8,
+        ATIME: super::TIME_BYTES, MTIME: super::TIME_BYTES, CTIME: super::TIME_BYTES, BTIME: super::TIME_BYTES,
+    }
+}
+
+layout! {
+    mod name_at, 17 bytes { INO: 8, KIND: 1, COOKIE: 8 }
+}
+
+layout! {
+    mod extent_at, 24 bytes { LEN: 4, OBJECT: super::super::wire::OBJECT_ID_BYTES, OBJECT_OFFSET: 4 }
+}
+
+/// Bytes of an encoded [`Extent`].
+pub const EXTENT_BYTES: usize = extent_at::SIZE;
+/// The longest target of a symbolic link, bytes.
+pub const TARGET_BYTES_MAX: usize = 4096;
+
+/// Parent and next cookie follow: directories.
+const PART_DIRECTORY: u8 = 1 << 0;
+/// A device number follows.
+const PART_RDEV: u8 = 1 << 1;
+/// Inode flags follow.
+const PART_FLAGS: u8 = 1 << 2;
+/// The target of a symbolic link follows, up to the end.
+const PART_TARGET: u8 = 1 << 3;
+const PARTS_ALL: u8 = PART_DIRECTORY | PART_RDEV | PART_FLAGS | PART_TARGET;
+/// The most that the parts before the target take.
+const PARTS_BYTES: usize = 8 + 8 + 4 + 4;
+
+/// The attributes of an inode.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inode {
+    /// Type and permissions, as in `st_mode`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Names of it; for directories 2 plus the subdirectories.
+    pub nlink: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Space taken, in units of 512 bytes.
+    pub blocks: u64,
+    /// Last read.
+    pub atime: Time,
+    /// Last change of the contents.
+    pub mtime: Time,
+    /// Last change of contents or attributes.
+    pub ctime: Time,
+    /// When it was made.
+    pub btime: Time,
+    /// Device number, for device files.
+    pub rdev: u32,
+    /// Inode flags, as `chattr` sets them.
+    pub flags: u32,
+    /// For directories what `..` is; else [`InodeNo::NONE`].
+    pub parent: InodeNo,
+    /// For directories the cookie of the next entry, from 3; else 0.
+    pub next_cookie: u64,
+    /// Target of a symbolic link; else empty.
+    pub target: Bytes,
+}
+
+impl Inode {
+    /// The bytes of the value.
+    ///
+    /// # Panics
+    /// When the target is longer than [`TARGET_BYTES_MAX`].
+    pub fn encode(&self) -> Bytes {
+        assert!(self.target.len() <= TARGET_BYTES_MAX, "a symbolic link target of {} bytes", self.target.len());
+        let mut out = Vec::with_capacity(inode_at::SIZE + PARTS_BYTES + self.target.len());
+        let parts = self.parts();
+        out.put_u8(parts);
+        out.put_u32_le(self.mode);
+        out.put_u32_le(self.uid);
+        out.put_u32_le(self.gid);
+        out.put_u32_le(self.nlink);
+        out.put_u64_le(self.size);
+        out.put_u64_le(self.blocks);
+        for time in [self.atime, self.mtime, self.ctime, self.btime] {
+            out.put_i64_le(time.secs);
+            out.put_u32_le(time.nanos);
+        }
+        if parts & PART_DIRECTORY != 0 {
+            out.put_u64_le(self.parent.0);
+            out.put_u64_le(self.next_cookie);
+        }
+        if parts & PART_RDEV != 0 {
+            out.put_u32_le(self.rdev);
+        }
+        if parts & PART_FLAGS != 0 {
+            out.put_u32_le(self.flags);
+        }
+        out.put_slice(&self.target);
+        out.into()
+    }
+
+    /// The optional parts that this inode needs.
+    fn parts(&self) -> u8 {
+        let when = |needed: bool, part: u8| if needed { part } else { 0 };
+        when(self.parent != InodeNo::NONE || self.next_cookie != 0, PART_DIRECTORY)
+            | when(self.rdev != 0, PART_RDEV)
+            | when(self.flags != 0, PART_FLAGS)
+            | when(!self.target.is_empty(), PART_TARGET)
+    }
+
+    /// Reads the value.
+    pub fn decode(bytes: &[u8]) -> Result<Inode, FormatError> {
+        let mut field = Reader::new(bytes);
+        let parts = field.u8()?;
+        if parts & !PARTS_ALL != 0 {
+            return Err(FormatError::Kind { found: u32::from(parts) });
+        }
+        let mut inode = Inode {
+            mode: field.u32()?,
+            uid: field.u32()?,
+            gid: field.u32()?,
+            nlink: field.u32()?,
+            size: field.u64()?,
+            blocks: field.u64()?,
+            atime: time(&mut field)?,
+            mtime: time(&mut field)?,
+            ctime: time(&mut field)?,
+            btime: time(&mut field)?,
+            ..Inode::default()
+        };
+        if parts & PART_DIRECTORY != 0 {
+            inode.parent = InodeNo(field.u64()?);
+            inode.next_cookie = field.u64()?;
+        }
+        if parts & PART_RDEV != 0 {
+            inode.rdev = field.u32()?;
+        }
+        if parts & PART_FLAGS != 0 {
+            inode.flags = field.u32()?;
+        }
+        if parts & PART_TARGET != 0 {
+            inode.target = target(field.take(field.remaining())?)?;
+        }
+        field.end()?;
+        if inode.parts() != parts {
+            return Err(FormatError::Value("an optional part that is empty"));
+        }
+        Ok(inode)
+    }
+}
+
+fn target(bytes: &[u8]) -> Result<Bytes, FormatError> {
+    if bytes.len() > TARGET_BYTES_MAX {
+        return Err(FormatError::TooBig { limit: TARGET_BYTES_MAX as u64, found: bytes.len() as u64 });
+    }
+    Ok(Bytes::copy_from_slice(bytes))
+}
+
+fn time(field: &mut Reader<'_>) -> Result<Time, FormatError> {
+    let time = Time { secs: field.i64()?, nanos: field.u32()? };
+    if time.nanos >= 1_000_000_000 {
+        return Err(FormatError::Value("nanoseconds of a second or more"));
+    }
+    Ok(time)
+}
+
+/// What a directory knows of an entry under its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameValue {
+    /// The inode that the name means.
+    pub ino: InodeNo,
+    /// Its type, as in `d_type`.
+    pub kind: u8,
+    /// The entry's position in the directory.
+    pub cookie: u64,
+}
+
+impl NameValue {
+    /// The bytes of the value.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(name_at::SIZE);
+        out.put_u64_le(self.ino.0);
+        out.put_u8(self.kind);
+        out.put_u64_le(self.cookie);
+        out.into()
+    }
+
+    /// Reads the value.
+    pub fn decode(bytes: &[u8]) -> Result<NameValue, FormatError> {
+        let mut field = Reader::new(bytes);
+        let value = NameValue { ino: child(&mut field)?, kind: kind(&mut field)?, cookie: field.u64()? };
+        field.end()?;
+        Ok(value)
+    }
+}
+
+/// What a directory knows of an entry under its position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieValue {
+    /// The inode that the name means.
+    pub ino: InodeNo,
+    /// Its type, as in `d_type`.
+    pub kind: u8,
+    /// The name.
+    pub name: Bytes,
+}
+
+impl CookieValue {
+    /// The bytes of the value.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(name_at::COOKIE + self.name.len());
+        out.put_u64_le(self.ino.0);
+        out.put_u8(self.kind);
+        out.put_slice(&self.name);
+        out.into()
+    }
+
+    /// Reads the value.
+    pub fn decode(bytes: &[u8]) -> Result<CookieValue, FormatError> {
+        let mut field = Reader::new(bytes);
+        let (ino, kind) = (child(&mut field)?, kind(&mut field)?);
+        let name = field.take(field.remaining())?;
+        match name.len() {
+            0 => Err(FormatError::TooShort { need: 1, have: 0 }),
+            1..=NAME_BYTES_MAX => Ok(CookieValue { ino, kind, name: Bytes::copy_from_slice(name) }),
+            found => Err(FormatError::TooBig { limit: NAME_BYTES_MAX as u64, found: found as u64 }),
+        }
+    }
+}
+
+fn child(field: &mut Reader<'_>) -> Result<InodeNo, FormatError> {
+    match InodeNo(field.u64()?) {
+        ino if ino > InodeNo::NONE && ino <= InodeNo::MAX => Ok(ino),
+        _ => Err(FormatError::Value("an inode number that no file has")),
+    }
+}
+
+/// One of the `DT_` numbers of Linux: fifo, character device, directory, block device, file, link, socket.
+fn kind(field: &mut Reader<'_>) -> Result<u8, FormatError> {
+    match field.u8()? {
+        kind @ (1 | 2 | 4 | 6 | 8 | 10 | 12) => Ok(kind),
+        found => Err(FormatError::Kind { found: u32::from(found) }),
+    }
+}
+
+/// A piece of a file: which bytes of which object it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Length in bytes, at most [`OBJECT_BYTES_MAX`].
+    pub len: u32,
+    /// The object.
+    pub object: ObjectId,
+    /// Where in the object it starts.
+    pub object_offset: u32,
+}
+
+impl Extent {
+    /// The bytes of the value.
+    pub fn encode(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.to_array())
+    }
+
+    pub(crate) fn to_array(self) -> [u8; EXTENT_BYTES] {
+        let mut out = [0; EXTENT_BYTES];
+        let mut field = &mut out[..];
+        field.put_u32_le(self.len);
+        field.put_object(self.object);
+        field.put_u32_le(self.object_offset);
+        out
+    }
+
+    /// Reads the value.
+    pub fn decode(bytes: &[u8]) -> Result<Extent, FormatError> {
+        let mut field = Reader::new(bytes);
+        let extent = Extent { len: field.u32()?, object: field.object()?, object_offset: field.u32()? };
+        field.end()?;
+        if extent.len == 0 {
+            return Err(FormatError::TooShort { need: 1, have: 0 });
+        }
+        let end = u64::from(extent.object_offset) + u64::from(extent.len);
+        if end > OBJECT_BYTES_MAX as u64 {
+            return Err(FormatError::TooBig { limit: OBJECT_BYTES_MAX as u64, found: end });
+        }
+        Ok(extent)
+    }
+}
+
+#[cfg(test)]
+mod tests;

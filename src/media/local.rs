@@ -1,0 +1,193 @@
+//! A folder of the local disk as [`Media`].
+//!
+//! Files are opened without following a link in the last place, so nobody who can plant one redirects a write. Nothing
+//! is cached and nothing is synced that was not asked for.
+
+use super::{File, Media, Space, name, sys};
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Result};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A folder of the local disk.
+pub struct LocalDisk {
+    root: PathBuf,
+}
+
+impl LocalDisk {
+    /// A disk whose names lie below `root`, which must exist before the first call.
+    pub fn new(root: &Path) -> LocalDisk {
+        LocalDisk { root: root.to_owned() }
+    }
+
+    /// The folder all names lie below.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn path(&self, name: &str) -> Result<PathBuf> {
+        name::check(name)?;
+        Ok(self.root.join(name))
+    }
+
+    fn folder(&self, name: &str) -> Result<PathBuf> {
+        name::check_folder(name)?;
+        Ok(self.root.join(name))
+    }
+}
+
+/// How every file is opened: for its owner only, and never through a link.
+pub(super) fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+impl Media for LocalDisk {
+    fn create(&self, name: &str) -> Result<Arc<dyn File>> {
+        Ok(Arc::new(LocalFile(options().create_new(true).open(self.path(name)?)?)))
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn File>> {
+        Ok(Arc::new(LocalFile(options().open(self.path(name)?)?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        name::check_rename(from, to)?;
+        fs::rename(self.root.join(from), self.root.join(to))
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        fs::remove_file(self.path(name)?)
+    }
+
+    fn make_dir(&self, name: &str) -> Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(self.folder(name)?)
+    }
+
+    fn list(&self, dir: &str) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.folder(dir)?)? {
+            let entry = entry?;
+            // A name that is not UTF-8 is not ours: we never make one.
+            if let (true, Ok(name)) = (entry.file_type()?.is_file(), entry.file_name().into_string()) {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn sync_dir(&self, dir: &str) -> Result<()> {
+        fs::File::open(self.folder(dir)?)?.sync_all()
+    }
+
+    fn space(&self) -> Result<Space> {
+        sys::space(&self.root)
+    }
+
+    fn local_path(&self, name: &str) -> Option<PathBuf> {
+        self.path(name).ok()
+    }
+}
+
+struct LocalFile(fs::File);
+
+impl File for LocalFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        match self.0.write_all_at(buf, offset) {
+            Err(e) if e.kind() == ErrorKind::WriteZero => Err(ErrorKind::StorageFull.into()),
+            done => done,
+        }
+    }
+
+    /// fdatasync: the data, and of the metadata just what is needed to read it back, so also the length.
+    fn sync(&self) -> Result<()> {
+        self.0.sync_data()
+    }
+
+    fn len(&self) -> Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk() -> (tempfile::TempDir, LocalDisk) {
+        let root = tempfile::tempdir().expect("a folder for the test");
+        let disk = LocalDisk::new(root.path());
+        (root, disk)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_grows_the_file() {
+        let (_root, disk) = disk();
+        disk.make_dir("journal/deep").expect("made");
+        disk.make_dir("journal").expect("no error if it exists");
+        let file = disk.create("journal/slot").expect("new");
+        file.write_at(b"tail", 10).expect("written");
+        file.sync().expect("synced");
+        disk.sync_dir("journal").expect("synced");
+        assert_eq!(file.len().expect("known"), 14);
+
+        let mut found = [1; 14];
+        disk.open("journal/slot").expect("there").read_at(&mut found, 0).expect("read");
+        assert_eq!(&found, b"\0\0\0\0\0\0\0\0\0\0tail");
+        assert_eq!(file.read_at(&mut found, 1).expect_err("too short").kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_file_is_created_only_once() {
+        let (_root, disk) = disk();
+        disk.create("a").expect("new");
+        assert_eq!(disk.create("a").err().expect("taken").kind(), ErrorKind::AlreadyExists);
+        assert_eq!(disk.open("b").err().expect("missing").kind(), ErrorKind::NotFound);
+        assert_eq!(disk.remove("b").expect_err("missing").kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_rename_replaces_and_stays_in_its_folder() {
+        let (_root, disk) = disk();
+        disk.create("a").expect("new").write_at(b"a", 0).expect("written");
+        disk.create("b").expect("new");
+        disk.rename("a", "b").expect("renamed");
+        assert_eq!(disk.list("").expect("listed"), ["b"]);
+        assert_eq!(disk.open("b").expect("there").len().expect("known"), 1);
+        assert_eq!(disk.rename("b", "x/b").expect_err("other folder").kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_list_is_sorted_and_has_files_only() {
+        let (_root, disk) = disk();
+        disk.make_dir("folder").expect("made");
+        for name in ["c", "a", "b"] {
+            disk.create(name).expect("new");
+        }
+        assert_eq!(disk.list("").expect("listed"), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn names_outside_the_root_and_planted_links_are_refused() {
+        let (root, disk) = disk();
+        for bad in ["../x", "/tmp/x", "a/../../x"] {
+            assert_eq!(disk.create(bad).err().expect("refused").kind(), ErrorKind::InvalidInput);
+            assert_eq!(disk.sync_dir(bad).expect_err("refused").kind(), ErrorKind::InvalidInput);
+        }
+        std::os::unix::fs::symlink("/etc/passwd", root.path().join("planted")).expect("linked");
+        assert!(disk.open("planted").is_err());
+    }
+
+    #[test]
+    fn free_room_is_part_of_the_whole() {
+        let (_root, disk) = disk();
+        let space = disk.space().expect("known");
+        assert!(space.total > 0 && space.free <= space.total);
+    }
+}

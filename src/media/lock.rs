@@ -1,0 +1,228 @@
+//! The lock that keeps two daemons off one state directory (promise G10).
+//!
+//! A kernel lock (`flock`) on a file holds off others on this machine and ends with its process, however that dies. The
+//! file's text says who holds it, for people and for machines that share the folder over a network but not its locks.
+
+use super::local::{LocalDisk, options};
+use super::sys;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+/// Who holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Name of the machine.
+    pub host: String,
+    /// Boot of that machine; another one means that all its processes of then are dead.
+    pub boot: String,
+    /// The process.
+    pub pid: u32,
+    /// When the process started, in clock ticks since the boot: tells it from a later one of the same pid.
+    pub started: u64,
+    /// Where it serves the filesystem.
+    pub mount_point: String,
+}
+
+impl Owner {
+    /// This process.
+    pub fn this_process(mount_point: &str) -> io::Result<Owner> {
+        let pid = std::process::id();
+        let started = start_of(pid).ok_or_else(|| io::Error::other("/proc does not show this process"))?;
+        Ok(Owner {
+            host: kernel("hostname")?,
+            boot: kernel("random/boot_id")?,
+            pid,
+            started,
+            mount_point: mount_point.into(),
+        })
+    }
+
+    /// One line for a message.
+    pub fn describe(&self) -> String {
+        format!("process {} on {}, mounted at {}", self.pid, self.host, self.mount_point)
+    }
+
+    fn encode(&self) -> String {
+        let Owner { host, boot, pid, started, mount_point } = self;
+        format!("host={host}\nboot={boot}\npid={pid}\nstarted={started}\nmount={mount_point}")
+    }
+
+    fn decode(text: &str) -> Option<Owner> {
+        let mut lines = text.splitn(5, '\n');
+        let mut value = |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix('=');
+        Some(Owner {
+            host: value("host")?.into(),
+            boot: value("boot")?.into(),
+            pid: value("pid")?.parse().ok()?,
+            started: value("started")?.parse().ok()?,
+            mount_point: value("mount")?.into(),
+        })
+    }
+
+    /// What is known of the owner by one who has just got its kernel lock.
+    fn standing(&self, here: &Owner) -> Standing {
+        if self.boot == here.boot {
+            let other = (self.pid, self.started) != (here.pid, here.started);
+            let lives = other && start_of(self.pid) == Some(self.started);
+            return if lives { Standing::Lives } else { Standing::Dead };
+        }
+        if self.host == here.host { Standing::Dead } else { Standing::Elsewhere }
+    }
+}
+
+enum Standing {
+    Dead,
+    Lives,
+    Elsewhere,
+}
+
+/// Why a lock was not given or not broken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Someone has it.
+    #[error("the state directory is in use by {owner}")]
+    Held {
+        /// Who, in words.
+        owner: String,
+    },
+    /// The lock file cannot be used.
+    #[error("lock file: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A lock that is held; dropping it releases it.
+#[derive(Debug)]
+pub struct LockGuard {
+    file: File,
+}
+
+impl Drop for LockGuard {
+    /// The text goes first, while the kernel lock still holds others off. If it stays, the next one sees a dead owner.
+    fn drop(&mut self) {
+        if let Err(e) = self.file.set_len(0) {
+            log::warn!("the lock's text stays: {e}");
+        }
+    }
+}
+
+impl LocalDisk {
+    /// Takes the lock file `name` for `owner`, or says who has it. The text of a dead process of this machine is
+    /// replaced; that of another machine holds until [`LocalDisk::break_lock`].
+    pub fn lock(&self, name: &str, owner: &Owner) -> Result<LockGuard, LockError> {
+        let mut file = options().create(true).truncate(false).open(self.path(name)?)?;
+        if let Some(found) = seize(&mut file)? {
+            if !matches!(found.standing(owner), Standing::Dead) {
+                return Err(LockError::Held { owner: found.describe() });
+            }
+        }
+        file.set_len(0)?;
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(owner.encode().as_bytes())?;
+        file.sync_all()?;
+        Ok(LockGuard { file })
+    }
+
+    /// Clears the lock file `name` and returns whose it was; refuses while the owner lives: its kernel lock is held, or
+    /// its process runs on this machine. Whether another machine's owner lives is for the caller to know.
+    pub fn break_lock(&self, name: &str, by: &Owner) -> Result<Option<Owner>, LockError> {
+        let mut file = match options().open(self.path(name)?) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let found = seize(&mut file)?;
+        if let Some(owner) = found.as_ref().filter(|o| matches!(o.standing(by), Standing::Lives)) {
+            return Err(LockError::Held { owner: owner.describe() });
+        }
+        file.set_len(0)?;
+        file.sync_all()?;
+        Ok(found)
+    }
+}
+
+/// Takes the kernel lock and reads the text; `None` when it names nobody (a text cut short by a crash of its writer
+/// names nobody either: without the kernel lock no one on this machine holds it).
+fn seize(file: &mut File) -> Result<Option<Owner>, LockError> {
+    let got = sys::try_lock(file)?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let owner = Owner::decode(&String::from_utf8_lossy(&text));
+    match (got, owner) {
+        (true, owner) => Ok(owner),
+        (false, Some(owner)) => Err(LockError::Held { owner: owner.describe() }),
+        (false, None) => Err(LockError::Held { owner: "a process that is just starting or stopping".into() }),
+    }
+}
+
+fn kernel(what: &str) -> io::Result<String> {
+    Ok(fs::read_to_string(format!("/proc/sys/kernel/{what}"))?.trim().to_owned())
+}
+
+/// When a process started, in clock ticks since the boot: field 22 of its `stat`, counted after the name, which may
+/// itself hold blanks and brackets.
+fn start_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk() -> (tempfile::TempDir, LocalDisk) {
+        let root = tempfile::tempdir().expect("a folder for the test");
+        let disk = LocalDisk::new(root.path());
+        (root, disk)
+    }
+
+    fn me() -> Owner {
+        Owner::this_process("/mnt/a b\nc").expect("known")
+    }
+
+    fn plant(disk: &LocalDisk, owner: &Owner) {
+        fs::write(disk.root().join("lock"), owner.encode()).expect("written");
+    }
+
+    #[test]
+    fn promise_g10_one_holder_with_a_clear_owner() {
+        let (_root, disk) = disk();
+        let held = disk.lock("lock", &me()).expect("free");
+        let error = disk.lock("lock", &me()).expect_err("held").to_string();
+        assert!(error.contains(&format!("process {} on", me().pid)) && error.contains("/mnt/a b\nc"), "{error}");
+        assert!(matches!(disk.break_lock("lock", &me()), Err(LockError::Held { .. })));
+        drop(held);
+        disk.lock("lock", &me()).expect("free again");
+    }
+
+    #[test]
+    fn promise_g10_a_dead_owner_of_this_machine_is_replaced() {
+        let (_root, disk) = disk();
+        for dead in [
+            Owner { started: me().started + 1, ..me() },
+            Owner { boot: "before".into(), ..me() },
+            Owner { host: "renamed".into(), pid: u32::MAX, ..me() },
+        ] {
+            plant(&disk, &dead);
+            disk.lock("lock", &me()).expect("its owner is dead");
+        }
+        fs::write(disk.root().join("lock"), "host=cut sho").expect("written");
+        disk.lock("lock", &me()).expect("names nobody");
+    }
+
+    #[test]
+    fn promise_g10_break_lock_frees_another_machines_lock_but_never_a_live_owners() {
+        let (_root, disk) = disk();
+        let elsewhere = Owner { host: "elsewhere".into(), boot: "other".into(), ..me() };
+        plant(&disk, &elsewhere);
+        assert!(matches!(disk.lock("lock", &me()), Err(LockError::Held { .. })));
+        assert_eq!(disk.break_lock("lock", &me()).expect("broken"), Some(elsewhere));
+        disk.lock("lock", &me()).expect("free");
+
+        // A process that surely runs, though it holds no kernel lock (as over a network without locks).
+        let init = Owner { pid: 1, started: start_of(1).expect("runs"), ..me() };
+        plant(&disk, &init);
+        assert!(matches!(disk.lock("lock", &me()), Err(LockError::Held { .. })));
+        assert!(matches!(disk.break_lock("lock", &me()), Err(LockError::Held { .. })));
+        assert_eq!(disk.break_lock("none", &me()).expect("nothing to break"), None);
+    }
+}

@@ -1,0 +1,48 @@
+//! Names on a disk: relative paths with `/` between folders. What could lead out of the root is refused here, once, for
+//! the local and the simulated disk.
+
+use std::io::{Error, ErrorKind, Result};
+
+/// Refuses what is not the plain name of a file or folder below the root.
+pub(super) fn check(name: &str) -> Result<()> {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+    if name.split('/').all(plain) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, format!("{name:?} is not a plain name below the root")))
+}
+
+/// Like [`check`]; the empty name means the root.
+pub(super) fn check_folder(name: &str) -> Result<()> {
+    if name.is_empty() { Ok(()) } else { check(name) }
+}
+
+/// Refuses a rename that leaves the folder: one `sync_dir` could not make it durable as a whole.
+pub(super) fn check_rename(from: &str, to: &str) -> Result<()> {
+    check(from)?;
+    check(to)?;
+    if folder_of(from) == folder_of(to) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidInput, format!("{from:?} and {to:?} are not in the same folder")))
+}
+
+/// The folder that holds a name; `""` is the root.
+pub(super) fn folder_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_leads_out_of_the_root_is_refused() {
+        for bad in ["", "/etc", "../x", "a/../b", "a//b", "a/", "./a", "a\0b"] {
+            assert!(check(bad).is_err(), "{bad:?}");
+        }
+        for good in ["MANIFEST", "journal/slot-000001", "nodes/1-2", "a..b"] {
+            assert!(check(good).is_ok(), "{good:?}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A store over the `object_store` crate: a folder of a local disk, or memory. Its runtime stays in here; callers block,
+//! on as many threads as they like.
+//!
+//! What the crate leaves to us in a folder: it syncs folders it makes itself, but not one that another thread is just
+//! making, or that a process made and did not live to sync. So the first use of a folder in each process makes it
+//! durable down from the root before anything goes into it.
+
+use super::{Created, OpenError, Store, StoreError};
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path as Location;
+use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+
+/// A store over the `object_store` crate.
+pub struct ObjectStoreBackend {
+    store: Box<dyn ObjectStore>,
+    runtime: Runtime,
+    folder: Option<Folder>,
+}
+
+impl ObjectStoreBackend {
+    /// The store in a folder that exists.
+    pub fn in_folder(folder: &Path) -> Result<ObjectStoreBackend, OpenError> {
+        let unusable = |reason: String| OpenError::Folder { folder: folder.to_owned(), reason };
+        let found = fs::metadata(folder).map_err(|e| unusable(e.to_string()))?;
+        if !found.is_dir() {
+            return Err(unusable("not a folder".into()));
+        }
+        // Emptied folders stay: to remove one would race with an upload into it.
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| unusable(e.to_string()))?.with_fsync(true);
+        let folder = Folder { root: folder.to_owned(), durable: Mutex::default() };
+        Ok(ObjectStoreBackend { store: Box::new(store), runtime: runtime()?, folder: Some(folder) })
+    }
+
+    /// A store in memory.
+    pub fn in_memory() -> Result<ObjectStoreBackend, OpenError> {
+        Ok(ObjectStoreBackend { store: Box::new(InMemory::new()), runtime: runtime()?, folder: None })
+    }
+
+    /// Before an object of that name is written: its folder is there for good.
+    fn prepare(&self, action: &'static str, name: &str) -> Result<(), StoreError> {
+        match &self.folder {
+            Some(folder) => folder.make_durable(name).map_err(|e| failed(action, name, e)),
+            None => Ok(()),
+        }
+    }
+
+    /// After an object of that name was changed in a way the crate does not sync.
+    fn sync_folder_of(&self, action: &'static str, name: &str) -> Result<(), StoreError> {
+        match &self.folder {
+            Some(folder) => sync_dir(folder.above(name)).map_err(|e| failed(action, name, e)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Current-thread: each caller drives its own call; blocking file calls run on a few threads beside.
+fn runtime() -> Result<Runtime, OpenError> {
+    Builder::new_current_thread()
+        .thread_name("skylog-store")
+        .max_blocking_threads(8)
+        .thread_keep_alive(Duration::from_secs(30))
+        .build()
+        .map_err(|e| OpenError::Runtime(e.to_string()))
+}
+
+fn failed(action: &'static str, name: &str, reason: impl ToString) -> StoreError {
+    StoreError::Failed { action, name: name.into(), reason: reason.to_string() }
+}
+
+fn refused(action: &'static str, name: &str, error: Error) -> StoreError {
+    match error {
+        Error::NotFound { .. } => StoreError::NotFound { name: name.into() },
+        other => failed(action, name, other),
+    }
+}
+
+/// Object names are ours and plain: letters, digits, `.`, `_`, `-`, with `/` between the parts. So every store takes
+/// them, none leads out of a folder, and none looks like a temporary of the crate (`name#1`).
+fn locate(action: &'static str, name: &str) -> Result<Location, StoreError> {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    let good = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(plain);
+    if !name.split('/').all(good) {
+        return Err(failed(action, name, "not a plain object name"));
+    }
+    Location::parse(name).map_err(|e| failed(action, name, e))
+}
+
+impl Store for ObjectStoreBackend {
+    fn get(&self, name: &str) -> Result<Bytes, StoreError> {
+        let at = locate("get", name)?;
+        let whole = async { self.store.get(&at).await?.bytes().await };
+        self.runtime.block_on(whole).map_err(|e| refused("get", name, e))
+    }
+
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let at = locate("get", name)?;
+        let short = |have: u64| failed("get", name, format!("bytes {range:?} wanted, the object ends at {have}"));
+        if range.is_empty() {
+            let have = self.size(name)?;
+            return if range.end <= have { Ok(Bytes::new()) } else { Err(short(have)) };
+        }
+        let got =
+            self.runtime.block_on(self.store.get_range(&at, range.clone())).map_err(|e| refused("get", name, e))?;
+        // Most stores give what there is of a range and call it success.
+        let have = range.start.saturating_add(got.len() as u64);
+        if have == range.end { Ok(got) } else { Err(short(have)) }
+    }
+
+    fn size(&self, name: &str) -> Result<u64, StoreError> {
+        let at = locate("get", name)?;
+        self.runtime.block_on(self.store.head(&at)).map(|found| found.size).map_err(|e| refused("get", name, e))
+    }
+
+    fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let at = locate("put", name)?;
+        self.prepare("put", name)?;
+        self.runtime.block_on(self.store.put(&at, bytes.into())).map_err(|e| refused("put", name, e))?;
+        Ok(())
+    }
+
+    fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
+        let at = locate("create", name)?;
+        self.prepare("create", name)?;
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.runtime.block_on(self.store.put_opts(&at, bytes.into(), options)) {
+            Ok(_) => Ok(Created::New),
+            Err(Error::AlreadyExists { .. }) => {
+                // The caller goes on from what it finds here. Its maker may have died before it synced the name.
+                self.sync_folder_of("create", name)?;
+                Ok(Created::Exists)
+            }
+            Err(e) => Err(refused("create", name, e)),
+        }
+    }
+
+    fn delete(&self, name: &str) -> Result<(), StoreError> {
+        let at = locate("delete", name)?;
+        match self.runtime.block_on(self.store.delete(&at)) {
+            Ok(()) => self.sync_folder_of("delete", name),
+            Err(Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(refused("delete", name, e)),
+        }
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let prefix = prefix.trim_end_matches('/');
+        let at = if prefix.is_empty() { None } else { Some(locate("list", prefix)?) };
+        let found = self.store.list(at.as_ref()).map_ok(|object| object.location.to_string());
+        let names: Result<Vec<String>, Error> = self.runtime.block_on(found.try_collect());
+        let mut names = names.map_err(|e| failed("list", prefix, e))?;
+        names.retain(|name| !name.contains('#'));
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {
+        locate("put", name)?;
+        let Some(folder) = &self.folder else { return Ok(false) };
+        folder.make_durable(name).map_err(|e| failed("put", name, e))?;
+        folder.link(file, name).map_err(|e| failed("put", name, e))
+    }
+}
+
+/// The folder behind a store, for what the crate cannot do there.
+struct Folder {
+    root: PathBuf,
+    /// Folders below the root whose names this process has made durable.
+    durable: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Folder {
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    fn above(&self, name: &str) -> PathBuf {
+        self.path(name.rsplit_once('/').map_or("", |(above, _)| above))
+    }
+
+    /// Makes the folders above an object, from the root downwards, each durable before the next.
+    fn make_durable(&self, name: &str) -> io::Result<()> {
+        for (end, _) in name.match_indices('/') {
+            let folder = self.path(&name[..end]);
+            if self.durable.lock().contains(&folder) {
+                continue;
+            }
+            match fs::create_dir(&folder) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+                _ => sync_dir(self.above(&name[..end]))?,
+            }
+            self.durable.lock().insert(folder);
+        }
+        Ok(())
+    }
+
+    /// `Ok(false)` when the disk cannot link this file here. An object of that name and length is the same one, linked
+    /// before a crash: the names of published files are never used twice.
+    fn link(&self, file: &Path, name: &str) -> io::Result<bool> {
+        let target = self.path(name);
+        match fs::hard_link(file, &target) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let (ours, there) = (fs::metadata(file)?.len(), fs::metadata(&target)?.len());
+                if ours != there {
+                    return Err(io::Error::other(format!("there is another object of {there} bytes, not {ours}")));
+                }
+            }
+            Err(e) if cannot_link(&e) => return Ok(false),
+            Err(e) => return Err(e),
+        }
+        sync_dir(self.above(name))?;
+        Ok(true)
+    }
+}
+
+/// Another disk, a filesystem without links, too many of them, or not allowed to link this file.
+fn cannot_link(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EOPNOTSUPP | libc::EMLINK | libc::EPERM))
+}
+
+fn sync_dir(folder: PathBuf) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

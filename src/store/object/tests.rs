@@ -1,0 +1,144 @@
+//! The same promises for a store in a folder and one in memory.
+
+use super::*;
+use crate::base::random::{OsRandom, SeededRandom};
+use crate::store::probe_create;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn folder() -> (tempfile::TempDir, ObjectStoreBackend) {
+    let root = tempfile::tempdir().expect("a folder for the test");
+    let store = ObjectStoreBackend::in_folder(root.path()).expect("opens");
+    (root, store)
+}
+
+fn on_both(test: impl Fn(&ObjectStoreBackend)) {
+    let (_root, store) = folder();
+    test(&store);
+    test(&ObjectStoreBackend::in_memory().expect("opens"));
+}
+
+fn bytes(text: &'static str) -> Bytes {
+    Bytes::from_static(text.as_bytes())
+}
+
+#[test]
+fn an_object_is_read_back_whole_and_in_ranges() {
+    on_both(|store| {
+        store.put("seg/1/a", bytes("0123456789")).expect("put");
+        assert_eq!(store.get("seg/1/a").expect("there"), bytes("0123456789"));
+        assert_eq!(store.get_range("seg/1/a", 3..6).expect("there"), bytes("345"));
+        assert_eq!(store.get_range("seg/1/a", 10..10).expect("there"), bytes(""));
+        assert_eq!(store.size("seg/1/a").expect("there"), 10);
+        store.put("seg/1/a", bytes("new")).expect("replaced");
+        assert_eq!(store.get("seg/1/a").expect("there"), bytes("new"));
+    });
+}
+
+#[test]
+fn a_range_beyond_the_end_is_an_error_and_not_fewer_bytes() {
+    on_both(|store| {
+        store.put("a", bytes("0123")).expect("put");
+        for (from, to) in [(2, 5), (4, 5), (9, 12), (5, 5)] {
+            assert!(matches!(store.get_range("a", from..to), Err(StoreError::Failed { .. })), "{from}..{to}");
+        }
+    });
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    on_both(|store| {
+        assert!(matches!(store.get("a/b"), Err(StoreError::NotFound { .. })));
+        assert!(matches!(store.get_range("a/b", 0..1), Err(StoreError::NotFound { .. })));
+        assert!(matches!(store.size("a/b"), Err(StoreError::NotFound { .. })));
+        store.delete("a/b").expect("no error if it is not there");
+        assert_eq!(store.list("a").expect("empty"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn create_gives_an_object_to_one_writer_only() {
+    on_both(|store| {
+        let winners = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for writer in 0..4_u8 {
+                let winners = &winners;
+                scope.spawn(move || {
+                    for number in 0..20 {
+                        let name = format!("gen/1/{number:010}");
+                        if store.create(&name, vec![writer].into()).expect("an answer") == Created::New {
+                            winners.fetch_add(1, Ordering::Relaxed);
+                            assert_eq!(store.get(&name).expect("there"), vec![writer]);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(winners.into_inner(), 20);
+    });
+}
+
+#[test]
+fn promise_x4_the_probe_accepts_a_store_that_refuses_a_second_create_and_leaves_nothing() {
+    on_both(|store| {
+        probe_create(store, &OsRandom).expect("a good store");
+        probe_create(store, &SeededRandom::new(1)).expect("a good store");
+        assert_eq!(store.list("").expect("listed"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_list_is_sorted_below_its_folder_and_without_leftovers() {
+    let (root, store) = folder();
+    for name in ["gen/2/1", "gen/1/10", "gen/1/2", "skylog.json", "gen/10/0"] {
+        store.put(name, bytes("x")).expect("put");
+    }
+    std::fs::write(root.path().join("gen/1/3#1"), "an upload that was cut short").expect("written");
+    assert_eq!(store.list("gen/1").expect("listed"), ["gen/1/10", "gen/1/2"]);
+    assert_eq!(store.list("gen/1/").expect("listed"), ["gen/1/10", "gen/1/2"]);
+    assert_eq!(store.list("").expect("listed"), ["gen/1/10", "gen/1/2", "gen/10/0", "gen/2/1", "skylog.json"]);
+}
+
+#[test]
+fn a_name_that_leads_out_of_the_store_is_refused() {
+    on_both(|store| {
+        for bad in ["", "/a", "../a", "a/../b", "a//b", "a#1", "a b", "a/"] {
+            assert!(matches!(store.put(bad, bytes("x")), Err(StoreError::Failed { .. })), "{bad:?}");
+            assert!(matches!(store.get(bad), Err(StoreError::Failed { .. })), "{bad:?}");
+        }
+    });
+}
+
+#[test]
+fn a_local_file_is_published_by_a_link_and_again_after_a_crash() {
+    let (root, store) = folder();
+    std::fs::create_dir(root.path().join("state")).expect("made");
+    let file = root.path().join("state/1-7");
+    std::fs::write(&file, "nodes").expect("written");
+    for _ in 0..2 {
+        assert!(store.publish_local(&file, "seg/1/7").expect("published"));
+    }
+    assert_eq!(store.get("seg/1/7").expect("there"), bytes("nodes"));
+
+    store.put("seg/1/8", bytes("another length")).expect("put");
+    assert!(store.publish_local(&file, "seg/1/8").is_err());
+    std::fs::remove_file(&file).expect("removed");
+    assert_eq!(store.get("seg/1/7").expect("the object stays"), bytes("nodes"));
+}
+
+#[test]
+fn a_store_that_cannot_link_says_so() {
+    let (_root, store) = folder();
+    let memory = ObjectStoreBackend::in_memory().expect("opens");
+    let elsewhere = Path::new("/proc/self/status");
+    assert!(!memory.publish_local(elsewhere, "seg/1/7").expect("answered"));
+    assert!(!store.publish_local(elsewhere, "seg/1/7").expect("answered"));
+}
+
+#[test]
+fn a_removed_folder_is_made_again() {
+    let (root, store) = folder();
+    store.put("seg/1/1", bytes("x")).expect("put");
+    std::fs::remove_dir_all(root.path().join("seg")).expect("removed");
+    store.put("seg/1/2", bytes("y")).expect("put");
+    assert_eq!(store.list("seg").expect("listed"), ["seg/1/2"]);
+}

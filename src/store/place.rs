@@ -1,0 +1,132 @@
+//! Where a store is, as the user says it: a folder, `file://…`, or `memory://`.
+
+use super::{ObjectStoreBackend, Store};
+use std::fs;
+use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
+use url::Url;
+
+/// Where a store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A folder of a local disk, as an absolute path.
+    Folder(PathBuf),
+    /// The memory of this process; gone with it.
+    Memory,
+}
+
+/// Why a store cannot be opened; each is one sentence for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A kind of store that this version does not have.
+    #[error("{scheme}: stores are not in this version of skylog; use a folder, or a file:// URL")]
+    NotYet {
+        /// Its scheme.
+        scheme: String,
+    },
+    /// No kind of store at all.
+    #[error("{place:?} is not a store that skylog knows; use a folder, or a file:// URL")]
+    Unknown {
+        /// What the user said.
+        place: String,
+    },
+    /// The folder is missing, or is no folder, or may not be used.
+    #[error("the store folder {} cannot be used: {reason}", folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
+    /// The part that talks to the store does not start.
+    #[error("the store's runtime does not start: {0}")]
+    Runtime(String),
+}
+
+impl Place {
+    /// Reads what the user said.
+    pub fn parse(place: &str) -> Result<Place, OpenError> {
+        let unknown = || OpenError::Unknown { place: place.into() };
+        let Some((scheme, rest)) = place.split_once("://") else {
+            return absolute(place).map(Place::Folder).map_err(|_| unknown());
+        };
+        match scheme {
+            "file" => {
+                let url = Url::parse(place).map_err(|_| unknown())?;
+                url.to_file_path().map(Place::Folder).map_err(|()| unknown())
+            }
+            "memory" if rest.is_empty() || rest == "/" => Ok(Place::Memory),
+            "s3" | "s3a" | "gs" | "az" | "azure" | "abfs" | "abfss" | "adl" | "http" | "https" => {
+                Err(OpenError::NotYet { scheme: scheme.into() })
+            }
+            _ => Err(unknown()),
+        }
+    }
+
+    /// Makes the folder of a new store, and its name durable; nothing to do elsewhere, or if it is there.
+    pub fn make(&self) -> Result<(), OpenError> {
+        let Place::Folder(folder) = self else { return Ok(()) };
+        let unusable = |e: std::io::Error| OpenError::Folder { folder: folder.clone(), reason: e.to_string() };
+        let new: Vec<&Path> = folder.ancestors().take_while(|f| !f.exists()).collect();
+        fs::create_dir_all(folder).map_err(unusable)?;
+        for made in new {
+            let above = made.parent().unwrap_or(made);
+            fs::File::open(above).and_then(|f| f.sync_all()).map_err(unusable)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the store, which must be there.
+    pub fn open(&self) -> Result<Arc<dyn Store>, OpenError> {
+        Ok(Arc::new(match self {
+            Place::Folder(folder) => ObjectStoreBackend::in_folder(folder)?,
+            Place::Memory => ObjectStoreBackend::in_memory()?,
+        }))
+    }
+}
+
+/// Opens the store at a folder, `file://…` or `memory://`.
+pub fn open_store(url_or_path: &str) -> Result<Arc<dyn Store>, OpenError> {
+    Place::parse(url_or_path)?.open()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_a_folder_a_file_url_or_memory() {
+        let folder = |path: &str| Place::Folder(path.into());
+        assert_eq!(Place::parse("/a/b").expect("known"), folder("/a/b"));
+        assert_eq!(Place::parse("file:///a/b%20c").expect("known"), folder("/a/b c"));
+        assert_eq!(Place::parse("memory://").expect("known"), Place::Memory);
+        let Place::Folder(here) = Place::parse("here").expect("known") else { panic!("a folder") };
+        assert!(here.is_absolute() && here.ends_with("here"));
+    }
+
+    #[test]
+    fn another_store_gets_one_clear_sentence() {
+        for (place, words) in [
+            ("s3://bucket/x", "s3: stores are not in this version"),
+            ("gs://bucket", "gs: stores are not in this version"),
+            ("az://container", "az: stores are not in this version"),
+            ("ftp://x", "\"ftp://x\" is not a store that skylog knows"),
+            ("file://host/x", "is not a store that skylog knows"),
+            ("/nowhere/at/all", "the store folder /nowhere/at/all cannot be used: No such file"),
+            ("/etc/hostname", "the store folder /etc/hostname cannot be used: not a folder"),
+        ] {
+            let error = open_store(place).err().expect(place).to_string();
+            assert!(error.contains(words) && !error.contains('\n'), "{place}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_folder_of_a_new_store_is_made_with_those_above_it() {
+        let root = tempfile::tempdir().expect("a folder for the test");
+        let place = Place::Folder(root.path().join("a/b"));
+        assert!(place.open().is_err());
+        place.make().expect("made");
+        place.make().expect("already there");
+        place.open().expect("opens");
+    }
+}

@@ -1,0 +1,31 @@
+//! The start-up probe: does this store keep create-if-absent? The fence of all writers rests on it (promise X4).
+
+use super::{Created, Store, StoreError};
+use crate::base::random::Random;
+use bytes::Bytes;
+
+/// Creates an object twice under a name of its own and says in one sentence what is wrong if the second try was not
+/// refused. The object is removed either way.
+pub fn probe_create(store: &dyn Store, random: &dyn Random) -> Result<(), String> {
+    let name = format!("probe/{:032x}", random.u128());
+    let verdict = create_twice(store, &name);
+    let removed = store.delete(&name);
+    verdict.and_then(|()| removed.map_err(|e| in_words(&e)))
+}
+
+fn create_twice(store: &dyn Store, name: &str) -> Result<(), String> {
+    let (first, second) = (Bytes::from_static(b"first"), Bytes::from_static(b"second"));
+    if store.create(name, first.clone()).map_err(|e| in_words(&e))? != Created::New {
+        return Err("the store says that an object exists which was never made; it cannot keep writers apart".into());
+    }
+    let again = store.create(name, second).map_err(|e| in_words(&e))?;
+    let kept = store.get(name).map_err(|e| in_words(&e))?;
+    if again != Created::Exists || kept != first {
+        return Err("the store does not refuse to create an object twice; it cannot keep writers apart".into());
+    }
+    Ok(())
+}
+
+fn in_words(error: &StoreError) -> String {
+    format!("the probe of create-if-absent failed: {error}")
+}
