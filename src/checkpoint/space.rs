@@ -7,12 +7,12 @@
 use super::CheckpointError;
 use crate::format::batch::TreeId;
 use crate::format::checkpoint::{Settle, WindowEntry};
-use crate::format::ids::{Lsn, ObjectId, SegmentNo};
+use crate::format::ids::{Lsn, NodePtr, ObjectId, SegmentNo};
 use crate::format::space::{self, Pending, Published, SegmentRecord, Waiting, WindowRecord};
 use crate::locate::{Locate, LocateError, segment_name, window_name};
-use crate::map::{Db, NodeSource, Room, Stop, Tx};
+use crate::map::{Db, NodeSource, Overlay, Pins, Room, Stop, Tx, View, Wait};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes one settled object may add to a batch.
 const SETTLE_BYTES: u64 = 256;
@@ -23,13 +23,13 @@ pub fn run<T>(
     nodes: &dyn NodeSource,
     mut body: impl FnMut(&mut Tx<'_>) -> Result<T, TxError>,
 ) -> Result<(T, Lsn), CheckpointError> {
-    let mut pins = crate::map::Pins::default();
+    let mut pins = Pins::default();
     loop {
         let mut tx = db.begin(&pins);
         let done = body(&mut tx).and_then(|value| Ok((value, tx.commit(Room::Maintenance)?)));
         match done {
             Ok(done) => return Ok(done),
-            Err(TxError::Stop(Stop::Wait(crate::map::Wait::Node(ptr)))) => {
+            Err(TxError::Stop(Stop::Wait(Wait::Node(ptr)))) => {
                 let node = db.cache().fetch(&ptr, nodes)?;
                 pins.pin_node(ptr, node);
             }
@@ -155,19 +155,18 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Records a shipped window: its segments become live, its planned but unused segments are listed for deletion.
-    /// Does nothing if the window is recorded already.
-    pub fn record_window(&self, entry: &WindowEntry, published: Option<&Published>) -> Result<Lsn, CheckpointError> {
+    /// Records how far publications went, and a window that was shipped with this one unless it is recorded already: its
+    /// segments become live.
+    pub fn record_window(&self, entry: Option<&WindowEntry>, published: &Published) -> Result<Lsn, CheckpointError> {
+        let entry = entry.filter(|e| e.objects > 0);
         let ((), lsn) = self.run(|tx| {
-            if let Some(p) = published {
-                tx.put(TreeId::Space, space::published(), p.encode());
-            }
-            if entry.objects > 0 && tx.get(TreeId::Space, &space::window(entry.end))?.is_none() {
+            tx.put(TreeId::Space, space::published(), published.encode());
+            if let Some(entry) = entry {
                 self.put_window(tx, entry);
             }
             Ok(())
         })?;
-        if entry.objects > 0 {
+        if let Some(entry) = entry {
             self.locate().windows().add(entry.start, entry.end);
         }
         Ok(lsn)
@@ -178,6 +177,7 @@ impl Context<'_> {
             let record = SegmentRecord {
                 kind: space::KIND_CHUNKS,
                 bytes,
+                objects,
                 live_bytes: bytes,
                 live_objects: objects,
                 window_end: entry.end,
@@ -267,6 +267,7 @@ impl Context<'_> {
                     let record = SegmentRecord {
                         kind: space::KIND_NODES,
                         bytes,
+                        objects: 0,
                         live_bytes: bytes,
                         live_objects: 0,
                         window_end: Lsn::ZERO,
@@ -293,6 +294,70 @@ impl Context<'_> {
                 }
                 Ok(())
             })?;
+        }
+    }
+
+    /// The windows recorded now that the space tree under `roots` does not record, as they were when shipped.
+    pub fn windows_not_in(&self, roots: [Option<NodePtr>; 2]) -> Result<Vec<WindowEntry>, CheckpointError> {
+        let known = self.published_in(roots[TreeId::Space as usize])?;
+        let (_, to) = space::all_windows();
+        let mut at = successor(&space::window(known));
+        let mut entries = Vec::new();
+        loop {
+            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
+            let Some((last, _)) = rows.last() else { return Ok(entries) };
+            at = successor(last);
+            for (key, value) in &rows {
+                let end = space::decode_window_key(key).map_err(CheckpointError::from_format)?;
+                let record = WindowRecord::decode(value).map_err(CheckpointError::from_format)?;
+                entries.push(self.entry_of(end, &record)?);
+            }
+        }
+    }
+
+    fn entry_of(&self, end: Lsn, window: &WindowRecord) -> Result<WindowEntry, CheckpointError> {
+        let (segments, _) = self.run(|tx| {
+            let mut segments = Vec::new();
+            for no in &window.segments {
+                if let Some(record) = get(tx, &space::segment(*no), SegmentRecord::decode)? {
+                    segments.push((*no, record.bytes, record.objects));
+                }
+            }
+            Ok(segments)
+        })?;
+        let objects = segments.iter().map(|s| s.2).sum();
+        Ok(WindowEntry { start: window.start, end, segments, objects })
+    }
+
+    /// Up to where windows are recorded in the tree under a root, without what lies over it.
+    fn published_in(&self, root: Option<NodePtr>) -> Result<Lsn, CheckpointError> {
+        let empty = Overlay::default();
+        let mut pins = Pins::default();
+        loop {
+            let view = View { overlay: &empty, layers: &[], root };
+            match view.get(self.db.cache(), &pins, &space::published()) {
+                Ok(None) => return Ok(Lsn::ZERO),
+                Ok(Some(value)) => return Ok(Published::decode(&value).map_err(CheckpointError::from_format)?.end),
+                Err(ptr) => pins.pin_node(ptr, self.db.cache().fetch(&ptr, self.nodes)?),
+            }
+        }
+    }
+
+    /// Node segments that the store has, as far as is recorded.
+    pub fn uploaded_nodes(&self) -> Result<BTreeSet<SegmentNo>, CheckpointError> {
+        let (from, to) = space::all_segments();
+        let mut at = from;
+        let mut found = BTreeSet::new();
+        loop {
+            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
+            let Some((last, _)) = rows.last() else { return Ok(found) };
+            at = successor(last);
+            for (key, value) in &rows {
+                let record = SegmentRecord::decode(value).map_err(CheckpointError::from_format)?;
+                if record.kind == space::KIND_NODES {
+                    found.insert(space::decode_segment_key(key).map_err(CheckpointError::from_format)?);
+                }
+            }
         }
     }
 
@@ -345,7 +410,7 @@ fn successor(key: &Bytes) -> Bytes {
 }
 
 fn planned() -> SegmentRecord {
-    SegmentRecord { kind: space::KIND_CHUNKS, bytes: 0, live_bytes: 0, live_objects: 0, window_end: Lsn::ZERO }
+    SegmentRecord { kind: space::KIND_CHUNKS, bytes: 0, objects: 0, live_bytes: 0, live_objects: 0, window_end: Lsn::ZERO }
 }
 
 /// The records one transaction changes, read once and written once.
