@@ -108,12 +108,8 @@ impl Checkpointer {
 
     fn shipped(&mut self, shipped: &Shipped) -> Result<(), CheckpointError> {
         self.figures.lock().windows_shipped += shipped.windows.len() as u64;
-        self.record(&shipped.windows, shipped.checkpoint, shipped.at)?;
-        self.increment_bytes += shipped.bytes;
-        if let Some(node_segments) = &shipped.base {
-            self.increment_bytes = 0;
-            self.context().record_base(node_segments)?;
-        }
+        self.increment_bytes = if shipped.base.is_some() { 0 } else { self.increment_bytes + shipped.bytes };
+        self.record(&shipped.windows, shipped.base.as_deref(), shipped.checkpoint, shipped.at)?;
         self.context().drop_planned()?;
         self.context().settle_waiting()?;
         self.note_shipped();
@@ -126,10 +122,9 @@ impl Checkpointer {
         let at = Position { generation: header.generation, number: header.number };
         log::info!("adopting number {} of generation {}", at.number, at.generation);
         match &publication.body {
-            Body::Increment { windows, .. } => self.record(windows, header.checkpoint, at)?,
+            Body::Increment { windows, .. } => self.record(windows, None, header.checkpoint, at)?,
             Body::Base { windows, node_segments, .. } => {
-                self.record(windows, header.checkpoint, at)?;
-                self.context().record_base(node_segments)?;
+                self.record(windows, Some(node_segments), header.checkpoint, at)?;
             }
             Body::Closing { .. } => {}
         }
@@ -138,23 +133,38 @@ impl Checkpointer {
         Ok(())
     }
 
-    fn record(&mut self, windows: &[WindowEntry], checkpoint: u64, at: Position) -> Result<(), CheckpointError> {
-        let old = self.published.clone();
-        for entry in windows {
-            let published = Published {
-                end: entry.end.max(self.published.end),
-                checkpoint: checkpoint.max(old.checkpoint),
-                generation: at.generation,
-                number: at.number,
+    /// Records a publication. The batch of its last window says that all of it is recorded; what comes before that may be
+    /// done again after a crash.
+    fn record(
+        &mut self,
+        windows: &[WindowEntry],
+        node_segments: Option<&[(SegmentNo, u64)]>,
+        checkpoint: u64,
+        at: Position,
+    ) -> Result<(), CheckpointError> {
+        if let Some(node_segments) = node_segments {
+            self.context().record_base(node_segments)?;
+            self.list_old_generation(at)?;
+        }
+        for (i, entry) in windows.iter().enumerate() {
+            let end = entry.end.max(self.published.end);
+            let published = match i + 1 == windows.len() {
+                true => Published { end, checkpoint, generation: at.generation, number: at.number },
+                false => Published { end, ..self.published.clone() },
             };
             self.record_window(entry, &published)?;
         }
-        if at.generation > old.generation && old.generation > 0 {
-            // The generation before is history, but for its closing object, which outlives all others.
-            let names: Vec<String> = (0..=old.number).map(|n| publication_name(old.generation, n)).collect();
-            self.context().list_dead(&names)?;
-        }
         Ok(())
+    }
+
+    /// The generation before a new base is history, but for its closing object, which outlives all others.
+    fn list_old_generation(&self, at: Position) -> Result<(), CheckpointError> {
+        let old = &self.published;
+        if old.generation == 0 || old.generation >= at.generation {
+            return Ok(());
+        }
+        let names: Vec<String> = (0..=old.number).map(|n| publication_name(old.generation, n)).collect();
+        self.context().list_dead(&names)
     }
 
     /// Records one window, once. The journal goes only after the batch is durable.

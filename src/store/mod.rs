@@ -5,6 +5,7 @@
 mod object;
 mod place;
 mod probe;
+pub mod sim;
 
 pub use object::ObjectStoreBackend;
 pub use place::{OpenError, Place, open_store};
