@@ -4,17 +4,21 @@
 //! overlays, whole. So the order in memory is the order of the log, and no reader sees half a batch. No disk or store is
 //! touched while it is held.
 
-use super::{NodeCache, Overlay, Pins, View};
+use super::{NodeCache, Overlay, View};
+
 use crate::format::batch::{Edit, TreeId, encode_edits, encode_head};
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, OBJECT_BYTES_MAX, ObjectId};
 use crate::format::space;
-use crate::journal::{Journal, PendingBatch, Refusal, Room};
+use crate::journal::{Journal, PendingBatch, Refusal};
 use crate::locate::Locate;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use super::Pins;
+pub use crate::journal::Room;
 
 /// What an operation must wait for, with no lock held, before it starts again from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,7 +224,13 @@ impl Db {
     }
 
     fn reserve(&self, cost: u64, room: Room) -> Result<(), Stop> {
-        if room == Room::Ordinary && self.overlay_bytes() > self.limits.overlay_bytes_max {
+        let overlay_bytes_max = match room {
+            Room::Ordinary => self.limits.overlay_bytes_max,
+            // What frees space may go a little further, what the merge itself needs goes through always.
+            Room::Freeing => self.limits.overlay_bytes_max / 2 * 3,
+            Room::Maintenance => u64::MAX,
+        };
+        if self.overlay_bytes() > overlay_bytes_max {
             return Err(Stop::Wait(Wait::Pressure));
         }
         self.journal.reserve(cost, room).map_err(|refusal| match refusal {
@@ -288,7 +298,7 @@ impl Tx<'_> {
 
     /// An object's bytes.
     pub fn read_object(&mut self, id: &ObjectId) -> Result<Bytes, Stop> {
-        let found = self.pins.object(id).or_else(|| self.db.locate.resident(id));
+        let found = self.pins.object(id).cloned().or_else(|| self.db.locate.resident(id));
         found.ok_or(Stop::Wait(Wait::Object(*id)))
     }
 
