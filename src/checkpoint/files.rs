@@ -5,7 +5,6 @@
 use super::CheckpointError;
 use super::nodes::{read_file, write_file};
 use crate::format::checkpoint::{Birth, Checkpoint, Plan};
-use crate::format::ids::Lsn;
 use crate::format::manifest::Manifest;
 use crate::media::Media;
 use bytes::Bytes;
@@ -43,7 +42,7 @@ pub struct Files<'a> {
 /// Writes the files and makes their names durable.
 pub fn write(media: &dyn Media, files: Files<'_>) -> io::Result<()> {
     let Files { checkpoint, births, edits } = files;
-    let plan = Plan { start: checkpoint.previous_lsn, end: checkpoint.lsn, births };
+    let plan = Plan { uuid: checkpoint.uuid, start: checkpoint.previous_lsn, end: checkpoint.lsn, births };
     write_file(media, &plan_file(checkpoint.number), &plan.encode())?;
     write_file(media, &edits_file(checkpoint.number), &edits)?;
     write_record(media, checkpoint)
@@ -81,7 +80,7 @@ pub fn read_edits(media: &dyn Media, number: u64) -> io::Result<Bytes> {
 /// Removes what the manifest does not name.
 pub fn sweep(media: &dyn Media, manifest: &Manifest) -> io::Result<()> {
     let mut keep = BTreeSet::new();
-    keep.extend(manifest.checkpoint.map(checkpoint_file));
+    keep.extend(manifest.checkpoint.map(|c| checkpoint_file(c.number)));
     for plan in &manifest.plans {
         keep.extend([checkpoint_file(plan.number), plan_file(plan.number), edits_file(plan.number)]);
     }
@@ -92,9 +91,4 @@ pub fn sweep(media: &dyn Media, manifest: &Manifest) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The newest Lsn that a window in the manifest ends at.
-pub fn last_plan_end(manifest: &Manifest) -> Option<Lsn> {
-    manifest.plans.last().map(|plan| plan.end)
 }

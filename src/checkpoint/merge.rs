@@ -100,7 +100,7 @@ impl Census {
         let settle = |(object, change): (&ObjectId, &Change)| {
             // A newborn counts as named by one extent; only further ones need settling.
             let delta = change.delta - i32::from(change.born);
-            (delta != 0).then_some(Settle { object: *object, len: 0, delta })
+            (delta != 0).then_some(Settle { object: *object, delta })
         };
         let settlement = self.objects.iter().filter_map(settle).collect();
         (self.births.into_iter().map(|(_, birth)| birth).collect(), settlement)

@@ -23,16 +23,16 @@ use crate::base::clock::Clock;
 use crate::format::FormatError;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
-use crate::format::manifest::PlanLine;
+use crate::format::manifest::{CommitPoint, PlanEntry};
 use crate::format::publication::Publication;
-use crate::format::space::{MARK_SEGMENT, Published};
+use crate::format::space::{Mark, Published};
 use crate::journal::JournalError;
 use crate::locate::LocateError;
 use crate::map::{Db, Frozen, MapError, Merge, Shape, Stop, reachable_segments};
 use crate::media::Media;
 use crate::ship::{Job, Report};
 use nodes::{NodeStore, NodeWriter};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -138,19 +138,61 @@ pub enum Progress {
 /// Jobs for the shipper and its reports, between two threads. At most one job at a time.
 #[derive(Default)]
 pub struct Desk {
-    job: Mutex<Option<Job>>,
-    report: Mutex<Option<Report>>,
+    tray: Mutex<Tray>,
+    job_ready: Condvar,
+    report_ready: Condvar,
+}
+
+#[derive(Default)]
+struct Tray {
+    job: Option<Job>,
+    report: Option<Report>,
+    woken: bool,
 }
 
 impl Desk {
     /// The shipper takes its next job.
     pub fn take_job(&self) -> Option<Job> {
-        self.job.lock().take()
+        self.tray.lock().job.take()
+    }
+
+    /// The shipper takes its next job; waits for one at most `timeout`.
+    pub fn wait_for_job(&self, timeout: Duration) -> Option<Job> {
+        let mut tray = self.tray.lock();
+        if tray.job.is_none() {
+            self.job_ready.wait_for(&mut tray, timeout);
+        }
+        tray.job.take()
     }
 
     /// The shipper reports on the job it took.
     pub fn report(&self, report: Report) {
-        *self.report.lock() = Some(report);
+        self.tray.lock().report = Some(report);
+        self.report_ready.notify_all();
+    }
+
+    /// The owner waits at most `timeout` for a report, or to be woken.
+    pub fn wait_for_report(&self, timeout: Duration) {
+        let mut tray = self.tray.lock();
+        if tray.report.is_none() && !tray.woken {
+            self.report_ready.wait_for(&mut tray, timeout);
+        }
+        tray.woken = false;
+    }
+
+    /// Wakes the owner: something may be due.
+    pub fn wake(&self) {
+        self.tray.lock().woken = true;
+        self.report_ready.notify_all();
+    }
+
+    fn put_job(&self, job: Job) {
+        self.tray.lock().job = Some(job);
+        self.job_ready.notify_all();
+    }
+
+    fn take_report(&self) -> Option<Report> {
+        self.tray.lock().report.take()
     }
 }
 
@@ -173,6 +215,8 @@ pub struct Figures {
     pub windows_shipped: u64,
     /// Store objects deleted in this mount.
     pub objects_deleted: u64,
+    /// Whether everything was checkpointed, shipped and recorded after the last step.
+    pub drained: bool,
     /// The last failure, until the next success.
     pub last_error: Option<String>,
 }
@@ -247,7 +291,7 @@ impl Checkpointer {
     /// may not record yet.
     pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: &[Publication]) -> Result<Checkpointer, CheckpointError> {
         let Parts { filesystem, db, media, clock, nodes, desk, policy } = parts;
-        let manifest = db.journal().manifest().get();
+        let manifest = db.journal().manifest().current();
         let plans = manifest.plans.iter().map(|p| Plan { number: p.number, start: p.start, end: p.end }).collect();
         let figures = Figures { checkpoint: checkpoint.number, checkpoint_lsn: checkpoint.lsn, ..Figures::default() };
         let epoch = db.epoch();
@@ -266,7 +310,7 @@ impl Checkpointer {
             ready: None,
             running: None,
             pinned: BTreeSet::new(),
-            published: Published { end: Lsn::ZERO, checkpoint: 0, generation: 0, number: 0 },
+            published: Published::default(),
             increment_bytes: 0,
             wanted: Arc::default(),
             figures: Arc::new(Mutex::new(figures)),
@@ -290,7 +334,7 @@ impl Checkpointer {
 
     /// Takes up what an earlier life left: its publications, its settlement, its planned segments.
     fn take_up(&mut self, adopted: &[Publication]) -> Result<(), CheckpointError> {
-        let mark = self.context().mark(MARK_SEGMENT)?;
+        let mark = self.context().mark(Mark::Segment)?;
         self.numbers.next = mark;
         self.numbers.mark = mark;
         if let Some(published) = self.context().published()? {
@@ -411,7 +455,7 @@ impl Checkpointer {
         let merged = merge::merge_all(frozen, previous, &trees, &mut writer)?;
         writer.finish()?;
         let checkpoint = Checkpoint {
-            filesystem: self.filesystem,
+            uuid: self.filesystem,
             number: self.checkpoint.number + 1,
             lsn: frozen.lsn,
             previous_lsn: previous,
@@ -424,8 +468,9 @@ impl Checkpointer {
         files::write(&*self.media, files::Files { checkpoint: &checkpoint, births: merged.births, edits })
             .map_err(CheckpointError::disk)?;
         self.db.journal().manifest().update(|m| {
-            m.checkpoint = Some(checkpoint.number);
-            m.plans.push(plan_line(checkpoint.number, previous, checkpoint.lsn));
+            m.checkpoint = Some(CommitPoint { number: checkpoint.number, lsn: checkpoint.lsn });
+            m.next_checkpoint = checkpoint.number + 1;
+            m.plans.push(PlanEntry { number: checkpoint.number, start: previous, end: checkpoint.lsn });
         })?;
         Ok(checkpoint)
     }
@@ -466,10 +511,6 @@ impl Checkpointer {
             keep.extend(reachable_segments(root, &*self.nodes)?);
         }
         self.nodes.retain(&keep).map_err(CheckpointError::disk)?;
-        files::sweep(&*self.media, &self.db.journal().manifest().get()).map_err(CheckpointError::disk)
+        files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)
     }
-}
-
-fn plan_line(number: u64, start: Lsn, end: Lsn) -> PlanLine {
-    PlanLine { number, start, end }
 }

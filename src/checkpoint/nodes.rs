@@ -5,9 +5,9 @@
 //! reach it, or when the store has it.
 
 use crate::format::chunk::ChunkHeader;
-use crate::format::ids::{NodePtr, SegmentNo, Uuid};
-use crate::format::store_segment::{SegmentBuilder, SegmentKind};
-use crate::locate::segment_name;
+use crate::format::ids::{NodePtr, SegmentKind, SegmentNo, Uuid};
+use crate::format::names;
+use crate::format::store_segment::SegmentBuilder;
 use crate::map::{MapError, NodeSink, NodeSource};
 use crate::media::{File, Media};
 use crate::store::{Store, StoreError};
@@ -111,7 +111,7 @@ impl NodeStore {
     /// Fetches a node segment whole. The copy appears under its name only when it is complete; it is not synced: a copy
     /// that a crash damages fails its nodes' checksums, is dropped and fetched again.
     fn download(&self, no: SegmentNo) -> Result<Arc<dyn File>, MapError> {
-        let bytes = self.store.get(&segment_name(no)).map_err(|e| match e {
+        let bytes = self.store.get(&names::segment(no)).map_err(|e| match e {
             StoreError::NotFound { .. } => MapError::Missing { segment: no },
             other => MapError::io(no, io::Error::other(other)),
         })?;

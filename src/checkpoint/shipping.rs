@@ -3,12 +3,12 @@
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_MAX, Plan};
 use crate::base::canary::{self, Canary};
-use crate::format::checkpoint::WindowEntry;
 use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
-use crate::format::publication::{Body, Publication};
+use crate::format::names;
+use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
 use crate::format::space::Published;
 use crate::map::reachable_segments;
-use crate::ship::publish::{Position, publication_name};
+use crate::ship::publish::Position;
 use crate::ship::{Job, Report, Shipped, WindowJob};
 
 impl Checkpointer {
@@ -37,7 +37,7 @@ impl Checkpointer {
     }
 
     fn hand_over(&mut self, job: Job) {
-        *self.desk.job.lock() = Some(job.clone());
+        self.desk.put_job(job.clone());
         self.running = Some(job);
     }
 
@@ -88,7 +88,7 @@ impl Checkpointer {
 
     /// Takes the shipper's report, if there is one.
     pub(super) fn take_report(&mut self) -> Result<bool, CheckpointError> {
-        let Some(report) = self.desk.report.lock().take() else { return Ok(false) };
+        let Some(report) = self.desk.take_report() else { return Ok(false) };
         self.running = None;
         self.pinned.clear();
         match report {
@@ -118,15 +118,15 @@ impl Checkpointer {
 
     /// Takes up a publication of an earlier life of this state directory that the space tree may not record yet.
     pub(super) fn adopt(&mut self, publication: &Publication) -> Result<(), CheckpointError> {
-        let header = &publication.header;
-        let at = Position { generation: header.generation, number: header.number };
+        let Publication { generation, number, checkpoint, .. } = *publication;
+        let at = Position { generation, number };
         log::info!("adopting number {} of generation {}", at.number, at.generation);
         match &publication.body {
-            Body::Increment { windows, .. } => self.record(windows, None, header.checkpoint, at)?,
-            Body::Base { windows, node_segments, .. } => {
-                self.record(windows, Some(node_segments), header.checkpoint, at)?;
+            Body::Increment(Increment { windows, .. }) => self.record(windows, None, checkpoint, at)?,
+            Body::Base(Base { windows, node_segments, .. }) => {
+                self.record(windows, Some(node_segments), checkpoint, at)?;
             }
-            Body::Closing { .. } => {}
+            Body::Closing(_) => {}
         }
         self.context().settle_waiting()?;
         self.note_shipped();
@@ -150,7 +150,7 @@ impl Checkpointer {
             let end = entry.end.max(self.published.end);
             let published = match i + 1 == windows.len() {
                 true => Published { end, checkpoint, generation: at.generation, number: at.number },
-                false => Published { end, ..self.published.clone() },
+                false => Published { end, ..self.published },
             };
             self.record_window(entry, &published)?;
         }
@@ -163,7 +163,7 @@ impl Checkpointer {
         if old.generation == 0 || old.generation >= at.generation {
             return Ok(());
         }
-        let names: Vec<String> = (0..=old.number).map(|n| publication_name(old.generation, n)).collect();
+        let names: Vec<String> = (0..=old.number).map(|n| names::publication(old.generation, n)).collect();
         self.context().list_dead(&names)
     }
 
@@ -171,7 +171,7 @@ impl Checkpointer {
     pub(super) fn record_window(&mut self, entry: &WindowEntry, published: &Published) -> Result<(), CheckpointError> {
         let known = entry.end <= self.published.end;
         let lsn = self.context().record_window((!known).then_some(entry), published)?;
-        self.published = published.clone();
+        self.published = *published;
         if !known {
             self.recorded = Some((lsn, entry.end));
             self.db.journal().when_durable(lsn, Box::new(|_| {}));
@@ -192,7 +192,7 @@ impl Checkpointer {
         }
         self.db.journal().manifest().update(|m| m.plans.retain(|plan| plan.end > end))?;
         self.db.journal().reclaim(end.min(self.checkpoint.lsn));
-        super::files::sweep(&*self.media, &self.db.journal().manifest().get()).map_err(CheckpointError::disk)?;
+        super::files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)?;
         self.note_shipped();
         Ok(true)
     }

@@ -6,10 +6,12 @@
 
 use super::CheckpointError;
 use crate::format::batch::TreeId;
-use crate::format::checkpoint::{Settle, WindowEntry};
-use crate::format::ids::{Lsn, NodePtr, ObjectId, SegmentNo};
-use crate::format::space::{self, Pending, Published, SegmentRecord, Waiting, WindowRecord};
-use crate::locate::{Locate, LocateError, segment_name, window_name};
+use crate::format::checkpoint::Settle;
+use crate::format::ids::{Lsn, NodePtr, ObjectId, SegmentKind, SegmentNo};
+use crate::format::names;
+use crate::format::publication::{WindowEntry, WindowSegment};
+use crate::format::space::{self, Key, Mark, Pending, Published, SegmentRecord, Settled, WindowRecord};
+use crate::locate::{Locate, LocateError};
 use crate::map::{Db, NodeSource, Overlay, Pins, Room, Stop, Tx, View, Wait};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +58,12 @@ impl From<Stop> for TxError {
 impl From<crate::format::FormatError> for TxError {
     fn from(e: crate::format::FormatError) -> TxError {
         TxError::Failed(CheckpointError::Damaged(format!("space tree: {e}")))
+    }
+}
+
+impl From<CheckpointError> for TxError {
+    fn from(e: CheckpointError) -> TxError {
+        TxError::Failed(e)
     }
 }
 
@@ -107,8 +115,8 @@ impl Context<'_> {
 
     /// How far settlements have come: (checkpoint, entries done).
     pub fn settled(&self) -> Result<(u64, u64), CheckpointError> {
-        let (found, _) = self.run(|tx| get(tx, &space::settled(), space::decode_settled))?;
-        Ok(found.unwrap_or((0, 0)))
+        let (found, _) = self.run(|tx| get(tx, &space::settled(), Settled::decode))?;
+        Ok(found.map_or((0, 0), |s| (s.checkpoint, s.cursor)))
     }
 
     /// What of our publications is recorded.
@@ -117,14 +125,14 @@ impl Context<'_> {
     }
 
     /// A high-water mark; 0 if never set.
-    pub fn mark(&self, which: u8) -> Result<u64, CheckpointError> {
-        Ok(self.run(|tx| get(tx, &space::mark(which), space::decode_mark))?.0.unwrap_or(0))
+    pub fn mark(&self, which: Mark) -> Result<u64, CheckpointError> {
+        Ok(self.run(|tx| get(tx, &space::mark(which), space::decode_number))?.0.unwrap_or(0))
     }
 
     /// Raises the mark of segment numbers. They may be used once the batch returned is durable.
     pub fn reserve_segments(&self, upto: u64) -> Result<Lsn, CheckpointError> {
         let put = |tx: &mut Tx<'_>| {
-            tx.put(TreeId::Space, space::mark(space::MARK_SEGMENT), space::encode_mark(upto));
+            tx.put(TreeId::Space, space::mark(Mark::Segment), space::encode_number(upto));
             Ok(())
         };
         Ok(self.run(put)?.1)
@@ -146,7 +154,7 @@ impl Context<'_> {
                 for settle in part {
                     ledger.settle(tx, settle)?;
                 }
-                tx.put(TreeId::Space, space::settled(), space::encode_settled(checkpoint, cursor as u64));
+                tx.put(TreeId::Space, space::settled(), Settled { checkpoint, cursor: cursor as u64 }.encode());
                 ledger.write(tx)
             })?
             .0
@@ -173,9 +181,9 @@ impl Context<'_> {
     }
 
     fn put_window(&self, tx: &mut Tx<'_>, entry: &WindowEntry) {
-        for &(no, bytes, objects) in &entry.segments {
+        for &WindowSegment { segment: no, bytes, objects } in &entry.segments {
             let record = SegmentRecord {
-                kind: space::KIND_CHUNKS,
+                kind: SegmentKind::Chunks,
                 bytes,
                 objects,
                 live_bytes: bytes,
@@ -183,16 +191,16 @@ impl Context<'_> {
                 window_end: entry.end,
             };
             tx.put(TreeId::Space, space::segment(no), record.encode());
-            tx.delete(TreeId::Space, space::pending(segment_name(no).as_bytes()));
+            tx.delete(TreeId::Space, space::pending(names::segment(no).as_bytes()));
         }
-        let segments = entry.segments.iter().map(|s| s.0).collect();
+        let segments = entry.segments.iter().map(|s| s.segment).collect();
         let record = WindowRecord { start: entry.start, segments, live_objects: entry.objects };
         tx.put(TreeId::Space, space::window(entry.end), record.encode());
     }
 
     /// Settles the deaths that waited for their window to be recorded.
     pub fn settle_waiting(&self) -> Result<(), CheckpointError> {
-        let (from, to) = space::all_waiting();
+        let (from, to) = space::waitings();
         let mut at = from;
         loop {
             let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
@@ -200,7 +208,7 @@ impl Context<'_> {
             at = successor(last);
             let mut due = Vec::new();
             for (key, _) in &rows {
-                let object = space::decode_object_key(key).map_err(CheckpointError::from_format)?;
+                let object = waiting_object(key)?;
                 if self.locate().windows().of(object.lsn).is_some() {
                     due.push(object);
                 }
@@ -239,7 +247,7 @@ impl Context<'_> {
     /// Lists planned segments that never became part of a recorded window for deletion: those of a ship that has ended,
     /// or of a life that has.
     pub fn drop_planned(&self) -> Result<(), CheckpointError> {
-        let (from, to) = space::all_segments();
+        let (from, to) = space::segments();
         let mut at = from;
         loop {
             let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
@@ -249,9 +257,9 @@ impl Context<'_> {
             let dead: Vec<_> = rows.iter().filter(|(_, v)| *v == planned).map(|(k, _)| k.clone()).collect();
             self.run(|tx| {
                 for key in &dead {
-                    let no = space::decode_segment_key(key)?;
+                    let no = segment_no(key)?;
                     tx.delete(TreeId::Space, key.clone());
-                    tx.put(TreeId::Space, space::pending(segment_name(no).as_bytes()), self.pending());
+                    tx.put(TreeId::Space, space::pending(names::segment(no).as_bytes()), self.pending());
                 }
                 Ok(())
             })?;
@@ -265,7 +273,7 @@ impl Context<'_> {
             self.run(|tx| {
                 for &(no, bytes) in part {
                     let record = SegmentRecord {
-                        kind: space::KIND_NODES,
+                        kind: SegmentKind::Nodes,
                         bytes,
                         objects: 0,
                         live_bytes: bytes,
@@ -273,12 +281,12 @@ impl Context<'_> {
                         window_end: Lsn::ZERO,
                     };
                     tx.put(TreeId::Space, space::segment(no), record.encode());
-                    tx.delete(TreeId::Space, space::pending(segment_name(no).as_bytes()));
+                    tx.delete(TreeId::Space, space::pending(names::segment(no).as_bytes()));
                 }
                 Ok(())
             })?;
         }
-        let (from, to) = space::all_segments();
+        let (from, to) = space::segments();
         let mut at = from;
         loop {
             let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
@@ -286,10 +294,10 @@ impl Context<'_> {
             at = successor(last);
             self.run(|tx| {
                 for (key, value) in &rows {
-                    let (no, record) = (space::decode_segment_key(key)?, SegmentRecord::decode(value)?);
-                    if record.kind == space::KIND_NODES && !wanted.contains_key(&no) {
+                    let (no, record) = (segment_no(key)?, SegmentRecord::decode(value)?);
+                    if record.kind == SegmentKind::Nodes && !wanted.contains_key(&no) {
                         tx.delete(TreeId::Space, key.clone());
-                        tx.put(TreeId::Space, space::pending(segment_name(no).as_bytes()), self.pending());
+                        tx.put(TreeId::Space, space::pending(names::segment(no).as_bytes()), self.pending());
                     }
                 }
                 Ok(())
@@ -300,7 +308,7 @@ impl Context<'_> {
     /// The windows recorded now that the space tree under `roots` does not record, as they were when shipped.
     pub fn windows_not_in(&self, roots: [Option<NodePtr>; 2]) -> Result<Vec<WindowEntry>, CheckpointError> {
         let known = self.published_in(roots[TreeId::Space as usize])?;
-        let (_, to) = space::all_windows();
+        let (_, to) = space::windows();
         let mut at = successor(&space::window(known));
         let mut entries = Vec::new();
         loop {
@@ -308,7 +316,7 @@ impl Context<'_> {
             let Some((last, _)) = rows.last() else { return Ok(entries) };
             at = successor(last);
             for (key, value) in &rows {
-                let end = space::decode_window_key(key).map_err(CheckpointError::from_format)?;
+                let end = window_end(key)?;
                 let record = WindowRecord::decode(value).map_err(CheckpointError::from_format)?;
                 entries.push(self.entry_of(end, &record)?);
             }
@@ -320,12 +328,12 @@ impl Context<'_> {
             let mut segments = Vec::new();
             for no in &window.segments {
                 if let Some(record) = get(tx, &space::segment(*no), SegmentRecord::decode)? {
-                    segments.push((*no, record.bytes, record.objects));
+                    segments.push(WindowSegment { segment: *no, bytes: record.bytes, objects: record.objects });
                 }
             }
             Ok(segments)
         })?;
-        let objects = segments.iter().map(|s| s.2).sum();
+        let objects = segments.iter().map(|s: &WindowSegment| s.objects).sum();
         Ok(WindowEntry { start: window.start, end, segments, objects })
     }
 
@@ -345,7 +353,7 @@ impl Context<'_> {
 
     /// Node segments that the store has, as far as is recorded.
     pub fn uploaded_nodes(&self) -> Result<BTreeSet<SegmentNo>, CheckpointError> {
-        let (from, to) = space::all_segments();
+        let (from, to) = space::segments();
         let mut at = from;
         let mut found = BTreeSet::new();
         loop {
@@ -354,8 +362,8 @@ impl Context<'_> {
             at = successor(last);
             for (key, value) in &rows {
                 let record = SegmentRecord::decode(value).map_err(CheckpointError::from_format)?;
-                if record.kind == space::KIND_NODES {
-                    found.insert(space::decode_segment_key(key).map_err(CheckpointError::from_format)?);
+                if record.kind == SegmentKind::Nodes {
+                    found.insert(segment_no(key)?);
                 }
             }
         }
@@ -376,14 +384,14 @@ impl Context<'_> {
 
     /// Up to `limit` store objects that may be deleted now: listed by a published checkpoint, and past the grace time.
     pub fn deletable(&self, published: u64, grace: i64, limit: usize) -> Result<Vec<String>, CheckpointError> {
-        let (from, to) = space::all_pending();
+        let (from, to) = space::pendings();
         let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &from, &to, 4096)?))?;
         let mut names = Vec::new();
         for (key, value) in rows {
             let pending = Pending::decode(&value).map_err(CheckpointError::from_format)?;
             let due = pending.checkpoint <= published && self.now.saturating_sub(pending.since) >= grace;
             if due && names.len() < limit {
-                names.push(String::from_utf8_lossy(space::decode_pending_key(&key)).into_owned());
+                names.push(pending_name(&key)?);
             }
         }
         Ok(names)
@@ -403,6 +411,38 @@ impl Context<'_> {
     }
 }
 
+fn misplaced(key: &[u8]) -> CheckpointError {
+    CheckpointError::Damaged(format!("space tree: key {key:02x?} is not of the kind of its neighbours"))
+}
+
+fn waiting_object(key: &[u8]) -> Result<ObjectId, CheckpointError> {
+    match Key::decode(key) {
+        Ok(Key::Waiting(object)) => Ok(object),
+        _ => Err(misplaced(key)),
+    }
+}
+
+fn window_end(key: &[u8]) -> Result<Lsn, CheckpointError> {
+    match Key::decode(key) {
+        Ok(Key::Window(end)) => Ok(end),
+        _ => Err(misplaced(key)),
+    }
+}
+
+fn segment_no(key: &[u8]) -> Result<SegmentNo, CheckpointError> {
+    match Key::decode(key) {
+        Ok(Key::Segment(no)) => Ok(no),
+        _ => Err(misplaced(key)),
+    }
+}
+
+fn pending_name(key: &[u8]) -> Result<String, CheckpointError> {
+    match Key::decode(key) {
+        Ok(Key::Pending(name)) => String::from_utf8(name.to_vec()).map_err(|_| misplaced(key)),
+        _ => Err(misplaced(key)),
+    }
+}
+
 fn successor(key: &Bytes) -> Bytes {
     let mut next = key.to_vec();
     next.push(0);
@@ -410,7 +450,7 @@ fn successor(key: &Bytes) -> Bytes {
 }
 
 fn planned() -> SegmentRecord {
-    SegmentRecord { kind: space::KIND_CHUNKS, bytes: 0, objects: 0, live_bytes: 0, live_objects: 0, window_end: Lsn::ZERO }
+    SegmentRecord { kind: SegmentKind::Chunks, bytes: 0, objects: 0, live_bytes: 0, live_objects: 0, window_end: Lsn::ZERO }
 }
 
 /// The records one transaction changes, read once and written once.
@@ -456,7 +496,7 @@ impl<'a> Ledger<'a> {
     /// No extent names the object any more. A death whose window is not recorded yet waits for it.
     fn dies(&mut self, tx: &mut Tx<'_>, object: ObjectId) -> Result<(), TxError> {
         let Some((segment, row)) = self.context.locate().find(&object)? else {
-            tx.put(TreeId::Space, space::waiting(object), Waiting { len: 0, delta: -1 }.encode());
+            tx.put(TreeId::Space, space::waiting(object), Bytes::new());
             return Ok(());
         };
         if !self.segments.contains_key(&segment) {
@@ -482,7 +522,7 @@ impl<'a> Ledger<'a> {
             match record.live_objects {
                 0 => {
                     tx.delete(TreeId::Space, space::segment(no));
-                    tx.put(TreeId::Space, space::pending(segment_name(no).as_bytes()), self.context.pending());
+                    tx.put(TreeId::Space, space::pending(names::segment(no).as_bytes()), self.context.pending());
                 }
                 _ => tx.put(TreeId::Space, space::segment(no), record.encode()),
             }
@@ -490,7 +530,7 @@ impl<'a> Ledger<'a> {
         for (end, record) in self.windows {
             match record.live_objects {
                 0 => {
-                    let name = window_name(record.start, end);
+                    let name = names::window(record.start, end);
                     tx.delete(TreeId::Space, space::window(end));
                     tx.put(TreeId::Space, space::pending(name.as_bytes()), self.context.pending());
                     dead_windows.push(end);

@@ -10,6 +10,7 @@ pub use windows::Windows;
 
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{Lsn, ObjectId, SegmentNo};
+use crate::format::names;
 use crate::format::window::{WindowIndex, WindowRow};
 use crate::journal::{Journal, JournalError};
 use crate::store::{Store, StoreError};
@@ -41,16 +42,6 @@ pub enum LocateError {
     /// The journal could not be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-}
-
-/// Name of a store segment.
-pub fn segment_name(no: SegmentNo) -> String {
-    format!("seg/{:010}/{:016}", no.epoch, no.number)
-}
-
-/// Name of a window's index: the window holds the batches after `start` up to and with `end`.
-pub fn window_name(start: Lsn, end: Lsn) -> String {
-    format!("win/{:010}/{:010}.{:016}-{:010}.{:016}", end.epoch, start.epoch, start.pos, end.epoch, end.pos)
 }
 
 /// The location index and the readers of file data.
@@ -106,6 +97,17 @@ impl Locate {
         Ok(bytes)
     }
 
+    /// The object's bytes for shipping: as [`Locate::fetch`], but they are not kept, since nobody asked for them.
+    pub fn fetch_for_ship(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
+        if let Some(bytes) = self.resident(object) {
+            return Ok(bytes);
+        }
+        match self.journal.read(object)? {
+            Some(bytes) => Ok(bytes),
+            None => self.from_store(object),
+        }
+    }
+
     /// Where a shipped object lies; `None` if no window has it.
     pub fn find(&self, object: &ObjectId) -> Result<Option<(SegmentNo, WindowRow)>, LocateError> {
         let Some((start, end)) = self.windows.of(object.lsn) else { return Ok(None) };
@@ -118,7 +120,7 @@ impl Locate {
         if let Some(index) = self.indexes.lock().get(&CacheKey::Index(end)) {
             return Ok(index);
         }
-        let name = window_name(start, end);
+        let name = names::window(start, end);
         let bytes = self.store.get(&name)?;
         let size = bytes.len() as u64;
         let index = WindowIndex::decode(&bytes).map_err(|e| LocateError::Damaged { place: name, reason: e.to_string() })?;
@@ -134,7 +136,7 @@ impl Locate {
         let end = from + row.len as usize;
         if end > chunk.len() {
             return Err(LocateError::Damaged {
-                place: segment_name(segment),
+                place: names::segment(segment),
                 reason: format!("object {object} ends at {end} in a chunk of {} bytes", chunk.len()),
             });
         }
@@ -147,7 +149,7 @@ impl Locate {
         if let Some(bytes) = self.data.lock().get(&key) {
             return Ok(bytes);
         }
-        let name = segment_name(segment);
+        let name = names::segment(segment);
         let end = row.chunk_offset + u64::from(row.chunk.stored_len);
         let bytes = self.store.get_range(&name, row.chunk_offset..end)?;
         verify(&name, row.chunk_offset, &row.chunk, &bytes)?;

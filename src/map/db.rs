@@ -9,7 +9,7 @@ use super::{NodeCache, Overlay, View};
 use crate::format::batch::{Edit, TreeId, encode_edits, encode_head};
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, OBJECT_BYTES_MAX, ObjectId};
-use crate::format::space;
+use crate::format::space::{self, Mark};
 use crate::journal::{Journal, PendingBatch, Refusal};
 use crate::locate::Locate;
 use bytes::Bytes;
@@ -349,6 +349,6 @@ impl Tx<'_> {
     /// Inode numbers are reserved durably ahead of use, in the very batch that first uses one of a new range.
     fn inode_mark_edit(&self) -> (TreeId, Edit) {
         let mark = self.inode_max + self.db.limits.inode_step;
-        (TreeId::Space, Edit::Put { key: space::mark(space::MARK_INODE), value: space::encode_mark(mark) })
+        (TreeId::Space, Edit::Put { key: space::mark(Mark::Inode), value: space::encode_number(mark) })
     }
 }

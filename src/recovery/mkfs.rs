@@ -1,17 +1,16 @@
 //! Making a filesystem: generation 1 is an empty base and an increment whose one batch makes the root directory. The
 //! configuration comes last: without it nothing is a store of ours.
 
-use super::{MountError, SUPERBLOCK};
+use super::MountError;
 use crate::base::clock::Clock;
 use crate::base::random::Random;
 use crate::format::batch::{Edit, TreeId, encode_edits, encode_head};
-use crate::format::checkpoint::WindowEntry;
 use crate::format::ids::{InodeNo, Lsn, Nonce, Uuid};
 use crate::format::inode::Inode;
 use crate::format::key;
-use crate::format::publication::{Body, Header, Publication};
+use crate::format::names::{self, SUPERBLOCK};
+use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
 use crate::format::superblock::Superblock;
-use crate::ship::publish::publication_name;
 use crate::store::{Created, Store};
 
 /// What a new filesystem is like.
@@ -40,8 +39,8 @@ pub fn mkfs(
         return Err(MountError::Occupied(format!("the store is not empty (it holds {name})")));
     }
     let superblock = Superblock::new(Uuid(random.u128()), clock.now().as_nanos(), options.segment_size);
-    let header = |number: u64, start: Lsn, end: Lsn| Header {
-        filesystem: superblock.uuid,
+    let publication = |number: u64, start: Lsn, end: Lsn, body: Body| Publication {
+        uuid: superblock.uuid,
         state: superblock.uuid,
         nonce: Nonce(random.u128()),
         epoch: 1,
@@ -51,15 +50,17 @@ pub fn mkfs(
         checkpoint: number,
         start,
         end,
+        body,
     };
-    let base = Body::Base { roots: [None; 2], windows: Vec::new(), node_segments: Vec::new(), settlement: Vec::new() };
+    let base =
+        Base { roots: [None; 2], windows: Vec::new(), node_segments: Vec::new(), settlement: Vec::new() };
     let first = Lsn::ZERO.next(1);
     let publications = [
-        Publication { header: header(0, Lsn::ZERO, Lsn::ZERO), body: base },
-        Publication { header: header(1, Lsn::ZERO, first), body: root_directory(clock, first, options) },
+        publication(0, Lsn::ZERO, Lsn::ZERO, Body::Base(base)),
+        publication(1, Lsn::ZERO, first, root_directory(clock, first, options)),
     ];
     for publication in publications {
-        create(store, &publication_name(1, publication.header.number), publication.encode())?;
+        create(store, &names::publication(1, publication.number), publication.encode().into())?;
     }
     create(store, SUPERBLOCK, superblock.encode().into())?;
     Ok(superblock)
@@ -94,5 +95,5 @@ fn root_directory(clock: &dyn Clock, lsn: Lsn, options: MkfsOptions) -> Body {
     let edits = [(TreeId::Files, Edit::Put { key: key::inode(InodeNo::ROOT), value: root.encode() })];
     let batches = encode_head(lsn, 1, &encode_edits(&edits), &[], false).into();
     let window = WindowEntry { start: Lsn::ZERO, end: lsn, segments: Vec::new(), objects: 0 };
-    Body::Increment { windows: vec![window], settlement: Vec::new(), batches }
+    Body::Increment(Increment { windows: vec![window], settlement: Vec::new(), batches })
 }

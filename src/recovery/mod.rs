@@ -25,7 +25,8 @@ use crate::format::FormatError;
 use crate::format::batch::{Batch, TreeId};
 use crate::format::ids::{Lsn, NodePtr, Uuid};
 use crate::format::manifest::Manifest;
-use crate::format::space::{self, Published, WindowRecord};
+use crate::format::names::SUPERBLOCK;
+use crate::format::space::{self, Mark, Published, WindowRecord};
 use crate::format::superblock::{Superblock, SuperblockError};
 use crate::journal::{self, Journal, JournalError, ManifestStore, Writer};
 use crate::locate::{CacheBytes, Locate};
@@ -34,12 +35,9 @@ use crate::media::Media;
 use crate::ship::publish::{Identity, Position, Publisher};
 use crate::ship::{self, ShipError, Shipper};
 use crate::store::{Store, StoreError};
-use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 
-/// Name of the configuration object, without which nothing is a store of ours.
-pub const SUPERBLOCK: &str = "skylog.json";
 
 /// Why a filesystem could not be made or mounted. Each is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
@@ -196,11 +194,11 @@ struct Opening<'a> {
 impl Opening<'_> {
     fn open(self, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
         let Opening { world, tuning, superblock, nodes, cache, manifest } = self;
-        let known: Manifest = manifest.get();
+        let known = manifest.current();
         if known.uuid != superblock.uuid {
             return Err(MountError::ForeignState { found: known.uuid, expected: superblock.uuid });
         }
-        let number = known.checkpoint.ok_or_else(|| damaged("MANIFEST", "it names no checkpoint"))?;
+        let number = known.checkpoint.ok_or_else(|| damaged("MANIFEST", "it names no checkpoint"))?.number;
         let checkpoint = files::read_checkpoint(&*world.media, number)?;
         let mut overlays: [Overlay; 2] = Default::default();
         let replayed = journal::replay(&*world.media, &known, checkpoint.lsn, progress, &mut |batch| {
@@ -219,7 +217,7 @@ impl Opening<'_> {
         )?;
         let state = Reader { cache: &cache, nodes: &nodes };
         let space = View { overlay: &overlays[1], layers: &[], root: checkpoint.roots[1] };
-        let inode_mark = state.value(&space, &space::mark(space::MARK_INODE), space::decode_mark)?.unwrap_or(0);
+        let inode_mark = state.value(&space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0);
         let published = state.value(&space, &space::published(), Published::decode)?;
         let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache));
         for (end, start) in state.windows(&space)? {
@@ -303,14 +301,16 @@ impl Reader<'_> {
 
     /// All recorded windows: (end, start).
     pub fn windows(&self, view: &View<'_>) -> Result<Vec<(Lsn, Lsn)>, MountError> {
-        let (mut from, to) = space::all_windows();
+        let (mut from, to) = space::windows();
         let mut found = Vec::new();
         loop {
             let rows = self.fetching(|pins| view.scan(self.cache, pins, &from, &to, 1024))?;
             let Some((last, _)) = rows.last() else { return Ok(found) };
             from = [last, &b"\0"[..]].concat().into();
             for (key, value) in rows {
-                let end = space::decode_window_key(&key).map_err(|e| damaged("space tree", e))?;
+                let space::Key::Window(end) = space::Key::decode(&key).map_err(|e| damaged("space tree", e))? else {
+                    return Err(damaged("space tree", "a foreign key among windows"));
+                };
                 let record = WindowRecord::decode(&value).map_err(|e| damaged("space tree", e))?;
                 found.push((end, record.start));
             }
@@ -329,18 +329,8 @@ impl Reader<'_> {
 }
 
 /// The maps' keys that recovery writes itself.
-pub(crate) fn put_mark(overlays: &mut [Overlay; 2], lsn: Lsn, which: u8, value: u64) {
-    let edit = crate::format::batch::Edit::Put { key: space::mark(which), value: space::encode_mark(value) };
+pub(crate) fn put_mark(overlays: &mut [Overlay; 2], lsn: Lsn, which: Mark, value: u64) {
+    let edit = crate::format::batch::Edit::Put { key: space::mark(which), value: space::encode_number(value) };
     overlays[TreeId::Space as usize].apply(lsn, &edit);
 }
 
-/// Bytes of an object name, for errors.
-pub(crate) fn decode_batches(batches: &Bytes, place: &str, mut each: impl FnMut(Batch)) -> Result<(), MountError> {
-    let mut at = 0;
-    while at < batches.len() {
-        let (batch, used) = Batch::decode(batches, at).map_err(|e| damaged(place, e))?;
-        at += used;
-        each(batch);
-    }
-    Ok(())
-}

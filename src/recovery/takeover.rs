@@ -1,19 +1,20 @@
 //! Taking a filesystem over from the store alone: newest generation, its base, its increments, a closing object that
 //! fences whoever wrote it, and local state made of all that.
 
-use super::{MountError, Reader, SUPERBLOCK, Tuning, World, apply, damaged, decode_batches, put_mark};
+use super::{MountError, Reader, Tuning, World, apply, damaged, put_mark};
 use crate::checkpoint::files;
 use crate::checkpoint::merge::merge_all;
 use crate::checkpoint::nodes::{NodeStore, NodeWriter};
-use crate::format::checkpoint::{Checkpoint, Settle, WindowEntry};
-use crate::format::ids::{Lsn, NodePtr, SegmentNo, Uuid};
-use crate::format::manifest::Manifest;
-use crate::format::publication::{Body, Header, Publication};
-use crate::format::space::{self, MARK_SEGMENT, Published};
+use crate::format::checkpoint::{Checkpoint, Settle};
+use crate::format::ids::{Lsn, NodePtr, Nonce, SegmentNo, Uuid};
+use crate::format::manifest::{CommitPoint, Manifest};
+use crate::format::names::{self, SUPERBLOCK};
+use crate::format::publication::{Base, Body, Closing, Publication, WindowEntry};
+use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::Superblock;
 use crate::journal::ManifestStore;
 use crate::map::{Frozen, Merge, NodeCache, Overlay, View};
-use crate::ship::publish::{Position, publication_name, read};
+use crate::ship::publish::{Position, read};
 use crate::store::{Created, Store};
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid) -> Result<Remote,
     loop {
         let at = Position { generation, number: 0 };
         match read(store, at)? {
-            Some(publication) if matches!(publication.body, Body::Base { .. }) => {
+            Some(publication) if matches!(publication.body, Body::Base(_)) => {
                 let mut remote = read_generation(store, filesystem, publication)?;
                 if generation < newest {
                     // Generations behind it were closed before they had a base.
@@ -75,22 +76,22 @@ fn first_free(store: &dyn Store, generation: u64) -> Result<Position, MountError
 }
 
 fn read_generation(store: &dyn Store, filesystem: Uuid, base: Publication) -> Result<Remote, MountError> {
-    let header = base.header.clone();
-    if header.filesystem != filesystem {
-        let name = publication_name(header.generation, header.number);
-        return Err(damaged(&name, format!("belongs to filesystem {}, {SUPERBLOCK} says {filesystem}", header.filesystem)));
+    let Publication { uuid, generation, checkpoint, end, .. } = base;
+    let name = names::publication(generation, 0);
+    if uuid != filesystem {
+        return Err(damaged(&name, format!("belongs to filesystem {uuid}, {SUPERBLOCK} says {filesystem}")));
     }
-    let Body::Base { roots, windows, settlement, .. } = base.body else {
-        return Err(damaged(&publication_name(header.generation, 0), "is not a base"));
+    let Body::Base(Base { roots, windows, settlement, .. }) = base.body else {
+        return Err(damaged(&name, "is not a base"));
     };
-    let free = Position { generation: header.generation, number: 1 };
+    let free = Position { generation, number: 1 };
     let mut remote = Remote {
         roots,
         overlays: Default::default(),
         windows,
         settlement,
-        checkpoint: header.checkpoint,
-        end: header.end,
+        checkpoint,
+        end,
         free,
     };
     while let Some(next) = read(store, remote.free)? {
@@ -104,21 +105,23 @@ fn read_generation(store: &dyn Store, filesystem: Uuid, base: Publication) -> Re
 impl Remote {
     /// Goes on by one publication; `false` at a closing object.
     fn take(&mut self, next: Publication) -> Result<bool, MountError> {
-        let Header { generation, number, start, end, checkpoint, .. } = next.header;
-        let name = publication_name(generation, number);
+        let Publication { generation, number, start, end, checkpoint, .. } = next;
+        let name = names::publication(generation, number);
         match next.body {
-            Body::Closing { .. } => {
+            Body::Closing(_) => {
                 self.free = Position { generation: generation + 1, number: 0 };
                 return Ok(false);
             }
-            Body::Base { .. } => return Err(damaged(&name, "a base in the middle of a generation")),
-            Body::Increment { windows, settlement, batches } => {
+            Body::Base(_) => return Err(damaged(&name, "a base in the middle of a generation")),
+            Body::Increment(increment) => {
                 if start != self.end {
                     return Err(damaged(&name, format!("starts at {start}, the one before ends at {}", self.end)));
                 }
-                decode_batches(&batches, &name, |batch| apply(&mut self.overlays, batch))?;
-                self.windows.extend(windows);
-                self.settlement = settlement;
+                for batch in increment.batches() {
+                    apply(&mut self.overlays, batch.map_err(|e| damaged(&name, e))?);
+                }
+                self.windows.extend(increment.windows);
+                self.settlement = increment.settlement;
             }
         }
         self.end = end;
@@ -150,8 +153,12 @@ pub(super) fn take_over(
             state,
             epoch,
             generation: u64::from(epoch),
-            checkpoint: Some(checkpoint.number),
-            ..Manifest::default()
+            next_checkpoint: checkpoint.number + 1,
+            checkpoint: Some(CommitPoint { number: checkpoint.number, lsn: checkpoint.lsn }),
+            plans: Vec::new(),
+            journal: Vec::new(),
+            free: Vec::new(),
+            history: Vec::new(),
         };
         return Ok(ManifestStore::create(world.media.clone(), manifest)?);
     }
@@ -170,10 +177,9 @@ fn win(
     let at = remote.free;
     let epoch = u32::try_from(at.generation + 1).map_err(|_| damaged("gen/", "too many generations"))?;
     let closing = Publication {
-        header: Header {
-            filesystem: superblock.uuid,
+        uuid: superblock.uuid,
             state,
-            nonce: crate::format::ids::Nonce(world.random.u128()),
+            nonce: Nonce(world.random.u128()),
             epoch,
             generation: at.generation,
             number: at.number,
@@ -181,16 +187,15 @@ fn win(
             checkpoint: remote.checkpoint,
             start: remote.end,
             end: remote.end,
-        },
-        body: Body::Closing { next_epoch: epoch, owner: tuning.owner.clone() },
+        body: Body::Closing(Closing { next_epoch: epoch, owner: tuning.owner.clone() }),
     };
-    let name = publication_name(at.generation, at.number);
-    if world.store.create(&name, closing.encode())? == Created::New {
+    let name = names::publication(at.generation, at.number);
+    if world.store.create(&name, closing.encode().into())? == Created::New {
         return Ok(true);
     }
     // A retried create may have met itself.
     let found = read(&*world.store, at)?;
-    Ok(found.is_some_and(|p| p.header.nonce == closing.header.nonce))
+    Ok(found.is_some_and(|p| p.nonce == closing.nonce))
 }
 
 struct Taking<'a> {
@@ -207,10 +212,10 @@ impl Taking<'_> {
     fn make_checkpoint(&self, mut remote: Remote, epoch: u32) -> Result<Checkpoint, MountError> {
         let reader = Reader { cache: self.cache, nodes: self.nodes };
         let space = View { overlay: &remote.overlays[1], layers: &[], root: remote.roots[1] };
-        let mark = reader.value(&space, &space::mark(MARK_SEGMENT), space::decode_mark)?.unwrap_or(0);
+        let mark = reader.value(&space, &space::mark(Mark::Segment), space::decode_number)?.unwrap_or(0);
         let published = reader.value(&space, &space::published(), Published::decode)?;
         let recorded = published.map_or(Lsn::ZERO, |p| p.end);
-        put_mark(&mut remote.overlays, remote.end, MARK_SEGMENT, mark + NUMBERS);
+        put_mark(&mut remote.overlays, remote.end, Mark::Segment, mark + NUMBERS);
 
         let [files_layer, space_layer] = remote.overlays;
         let frozen = Frozen {
@@ -231,7 +236,7 @@ impl Taking<'_> {
         let merged = merge_all(&frozen, remote.end, &trees, &mut writer)?;
         writer.finish()?;
         let checkpoint = Checkpoint {
-            filesystem: self.superblock.uuid,
+            uuid: self.superblock.uuid,
             number: remote.checkpoint,
             lsn: remote.end,
             previous_lsn: remote.end,

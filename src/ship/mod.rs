@@ -10,10 +10,11 @@ use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
 use crate::checkpoint::files;
 use crate::checkpoint::nodes::{NodeStore, node_file};
-use crate::format::checkpoint::{Checkpoint, WindowEntry};
+use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
-use crate::format::publication::{Body, Publication};
-use crate::locate::{Locate, LocateError, segment_name, window_name};
+use crate::format::names;
+use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
+use crate::locate::{Locate, LocateError};
 use crate::map::{MapError, reachable_segments};
 use crate::media::Media;
 use crate::store::{Store, StoreError};
@@ -179,7 +180,7 @@ impl Shipper {
         let batches = files::read_edits(&*self.media, window.checkpoint)?;
         let bytes = batches.len() as u64;
         let windows = vec![entry.clone()];
-        let body = Body::Increment { windows, settlement: checkpoint.settlement, batches };
+        let body = Body::Increment(Increment { windows, settlement: checkpoint.settlement, batches });
         let draft = self.draft(window.checkpoint, window.start, window.end);
         let outcome = self.publisher.publish(draft, body)?;
         self.put_late(late)?;
@@ -215,12 +216,12 @@ impl Shipper {
         }
         let mut listed = unrecorded.to_vec();
         listed.extend(shipped.iter().cloned());
-        let body = Body::Base {
+        let body = Body::Base(Base {
             roots: checkpoint.roots,
             windows: listed,
             node_segments: node_segments.clone(),
             settlement: checkpoint.settlement,
-        };
+        });
         let outcome = self.publisher.publish(draft, body)?;
         self.put_late(late)?;
         Ok(match outcome {
@@ -260,18 +261,18 @@ impl Shipper {
                 late.push((no, bytes));
                 return Ok(());
             }
-            Ok(self.store.put(&segment_name(no), bytes)?)
+            Ok(self.store.put(&names::segment(no), bytes)?)
         };
         let (entry, index) = pack(&window, &births, &mut |id| Ok(self.locate.fetch_for_ship(id)?), &mut upload)?;
         if entry.objects > 0 {
-            self.store.put(&window_name(job.start, job.end), index)?;
+            self.store.put(&names::window(job.start, job.end), index)?;
         }
         Ok(entry)
     }
 
     fn put_late(&self, late: Vec<(SegmentNo, Bytes)>) -> Result<(), ShipError> {
         for (no, bytes) in late {
-            self.store.put(&segment_name(no), bytes)?;
+            self.store.put(&names::segment(no), bytes)?;
         }
         Ok(())
     }
@@ -290,7 +291,7 @@ impl Shipper {
         let mut listed = Vec::new();
         for no in wanted {
             if uploaded.contains(&no) {
-                listed.push((no, self.store.size(&segment_name(no))?));
+                listed.push((no, self.store.size(&names::segment(no))?));
                 continue;
             }
             let bytes = self.nodes.whole(no)?;
@@ -301,8 +302,8 @@ impl Shipper {
     }
 
     fn put_nodes(&self, no: SegmentNo, bytes: Bytes) -> Result<(), ShipError> {
-        let name = segment_name(no);
-        let linked = match self.media.path(&node_file(no)) {
+        let name = names::segment(no);
+        let linked = match self.media.local_path(&node_file(no)) {
             Some(path) => self.store.publish_local(&path, &name)?,
             None => false,
         };

@@ -2,10 +2,11 @@
 //! index that says where each object went.
 
 use super::ShipError;
-use crate::format::checkpoint::{Birth, WindowEntry};
+use crate::format::checkpoint::Birth;
 use crate::format::chunk::ChunkHeader;
-use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, ObjectId, SegmentNo, Uuid};
-use crate::format::store_segment::{SegmentBuilder, SegmentKind};
+use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, ObjectId, SegmentKind, SegmentNo, Uuid};
+use crate::format::publication::{WindowEntry, WindowSegment};
+use crate::format::store_segment::SegmentBuilder;
 use crate::format::window::{WindowBuilder, WindowRow};
 use bytes::Bytes;
 
@@ -48,7 +49,7 @@ struct Packer<'a, 'u> {
     index: WindowBuilder,
     segment: Option<(SegmentNo, SegmentBuilder)>,
     segment_objects: u32,
-    done: Vec<(SegmentNo, u64, u32)>,
+    done: Vec<WindowSegment>,
     chunk: Vec<u8>,
     in_chunk: Vec<(Birth, u32, u32)>,
 }
@@ -73,7 +74,7 @@ impl<'a, 'u> Packer<'a, 'u> {
             self.end_chunk()?;
         }
         let small = |n: usize| u32::try_from(n).expect("a chunk is small");
-        self.in_chunk.push((birth.clone(), small(self.chunk.len()), small(data.len())));
+        self.in_chunk.push((*birth, small(self.chunk.len()), small(data.len())));
         self.chunk.extend_from_slice(data);
         Ok(())
     }
@@ -113,14 +114,15 @@ impl<'a, 'u> Packer<'a, 'u> {
     fn end_segment(&mut self) -> Result<(), ShipError> {
         let Some((no, builder)) = self.segment.take() else { return Ok(()) };
         let bytes: Bytes = builder.finish().into();
-        self.done.push((no, bytes.len() as u64, std::mem::take(&mut self.segment_objects)));
+        let objects = std::mem::take(&mut self.segment_objects);
+        self.done.push(WindowSegment { segment: no, bytes: bytes.len() as u64, objects });
         (self.upload)(no, bytes)
     }
 
     fn finish(mut self) -> Result<(WindowEntry, Bytes), ShipError> {
         self.end_chunk()?;
         self.end_segment()?;
-        let objects = self.done.iter().map(|s| s.2).sum();
+        let objects = self.done.iter().map(|s| s.objects).sum();
         let entry = WindowEntry { start: self.window.start, end: self.window.end, segments: self.done, objects };
         Ok((entry, self.index.finish().into()))
     }

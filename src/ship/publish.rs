@@ -6,15 +6,11 @@
 
 use super::ShipError;
 use crate::base::clock::Time;
-use crate::format::ids::{Nonce, Uuid};
-use crate::format::publication::{Body, Header, Publication};
+use crate::format::ids::{Lsn, Nonce, Uuid};
+use crate::format::names;
+use crate::format::publication::{Body, Closing, Publication};
 use crate::store::{Created, Store, StoreError};
 use std::sync::Arc;
-
-/// Name of a numbered object of a generation.
-pub fn publication_name(generation: u64, number: u64) -> String {
-    format!("gen/{generation:010}/{number:010}")
-}
 
 /// Who publishes.
 #[derive(Clone, Debug)]
@@ -78,13 +74,13 @@ impl Publisher {
     }
 
     /// Publishes `body` at the next number.
-    pub fn publish(&mut self, header: Draft, body: Body) -> Result<Outcome, ShipError> {
+    pub fn publish(&mut self, draft: Draft, body: Body) -> Result<Outcome, ShipError> {
         let at = self.next;
-        let publication = Publication { header: self.header(at, &header), body };
+        let publication = self.publication(at, &draft, body);
         let bytes = publication.encode();
-        let name = publication_name(at.generation, at.number);
+        let name = names::publication(at.generation, at.number);
         // An error here leaves open whether the object is there; the caller tries again and then finds its own.
-        if self.store.create(&name, bytes)? == Created::New {
+        if self.store.create(&name, bytes.into())? == Created::New {
             self.pass(&publication)?;
             return Ok(Outcome::Published(at));
         }
@@ -92,22 +88,22 @@ impl Publisher {
             return Err(StoreError::Failed { action: "create", name, reason: "it is there and is not".into() }.into());
         };
         self.pass(&found)?;
-        let same = found.header.nonce == self.identity.nonce && found.body == publication.body;
+        let same = found.nonce == self.identity.nonce && found.body == publication.body;
         Ok(if same { Outcome::Published(at) } else { Outcome::Adopted(Box::new(found)) })
     }
 
     /// Ends the current generation, unless nothing is in it, so that a base can start the next.
-    pub fn start_generation(&mut self, header: Draft) -> Result<Outcome, ShipError> {
+    pub fn start_generation(&mut self, draft: Draft) -> Result<Outcome, ShipError> {
         if self.next.number == 0 {
             return Ok(Outcome::Published(self.next));
         }
-        let body = Body::Closing { next_epoch: self.identity.epoch, owner: self.identity.owner.clone() };
-        self.publish(header, body)
+        let body = Body::Closing(Closing { next_epoch: self.identity.epoch, owner: self.identity.owner.clone() });
+        self.publish(draft, body)
     }
 
-    fn header(&self, at: Position, draft: &Draft) -> Header {
-        Header {
-            filesystem: self.identity.filesystem,
+    fn publication(&self, at: Position, draft: &Draft, body: Body) -> Publication {
+        Publication {
+            uuid: self.identity.filesystem,
             state: self.identity.state,
             nonce: self.identity.nonce,
             epoch: self.identity.epoch,
@@ -117,22 +113,23 @@ impl Publisher {
             checkpoint: draft.checkpoint,
             start: draft.start,
             end: draft.end,
+            body,
         }
     }
 
     /// Goes behind an object of ours; another's means that we are fenced.
     fn pass(&mut self, publication: &Publication) -> Result<(), ShipError> {
-        let header = &publication.header;
-        if header.state != self.identity.state {
+        let Publication { state, generation, number, .. } = *publication;
+        if state != self.identity.state {
             let by = match &publication.body {
-                Body::Closing { owner, .. } => owner.clone(),
-                _ => format!("state directory {}", header.state),
+                Body::Closing(closing) => closing.owner.clone(),
+                _ => format!("state directory {state}"),
             };
-            return Err(ShipError::Fenced { generation: header.generation, number: header.number, by });
+            return Err(ShipError::Fenced { generation, number, by });
         }
         self.next = match publication.body {
-            Body::Closing { .. } => Position { generation: header.generation + 1, number: 0 },
-            _ => Position { generation: header.generation, number: header.number + 1 },
+            Body::Closing(_) => Position { generation: generation + 1, number: 0 },
+            _ => Position { generation, number: number + 1 },
         };
         Ok(())
     }
@@ -146,14 +143,14 @@ pub struct Draft {
     /// The checkpoint it publishes.
     pub checkpoint: u64,
     /// It changes the state from here,
-    pub start: crate::format::ids::Lsn,
+    pub start: Lsn,
     /// to here.
-    pub end: crate::format::ids::Lsn,
+    pub end: Lsn,
 }
 
 /// The object at a number; `None` if there is none.
 pub fn read(store: &dyn Store, at: Position) -> Result<Option<Publication>, ShipError> {
-    let name = publication_name(at.generation, at.number);
+    let name = names::publication(at.generation, at.number);
     let bytes = match store.get(&name) {
         Ok(bytes) => bytes,
         Err(StoreError::NotFound { .. }) => return Ok(None),
@@ -161,7 +158,7 @@ pub fn read(store: &dyn Store, at: Position) -> Result<Option<Publication>, Ship
     };
     let damaged = |reason: String| ShipError::Damaged { place: name.clone(), reason };
     let publication = Publication::decode(&bytes).map_err(|e| damaged(e.to_string()))?;
-    let found = Position { generation: publication.header.generation, number: publication.header.number };
+    let found = Position { generation: publication.generation, number: publication.number };
     if found != at {
         return Err(damaged(format!("says it is number {} of generation {}", found.number, found.generation)));
     }

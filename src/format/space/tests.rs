@@ -8,7 +8,7 @@ use std::fmt::Debug;
 const LSN: Lsn = Lsn { epoch: 2, pos: 900 };
 const OBJECT: ObjectId = ObjectId { lsn: LSN, n: 3 };
 
-fn keys() -> [Key; 8] {
+fn keys() -> [Key; 9] {
     [
         Key::Mark(Mark::Inode),
         Key::Mark(Mark::Segment),
@@ -18,6 +18,7 @@ fn keys() -> [Key; 8] {
         Key::Pending(Bytes::from_static(b"seg/1/7")),
         Key::Waiting(OBJECT),
         Key::Settled,
+        Key::Published,
     ]
 }
 
