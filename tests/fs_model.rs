@@ -4,8 +4,8 @@
 mod model;
 
 use model::driver::{Driver, Mount};
-use model::generate::generate;
-use model::op::Who;
+use model::generate::{generate, generate_contents};
+use model::op::{Op, Who};
 use model::{Model, time_of};
 use skylog::base::clock::Time;
 use skylog::base::random::SeededRandom;
@@ -20,10 +20,12 @@ use std::sync::Arc;
 
 const OPS: usize = 400;
 
+type Generate = fn(&SeededRandom, usize) -> Vec<Op>;
+
 /// The core on a map in memory, where nothing has to be waited for.
 struct InMemory {
     db: Arc<Db>,
-    fs: Fs,
+    fs: Arc<Fs>,
 }
 
 impl InMemory {
@@ -45,9 +47,9 @@ impl InMemory {
     }
 }
 
-fn fs_over(db: &Arc<Db>) -> Fs {
+fn fs_over(db: &Arc<Db>) -> Arc<Fs> {
     let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
-    Fs::new(Arc::clone(db), Options { write_bytes_max: 1 << 20, space })
+    Arc::new(Fs::new(Arc::clone(db), Options { write_bytes_max: 1 << 20, space }))
 }
 
 impl Mount for InMemory {
@@ -143,7 +145,7 @@ fn check_inode(ino: InodeNo, scanned: &Scanned) {
 }
 
 /// Runs one history; the seed names it.
-fn run_history(seed: u64) {
+fn run_history(seed: u64, generate: Generate) {
     let random = SeededRandom::new(seed);
     let ops = generate(&random, OPS);
     let mut model = Model::new(time_of(0));
@@ -180,13 +182,48 @@ fn end_history(seed: u64, mut model: Model, mut mount: InMemory, mut driver: Dri
     assert_eq!(driver.tree(&mut mount).expect("the tree can be read"), model.tree(), "seed {seed}: at the end");
 }
 
-#[test]
-fn any_history_answers_as_the_model_does() {
+fn run_histories(generate: Generate, histories: u64) {
     let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
     if let Some(seed) = number("SKYLOG_SEED") {
-        return run_history(seed);
+        return run_history(seed, generate);
     }
-    for seed in 0..number("SKYLOG_HISTORIES").unwrap_or(60) {
-        run_history(seed);
+    for seed in 0..number("SKYLOG_HISTORIES").unwrap_or(histories) {
+        run_history(seed, generate);
     }
+}
+
+#[test]
+fn any_history_answers_as_the_model_does() {
+    run_histories(generate, 60);
+}
+
+#[test]
+fn any_writes_and_truncations_of_one_file_leave_what_the_model_has() {
+    run_histories(generate_contents, 20);
+}
+
+#[test]
+fn threads_at_work_on_the_same_names_leave_consistent_metadata() {
+    const THREADS: u64 = 4;
+    let mount = InMemory::new(Time::from_nanos(time_of(0)));
+    std::thread::scope(|scope| {
+        for seed in 0..THREADS {
+            let mut mount = InMemory { db: Arc::clone(&mount.db), fs: Arc::clone(&mount.fs) };
+            scope.spawn(move || {
+                let random = SeededRandom::new(seed);
+                let mut driver = Driver::default();
+                let mut succeeded = 0;
+                for (i, op) in generate(&random, 3000).iter().enumerate() {
+                    succeeded += u32::from(driver.apply(&mut mount, time_of(i as u64), op).is_ok());
+                }
+                assert!(succeeded > 300, "only {succeeded} operations of thread {seed} succeeded");
+                driver.close_all(&mut mount).expect("open files close");
+                driver.forget(&mut mount).expect("the kernel forgets");
+            });
+        }
+    });
+    assert_eq!(mount.fs.inodes_in_use(), 0, "every use was given back");
+    let rows = mount.rows();
+    assert!(!rows.iter().any(|(key, _)| matches!(key, Key::Orphan(_))), "an orphan is left");
+    check_rows(rows);
 }

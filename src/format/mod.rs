@@ -19,6 +19,9 @@ pub mod names;
 pub mod node;
 pub mod publication;
 pub mod space;
+pub mod store_segment;
+pub mod superblock;
+pub mod window;
 mod wire;
 
 pub use error::{Damage, FormatError};

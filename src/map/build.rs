@@ -40,6 +40,15 @@ impl Nodes<'_> {
             None => read_node(self.source, ptr).map(Arc::new),
         }
     }
+
+    /// Reads a node that the node above says is at `level`.
+    pub fn read_at(&self, level: usize, ptr: &NodePtr) -> Result<Arc<Node>, MapError> {
+        let node = self.read(ptr)?;
+        match usize::from(node.level()) {
+            found if found == level => Ok(node),
+            found => Err(MapError::Damaged { ptr: *ptr, reason: format!("level {found} found, {level} expected") }),
+        }
+    }
 }
 
 pub(super) fn entries(leaf: &Leaf) -> impl Iterator<Item = Entry> + '_ {
@@ -77,7 +86,7 @@ impl<'a> TreeBuilder<'a> {
         if self.close_upto(level)? {
             return self.add_child(level + 1, subtree);
         }
-        match &*self.nodes.read(&subtree.ptr)? {
+        match &*self.nodes.read_at(level, &subtree.ptr)? {
             Node::Leaf(leaf) => entries(leaf).try_for_each(|entry| self.add_entry(entry)),
             Node::Interior(interior) => children(interior).try_for_each(|child| self.add_subtree(level - 1, child)),
         }
@@ -151,7 +160,7 @@ impl<'a> TreeBuilder<'a> {
             self.take_left_neighbour(level + 1)?;
         }
         let left = self.interiors[level].pop();
-        match &*self.nodes.read(&left.ptr)? {
+        match &*self.nodes.read_at(level, &left.ptr)? {
             Node::Leaf(leaf) => self.leaves.put_before(entries(leaf)),
             Node::Interior(interior) => {
                 self.interiors[level - 1].put_before(children(interior));

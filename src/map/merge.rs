@@ -43,6 +43,7 @@ pub struct Merge<'a> {
 
 impl Merge<'_> {
     /// The tree that holds what the tree under `root` and `layers` (oldest first) together hold. `None` is the empty tree.
+    /// After an error neither what went into `sink` nor what `on_change` was told means anything.
     pub fn run(
         &self,
         root: Option<NodePtr>,
@@ -55,7 +56,7 @@ impl Merge<'_> {
         let builder = TreeBuilder::new(nodes, sink, self.shape);
         let mut walk = Walk { nodes, changes, builder, on_change, path: Vec::new(), differs: false };
         match root {
-            Some(ptr) => walk.merge_node(&ptr, &Bytes::new(), None)?,
+            Some(ptr) => walk.merge_node(nodes.read(&ptr)?, &Bytes::new(), None)?,
             None => walk.merge_entries(None, None)?,
         }
         if walk.differs { walk.builder.finish() } else { Ok(root) }
@@ -101,10 +102,9 @@ impl Step {
 }
 
 impl Walk<'_> {
-    /// Merges the subtree at `ptr`, which has the keys from `from` to before `to`. If nothing in it differs, nothing is
+    /// Merges the subtree under `node`, which has the keys from `from` to before `to`. If nothing in it differs, nothing is
     /// done, and it stays to be shared by the step above.
-    fn merge_node(&mut self, ptr: &NodePtr, from: &Bytes, to: Option<&Bytes>) -> Result<(), MapError> {
-        let node = self.nodes.read(ptr)?;
+    fn merge_node(&mut self, node: Arc<Node>, from: &Bytes, to: Option<&Bytes>) -> Result<(), MapError> {
         match &*node {
             Node::Leaf(leaf) => self.merge_entries(Some(leaf), to),
             Node::Interior(interior) => {
@@ -124,7 +124,8 @@ impl Walk<'_> {
             let end = next_key.as_ref().or(to);
             if self.changes.touch(&start, end.map(Bytes::as_ref)) {
                 self.path.last_mut().expect("the caller's step").at = at;
-                self.merge_node(&interior.child(at), &start, end)?;
+                let child = self.nodes.read_at(usize::from(interior.level()) - 1, &interior.child(at))?;
+                self.merge_node(child, &start, end)?;
             }
         }
         Ok(())

@@ -39,7 +39,8 @@ use bytes::Bytes;
 
 /// Where nodes are read from: local node segments, else the store.
 pub trait NodeSource: Send + Sync {
-    /// The bytes `ptr` points at. May block. Need not check them.
+    /// The bytes `ptr` points at. May block. Need not check them. They are kept as long as the node is, so they are no
+    /// slice of something larger.
     fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError>;
 }
 

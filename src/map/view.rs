@@ -37,7 +37,7 @@ impl<'a> View<'a> {
         loop {
             match &*hand.node(&ptr)? {
                 Node::Interior(interior) => ptr = interior.child(interior.child_for(key)),
-                Node::Leaf(leaf) => return Ok(find(leaf, key)),
+                Node::Leaf(leaf) => return Ok(leaf.get(key)),
             }
         }
     }
@@ -57,7 +57,7 @@ impl<'a> View<'a> {
         }
         let mut changes = Changes::new(self.overlays().collect(), from);
         let mut tree = Cursor::new(Hand { cache, pins }, self.root, to);
-        tree.seek(from)?;
+        tree.seek(changes.deleted_until(from).map_or(from, |end| end))?;
         while found.len() < limit {
             let Some(key) = next_key(&mut changes, &tree, to) else { break };
             let in_tree = tree.key().is_some_and(|tree_key| *tree_key == key);
@@ -80,11 +80,6 @@ impl<'a> View<'a> {
     fn overlays(&self) -> impl Iterator<Item = &'a Overlay> {
         std::iter::once(self.overlay).chain(self.layers.iter().map(Arc::as_ref))
     }
-}
-
-fn find(leaf: &Leaf, key: &[u8]) -> Option<Bytes> {
-    let at = leaf.lower_bound(key);
-    (at < leaf.len() && leaf.key(at) == key).then(|| leaf.value(at))
 }
 
 fn next_key(changes: &mut Changes<'_>, tree: &Cursor<'_>, to: &[u8]) -> Option<Bytes> {
@@ -139,7 +134,7 @@ impl<'a> Cursor<'a> {
     fn seek(&mut self, key: &[u8]) -> Result<(), NodePtr> {
         self.path.clear();
         self.leaf = None;
-        if let Some(root) = self.root {
+        if let Some(root) = self.root.filter(|_| key < self.to) {
             self.descend(root, |interior| interior.child_for(key), |leaf| leaf.lower_bound(key))?;
         }
         self.settle()

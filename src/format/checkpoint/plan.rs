@@ -160,7 +160,7 @@ fn check_order(births: &[Birth]) -> Result<(), FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::faults::assert_damage_is_found;
+    use crate::format::faults::{assert_cuts_are_found, assert_damage_is_found};
 
     fn plan(count: u32) -> Plan {
         let object = |n| ObjectId { lsn: Lsn { epoch: 1, pos: 7 }, n };
@@ -183,7 +183,8 @@ mod tests {
 
     #[test]
     fn promise_s4_every_flipped_bit_and_every_cut_of_a_plan_is_found() {
-        assert_damage_is_found(&plan(66).encode(), Plan::decode);
+        assert_damage_is_found(&plan(3).encode(), Plan::decode);
+        assert_cuts_are_found(&plan(66).encode(), Plan::decode);
     }
 
     #[test]

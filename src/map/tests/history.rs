@@ -1,7 +1,9 @@
 //! Random histories against a model: the map is what a `BTreeMap` would be, however it was frozen and merged.
 
 use crate::format::batch::Edit;
-use crate::format::ids::Lsn;
+use crate::format::ids::{InodeNo, Lsn, ObjectId};
+use crate::format::inode::Extent;
+use crate::format::key;
 use crate::map::testing::*;
 use crate::map::*;
 use proptest::prelude::*;
@@ -37,6 +39,34 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..4usize).prop_map(Step::Merge),
         2 => key().prop_map(Step::Get),
         2 => (key(), key(), 0..40usize).prop_map(|(from, to, limit)| Step::Scan(from, to, limit)),
+    ]
+}
+
+/// One write of up to 16 extents in a row, as a batch makes them; the last may be short.
+fn write() -> impl Strategy<Value = Vec<Step>> {
+    (1..3u64, 0..60u64, 1..16u32, 1..50u64, any::<bool>()).prop_map(|(ino, start, count, pos, short)| {
+        let extent = |n: u32| {
+            let len = if short && n + 1 == count { 4096 } else { 65536 };
+            let object = ObjectId { lsn: Lsn { epoch: 1, pos }, n };
+            let at = key::extent(InodeNo(ino), (start + u64::from(n)) << 16);
+            Step::Put(at.to_vec(), Extent { len, object, object_offset: 0 }.encode().to_vec())
+        };
+        (0..count).map(extent).collect()
+    })
+}
+
+/// Files written, punched and truncated, in any order with freezes and merges.
+fn file_steps() -> impl Strategy<Value = Vec<Step>> {
+    let hole = (1..3u64, 0..80u64, 0..80u64).prop_map(|(ino, from, to)| {
+        let (from, to) = key::extents_in(InodeNo(ino), from << 16, to << 16);
+        vec![Step::DeleteRange(from.to_vec(), to.to_vec())]
+    });
+    prop_oneof![
+        6 => write(),
+        1 => hole,
+        2 => Just(vec![Step::Freeze]),
+        2 => (1..4usize).prop_map(|count| vec![Step::Merge(count)]),
+        1 => (0..70u64).prop_map(|at| vec![Step::Get(key::extent(InodeNo(1), at << 16).to_vec())]),
     ]
 }
 
@@ -165,8 +195,6 @@ fn differences(before: &Model, after: &Model) -> Vec<Delta> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
-
     #[test]
     fn the_map_is_what_its_edits_say_however_it_was_frozen_and_merged(
         steps in prop::collection::vec(step(), 1..300),
@@ -181,6 +209,18 @@ proptest! {
         pair.freeze();
         pair.merge(usize::MAX);
         prop_assert_eq!(&pair.model, &pair.merged);
+    }
+
+    #[test]
+    fn extents_are_what_was_written_whatever_runs_they_are_kept_in(
+        steps in prop::collection::vec(file_steps(), 1..60),
+        node_bytes in prop::sample::select(vec![100usize, 300, 1000, 8192]),
+    ) {
+        let mut pair = Pair::new(node_bytes, 0);
+        for step in steps.into_iter().flatten() {
+            pair.take(step);
+        }
+        pair.check_scan(&[0], &[0xff], usize::MAX);
     }
 
     #[test]

@@ -43,6 +43,8 @@ fn a_scan_reads_no_node_of_a_deleted_range_and_none_behind_its_end() {
     let (found, count) = fetches(&nodes, |cache, pins| view.scan(cache, pins, &from, &to, 1000));
     assert_eq!(found.len(), 20);
     assert!(count <= 8, "{count} nodes read");
+    let (from, to) = (100u32.to_be_bytes(), 19_900u32.to_be_bytes());
+    assert_eq!(fetches(&nodes, |cache, pins| view.scan(cache, pins, &from, &to, 1000)), (vec![], 0));
 }
 
 #[test]

@@ -291,8 +291,46 @@ fn run(disk: &SimDisk, step: &Step) {
     }
 }
 
+/// Names and bytes.
+type Files = Vec<(String, Vec<u8>)>;
+
+/// What a caller of a disk can tell after a step: each name with its bytes, or which error there was.
+fn outcome(disk: &dyn Media, step: &Step) -> Result<Files> {
+    let name = |n: usize| format!("d/f{n}");
+    match *step {
+        Step::Write(f, offset, byte, count) => disk.open(&name(f))?.write_at(&vec![byte; count], offset)?,
+        Step::Sync(f) => disk.create(&name(f))?.sync()?,
+        Step::SyncDir => disk.sync_dir("d")?,
+        Step::Replace(a, b) => disk.rename(&name(a), &name(b))?,
+        Step::Remove(f) => disk.remove(&name(f))?,
+    }
+    let read = |name: String| {
+        let file = disk.open(&format!("d/{name}"))?;
+        let mut bytes = vec![0; usize::try_from(file.len()?).expect("small")];
+        file.read_at(&mut bytes, 0)?;
+        let beyond = file.read_at(&mut [0], bytes.len() as u64).expect_err("nothing there");
+        assert_eq!(beyond.kind(), ErrorKind::UnexpectedEof);
+        Ok((name, bytes))
+    };
+    disk.list("d")?.into_iter().map(read).collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_simulated_disk_answers_as_the_local_one_does(steps in proptest::collection::vec(step(), 1..25)) {
+        let root = tempfile::tempdir().expect("a folder for the test");
+        let local = crate::media::LocalDisk::new(root.path());
+        let simulated = disk();
+        for disk in [&local as &dyn Media, &simulated] {
+            disk.make_dir("d").expect("made");
+        }
+        for step in &steps {
+            let [real, ours] = [&local as &dyn Media, &simulated].map(|d| outcome(d, step).map_err(|e| e.kind()));
+            prop_assert_eq!(real, ours, "{:?}", step);
+        }
+    }
 
     #[test]
     fn a_crash_never_loses_what_was_synced(steps in proptest::collection::vec(step(), 1..25)) {

@@ -8,7 +8,7 @@ mod tests;
 pub use crash::{Crash, Crashes, Recording};
 pub use image::StoreImage;
 
-use super::{Created, Store, StoreError};
+use super::{Created, Store, StoreError, name};
 use crate::media::sim::{Blob, Call, CallLog, Faults, Nth, StoreCall};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -129,6 +129,7 @@ impl SimStore {
 
     /// A call that writes; says whether it changed anything.
     fn change(&self, op: StoreOp, action: &'static str, name: &str, call: StoreCall) -> Result<bool, StoreError> {
+        name::check(action, name)?;
         let mut state = self.shared.state.lock();
         if state.down {
             return Err(failed(action, name, "the store is away"));
@@ -167,6 +168,7 @@ fn failed(action: &'static str, name: &str, reason: &str) -> StoreError {
 
 impl Store for SimStore {
     fn get(&self, name: &str) -> Result<Bytes, StoreError> {
+        name::check("get", name)?;
         let image = self.look(StoreOp::Get, "get", name)?;
         image.object(name).cloned().ok_or_else(|| StoreError::NotFound { name: name.into() })
     }
@@ -201,8 +203,11 @@ impl Store for SimStore {
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        let image = self.look(StoreOp::List, "list", prefix)?;
         let folder = prefix.trim_end_matches('/');
+        if !folder.is_empty() {
+            name::check("list", folder)?;
+        }
+        let image = self.look(StoreOp::List, "list", folder)?;
         let inside = |name: &&str| match name.strip_prefix(folder) {
             Some(rest) => folder.is_empty() || rest.starts_with('/'),
             None => false,

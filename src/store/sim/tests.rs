@@ -1,4 +1,4 @@
-//! The simulated store keeps the promises of a store, breaks them on demand, and crashes together with a disk.
+//! The simulated store breaks the promises of a store on demand (that it keeps them else is tested with the others), and crashes together with a disk.
 
 use super::*;
 use crate::base::random::SeededRandom;
@@ -14,23 +14,6 @@ fn world() -> (SimDisk, SimStore) {
 
 fn bytes(text: &'static str) -> Bytes {
     Bytes::from_static(text.as_bytes())
-}
-
-#[test]
-fn it_keeps_the_promises_of_a_store() {
-    let (_, store) = world();
-    probe_create(&store, &SeededRandom::new(1)).expect("a good store");
-    store.put("gen/1/1", bytes("0123")).expect("put");
-    assert_eq!(store.create("gen/1/1", bytes("x")).expect("answered"), Created::Exists);
-    assert_eq!(store.create("gen/1/0", bytes("x")).expect("answered"), Created::New);
-    store.put("gen/10/0", bytes("x")).expect("put");
-    assert_eq!(store.list("gen/1").expect("listed"), ["gen/1/0", "gen/1/1"]);
-    assert_eq!(store.get_range("gen/1/1", 1..3).expect("there"), bytes("12"));
-    assert!(matches!(store.get_range("gen/1/1", 1..5), Err(StoreError::Failed { .. })));
-    assert_eq!(store.size("gen/1/1").expect("there"), 4);
-    store.delete("gen/1/1").expect("deleted");
-    store.delete("gen/1/1").expect("no error if it is not there");
-    assert!(matches!(store.get("gen/1/1"), Err(StoreError::NotFound { .. })));
 }
 
 #[test]
