@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod format;
+pub mod fs;
 pub mod map;
 pub mod media;
 pub mod store;

@@ -13,6 +13,8 @@ layout! {
 
 /// Bytes of an encoded [`ChunkHeader`].
 pub const CHUNK_HEADER_BYTES: usize = at::SIZE;
+/// Bytes of it without the nonce.
+pub(crate) const CHUNK_BRIEF_BYTES: usize = at::SEAL_NONCE;
 
 /// The codec of bytes stored as they are.
 pub const CODEC_RAW: u8 = 0;
@@ -56,13 +58,18 @@ impl ChunkHeader {
 
     /// Appends the header to `out`.
     pub fn encode_to(&self, out: &mut Vec<u8>) {
+        self.encode_brief_to(out);
+        out.put_slice(&self.seal_nonce);
+    }
+
+    /// Appends the header without the nonce.
+    pub(crate) fn encode_brief_to(&self, out: &mut Vec<u8>) {
         out.put_u8(self.codec);
         out.put_u8(self.seal);
         out.put_u16_le(self.key_slot);
         out.put_u32_le(self.raw_len);
         out.put_u32_le(self.stored_len);
         out.put_u32_le(self.crc);
-        out.put_slice(&self.seal_nonce);
     }
 
     /// Reads the header of an object or of a chunk of objects: 1 to [`OBJECT_BYTES_MAX`] bytes.
@@ -72,9 +79,15 @@ impl ChunkHeader {
 
     /// Reads a header from the next 40 bytes; the body may have up to `bytes_max` bytes.
     pub(crate) fn read(reader: &mut Reader<'_>, bytes_max: usize) -> Result<ChunkHeader, FormatError> {
-        let mut field = Reader::new(reader.take(CHUNK_HEADER_BYTES)?);
-        let (codec, seal, key_slot) = (field.u8()?, field.u8()?, field.u16()?);
-        let (raw_len, stored_len, crc) = (field.u32()?, field.u32()?, field.u32()?);
+        let header = ChunkHeader::read_brief(reader, bytes_max)?;
+        reader.zeros(CHUNK_HEADER_BYTES - CHUNK_BRIEF_BYTES)?;
+        Ok(header)
+    }
+
+    /// Reads a header without its nonce, which is zero until there is encryption.
+    pub(crate) fn read_brief(reader: &mut Reader<'_>, bytes_max: usize) -> Result<ChunkHeader, FormatError> {
+        let (codec, seal, key_slot) = (reader.u8()?, reader.u8()?, reader.u16()?);
+        let (raw_len, stored_len, crc) = (reader.u32()?, reader.u32()?, reader.u32()?);
         if codec != CODEC_RAW {
             return Err(FormatError::Kind { found: u32::from(codec) });
         }
@@ -84,7 +97,6 @@ impl ChunkHeader {
         if key_slot != 0 {
             return Err(FormatError::Value("a key slot without encryption"));
         }
-        field.zeros(24)?;
         check_len(raw_len, bytes_max)?;
         if stored_len != raw_len {
             return Err(FormatError::Value("raw bytes stored with another length"));

@@ -1,14 +1,11 @@
 //! The commit point: operations read and change the two maps through a [`Tx`].
 
+pub use super::Pins;
 use crate::format::batch::{Edit, TreeId};
 use crate::format::ids::{InodeNo, Lsn, NodePtr, ObjectId};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
-
-/// What was fetched for one waiting operation.
-#[derive(Default)]
-pub struct Pins;
 
 /// What an operation must wait for, with no lock held, before it starts again from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]

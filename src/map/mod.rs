@@ -1,3 +1,54 @@
-//! Layer 4: all metadata as two ordered maps, and the commit point of every batch.
+//! Layer 4: one ordered map of byte keys. Changes live in an [`Overlay`], frozen ones in layers over an immutable
+//! copy-on-write B+tree whose nodes lie in node segments.
+//!
+//! A [`View`] reads all of it as one map and never blocks: a node that is not at hand is the reader's answer. [`merge`]
+//! turns layers and a tree into the next tree. Nothing here but [`db`] knows what keys mean, or that there is a journal.
 
+mod build;
+mod cache;
+mod changes;
 pub mod db;
+mod error;
+mod level;
+mod merge;
+mod overlay;
+mod pins;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod view;
+mod walk;
+
+pub use cache::NodeCache;
+pub use error::MapError;
+pub use merge::{Merge, Shape, merge};
+pub use overlay::{Found, Overlay};
+pub use pins::Pins;
+pub use verify::verify;
+pub use view::View;
+pub use walk::{reachable_segments, walk};
+
+use crate::format::ids::NodePtr;
+use crate::format::node::Node;
+use bytes::Bytes;
+
+/// Where nodes are read from: local node segments, else the store.
+pub trait NodeSource: Send + Sync {
+    /// The bytes `ptr` points at. May block. Need not check them. They are kept as long as the node is, so they are no
+    /// slice of something larger.
+    fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError>;
+}
+
+/// Where a merge puts the nodes it makes.
+pub trait NodeSink {
+    /// Adds a node and says where it will lie. Nobody reads it before the sink is finished.
+    fn append(&mut self, node: &[u8]) -> Result<NodePtr, MapError>;
+}
+
+/// Reads a node past every cache; what it returns is whole and well formed.
+pub fn read_node(source: &dyn NodeSource, ptr: &NodePtr) -> Result<Node, MapError> {
+    let bytes = source.read_node(ptr)?;
+    Node::read(ptr, bytes).map_err(|error| MapError::Damaged { ptr: *ptr, reason: error.to_string() })
+}

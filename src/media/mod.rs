@@ -6,6 +6,7 @@
 mod local;
 mod lock;
 mod name;
+pub mod sim;
 mod sys;
 
 pub use local::LocalDisk;

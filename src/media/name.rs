@@ -32,6 +32,12 @@ pub(super) fn folder_of(name: &str) -> &str {
     name.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
+/// The folder itself and those above it, the outermost first, without the root.
+pub(super) fn folders_down_to(name: &str) -> impl Iterator<Item = &str> {
+    let ends = name.match_indices('/').map(|(at, _)| at);
+    ends.chain(std::iter::once(name.len())).map(|end| &name[..end]).filter(|folder| !folder.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +50,11 @@ mod tests {
         for good in ["MANIFEST", "journal/slot-000001", "nodes/1-2", "a..b"] {
             assert!(check(good).is_ok(), "{good:?}");
         }
+    }
+
+    #[test]
+    fn folders_are_named_from_the_outermost() {
+        assert_eq!(folders_down_to("a/b/c").collect::<Vec<_>>(), ["a", "a/b", "a/b/c"]);
+        assert_eq!(folders_down_to("").count(), 0);
     }
 }

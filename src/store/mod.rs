@@ -2,9 +2,11 @@
 //!
 //! Names are `/`-separated paths below the store's root, such as `seg/0000000001/0000000000000001`.
 
+mod name;
 mod object;
 mod place;
 mod probe;
+pub mod sim;
 
 pub use object::ObjectStoreBackend;
 pub use place::{OpenError, Place, open_store};

@@ -5,7 +5,7 @@
 //! making, or that a process made and did not live to sync. So the first use of a folder in each process makes it
 //! durable down from the root before anything goes into it.
 
-use super::{Created, OpenError, Store, StoreError};
+use super::{Created, OpenError, Store, StoreError, name};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
@@ -85,14 +85,8 @@ fn refused(action: &'static str, name: &str, error: Error) -> StoreError {
     }
 }
 
-/// Object names are ours and plain: letters, digits, `.`, `_`, `-`, with `/` between the parts. So every store takes
-/// them, none leads out of a folder, and none looks like a temporary of the crate (`name#1`).
 fn locate(action: &'static str, name: &str) -> Result<Location, StoreError> {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-    let good = |part: &str| !part.is_empty() && part != "." && part != ".." && part.bytes().all(plain);
-    if !name.split('/').all(good) {
-        return Err(failed(action, name, "not a plain object name"));
-    }
+    name::check(action, name)?;
     Location::parse(name).map_err(|e| failed(action, name, e))
 }
 

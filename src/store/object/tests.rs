@@ -1,8 +1,10 @@
-//! The same promises for a store in a folder and one in memory.
+//! The same promises for a store in a folder, one in memory, and the simulated one.
 
 use super::*;
 use crate::base::random::{OsRandom, SeededRandom};
+use crate::media::sim::CallLog;
 use crate::store::probe_create;
+use crate::store::sim::SimStore;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn folder() -> (tempfile::TempDir, ObjectStoreBackend) {
@@ -11,10 +13,11 @@ fn folder() -> (tempfile::TempDir, ObjectStoreBackend) {
     (root, store)
 }
 
-fn on_both(test: impl Fn(&ObjectStoreBackend)) {
+fn on_all(test: impl Fn(&dyn Store)) {
     let (_root, store) = folder();
     test(&store);
     test(&ObjectStoreBackend::in_memory().expect("opens"));
+    test(&SimStore::new(&CallLog::new()));
 }
 
 fn bytes(text: &'static str) -> Bytes {
@@ -23,7 +26,7 @@ fn bytes(text: &'static str) -> Bytes {
 
 #[test]
 fn an_object_is_read_back_whole_and_in_ranges() {
-    on_both(|store| {
+    on_all(|store| {
         store.put("seg/1/a", bytes("0123456789")).expect("put");
         assert_eq!(store.get("seg/1/a").expect("there"), bytes("0123456789"));
         assert_eq!(store.get_range("seg/1/a", 3..6).expect("there"), bytes("345"));
@@ -36,7 +39,7 @@ fn an_object_is_read_back_whole_and_in_ranges() {
 
 #[test]
 fn a_range_beyond_the_end_is_an_error_and_not_fewer_bytes() {
-    on_both(|store| {
+    on_all(|store| {
         store.put("a", bytes("0123")).expect("put");
         for (from, to) in [(2, 5), (4, 5), (9, 12), (5, 5)] {
             assert!(matches!(store.get_range("a", from..to), Err(StoreError::Failed { .. })), "{from}..{to}");
@@ -46,7 +49,7 @@ fn a_range_beyond_the_end_is_an_error_and_not_fewer_bytes() {
 
 #[test]
 fn what_is_not_there_is_not_found() {
-    on_both(|store| {
+    on_all(|store| {
         assert!(matches!(store.get("a/b"), Err(StoreError::NotFound { .. })));
         assert!(matches!(store.get_range("a/b", 0..1), Err(StoreError::NotFound { .. })));
         assert!(matches!(store.size("a/b"), Err(StoreError::NotFound { .. })));
@@ -57,7 +60,7 @@ fn what_is_not_there_is_not_found() {
 
 #[test]
 fn create_gives_an_object_to_one_writer_only() {
-    on_both(|store| {
+    on_all(|store| {
         let winners = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for writer in 0..4_u8 {
@@ -79,7 +82,7 @@ fn create_gives_an_object_to_one_writer_only() {
 
 #[test]
 fn promise_x4_the_probe_accepts_a_store_that_refuses_a_second_create_and_leaves_nothing() {
-    on_both(|store| {
+    on_all(|store| {
         probe_create(store, &OsRandom).expect("a good store");
         probe_create(store, &SeededRandom::new(1)).expect("a good store");
         assert_eq!(store.list("").expect("listed"), Vec::<String>::new());
@@ -87,20 +90,30 @@ fn promise_x4_the_probe_accepts_a_store_that_refuses_a_second_create_and_leaves_
 }
 
 #[test]
-fn a_list_is_sorted_below_its_folder_and_without_leftovers() {
+fn a_list_is_sorted_and_below_its_folder() {
+    on_all(|store| {
+        for name in ["gen/2/1", "gen/1/10", "gen/1/2", "skylog.json", "gen/10/0"] {
+            store.put(name, bytes("x")).expect("put");
+        }
+        assert_eq!(store.list("gen/1").expect("listed"), ["gen/1/10", "gen/1/2"]);
+        assert_eq!(store.list("gen/1/").expect("listed"), ["gen/1/10", "gen/1/2"]);
+        assert_eq!(store.list("").expect("listed"), ["gen/1/10", "gen/1/2", "gen/10/0", "gen/2/1", "skylog.json"]);
+    });
+}
+
+#[test]
+fn an_upload_that_was_cut_short_is_no_object() {
     let (root, store) = folder();
-    for name in ["gen/2/1", "gen/1/10", "gen/1/2", "skylog.json", "gen/10/0"] {
-        store.put(name, bytes("x")).expect("put");
-    }
-    std::fs::write(root.path().join("gen/1/3#1"), "an upload that was cut short").expect("written");
-    assert_eq!(store.list("gen/1").expect("listed"), ["gen/1/10", "gen/1/2"]);
-    assert_eq!(store.list("gen/1/").expect("listed"), ["gen/1/10", "gen/1/2"]);
-    assert_eq!(store.list("").expect("listed"), ["gen/1/10", "gen/1/2", "gen/10/0", "gen/2/1", "skylog.json"]);
+    store.put("gen/1/2", bytes("x")).expect("put");
+    std::fs::write(root.path().join("gen/1/3#1"), "half").expect("written");
+    assert_eq!(store.list("gen").expect("listed"), ["gen/1/2"]);
+    store.put("gen/1/3", bytes("y")).expect("put");
+    assert_eq!(store.get("gen/1/3").expect("there"), bytes("y"));
 }
 
 #[test]
 fn a_name_that_leads_out_of_the_store_is_refused() {
-    on_both(|store| {
+    on_all(|store| {
         for bad in ["", "/a", "../a", "a/../b", "a//b", "a#1", "a b", "a/"] {
             assert!(matches!(store.put(bad, bytes("x")), Err(StoreError::Failed { .. })), "{bad:?}");
             assert!(matches!(store.get(bad), Err(StoreError::Failed { .. })), "{bad:?}");

@@ -1,0 +1,156 @@
+//! A checkpoint on local disk, a complete and consistent state: the roots of both trees as of one Lsn. Beside it lies the
+//! plan of the window that ended there.
+
+mod plan;
+
+pub use plan::{Birth, Plan, PlanHeader};
+
+use super::error::FormatError;
+use super::ids::{Lsn, NodePtr, ObjectId, Uuid};
+use super::node::NODE_PTR_BYTES;
+use super::wire::{LSN_BYTES, OBJECT_ID_BYTES, PutIds, Reader, VERSION, check_seal, fits, layout, seal};
+use bytes::BufMut;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"SKcp");
+
+layout! {
+    /// The settlement follows.
+    mod at, 120 bytes {
+        MAGIC: 4, CRC: 4, VERSION: 2, RESERVED: 2, UUID: 16, NUMBER: 8, LSN: super::LSN_BYTES,
+        PREVIOUS_LSN: super::LSN_BYTES, WALL: 8, FILES_ROOT: super::NODE_PTR_BYTES, SPACE_ROOT: super::NODE_PTR_BYTES,
+        SETTLE_COUNT: 4,
+    }
+}
+layout! {
+    mod settle_at, 24 bytes { OBJECT: super::OBJECT_ID_BYTES, LEN: 4, DELTA: 4 }
+}
+
+/// A change, found by the merge, in how many extents name an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// The object.
+    pub object: ObjectId,
+    /// Its length in bytes.
+    pub len: u32,
+    /// Extents that name it now, less those that did at the previous checkpoint.
+    pub delta: i32,
+}
+
+/// A checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The filesystem.
+    pub uuid: Uuid,
+    /// The checkpoint's number in its state directory.
+    pub number: u64,
+    /// All batches up to this one are in it.
+    pub lsn: Lsn,
+    /// The same of the checkpoint before.
+    pub previous_lsn: Lsn,
+    /// When it was made: nanoseconds since 1970.
+    pub wall: i64,
+    /// Roots of the file map and the space map, in the order of `TreeId`; `None` for an empty tree.
+    pub roots: [Option<NodePtr>; 2],
+    /// What the space tree has yet to be told.
+    pub settlement: Vec<Settle>,
+}
+
+impl Checkpoint {
+    /// The bytes of the file.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(at::SIZE + self.settlement.len() * settle_at::SIZE);
+        out.put_u32_le(MAGIC);
+        out.put_u32_le(0);
+        out.put_u16_le(VERSION);
+        out.put_u16_le(0);
+        out.put_u128_le(self.uuid.0);
+        out.put_u64_le(self.number);
+        out.put_lsn(self.lsn);
+        out.put_lsn(self.previous_lsn);
+        out.put_i64_le(self.wall);
+        self.roots.iter().for_each(|root| NodePtr::encode_root_to(*root, &mut out));
+        out.put_u32_le(fits(self.settlement.len()));
+        for settle in &self.settlement {
+            out.put_object(settle.object);
+            out.put_u32_le(settle.len);
+            out.put_i32_le(settle.delta);
+        }
+        seal(&mut out, at::CRC);
+        out
+    }
+
+    /// Reads the bytes of the file.
+    pub fn decode(bytes: &[u8]) -> Result<Checkpoint, FormatError> {
+        let mut field = Reader::new(bytes);
+        field.magic("a checkpoint", MAGIC)?;
+        let _crc = field.u32()?;
+        field.version()?;
+        check_seal(bytes, at::CRC)?;
+        field.zeros(2)?;
+        let (uuid, number) = (field.uuid()?, field.u64()?);
+        let (lsn, previous_lsn, wall) = (field.lsn()?, field.lsn()?, field.i64()?);
+        let roots = [NodePtr::read_root(&mut field)?, NodePtr::read_root(&mut field)?];
+        let count = field.count(settle_at::SIZE)?;
+        let settlement = (0..count).map(|_| Settle::read(&mut field)).collect::<Result<_, _>>()?;
+        field.end()?;
+        Ok(Checkpoint { uuid, number, lsn, previous_lsn, wall, roots, settlement })
+    }
+}
+
+impl Settle {
+    fn read(field: &mut Reader<'_>) -> Result<Settle, FormatError> {
+        Ok(Settle { object: field.object()?, len: field.u32()?, delta: field.i32()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::faults::assert_damage_is_found;
+    use crate::format::ids::SegmentNo;
+
+    fn sample() -> Checkpoint {
+        let object = ObjectId { lsn: Lsn { epoch: 1, pos: 8 }, n: 2 };
+        let settlement = vec![Settle { object, len: 4096, delta: -1 }, Settle { object, len: 1, delta: 3 }];
+        let root = NodePtr { segment: SegmentNo { epoch: 1, number: 4 }, offset: 108, len: 8000, crc: 7 };
+        Checkpoint {
+            uuid: Uuid(5),
+            number: 3,
+            lsn: Lsn { epoch: 1, pos: 9 },
+            previous_lsn: Lsn { epoch: 1, pos: 4 },
+            wall: -1,
+            roots: [Some(root), None],
+            settlement,
+        }
+    }
+
+    #[test]
+    fn checkpoints_survive_the_trip() {
+        assert_eq!(Checkpoint::decode(&sample().encode()), Ok(sample()));
+        let empty = Checkpoint { settlement: vec![], roots: [None, None], ..sample() };
+        assert_eq!(Checkpoint::decode(&empty.encode()), Ok(empty));
+    }
+
+    #[test]
+    fn promise_s4_every_flipped_bit_and_every_cut_of_a_checkpoint_is_found() {
+        assert_damage_is_found(&sample().encode(), Checkpoint::decode);
+    }
+
+    #[test]
+    fn promise_g1_checkpoint_faults_are_told_apart() {
+        let changed = |at: usize, to: &[u8], reseal: bool| {
+            let mut bytes = sample().encode();
+            bytes[at..at + to.len()].copy_from_slice(to);
+            if reseal {
+                seal(&mut bytes, super::at::CRC);
+            }
+            Checkpoint::decode(&bytes)
+        };
+        assert!(matches!(changed(at::MAGIC, b"X", false), Err(FormatError::Magic { .. })));
+        assert_eq!(changed(at::VERSION, &[2], false), Err(FormatError::Version { supported: 1, found: 2 }));
+        assert!(matches!(changed(at::NUMBER, &[9], false), Err(FormatError::Checksum { .. })));
+        assert_eq!(changed(at::SETTLE_COUNT, &[3], true), Err(FormatError::TooBig { limit: 2, found: 3 }));
+        assert!(matches!(changed(at::SETTLE_COUNT, &[1], true), Err(FormatError::TooBig { .. })));
+        assert!(matches!(Checkpoint::decode(&[]), Err(FormatError::TooShort { .. })));
+    }
+}

@@ -1,0 +1,101 @@
+//! What makes a generation in the store: a base, increments after it, a closing object at its end. Each carries who wrote
+//! it and which Lsns it covers, so that a writer whose answer was lost can read back whether the object is its own.
+//!
+//! A base never names a segment, and an increment never a window, that is not durable in the store.
+
+mod body;
+
+pub use body::{Base, Body, Closing, Increment, WindowEntry, WindowSegment};
+
+use super::error::FormatError;
+use super::ids::{Lsn, Nonce, Uuid};
+use super::wire::{LSN_BYTES, PutIds, Reader, VERSION, check_seal, layout, seal};
+use bytes::{BufMut, Bytes};
+
+const MAGIC: u32 = u32::from_le_bytes(*b"SKpu");
+
+layout! {
+    /// The body follows. The length is that of the whole object, so that one that is cut short says so.
+    mod at, 120 bytes {
+        MAGIC: 4, CRC: 4, VERSION: 2, KIND: 1, RESERVED: 1, LENGTH: 8, UUID: 16, STATE: 16, NONCE: 16, EPOCH: 4,
+        GENERATION: 8, NUMBER: 8, WALL: 8, START: super::LSN_BYTES, END: super::LSN_BYTES,
+    }
+}
+
+/// A numbered object of a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The filesystem.
+    pub uuid: Uuid,
+    /// The state directory of the writer.
+    pub state: Uuid,
+    /// The writer's mount.
+    pub nonce: Nonce,
+    /// The writer's epoch.
+    pub epoch: u32,
+    /// The generation.
+    pub generation: u64,
+    /// The object's number in it; 0 for the base.
+    pub number: u64,
+    /// When it was written: nanoseconds since 1970.
+    pub wall: i64,
+    /// Where the Lsns it covers start; not covered.
+    pub start: Lsn,
+    /// Where they end; covered.
+    pub end: Lsn,
+    /// What it says.
+    pub body: Body,
+}
+
+impl Publication {
+    /// The bytes of the object.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(at::SIZE + self.body.size_hint());
+        out.put_u32_le(MAGIC);
+        out.put_u32_le(0);
+        out.put_u16_le(VERSION);
+        out.put_u8(self.body.kind());
+        out.put_u8(0);
+        out.put_u64_le(0);
+        out.put_u128_le(self.uuid.0);
+        out.put_u128_le(self.state.0);
+        out.put_u128_le(self.nonce.0);
+        out.put_u32_le(self.epoch);
+        out.put_u64_le(self.generation);
+        out.put_u64_le(self.number);
+        out.put_i64_le(self.wall);
+        out.put_lsn(self.start);
+        out.put_lsn(self.end);
+        self.body.encode_to(&mut out);
+        let length = out.len() as u64;
+        out[at::LENGTH..at::LENGTH + 8].copy_from_slice(&length.to_le_bytes());
+        seal(&mut out, at::CRC);
+        out
+    }
+
+    /// Reads the bytes of the object; the batches of an increment are a slice of them.
+    pub fn decode(bytes: &Bytes) -> Result<Publication, FormatError> {
+        let mut field = Reader::new(bytes);
+        field.magic("an object of a generation", MAGIC)?;
+        let _crc = field.u32()?;
+        field.version()?;
+        let kind = field.u8()?;
+        field.zeros(1)?;
+        let (length, have) = (field.u64()?, bytes.len() as u64);
+        if have < length {
+            return Err(FormatError::TooShort { need: length, have });
+        }
+        if have > length {
+            return Err(FormatError::TooBig { limit: length, found: have });
+        }
+        check_seal(bytes, at::CRC)?;
+        let (uuid, state, nonce) = (field.uuid()?, field.uuid()?, field.nonce()?);
+        let (epoch, generation, number, wall) = (field.u32()?, field.u64()?, field.u64()?, field.i64()?);
+        let (start, end) = (field.lsn()?, field.lsn()?);
+        let body = Body::decode(kind, bytes.slice(field.offset()..))?;
+        Ok(Publication { uuid, state, nonce, epoch, generation, number, wall, start, end, body })
+    }
+}
+
+#[cfg(test)]
+mod tests;

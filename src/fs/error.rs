@@ -1,0 +1,122 @@
+//! Why an operation failed, and its errno.
+
+use crate::format::ids::InodeNo;
+use crate::map::db::{self, Wait};
+use std::fmt::Display;
+
+/// Why an operation failed. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// There is no such name in the directory.
+    #[error("no such name")]
+    NoSuchName,
+    /// The kernel speaks of an inode that is gone.
+    #[error("inode {0} does not exist")]
+    NoSuchInode(InodeNo),
+    /// The directory or file has no name any more, so nothing can be put into it and no name given to it.
+    #[error("inode {0} was removed")]
+    Removed(InodeNo),
+    /// The name is taken.
+    #[error("the name exists")]
+    NameExists,
+    /// A directory is needed.
+    #[error("inode {0} is not a directory")]
+    NotDirectory(InodeNo),
+    /// Something else than a directory is needed.
+    #[error("inode {0} is a directory")]
+    IsDirectory(InodeNo),
+    /// A directory must be empty to be removed or replaced.
+    #[error("directory {0} is not empty")]
+    NotEmpty(InodeNo),
+    /// A directory has one name only.
+    #[error("directory {0} cannot have a second name")]
+    DirectoryLink(InodeNo),
+    /// The file has as many names as it can have.
+    #[error("inode {0} has too many links")]
+    TooManyLinks(InodeNo),
+    /// A symbolic link cannot be opened.
+    #[error("inode {0} is a symbolic link")]
+    SymbolicLink(InodeNo),
+    /// A name or target is too long.
+    #[error("a name of {found} bytes is longer than {limit}")]
+    NameTooLong {
+        /// Its length.
+        found: usize,
+        /// The longest allowed.
+        limit: usize,
+    },
+    /// The name is `.` or `..` where it must not be.
+    #[error("the name is . or ..")]
+    DotName,
+    /// A size or offset beyond the largest file.
+    #[error("beyond the largest file")]
+    TooBig,
+    /// Arguments that make no sense together; why.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The journal's disk is full.
+    #[error("the disk of the journal is full")]
+    DiskFull,
+    /// The journal has failed, so nothing can be changed; why.
+    #[error("read-only: {0}")]
+    ReadOnly(String),
+    /// Stored bytes are damaged, or could not be had; which and why was logged.
+    #[error("input or output failed")]
+    Io,
+}
+
+impl Error {
+    /// The number the kernel is told.
+    pub fn errno(&self) -> i32 {
+        match self {
+            Error::NoSuchName | Error::Removed(_) => libc::ENOENT,
+            Error::NoSuchInode(_) => libc::ESTALE,
+            Error::NameExists => libc::EEXIST,
+            Error::NotDirectory(_) => libc::ENOTDIR,
+            Error::IsDirectory(_) => libc::EISDIR,
+            Error::NotEmpty(_) => libc::ENOTEMPTY,
+            Error::DirectoryLink(_) => libc::EPERM,
+            Error::TooManyLinks(_) => libc::EMLINK,
+            Error::SymbolicLink(_) => libc::ELOOP,
+            Error::NameTooLong { .. } => libc::ENAMETOOLONG,
+            Error::DotName => libc::EBUSY,
+            Error::TooBig => libc::EFBIG,
+            Error::Invalid(_) => libc::EINVAL,
+            Error::DiskFull => libc::ENOSPC,
+            Error::ReadOnly(_) => libc::EROFS,
+            Error::Io => libc::EIO,
+        }
+    }
+}
+
+/// Why an operation did not go on to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Call again when this is there; nothing has happened.
+    Wait(Wait),
+    /// It failed.
+    Error(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+impl From<db::Stop> for Stop {
+    fn from(stop: db::Stop) -> Stop {
+        match stop {
+            db::Stop::Wait(wait) => Stop::Wait(wait),
+            db::Stop::DiskFull => Error::DiskFull.into(),
+            db::Stop::ReadOnly(why) => Error::ReadOnly(why).into(),
+            db::Stop::Damaged(what) => damaged(what),
+        }
+    }
+}
+
+/// Logs what is damaged; the operation fails with EIO and the rest of the filesystem serves on.
+pub(super) fn damaged(what: impl Display) -> Stop {
+    log::error!("damaged metadata or data: {what}");
+    Error::Io.into()
+}

@@ -1,0 +1,101 @@
+//! Layer 5: POSIX over the ordered map. No FUSE, no threads, no disk: every method takes inode locks, reads keys, and commits at
+//! most one batch.
+//!
+//! **Restarting.** A method that needs something not in memory returns [`Stop::Wait`]; nothing has happened then, no lock is
+//! held, and the caller calls again when it is there. Look-up and open counts change only after the batch is committed.
+//!
+//! **Locks**, in the order they are taken: the lock of directory moves, inode locks by stripe (see [`locks`]), one shard of the
+//! counts (see [`open`]). The Lsn is given while the inode locks are held, so the log's order is the order of memory.
+//!
+//! **Invariants** that `skylog check` verifies:
+//! - a file has either an inline value or extents, never both; with an inline value its size is at most [`INLINE_BYTES_MAX`];
+//! - no extent is longer than an object, none overlaps another, none reaches past the file's size;
+//! - `blocks` is the sum over the inline value and the extents of their bytes in 512-byte units, each rounded up;
+//! - a directory has for each name one name key and one cookie key that agree; `nlink` is 2 plus its subdirectories;
+//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one.
+//!
+//! What the kernel does, and this layer does not: permissions (sticky directories too), following links, resolving paths.
+
+mod attr;
+mod create;
+mod entries;
+mod error;
+mod extents;
+mod link;
+mod locks;
+mod lookup;
+mod open;
+mod read;
+mod readdir;
+mod recover;
+mod rename;
+mod setattr;
+mod statfs;
+mod unlink;
+mod work;
+mod write;
+
+pub use attr::Attr;
+pub use create::root_inode;
+pub use error::{Error, Stop};
+pub use readdir::DirEntry;
+pub use setattr::{SetAttr, SetTime};
+pub use statfs::{DiskSpace, StatFs};
+
+use crate::base::clock::Time;
+use crate::map::db::{Db, Pins};
+use locks::InodeLocks;
+use open::Uses;
+use std::sync::Arc;
+use work::Work;
+
+/// The largest file, bytes: 2^63 - 1.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+/// The longest name, bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+/// The longest target of a symbolic link, bytes.
+pub const TARGET_BYTES_MAX: usize = 4095;
+/// A file of at most this size is kept beside its attributes instead of in objects, bytes.
+pub const INLINE_BYTES_MAX: u64 = 2048;
+/// Most names of one file.
+pub const LINKS_MAX: u32 = 65_000;
+
+/// Who asks, when, and what was already fetched for the request.
+#[derive(Default)]
+pub struct Cx {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The time the request counts as.
+    pub now: Time,
+    /// What was fetched for this request while it waited.
+    pub pins: Pins,
+}
+
+/// What the layers above decide.
+pub struct Options {
+    /// A write changes at most this many bytes; a longer one is cut short.
+    pub write_bytes_max: usize,
+    /// Room on the disk or in the store, for `statfs`.
+    pub space: Box<dyn Fn() -> DiskSpace + Send + Sync>,
+}
+
+/// The filesystem. All methods may be called from any thread.
+pub struct Fs {
+    db: Arc<Db>,
+    locks: InodeLocks,
+    uses: Uses,
+    options: Options,
+}
+
+impl Fs {
+    /// The filesystem in `db`, which holds a root directory.
+    pub fn new(db: Arc<Db>, options: Options) -> Fs {
+        Fs { db, locks: InodeLocks::new(), uses: Uses::new(), options }
+    }
+
+    fn begin<'a>(&'a self, cx: &'a Cx) -> Work<'a> {
+        Work::new(self.db.begin(&cx.pins), cx)
+    }
+}

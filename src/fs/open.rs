@@ -1,0 +1,143 @@
+//! Who uses an inode: how often the kernel was told of it (look-ups, which it gives back with `forget`), and open handles.
+//!
+//! Counts are kept in memory only; a new mount starts without any, and then recovery frees every orphan. They change under the
+//! inode's lock, or under the lock of the directory by whose name the inode was found, so that whoever removes the last
+//! name, holding both, sees all of them.
+
+use super::attr::file_type;
+use super::error::{Error, Stop};
+use super::{Cx, Fs};
+use crate::format::ids::InodeNo;
+use crate::map::db::Room;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+
+const SHARDS: u64 = 64;
+
+/// Look-ups and handles of all inodes that have any.
+pub(super) struct Uses {
+    shards: Vec<Mutex<HashMap<InodeNo, Use>>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Use {
+    lookups: u64,
+    handles: u64,
+    /// It has no name any more; its last user frees it.
+    orphan: bool,
+}
+
+impl Use {
+    fn less(mut self, lookups: u64, handles: u64) -> Use {
+        self.lookups = self.lookups.saturating_sub(lookups);
+        self.handles = self.handles.saturating_sub(handles);
+        self
+    }
+
+    fn is_unused(self) -> bool {
+        self.lookups == 0 && self.handles == 0
+    }
+}
+
+impl Uses {
+    pub fn new() -> Uses {
+        Uses { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+
+    fn shard(&self, ino: InodeNo) -> &Mutex<HashMap<InodeNo, Use>> {
+        &self.shards[usize::try_from(ino.0 % SHARDS).expect("few shards")]
+    }
+
+    pub fn add_lookup(&self, ino: InodeNo) {
+        self.shard(ino).lock().entry(ino).or_default().lookups += 1;
+    }
+
+    pub fn add_handle(&self, ino: InodeNo) {
+        self.shard(ino).lock().entry(ino).or_default().handles += 1;
+    }
+
+    pub fn is_used(&self, ino: InodeNo) -> bool {
+        self.shard(ino).lock().contains_key(&ino)
+    }
+
+    /// Notes that the last name of a used inode is gone.
+    pub fn set_orphan(&self, ino: InodeNo) {
+        if let Some(entry) = self.shard(ino).lock().get_mut(&ino) {
+            entry.orphan = true;
+        }
+    }
+
+    /// Whether giving these back ends the last use of an orphan.
+    fn would_end_orphan(&self, ino: InodeNo, lookups: u64, handles: u64) -> bool {
+        let entry = self.shard(ino).lock().get(&ino).copied();
+        entry.is_some_and(|entry| entry.orphan && entry.less(lookups, handles).is_unused())
+    }
+
+    fn give_back(&self, ino: InodeNo, lookups: u64, handles: u64) {
+        let mut shard = self.shard(ino).lock();
+        let Some(entry) = shard.get_mut(&ino) else { return };
+        debug_assert!(entry.lookups >= lookups && entry.handles >= handles, "more given back than taken of {ino}");
+        *entry = entry.less(lookups, handles);
+        if entry.is_unused() {
+            shard.remove(&ino);
+        }
+    }
+
+    /// The number of inodes in use.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+}
+
+impl Fs {
+    /// Opens a regular file; [`Fs::release`] ends it. The kernel has checked the permissions.
+    pub fn open(&self, cx: &Cx, ino: InodeNo) -> Result<(), Stop> {
+        let _held = self.locks.shared(ino);
+        match file_type(self.begin(cx).inode(ino)?.mode) {
+            libc::S_IFREG => self.uses.add_handle(ino),
+            libc::S_IFDIR => return Err(Error::IsDirectory(ino).into()),
+            libc::S_IFLNK => return Err(Error::SymbolicLink(ino).into()),
+            _ => return Err(Error::Invalid("the kernel opens fifos, sockets and devices itself").into()),
+        }
+        Ok(())
+    }
+
+    /// Opens a directory; [`Fs::release`] ends it.
+    pub fn opendir(&self, cx: &Cx, ino: InodeNo) -> Result<(), Stop> {
+        let _held = self.locks.shared(ino);
+        self.begin(cx).dir(ino)?;
+        self.uses.add_handle(ino);
+        Ok(())
+    }
+
+    /// Ends one open of a file or directory; the last use of an orphan frees it.
+    pub fn release(&self, cx: &Cx, ino: InodeNo) -> Result<(), Stop> {
+        self.give_back(cx, ino, 0, 1)
+    }
+
+    /// The kernel gives back `lookups` look-ups of an inode; the last use of an orphan frees it.
+    pub fn forget(&self, cx: &Cx, ino: InodeNo, lookups: u64) -> Result<(), Stop> {
+        self.give_back(cx, ino, lookups, 0)
+    }
+
+    /// The number of inodes the kernel knows or holds open.
+    pub fn inodes_in_use(&self) -> usize {
+        self.uses.len()
+    }
+
+    /// When freeing fails for good, the use has ended all the same, and the orphan stays for the next recovery.
+    fn give_back(&self, cx: &Cx, ino: InodeNo, lookups: u64, handles: u64) -> Result<(), Stop> {
+        let _held = self.locks.exclusive(&[ino]);
+        let freed = if self.uses.would_end_orphan(ino, lookups, handles) { self.free_orphan(cx, ino) } else { Ok(()) };
+        if !matches!(freed, Err(Stop::Wait(_))) {
+            self.uses.give_back(ino, lookups, handles);
+        }
+        freed
+    }
+
+    fn free_orphan(&self, cx: &Cx, ino: InodeNo) -> Result<(), Stop> {
+        let mut work = self.begin(cx);
+        work.free_orphan(ino);
+        work.commit(Room::Freeing).map(drop)
+    }
+}

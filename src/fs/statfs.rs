@@ -1,0 +1,54 @@
+//! What `statfs` says. Inodes are not counted, since nothing limits them but space.
+
+use super::{Fs, NAME_BYTES_MAX};
+
+/// The unit in which space is reported, bytes.
+const BLOCK_BYTES: u64 = 4096;
+/// The number of inodes, and of free ones, that is reported.
+const FILES: u64 = 1 << 40;
+
+/// Room for data, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// In all.
+    pub total: u64,
+    /// Not in use.
+    pub free: u64,
+    /// Not in use, and open to others than root.
+    pub available: u64,
+}
+
+/// The answer to `statfs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatFs {
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// Blocks in all.
+    pub blocks: u64,
+    /// Free blocks.
+    pub blocks_free: u64,
+    /// Blocks free for others than root.
+    pub blocks_available: u64,
+    /// Inodes in all.
+    pub files: u64,
+    /// Free inodes.
+    pub files_free: u64,
+    /// The longest name, bytes.
+    pub name_max: u32,
+}
+
+impl Fs {
+    /// Space and limits.
+    pub fn statfs(&self) -> StatFs {
+        let space = (self.options.space)();
+        StatFs {
+            block_size: u32::try_from(BLOCK_BYTES).expect("small"),
+            blocks: space.total / BLOCK_BYTES,
+            blocks_free: space.free / BLOCK_BYTES,
+            blocks_available: space.available / BLOCK_BYTES,
+            files: FILES,
+            files_free: FILES,
+            name_max: u32::try_from(NAME_BYTES_MAX).expect("small"),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Writing file contents: one batch for one write. Old extents under the new data are trimmed or deleted in the same batch.
+
+use super::error::{Error, Stop};
+use super::extents::Stored;
+use super::setattr::drop_set_id;
+use super::work::Work;
+use super::{Cx, FILE_BYTES_MAX, Fs, INLINE_BYTES_MAX};
+use crate::format::ids::{InodeNo, Lsn};
+use crate::format::inode::Inode;
+use crate::format::key;
+use crate::map::db::Room;
+use bytes::Bytes;
+
+/// A write goes over at most this many old extents, so that its batch stays small; a longer one is cut short.
+pub(super) const OLD_EXTENTS_MAX: usize = 2048;
+
+impl Fs {
+    /// Writes data at an offset, beyond the end too. Returns how many bytes were written, at least one if there are any.
+    pub fn write(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &[u8]) -> Result<(u32, Lsn), Stop> {
+        let _held = self.locks.exclusive(&[ino]);
+        let mut work = self.begin(cx);
+        let mut inode = work.file(ino)?;
+        if data.is_empty() {
+            return Ok((0, work.commit(Room::Ordinary)?));
+        }
+        let data = self.writable(offset, data)?;
+        let written = work.write(ino, &mut inode, offset, &data)?;
+        inode.size = inode.size.max(offset + written);
+        inode.mtime = work.now;
+        inode.ctime = work.now;
+        if cx.uid != 0 {
+            drop_set_id(&mut inode);
+        }
+        work.set_inode(ino, &inode);
+        let lsn = work.commit(Room::Ordinary)?;
+        Ok((u32::try_from(written).expect("a write is short"), lsn))
+    }
+
+    /// As much of `data` as one write may write there.
+    fn writable(&self, offset: u64, data: &[u8]) -> Result<Bytes, Stop> {
+        let room = FILE_BYTES_MAX.checked_sub(offset).filter(|room| *room > 0).ok_or(Error::TooBig)?;
+        let len = data.len().min(self.options.write_bytes_max).min(usize::try_from(room).unwrap_or(usize::MAX));
+        Ok(Bytes::copy_from_slice(&data[..len]))
+    }
+}
+
+impl Work<'_> {
+    /// Stores data; says how much of it.
+    fn write(&mut self, ino: InodeNo, inode: &mut Inode, offset: u64, data: &Bytes) -> Result<u64, Stop> {
+        let end = offset + data.len() as u64;
+        let fits = inode.size.max(end) <= INLINE_BYTES_MAX;
+        match self.stored(ino, inode)? {
+            Stored::Nowhere if fits => self.write_inline(ino, inode, offset, data, &Bytes::new()),
+            Stored::Inline(old) if fits => self.write_inline(ino, inode, offset, data, &old),
+            Stored::Nowhere => self.add_extents(ino, inode, offset, data),
+            Stored::Inline(old) => self.write_beyond_inline(ino, inode, offset, data, &old),
+            Stored::Extents => return self.overwrite(ino, inode, offset, data),
+        }
+        Ok(data.len() as u64)
+    }
+
+    fn write_inline(&mut self, ino: InodeNo, inode: &mut Inode, offset: u64, data: &[u8], old: &[u8]) {
+        let from = usize::try_from(offset).expect("a tiny file");
+        let mut value = old.to_vec();
+        value.resize(value.len().max(from + data.len()), 0);
+        value[from..from + data.len()].copy_from_slice(data);
+        self.set_inline(ino, inode, value);
+    }
+
+    /// The write makes the file too long for an inline value, so it reaches beyond the old one.
+    fn write_beyond_inline(&mut self, ino: InodeNo, inode: &mut Inode, offset: u64, data: &Bytes, old: &Bytes) {
+        self.set_inline(ino, inode, Vec::new());
+        match usize::try_from(offset) {
+            Ok(kept) if kept <= old.len() => {
+                let joined = [&old[..kept], data].concat();
+                self.add_extents(ino, inode, 0, &joined.into());
+            }
+            _ => {
+                self.add_extents(ino, inode, 0, old);
+                self.add_extents(ino, inode, offset, data);
+            }
+        }
+    }
+
+    fn overwrite(&mut self, ino: InodeNo, inode: &mut Inode, offset: u64, data: &Bytes) -> Result<u64, Stop> {
+        let end = offset + data.len() as u64;
+        // No extent reaches past the size, so appending looks for none.
+        let to = if offset < inode.size { self.clear(ino, inode, offset, end, OLD_EXTENTS_MAX)? } else { end };
+        let written = to - offset;
+        self.add_extents(ino, inode, offset, &data.slice(..usize::try_from(written).expect("a write is short")));
+        Ok(written)
+    }
+
+    /// Turns an inline value into an extent, for a file that grows without being written.
+    pub fn inline_to_extent(&mut self, ino: InodeNo, inode: &mut Inode, old: &Bytes) {
+        self.delete(key::inline(ino));
+        inode.blocks = 0;
+        self.add_extents(ino, inode, 0, old);
+    }
+}

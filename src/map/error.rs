@@ -1,0 +1,39 @@
+//! What can go wrong below the map.
+
+use crate::format::ids::{NodePtr, SegmentNo};
+use std::io;
+use std::sync::Arc;
+
+/// A node could not be read or written. Clonable, because one failed fetch answers everyone who waits for it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MapError {
+    /// The bytes are there and are not the node.
+    #[error("node segment {}: damaged node at offset {}: {reason}", ptr.segment, ptr.offset)]
+    Damaged {
+        /// The node.
+        ptr: NodePtr,
+        /// What was expected and found.
+        reason: String,
+    },
+    /// The node segment is nowhere.
+    #[error("node segment {segment} is missing")]
+    Missing {
+        /// The segment.
+        segment: SegmentNo,
+    },
+    /// The disk or the store failed.
+    #[error("node segment {segment}: {source}")]
+    Io {
+        /// The segment.
+        segment: SegmentNo,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+}
+
+impl MapError {
+    /// A failed read or write of `segment`.
+    pub fn io(segment: SegmentNo, error: io::Error) -> MapError {
+        MapError::Io { segment, source: Arc::new(error) }
+    }
+}

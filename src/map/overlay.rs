@@ -1,0 +1,170 @@
+//! Changes since the last freeze, in memory and in key order.
+//!
+//! An overlay answers for the keys it speaks about: a value, a deletion, or nothing, in which case an older layer or the
+//! tree answers. Deleted ranges are kept as such, so that deleting a huge file costs one entry. It knows nothing of the
+//! journal: edits come resolved, in log order.
+
+use crate::format::batch::Edit;
+use crate::format::ids::Lsn;
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::ops::Bound;
+
+/// What an entry costs beside the bytes of its key and value: its slot in a tree node that is two thirds full, and the
+/// allocation that holds key and value with its reference count.
+const ENTRY_OVERHEAD_BYTES: u64 = 192;
+
+/// What an overlay knows of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The key has this value.
+    Value(Bytes),
+    /// The key is gone, whatever older layers say.
+    Deleted,
+    /// This overlay says nothing; ask an older layer.
+    Absent,
+}
+
+/// Changes since a freeze. A frozen one is shared as `Arc<Overlay>` and called a layer.
+#[derive(Debug, Default)]
+pub struct Overlay {
+    /// A value, or `None` for a deleted key. An entry inside a range wins over it: it is younger.
+    points: BTreeMap<Bytes, Option<Bytes>>,
+    /// Deleted ranges, start to end (exclusive); they neither overlap nor touch.
+    ranges: BTreeMap<Bytes, Bytes>,
+    bytes: u64,
+    lsns: Option<(Lsn, Lsn)>,
+}
+
+impl Overlay {
+    /// An overlay that says nothing.
+    pub fn new() -> Overlay {
+        Overlay::default()
+    }
+
+    /// Adds one edit of the batch `lsn`. Keys and values are copied, so that an entry never keeps a journal group or a
+    /// request buffer alive.
+    ///
+    /// # Panics
+    /// When `edit` is an unresolved [`Edit::OwnExtent`], or (debug) when `lsn` goes back.
+    pub fn apply(&mut self, lsn: Lsn, edit: &Edit) {
+        let first = self.lsns.map_or(lsn, |(first, last)| {
+            debug_assert!(lsn >= last, "edits come in log order: {lsn} after {last}");
+            first
+        });
+        self.lsns = Some((first, lsn));
+        match edit {
+            Edit::Put { key, value } => self.put(key, value),
+            Edit::Delete { key } => self.delete(key),
+            Edit::DeleteRange { from, to } if from < to => self.delete_range(from, to),
+            Edit::DeleteRange { .. } => {}
+            Edit::OwnExtent { .. } => panic!("an edit is resolved before it is applied"),
+        }
+    }
+
+    /// What this overlay knows of `key`.
+    pub fn get(&self, key: &[u8]) -> Found {
+        match self.points.get(key) {
+            Some(Some(value)) => Found::Value(value.clone()),
+            Some(None) => Found::Deleted,
+            None if self.range_over(key).is_some() => Found::Deleted,
+            None => Found::Absent,
+        }
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty() && self.ranges.is_empty()
+    }
+
+    /// An estimate of the memory it holds, for the byte cap.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The batch of the first edit applied.
+    pub fn first_lsn(&self) -> Option<Lsn> {
+        self.lsns.map(|(first, _)| first)
+    }
+
+    /// The batch of the last edit applied.
+    pub fn last_lsn(&self) -> Option<Lsn> {
+        self.lsns.map(|(_, last)| last)
+    }
+
+    /// The entries from `from` on, in key order; `None` is a deleted key.
+    pub(super) fn points_from(&self, from: &[u8]) -> btree_map::Range<'_, Bytes, Option<Bytes>> {
+        self.points.range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
+    }
+
+    /// The deleted ranges that end after `from`, in key order.
+    pub(super) fn ranges_from(&self, from: &[u8]) -> btree_map::Range<'_, Bytes, Bytes> {
+        let start = self.range_over(from).map_or(from, |(start, _)| start.as_ref());
+        self.ranges.range::<[u8], _>((Bound::Included(start), Bound::Unbounded))
+    }
+
+    /// The deleted range `key` lies in.
+    pub(super) fn range_over(&self, key: &[u8]) -> Option<(&Bytes, &Bytes)> {
+        let upto = (Bound::Unbounded, Bound::Included(key));
+        self.ranges.range::<[u8], _>(upto).next_back().filter(|(_, end)| key < end.as_ref())
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        let mut both = BytesMut::with_capacity(key.len() + value.len());
+        both.extend_from_slice(key);
+        both.extend_from_slice(value);
+        let mut key = both.freeze();
+        let value = key.split_off(key.len() - value.len());
+        self.set_point(key, Some(value));
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        if self.range_over(key).is_some() {
+            self.remove_point(key);
+        } else {
+            self.set_point(Bytes::copy_from_slice(key), None);
+        }
+    }
+
+    fn delete_range(&mut self, from: &[u8], to: &[u8]) {
+        let inside = (Bound::Included(from), Bound::Excluded(to));
+        let dead: Vec<Bytes> = self.points.range::<[u8], _>(inside).map(|(key, _)| key.clone()).collect();
+        for key in dead {
+            self.remove_point(&key);
+        }
+        let (from, to) = self.absorb_ranges(from, to);
+        self.bytes += ENTRY_OVERHEAD_BYTES + (from.len() + to.len()) as u64;
+        self.ranges.insert(from, to);
+    }
+
+    /// Takes out the ranges that overlap or touch `from..to`; returns the bounds of all of them together.
+    fn absorb_ranges(&mut self, from: &[u8], to: &[u8]) -> (Bytes, Bytes) {
+        let (mut from, mut to) = (Bytes::copy_from_slice(from), Bytes::copy_from_slice(to));
+        while let Some((start, end)) = self.last_range_upto(&to).filter(|(_, end)| *end >= from) {
+            self.ranges.remove(&start);
+            self.bytes -= ENTRY_OVERHEAD_BYTES + (start.len() + end.len()) as u64;
+            from = from.min(start);
+            to = to.max(end);
+        }
+        (from, to)
+    }
+
+    fn last_range_upto(&self, key: &Bytes) -> Option<(Bytes, Bytes)> {
+        self.ranges.range::<Bytes, _>(..=key).next_back().map(|(start, end)| (start.clone(), end.clone()))
+    }
+
+    fn set_point(&mut self, key: Bytes, value: Option<Bytes>) {
+        let value_bytes = value.as_ref().map_or(0, Bytes::len);
+        // The old key goes too: it shares its allocation with the old value.
+        self.remove_point(&key);
+        self.bytes += ENTRY_OVERHEAD_BYTES + (key.len() + value_bytes) as u64;
+        self.points.insert(key, value);
+    }
+
+    fn remove_point(&mut self, key: &[u8]) {
+        if let Some((key, value)) = self.points.remove_entry(key) {
+            self.bytes -= ENTRY_OVERHEAD_BYTES + (key.len() + value.map_or(0, |value| value.len())) as u64;
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Reading overlay, layers and tree as one map, without ever blocking.
+//!
+//! The newest word on a key wins: the active overlay, then the layers from new to old, then the tree. When a node of the
+//! tree is not at hand its pointer is the answer; the caller lets go of everything, fetches it, and starts again.
+
+use super::NodeCache;
+use super::changes::Changes;
+use super::overlay::{Found, Overlay};
+use super::pins::Pins;
+use crate::format::ids::NodePtr;
+use crate::format::node::{Interior, Leaf, Node};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// The map at one moment. Held only while the overlay stands still, never across a wait.
+pub struct View<'a> {
+    /// The active overlay.
+    pub overlay: &'a Overlay,
+    /// Frozen overlays, newest first.
+    pub layers: &'a [Arc<Overlay>],
+    /// The tree below them; `None` is an empty one.
+    pub root: Option<NodePtr>,
+}
+
+impl<'a> View<'a> {
+    /// The value of `key`, or the node that is needed to know.
+    pub fn get(&self, cache: &NodeCache, pins: &Pins, key: &[u8]) -> Result<Option<Bytes>, NodePtr> {
+        for overlay in self.overlays() {
+            match overlay.get(key) {
+                Found::Value(value) => return Ok(Some(value)),
+                Found::Deleted => return Ok(None),
+                Found::Absent => {}
+            }
+        }
+        let hand = Hand { cache, pins };
+        let Some(mut ptr) = self.root else { return Ok(None) };
+        loop {
+            match &*hand.node(&ptr)? {
+                Node::Interior(interior) => ptr = interior.child(interior.child_for(key)),
+                Node::Leaf(leaf) => return Ok(leaf.get(key)),
+            }
+        }
+    }
+
+    /// The first `limit` entries from `from` on and before `to`, or the node that is needed to know.
+    pub fn scan(
+        &self,
+        cache: &NodeCache,
+        pins: &Pins,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, NodePtr> {
+        let mut found = Vec::new();
+        if from >= to || limit == 0 {
+            return Ok(found);
+        }
+        let mut changes = Changes::new(self.overlays().collect(), from);
+        let mut tree = Cursor::new(Hand { cache, pins }, self.root, to);
+        tree.seek(changes.deleted_until(from).map_or(from, |end| end))?;
+        while found.len() < limit {
+            let Some(key) = next_key(&mut changes, &tree, to) else { break };
+            let in_tree = tree.key().is_some_and(|tree_key| *tree_key == key);
+            if changes.peek_key() == Some(&key) {
+                found.extend(changes.next().and_then(|change| change.value.map(|value| (key, value.clone()))));
+            } else if let Some(end) = changes.deleted_until(&key) {
+                // A range may hide any number of leaves: go past it without reading them.
+                tree.seek(end)?;
+                continue;
+            } else {
+                found.push((key, tree.value()));
+            }
+            if in_tree && found.len() < limit {
+                tree.advance()?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn overlays(&self) -> impl Iterator<Item = &'a Overlay> {
+        std::iter::once(self.overlay).chain(self.layers.iter().map(Arc::as_ref))
+    }
+}
+
+fn next_key(changes: &mut Changes<'_>, tree: &Cursor<'_>, to: &[u8]) -> Option<Bytes> {
+    let key = match (changes.peek_key(), tree.key()) {
+        (Some(change), Some(tree)) => change.min(tree),
+        (Some(key), None) | (None, Some(key)) => key,
+        (None, None) => return None,
+    };
+    (key.as_ref() < to).then(|| key.clone())
+}
+
+/// What can be read at once.
+#[derive(Clone, Copy)]
+struct Hand<'a> {
+    cache: &'a NodeCache,
+    pins: &'a Pins,
+}
+
+impl Hand<'_> {
+    fn node(&self, ptr: &NodePtr) -> Result<Arc<Node>, NodePtr> {
+        self.pins.node(ptr).cloned().or_else(|| self.cache.get(ptr)).ok_or(*ptr)
+    }
+}
+
+/// A place in the tree: before an entry, or at the end, which is anywhere at or after `to`.
+struct Cursor<'a> {
+    hand: Hand<'a>,
+    root: Option<NodePtr>,
+    to: &'a [u8],
+    /// The interior nodes above the leaf, root first, each with the child the leaf is under.
+    path: Vec<(Arc<Node>, usize)>,
+    leaf: Option<(Arc<Node>, usize)>,
+    key: Option<Bytes>,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(hand: Hand<'a>, root: Option<NodePtr>, to: &'a [u8]) -> Cursor<'a> {
+        Cursor { hand, root, to, path: Vec::new(), leaf: None, key: None }
+    }
+
+    fn key(&self) -> Option<&Bytes> {
+        self.key.as_ref()
+    }
+
+    /// The value of the entry it stands before; there must be one.
+    fn value(&self) -> Bytes {
+        let (node, at) = self.leaf.as_ref().expect("a key has a leaf");
+        as_leaf(node).value(*at)
+    }
+
+    /// Goes to the first entry at or after `key`.
+    fn seek(&mut self, key: &[u8]) -> Result<(), NodePtr> {
+        self.path.clear();
+        self.leaf = None;
+        if let Some(root) = self.root.filter(|_| key < self.to) {
+            self.descend(root, |interior| interior.child_for(key), |leaf| leaf.lower_bound(key))?;
+        }
+        self.settle()
+    }
+
+    /// Goes to the next entry.
+    fn advance(&mut self) -> Result<(), NodePtr> {
+        if let Some((_, at)) = &mut self.leaf {
+            *at += 1;
+        }
+        self.settle()
+    }
+
+    /// Leaves an exhausted leaf for the next one, unless that lies behind the end, and reads the key there.
+    fn settle(&mut self) -> Result<(), NodePtr> {
+        while self.leaf.as_ref().is_some_and(|(node, at)| *at >= as_leaf(node).len()) {
+            self.leaf = None;
+            while let Some((node, at)) = self.path.pop() {
+                let interior = as_interior(&node);
+                if at + 1 < interior.len() {
+                    if interior.first_key(at + 1) >= self.to {
+                        self.path.clear();
+                        break;
+                    }
+                    let next = interior.child(at + 1);
+                    self.path.push((node, at + 1));
+                    self.descend(next, |_| 0, |_| 0)?;
+                    break;
+                }
+            }
+        }
+        self.key = self.leaf.as_ref().map(|(node, at)| as_leaf(node).key(*at));
+        Ok(())
+    }
+
+    fn descend(
+        &mut self,
+        mut ptr: NodePtr,
+        child: impl Fn(&Interior) -> usize,
+        entry: impl Fn(&Leaf) -> usize,
+    ) -> Result<(), NodePtr> {
+        loop {
+            let node = self.hand.node(&ptr)?;
+            let at = match &*node {
+                Node::Leaf(leaf) => {
+                    let at = entry(leaf);
+                    self.leaf = Some((node, at));
+                    return Ok(());
+                }
+                Node::Interior(interior) => child(interior),
+            };
+            ptr = as_interior(&node).child(at);
+            self.path.push((node, at));
+        }
+    }
+}
+
+fn as_leaf(node: &Node) -> &Leaf {
+    match node {
+        Node::Leaf(leaf) => leaf,
+        Node::Interior(_) => unreachable!("the cursor keeps leaves apart from interior nodes"),
+    }
+}
+
+fn as_interior(node: &Node) -> &Interior {
+    match node {
+        Node::Interior(interior) => interior,
+        Node::Leaf(_) => unreachable!("the cursor keeps leaves apart from interior nodes"),
+    }
+}

@@ -1,0 +1,41 @@
+//! Going over a whole tree.
+
+use super::{MapError, NodeSource, read_node};
+use crate::format::ids::{NodePtr, SegmentNo};
+use crate::format::node::Node;
+use std::collections::BTreeSet;
+
+/// Visits every node of a tree, each before its children, from left to right.
+pub fn walk(
+    root: Option<NodePtr>,
+    source: &dyn NodeSource,
+    visit: &mut dyn FnMut(&NodePtr, &Node),
+) -> Result<(), MapError> {
+    let mut waiting: Vec<NodePtr> = root.into_iter().collect();
+    while let Some(ptr) = waiting.pop() {
+        let node = read_node(source, &ptr)?;
+        visit(&ptr, &node);
+        if let Node::Interior(interior) = &node {
+            waiting.extend((0..interior.len()).rev().map(|i| interior.child(i)));
+        }
+    }
+    Ok(())
+}
+
+/// The node segments a tree lies in. Reads no leaf, except a root that is one.
+pub fn reachable_segments(root: Option<NodePtr>, source: &dyn NodeSource) -> Result<BTreeSet<SegmentNo>, MapError> {
+    let mut segments = BTreeSet::new();
+    let mut waiting: Vec<NodePtr> = root.into_iter().collect();
+    while let Some(ptr) = waiting.pop() {
+        segments.insert(ptr.segment);
+        if let Node::Interior(interior) = read_node(source, &ptr)? {
+            let children = (0..interior.len()).map(|i| interior.child(i));
+            if interior.level() == 1 {
+                segments.extend(children.map(|child| child.segment));
+            } else {
+                waiting.extend(children);
+            }
+        }
+    }
+    Ok(segments)
+}

@@ -1,0 +1,222 @@
+//! The simulated store: keeps objects in memory, logs every change beside those of the disk, and fails on demand.
+
+mod crash;
+mod image;
+#[cfg(test)]
+mod tests;
+
+pub use crash::{Crash, Crashes, Recording};
+pub use image::StoreImage;
+
+use super::{Created, Store, StoreError, name};
+use crate::media::sim::{Blob, Call, CallLog, Faults, Nth, StoreCall};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A kind of call to the store, for [`SimStore::fail`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the call of that name; `Get` is also a range and a size")]
+pub enum StoreOp {
+    Get,
+    Put,
+    Create,
+    Delete,
+    List,
+}
+
+/// How a call to the store fails. A call that reads just fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreFault {
+    /// Nothing was done.
+    Refused,
+    /// It was done, and the answer was lost.
+    AnswerLost,
+    /// It was not done yet, and may be at any later time, also after a crash: see [`SimStore::land_adrift`].
+    Adrift,
+}
+
+/// A simulated store. A clone is the same store; for a copy, start one from [`SimStore::image`].
+#[derive(Clone)]
+pub struct SimStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    log: Arc<CallLog>,
+    start: StoreImage,
+}
+
+struct State {
+    image: StoreImage,
+    faults: Faults<StoreOp, StoreFault>,
+    adrift: Vec<StoreCall>,
+    down: bool,
+}
+
+impl SimStore {
+    /// An empty store, the only one that keeps its calls in `log`.
+    pub fn new(log: &Arc<CallLog>) -> SimStore {
+        SimStore::from_image(&StoreImage::default(), log)
+    }
+
+    /// A store that holds `image`.
+    pub fn from_image(image: &StoreImage, log: &Arc<CallLog>) -> SimStore {
+        let state = State { image: image.clone(), faults: Faults::default(), adrift: Vec::new(), down: false };
+        let shared = Shared { state: Mutex::new(state), log: Arc::clone(log), start: image.clone() };
+        SimStore { shared: Arc::new(shared) }
+    }
+
+    /// What it holds now.
+    pub fn image(&self) -> StoreImage {
+        self.shared.state.lock().image.clone()
+    }
+
+    /// What it held at the start.
+    pub fn start(&self) -> &StoreImage {
+        &self.shared.start
+    }
+
+    /// The log its calls are in.
+    pub fn log(&self) -> &Arc<CallLog> {
+        &self.shared.log
+    }
+
+    /// Makes a call fail.
+    pub fn fail(&self, which: Nth<StoreOp>, how: StoreFault) {
+        self.shared.state.lock().faults.add(which, how);
+    }
+
+    /// From now on nothing fails on demand.
+    pub fn heal(&self) {
+        self.shared.state.lock().faults.clear();
+    }
+
+    /// How many calls were made to fail so far, without those of an outage.
+    pub fn failed(&self) -> u64 {
+        self.shared.state.lock().faults.struck()
+    }
+
+    /// Begins or ends an outage, in which every call fails and does nothing.
+    pub fn set_down(&self, down: bool) {
+        self.shared.state.lock().down = down;
+    }
+
+    /// A late call arrives, such as [`Crash::late`]. It reaches the store in an outage too: it was sent before.
+    pub fn land(&self, call: &StoreCall) {
+        self.apply(&mut self.shared.state.lock(), call.clone());
+    }
+
+    /// All calls that failed as [`StoreFault::Adrift`] arrive; returns how many there were.
+    pub fn land_adrift(&self) -> usize {
+        let mut state = self.shared.state.lock();
+        let adrift = std::mem::take(&mut state.adrift);
+        for call in &adrift {
+            state.image.apply(call);
+            self.shared.log.add(Call::Landed(call.clone()));
+        }
+        adrift.len()
+    }
+
+    fn apply(&self, state: &mut State, call: StoreCall) -> bool {
+        let changed = state.image.apply(&call);
+        self.shared.log.add(Call::Store(call));
+        changed
+    }
+
+    /// A call that writes; says whether it changed anything.
+    fn change(&self, op: StoreOp, action: &'static str, name: &str, call: StoreCall) -> Result<bool, StoreError> {
+        name::check(action, name)?;
+        let mut state = self.shared.state.lock();
+        if state.down {
+            return Err(failed(action, name, "the store is away"));
+        }
+        match state.faults.strike(op, name) {
+            None => Ok(self.apply(&mut state, call)),
+            Some(StoreFault::Refused) => Err(failed(action, name, "refused")),
+            Some(StoreFault::AnswerLost) => {
+                self.apply(&mut state, call);
+                Err(failed(action, name, "no answer"))
+            }
+            Some(StoreFault::Adrift) => {
+                self.shared.log.add(Call::Adrift(call.clone()));
+                state.adrift.push(call);
+                Err(failed(action, name, "no answer"))
+            }
+        }
+    }
+
+    /// A call that reads.
+    fn look(&self, op: StoreOp, action: &'static str, name: &str) -> Result<StoreImage, StoreError> {
+        let mut state = self.shared.state.lock();
+        if state.down {
+            return Err(failed(action, name, "the store is away"));
+        }
+        match state.faults.strike(op, name) {
+            None => Ok(state.image.clone()),
+            Some(_) => Err(failed(action, name, "refused")),
+        }
+    }
+}
+
+fn failed(action: &'static str, name: &str, reason: &str) -> StoreError {
+    StoreError::Failed { action, name: name.into(), reason: reason.into() }
+}
+
+impl Store for SimStore {
+    fn get(&self, name: &str) -> Result<Bytes, StoreError> {
+        name::check("get", name)?;
+        let image = self.look(StoreOp::Get, "get", name)?;
+        image.object(name).cloned().ok_or_else(|| StoreError::NotFound { name: name.into() })
+    }
+
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let whole = self.get(name)?;
+        let place = |at: u64| usize::try_from(at).ok().filter(|at| *at <= whole.len());
+        match (place(range.start), place(range.end)) {
+            (Some(from), Some(to)) if from <= to => Ok(whole.slice(from..to)),
+            _ => Err(failed("get", name, &format!("bytes {range:?} wanted, the object ends at {}", whole.len()))),
+        }
+    }
+
+    fn size(&self, name: &str) -> Result<u64, StoreError> {
+        Ok(self.get(name)?.len() as u64)
+    }
+
+    fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let call = StoreCall::Put { name: name.into(), blob: Blob::new(bytes) };
+        self.change(StoreOp::Put, "put", name, call).map(|_| ())
+    }
+
+    fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
+        let call = StoreCall::Create { name: name.into(), blob: Blob::new(bytes) };
+        let changed = self.change(StoreOp::Create, "create", name, call)?;
+        Ok(if changed { Created::New } else { Created::Exists })
+    }
+
+    fn delete(&self, name: &str) -> Result<(), StoreError> {
+        let call = StoreCall::Delete { name: name.into() };
+        self.change(StoreOp::Delete, "delete", name, call).map(|_| ())
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let folder = prefix.trim_end_matches('/');
+        if !folder.is_empty() {
+            name::check("list", folder)?;
+        }
+        let image = self.look(StoreOp::List, "list", folder)?;
+        let inside = |name: &&str| match name.strip_prefix(folder) {
+            Some(rest) => folder.is_empty() || rest.starts_with('/'),
+            None => false,
+        };
+        Ok(image.names().filter(inside).map(str::to_owned).collect())
+    }
+
+    /// Never: no file of this machine is on a simulated disk.
+    fn publish_local(&self, _file: &Path, _name: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+}

@@ -1,0 +1,155 @@
+//! Random histories that depend on the seed alone. A model runs along, so that most paths exist and most calls succeed.
+
+use super::Model;
+use super::op::{At, Call, Op, Outcome, ROOT, Who};
+use skylog::base::random::SeededRandom;
+
+/// Names are few, so that histories meet themselves.
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+/// Lengths and offsets around which the layout of a file changes.
+const EDGES: [u64; 9] = [0, 1, 512, 2047, 2048, 2049, 65535, 65536, 131_072];
+
+/// Makes operations one at a time.
+pub struct Generator<'r> {
+    random: &'r SeededRandom,
+    model: Model,
+    depth_max: usize,
+}
+
+/// A history of `len` operations.
+pub fn generate(random: &SeededRandom, len: usize) -> Vec<Op> {
+    let mut generator = Generator::new(random);
+    (0..len).map(|_| generator.op()).collect()
+}
+
+impl<'r> Generator<'r> {
+    /// Starts with an empty tree.
+    pub fn new(random: &'r SeededRandom) -> Generator<'r> {
+        Generator { random, model: Model::new(0), depth_max: 3 }
+    }
+
+    /// The next operation.
+    pub fn op(&mut self) -> Op {
+        let who = if self.one_in(2) { ROOT } else { Who { uid: 1000, gid: 100 } };
+        let op = Op { who, call: self.call() };
+        let _: Result<Outcome, i32> = self.model.apply(&op);
+        op
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        self.random.below(bound)
+    }
+
+    fn one_in(&self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<T: Clone>(&self, from: &[T]) -> Option<T> {
+        let i = self.below(from.len().max(1) as u64);
+        from.get(usize::try_from(i).expect("small")).cloned()
+    }
+
+    /// The path of something that exists and has one of these types.
+    fn existing(&self, types: &[u32]) -> String {
+        let tree = self.model.tree();
+        let of_type = |mode: u32| types.is_empty() || types.contains(&(mode & libc::S_IFMT));
+        let paths: Vec<&String> = tree.iter().filter(|(_, e)| of_type(e.stat.mode)).map(|(path, _)| path).collect();
+        match self.pick(&paths) {
+            Some(path) if !self.one_in(12) => path.clone(),
+            _ => self.fresh(),
+        }
+    }
+
+    /// A path in some directory, mostly of something that does not exist.
+    fn fresh(&self) -> String {
+        let dirs: Vec<String> =
+            self.model.tree().into_iter().filter(|(_, e)| is_dir(e.stat.mode)).map(|e| e.0).collect();
+        let shallow: Vec<String> = dirs.into_iter().filter(|d| d.matches('/').count() < self.depth_max).collect();
+        let dir = self.pick(&shallow).unwrap_or_default();
+        let name = if self.one_in(200) { "n".repeat(256) } else { self.pick(&NAMES).unwrap_or("a").to_string() };
+        format!("{}/{name}", dir.trim_end_matches('/'))
+    }
+
+    fn file(&self) -> String {
+        if self.one_in(30) { self.existing(&[]) } else { self.existing(&[libc::S_IFREG]) }
+    }
+
+    fn at(&self) -> At {
+        let slots = self.model.open_slots();
+        match self.pick(&slots) {
+            Some(slot) if self.one_in(3) => At::Slot(slot),
+            _ => At::Path(self.file()),
+        }
+    }
+
+    /// A number near one of the edges, or anywhere.
+    fn edge(&self, bound: u64) -> u64 {
+        let near = self.pick(&EDGES).unwrap_or(0);
+        let n = match self.below(4) {
+            0 => self.below(bound),
+            1 => near + self.below(600),
+            2 => near.saturating_sub(self.below(600)),
+            _ => near,
+        };
+        n % bound
+    }
+
+    fn mode(&self) -> u32 {
+        let bits = self.pick(&[0o644, 0o600, 0o755, 0o777, 0o4755, 0o2755, 0o6775, 0o2644, 0o1777, 0o2770]);
+        bits.unwrap_or(0o644)
+    }
+
+    fn call(&self) -> Call {
+        match self.below(100) {
+            0..=13 => Call::Create { path: self.fresh(), mode: self.mode() },
+            14..=21 => Call::Mkdir { path: self.fresh(), mode: self.mode() },
+            22..=23 => Call::Symlink { path: self.fresh(), target: vec![b't'; 1 + self.below(40) as usize] },
+            24 => Call::Mknod { path: self.fresh(), mode: libc::S_IFIFO | 0o600, rdev: 0 },
+            25..=28 => Call::Link { from: self.existing(&[libc::S_IFREG, libc::S_IFLNK]), to: self.fresh() },
+            29..=34 => Call::Unlink { path: self.file() },
+            35..=37 => Call::Rmdir { path: self.existing(&[libc::S_IFDIR]) },
+            38..=45 => self.rename(),
+            46..=65 => self.write(),
+            66..=72 => Call::Truncate { at: self.at(), size: self.edge(200_000) },
+            73..=75 => Call::Chmod { path: self.existing(&[]), mode: self.mode() },
+            76..=77 => self.chown(),
+            78..=79 => self.utimens(),
+            80..=84 => Call::Open { path: self.file(), slot: self.slot() },
+            85..=88 => Call::Close { slot: self.slot() },
+            89..=91 => Call::Readdir { path: self.existing(&[libc::S_IFDIR]), chunk: 1 + self.below(4) as usize },
+            92..=94 => Call::Read { at: self.at(), offset: self.edge(200_000), len: self.below(150_000) as u32 },
+            95..=96 => Call::Stat { at: At::Path(self.existing(&[])) },
+            97 => Call::Readlink { path: self.existing(&[libc::S_IFLNK]) },
+            _ => Call::Forget,
+        }
+    }
+
+    fn slot(&self) -> u8 {
+        self.below(3) as u8
+    }
+
+    fn rename(&self) -> Call {
+        let to = if self.one_in(2) { self.existing(&[]) } else { self.fresh() };
+        Call::Rename { from: self.existing(&[]), to, no_replace: self.one_in(5) }
+    }
+
+    fn write(&self) -> Call {
+        let len = if self.one_in(3) { 1 + self.below(300) } else { self.edge(150_000) };
+        let len = u32::try_from(len).expect("small");
+        Call::Write { at: self.at(), offset: self.edge(200_000), len, fill: self.below(251) as u8 }
+    }
+
+    fn chown(&self) -> Call {
+        let id = |n: u64| if self.one_in(3) { None } else { Some(u32::try_from(n).expect("small")) };
+        Call::Chown { path: self.existing(&[]), uid: id(1000 + self.below(3)), gid: id(100 + self.below(3)) }
+    }
+
+    fn utimens(&self) -> Call {
+        let time = || i64::try_from(self.below(4_000_000_000_000_000_000)).expect("fits");
+        Call::Utimens { path: self.existing(&[]), atime: time(), mtime: -time() }
+    }
+}
+
+fn is_dir(mode: u32) -> bool {
+    mode & libc::S_IFMT == libc::S_IFDIR
+}
