@@ -13,6 +13,7 @@ pub mod locate;
 pub mod map;
 pub mod media;
 pub mod recovery;
+pub mod rig;
 pub mod ship;
 pub mod store;
 pub mod volume;

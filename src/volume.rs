@@ -122,7 +122,7 @@ impl Volume {
         let media = world.media.clone();
         let space = move || {
             let space = media.space().unwrap_or(crate::media::Space { total: 0, free: 0 });
-            DiskSpace { total: space.total, free: space.free }
+            DiskSpace { total: space.total, free: space.free, available: space.free }
         };
         let Mounted { db, nodes, desk, writer, checkpointer, shipper, .. } = mounted;
         let write_bytes_max = write_bytes_max(&db);
@@ -317,7 +317,7 @@ impl Volume {
 
 /// A quarter of a journal segment holds any batch; a write is at most 1 MiB, a power of two, and leaves room for the rest of its
 /// batch.
-fn write_bytes_max(db: &Db) -> usize {
+pub(crate) fn write_bytes_max(db: &Db) -> usize {
     let room = usize::try_from(db.journal().batch_bytes_max() / 2).unwrap_or(usize::MAX).min(1 << 20);
     1 << room.max(4096).ilog2()
 }

@@ -26,7 +26,7 @@ use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::manifest::{CommitPoint, PlanEntry};
 use crate::format::publication::Publication;
 use crate::format::space::{Mark, Published};
-use crate::journal::JournalError;
+use crate::journal::{JournalError, ManifestError};
 use crate::locate::LocateError;
 use crate::map::{Db, Frozen, MapError, Merge, Shape, Stop, reachable_segments};
 use crate::media::Media;
@@ -50,6 +50,9 @@ pub enum CheckpointError {
     /// The journal said no.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The manifest could not be changed.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// A batch of the space tree could not be logged.
     #[error("the journal takes no batch: {0:?}")]
     Stopped(Stop),

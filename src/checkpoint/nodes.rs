@@ -4,7 +4,6 @@
 //! Unshipped node segments are primary data: a file is removed only when neither the current roots nor a running ship
 //! reach it, or when the store has it.
 
-use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{NodePtr, SegmentKind, SegmentNo, Uuid};
 use crate::format::names;
 use crate::format::store_segment::SegmentBuilder;
@@ -172,16 +171,13 @@ impl<'a> NodeWriter<'a> {
 
 impl NodeSink for NodeWriter<'_> {
     fn append(&mut self, node: &[u8]) -> Result<NodePtr, MapError> {
-        if self.current.as_ref().is_some_and(|(_, b)| b.size() + node.len() > self.bytes_max) {
+        if self.current.as_ref().is_some_and(|(_, b)| b.finished_len() + node.len() as u64 > self.bytes_max as u64) {
             self.write_out()?;
         }
-        let (no, builder) = self.current.get_or_insert_with(|| {
+        let (_, builder) = self.current.get_or_insert_with(|| {
             let no = (self.numbers)();
             (no, SegmentBuilder::new(self.filesystem, no, SegmentKind::Nodes))
         });
-        let header = ChunkHeader::raw(node);
-        let offset = builder.push(header, node);
-        let small = |n: u64| u32::try_from(n).expect("a node segment is far below 4 GiB");
-        Ok(NodePtr { segment: *no, offset: small(offset), len: small(node.len() as u64), crc: header.crc })
+        Ok(builder.push_node(node))
     }
 }

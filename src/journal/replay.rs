@@ -255,6 +255,9 @@ impl<E: From<JournalError>> Walk<'_, E> {
             }
             let group = match listed.group_at(offset)? {
                 Ok(group) if group.header.sequence == self.nonce_sequence + 1 => group,
+                // Segments are reclaimed from the front, so the first one listed may start with any sequence; that its
+                // batches follow the checkpoint is checked by their Lsns.
+                Ok(group) if self.last.is_none() && self.nonce_sequence == 0 => group,
                 Ok(group) => break format!("group {} does not follow group {}", group.header.sequence, self.nonce_sequence),
                 Err(reason) => break reason,
             };

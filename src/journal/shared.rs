@@ -281,6 +281,19 @@ impl Journal {
         self.work.wait_for(&mut state, timeout.min(until_due));
     }
 
+    /// Ends all writing: after the first failure behind placement, when what reached the disk is unknown and trying again
+    /// could make a later success look like an earlier one; or when another writer has taken over. Reads go on.
+    pub fn latch(&self, reason: String) {
+        log::error!("the journal takes no more changes: {reason}");
+        let waiters = {
+            let mut state = self.state.lock();
+            state.stats.last_error = Some(reason.clone());
+            state.latched = Some(reason.clone());
+            state.take_all_waiters()
+        };
+        super::writer::wake(waiters, &Err(reason));
+    }
+
     pub(super) fn signal(&self, state: &mut State) {
         state.signal = true;
         self.work.notify_one();

@@ -11,7 +11,7 @@ pub use windows::Windows;
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{Lsn, ObjectId, SegmentNo};
 use crate::format::names;
-use crate::format::window::{WindowIndex, WindowRow};
+use crate::format::window::{IndexEntry, WindowIndex};
 use crate::journal::{Journal, JournalError};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
@@ -109,10 +109,10 @@ impl Locate {
     }
 
     /// Where a shipped object lies; `None` if no window has it.
-    pub fn find(&self, object: &ObjectId) -> Result<Option<(SegmentNo, WindowRow)>, LocateError> {
+    pub fn find(&self, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, LocateError> {
         let Some((start, end)) = self.windows.of(object.lsn) else { return Ok(None) };
         let index = self.index(start, end)?;
-        Ok(index.find(object).map(|row| (index.segment(row.segment), row)))
+        Ok(index.find(*object).map(|row| (index.segments[row.segment as usize], *row)))
     }
 
     /// A window's index, whole.
@@ -144,7 +144,7 @@ impl Locate {
         Ok(Bytes::copy_from_slice(&chunk[from..end]))
     }
 
-    fn chunk(&self, segment: SegmentNo, row: &WindowRow) -> Result<Bytes, LocateError> {
+    fn chunk(&self, segment: SegmentNo, row: &IndexEntry) -> Result<Bytes, LocateError> {
         let key = CacheKey::Chunk(segment, row.chunk_offset);
         if let Some(bytes) = self.data.lock().get(&key) {
             return Ok(bytes);

@@ -38,7 +38,12 @@ pub fn mkfs(
     if let Some(name) = there.first() {
         return Err(MountError::Occupied(format!("the store is not empty (it holds {name})")));
     }
-    let superblock = Superblock::new(Uuid(random.u128()), clock.now().as_nanos(), options.segment_size);
+    let superblock = Superblock {
+        uuid: Uuid(random.u128()),
+        created: clock.now().secs,
+        segment_size: u64::from(options.segment_size),
+        append_only: false,
+    };
     let publication = |number: u64, start: Lsn, end: Lsn, body: Body| Publication {
         uuid: superblock.uuid,
         state: superblock.uuid,

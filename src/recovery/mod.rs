@@ -23,12 +23,12 @@ use crate::checkpoint::nodes::{NODES, NodeStore};
 use crate::checkpoint::{self, CheckpointError, Checkpointer, Desk, Policy, files};
 use crate::format::FormatError;
 use crate::format::batch::{Batch, TreeId};
-use crate::format::ids::{Lsn, NodePtr, Uuid};
+use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
 use crate::format::space::{self, Mark, Published, WindowRecord};
 use crate::format::superblock::{Superblock, SuperblockError};
-use crate::journal::{self, Journal, JournalError, ManifestStore, Writer};
+use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
 use crate::locate::{CacheBytes, Locate};
 use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Pins, Start, View};
 use crate::media::Media;
@@ -79,6 +79,9 @@ pub enum MountError {
     /// The journal could not be replayed or opened.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The manifest cannot be read or changed.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// A checkpoint could not be read, made or taken up.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -170,9 +173,10 @@ pub fn superblock(store: &dyn Store) -> Result<Superblock, MountError> {
 /// Mounts: from local state if there is any, else by taking the store's newest generation over.
 pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
     let superblock = superblock(&*world.store)?;
-    for dir in [NODES, files::CHECKPOINTS, journal::FOLDER] {
+    for dir in [NODES, files::CHECKPOINTS] {
         world.media.make_dir(dir)?;
     }
+    world.media.sync_dir("")?;
     let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone()));
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
     let manifest = match ManifestStore::load(world.media.clone())? {
@@ -203,10 +207,12 @@ impl Opening<'_> {
         let mut overlays: [Overlay; 2] = Default::default();
         let replayed = journal::replay(&*world.media, &known, checkpoint.lsn, progress, &mut |batch| {
             apply(&mut overlays, batch);
-            Ok(())
+            Ok::<(), JournalError>(())
         })?;
-        let last = replayed.last().max(checkpoint.lsn);
-        let config = journal::Config { segment_bytes: superblock.segment_size, ..tuning.journal.clone() };
+        let last = replayed.last.max(checkpoint.lsn);
+        let segment_bytes = u32::try_from(superblock.segment_size)
+            .map_err(|_| damaged(SUPERBLOCK, "a journal segment size of 4 GiB or more"))?;
+        let config = journal::Config { segment_bytes, ..tuning.journal };
         let (journal, writer) = journal::open(
             world.media.clone(),
             world.clock.clone(),
@@ -226,7 +232,7 @@ impl Opening<'_> {
         let identity = Identity {
             filesystem: superblock.uuid,
             state: known.state,
-            nonce: journal.nonce(),
+            nonce: this_mount(journal.manifest())?,
             epoch: known.epoch,
             owner: tuning.owner.clone(),
         };
@@ -265,6 +271,12 @@ fn next_position(manifest: &Manifest, published: Option<Published>) -> Position 
         Some(p) if p.generation >= manifest.generation => Position { generation: p.generation, number: p.number + 1 },
         _ => Position { generation: manifest.generation, number: 0 },
     }
+}
+
+/// The journal's newest segment carries this mount's nonce.
+fn this_mount(manifest: &ManifestStore) -> Result<Nonce, MountError> {
+    let newest = manifest.current().journal.last().map(|entry| entry.nonce);
+    newest.ok_or_else(|| damaged("MANIFEST", "it names no journal segment"))
 }
 
 fn damaged(place: &str, reason: impl ToString) -> MountError {

@@ -7,7 +7,7 @@ use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, ObjectId, SegmentKind, SegmentNo, Uuid};
 use crate::format::publication::{WindowEntry, WindowSegment};
 use crate::format::store_segment::SegmentBuilder;
-use crate::format::window::{WindowBuilder, WindowRow};
+use crate::format::window::{IndexEntry, WindowIndex};
 use bytes::Bytes;
 
 /// A window to pack.
@@ -46,7 +46,8 @@ struct Packer<'a, 'u> {
     window: &'a Window,
     upload: &'a mut Upload<'u>,
     numbers: std::slice::Iter<'a, SegmentNo>,
-    index: WindowBuilder,
+    segments: Vec<SegmentNo>,
+    entries: Vec<IndexEntry>,
     segment: Option<(SegmentNo, SegmentBuilder)>,
     segment_objects: u32,
     done: Vec<WindowSegment>,
@@ -60,7 +61,8 @@ impl<'a, 'u> Packer<'a, 'u> {
             window,
             upload,
             numbers: window.numbers.iter(),
-            index: WindowBuilder::new(window.filesystem, window.start, window.end),
+            segments: Vec::new(),
+            entries: Vec::new(),
             segment: None,
             segment_objects: 0,
             done: Vec::new(),
@@ -83,20 +85,21 @@ impl<'a, 'u> Packer<'a, 'u> {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        if self.segment.as_ref().is_some_and(|(_, b)| b.size() + self.chunk.len() > self.window.segment_bytes) {
+        if self.segment.as_ref().is_some_and(|(_, b)| b.finished_len() + self.chunk.len() as u64 > self.window.segment_bytes as u64) {
             self.end_segment()?;
         }
         if self.segment.is_none() {
             let no = *self.numbers.next().ok_or(ShipError::TooFewNumbers { window: self.window.end })?;
             self.segment = Some((no, SegmentBuilder::new(self.window.filesystem, no, SegmentKind::Chunks)));
+            self.segments.push(no);
         }
-        let (no, builder) = self.segment.as_mut().expect("just made");
+        let (_, builder) = self.segment.as_mut().expect("just made");
         let header = ChunkHeader::raw(&self.chunk);
         let chunk_offset = builder.push(header, &self.chunk);
-        let segment = self.index.segment(*no);
+        let segment = u32::try_from(self.segments.len() - 1).expect("few segments in a window");
         for (birth, offset_in_chunk, len) in self.in_chunk.drain(..) {
             self.segment_objects += 1;
-            self.index.push(WindowRow {
+            self.entries.push(IndexEntry {
                 object: birth.object,
                 segment,
                 chunk_offset,
@@ -124,6 +127,14 @@ impl<'a, 'u> Packer<'a, 'u> {
         self.end_segment()?;
         let objects = self.done.iter().map(|s| s.objects).sum();
         let entry = WindowEntry { start: self.window.start, end: self.window.end, segments: self.done, objects };
-        Ok((entry, self.index.finish().into()))
+        self.entries.sort_unstable_by_key(|entry| entry.object);
+        let index = WindowIndex {
+            uuid: self.window.filesystem,
+            start: self.window.start,
+            end: self.window.end,
+            segments: self.segments,
+            entries: self.entries,
+        };
+        Ok((entry, index.encode().into()))
     }
 }

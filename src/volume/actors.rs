@@ -119,7 +119,7 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 }
                 Err(e @ ShipError::Fenced { .. }) => {
                     log::error!("{e}; read-only from now on");
-                    shared.db.journal().latch(&e.to_string());
+                    shared.db.journal().latch(e.to_string());
                     *shared.fenced.lock() = Some(e.to_string());
                     return;
                 }

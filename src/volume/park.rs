@@ -75,7 +75,7 @@ impl Parking {
     }
 
     /// Queues an operation where it will be run again.
-    pub fn park(&self, task: Task) {
+    pub(super) fn park(&self, task: Task) {
         match task.wait {
             Wait::Pressure => {
                 self.pressed.lock().push(task);
@@ -89,7 +89,7 @@ impl Parking {
     }
 
     /// The next operation that needs something fetched; waits for one at most `timeout`.
-    pub fn next_fetch(&self, timeout: Duration) -> Option<Task> {
+    pub(super) fn next_fetch(&self, timeout: Duration) -> Option<Task> {
         let mut queue = self.fetch.lock();
         if queue.is_empty() {
             self.fetch_ready.wait_for(&mut queue, timeout);
@@ -98,7 +98,7 @@ impl Parking {
     }
 
     /// All operations that wait for room; waits for one at most `timeout`.
-    pub fn all_pressed(&self, timeout: Duration) -> Vec<Task> {
+    pub(super) fn all_pressed(&self, timeout: Duration) -> Vec<Task> {
         let mut pressed = self.pressed.lock();
         if pressed.is_empty() {
             self.pressed_ready.wait_for(&mut pressed, timeout);
@@ -107,7 +107,7 @@ impl Parking {
     }
 
     /// Everything that waits, to be answered at the end.
-    pub fn drain(&self) -> Vec<Task> {
+    pub(super) fn drain(&self) -> Vec<Task> {
         let mut all: Vec<Task> = self.fetch.lock().drain(..).collect();
         all.append(&mut self.pressed.lock());
         all
