@@ -61,6 +61,21 @@ fn a_write_far_beyond_a_tiny_file_leaves_a_hole_between() {
 }
 
 #[test]
+fn a_tiny_file_outgrown_at_any_offset_keeps_its_bytes() {
+    for offset in [0, 1, 99, 100, 101, 2047, 2048, 65_536] {
+        let fixture = Fixture::new();
+        let ino = fixture.file("f");
+        fixture.write(ino, 0, &[1; 100]);
+        fixture.write(ino, offset, &[2; 3000]);
+        let mut expected = [&[1; 100][..], &vec![0; 70_000]].concat();
+        expected[offset as usize..][..3000].fill(2);
+        expected.truncate(100.max(offset as usize + 3000));
+        assert_eq!(fixture.read(ino, 0, 100_000), expected, "written at {offset}");
+        assert!(!is_inline(&fixture, ino));
+    }
+}
+
+#[test]
 fn bytes_cut_off_by_truncation_never_come_back() {
     for len in [100, 2048, 5000, 200_000] {
         let fixture = Fixture::new();
