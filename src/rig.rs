@@ -4,9 +4,9 @@
 use crate::base::clock::{Clock, SimClock};
 use crate::base::random::SeededRandom;
 use crate::checkpoint::{Policy, Progress};
-use crate::fs::{self, Cx, DiskSpace, Fs};
 use crate::format::ids::{Lsn, Uuid};
 use crate::format::manifest::Manifest;
+use crate::fs::{self, Cx, DiskSpace, Fs};
 use crate::journal;
 use crate::locate::{CacheBytes, Locate};
 use crate::map::{Db, Limits, NodeCache, Shape, Start, Wait};
@@ -87,8 +87,7 @@ pub fn bare() -> (Arc<Db>, journal::Writer) {
     let manifest = journal::ManifestStore::create(media.clone(), manifest).expect("a manifest is made");
     let random = Arc::new(SeededRandom::new(1));
     let nothing = journal::Replayed::nothing(Lsn::ZERO);
-    let (journal, writer) =
-        journal::open(media, clock, random, manifest, nothing, config).expect("a journal is made");
+    let (journal, writer) = journal::open(media, clock, random, manifest, nothing, config).expect("a journal is made");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
     let locate = Arc::new(Locate::new(journal.clone(), Arc::new(SimStore::new(&log)), cache));
     let limits = Limits { overlay_bytes_max: u64::MAX / 4, inode_step: 1024 };

@@ -236,11 +236,8 @@ impl Volume {
             (None, Some(_)) => "read-only",
             (None, None) => "active",
         };
-        let last_error = fenced
-            .or(stats.latched)
-            .or_else(|| ship_error.lock().clone())
-            .or(figures.last_error)
-            .or(stats.last_error);
+        let last_error =
+            fenced.or(stats.latched).or_else(|| ship_error.lock().clone()).or(figures.last_error).or(stats.last_error);
         let now = clock.elapsed();
         let made = figures.checkpoints > 0;
         Status {

@@ -217,7 +217,8 @@ fn threads_at_work_on_the_same_names_leave_consistent_metadata() {
     let mount = InMemory::new(Time::from_nanos(time_of(0)));
     std::thread::scope(|scope| {
         for seed in 0..THREADS {
-            let mut mount = InMemory { db: Arc::clone(&mount.db), fs: Arc::clone(&mount.fs), writer: Arc::clone(&mount.writer) };
+            let mut mount =
+                InMemory { db: Arc::clone(&mount.db), fs: Arc::clone(&mount.fs), writer: Arc::clone(&mount.writer) };
             scope.spawn(move || {
                 let random = SeededRandom::new(seed);
                 let mut driver = Driver::default();

@@ -3,13 +3,13 @@
 //! Here tombstone meets tree, so here the deaths and births of objects are known: an object whose number of extents
 //! changed is settled, an object that appears for the first time is born and will be shipped with its window.
 
+use super::CheckpointError;
 use super::nodes::NodeWriter;
 use crate::format::batch::{Edit, TreeId, encode_edits, encode_head};
 use crate::format::checkpoint::{Birth, Settle};
 use crate::format::ids::{Lsn, NodePtr, ObjectId};
 use crate::format::inode::Extent;
 use crate::format::key::Key;
-use super::CheckpointError;
 use crate::map::{Frozen, Merge, Overlay};
 use bytes::Bytes;
 use std::collections::BTreeMap;

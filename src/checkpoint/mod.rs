@@ -490,11 +490,7 @@ impl Checkpointer {
 
     /// After the commit: what the merge learned becomes batches, and the window can be shipped.
     fn installed(&mut self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
-        self.plans.push_back(Plan {
-            number: checkpoint.number,
-            start: checkpoint.previous_lsn,
-            end: checkpoint.lsn,
-        });
+        self.plans.push_back(Plan { number: checkpoint.number, start: checkpoint.previous_lsn, end: checkpoint.lsn });
         self.checkpoint = checkpoint;
         let mut figures = self.figures.lock();
         figures.checkpoint = self.checkpoint.number;

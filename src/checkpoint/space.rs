@@ -450,7 +450,14 @@ fn successor(key: &Bytes) -> Bytes {
 }
 
 fn planned() -> SegmentRecord {
-    SegmentRecord { kind: SegmentKind::Chunks, bytes: 0, objects: 0, live_bytes: 0, live_objects: 0, window_end: Lsn::ZERO }
+    SegmentRecord {
+        kind: SegmentKind::Chunks,
+        bytes: 0,
+        objects: 0,
+        live_bytes: 0,
+        live_objects: 0,
+        window_end: Lsn::ZERO,
+    }
 }
 
 /// The records one transaction changes, read once and written once.

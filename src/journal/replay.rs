@@ -176,7 +176,9 @@ fn refuse_damage(log: &Log<'_>, tail: &Tail, last: Lsn, sequence: u64) -> Result
     for index in tail.index..log.entries.len() {
         let listed = log.listed(index);
         if listed.entry.nonce != log.entries[tail.index].nonce {
-            return Err(listed.damaged(0, "a later mount wrote it, but MANIFEST does not say where the one before ended"));
+            return Err(
+                listed.damaged(0, "a later mount wrote it, but MANIFEST does not say where the one before ended")
+            );
         }
         let mut offset = if index == tail.index { tail.offset } else { 0 };
         while offset < listed.entry.size {
@@ -228,7 +230,9 @@ impl<E: From<JournalError>> Walk<'_, E> {
         let Some(before) = index.checked_sub(1).map(|before| &log.entries[before]) else { return Ok(()) };
         if before.nonce != log.entries[index].nonce {
             if before.end.is_none() {
-                return Err(log.listed(index - 1).damaged(0, "a later mount wrote on, but the end here is not recorded"));
+                return Err(log
+                    .listed(index - 1)
+                    .damaged(0, "a later mount wrote on, but the end here is not recorded"));
             }
             self.nonce_sequence = 0;
         }
@@ -258,7 +262,9 @@ impl<E: From<JournalError>> Walk<'_, E> {
                 // Segments are reclaimed from the front, so the first one listed may start with any sequence; that its
                 // batches follow the checkpoint is checked by their Lsns.
                 Ok(group) if self.last.is_none() && self.nonce_sequence == 0 => group,
-                Ok(group) => break format!("group {} does not follow group {}", group.header.sequence, self.nonce_sequence),
+                Ok(group) => {
+                    break format!("group {} does not follow group {}", group.header.sequence, self.nonce_sequence);
+                }
                 Err(reason) => break reason,
             };
             first.get_or_insert(group.header.first);
@@ -285,7 +291,8 @@ impl<E: From<JournalError>> Walk<'_, E> {
         let size = size_of(entry)?;
         let last = self.last.unwrap_or(self.from);
         let sealed = read_own_footer(entry, file).map_err(failed)?;
-        let sealed = sealed.filter(|footer| (footer.end, footer.last, footer.count as usize) == (offset, last, objects.len()));
+        let sealed =
+            sealed.filter(|footer| (footer.end, footer.last, footer.count as usize) == (offset, last, objects.len()));
         let on_disk = match sealed {
             Some(footer) => Directory::load(&**file, footer, size).map_err(failed)?,
             None => None,

@@ -123,7 +123,8 @@ impl Locate {
         let name = names::window(start, end);
         let bytes = self.store.get(&name)?;
         let size = bytes.len() as u64;
-        let index = WindowIndex::decode(&bytes).map_err(|e| LocateError::Damaged { place: name, reason: e.to_string() })?;
+        let index =
+            WindowIndex::decode(&bytes).map_err(|e| LocateError::Damaged { place: name, reason: e.to_string() })?;
         let index = Arc::new(index);
         self.indexes.lock().put(CacheKey::Index(end), index.clone(), size);
         Ok(index)

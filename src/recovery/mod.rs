@@ -38,7 +38,6 @@ use crate::store::{Store, StoreError};
 use std::io;
 use std::sync::Arc;
 
-
 /// Why a filesystem could not be made or mounted. Each is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
@@ -213,14 +212,8 @@ impl Opening<'_> {
         let segment_bytes = u32::try_from(superblock.segment_size)
             .map_err(|_| damaged(SUPERBLOCK, "a journal segment size of 4 GiB or more"))?;
         let config = journal::Config { segment_bytes, ..tuning.journal };
-        let (journal, writer) = journal::open(
-            world.media.clone(),
-            world.clock.clone(),
-            world.random.clone(),
-            manifest,
-            replayed,
-            config,
-        )?;
+        let (journal, writer) =
+            journal::open(world.media.clone(), world.clock.clone(), world.random.clone(), manifest, replayed, config)?;
         let state = Reader { cache: &cache, nodes: &nodes };
         let space = View { overlay: &overlays[1], layers: &[], root: checkpoint.roots[1] };
         let inode_mark = state.value(&space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0);
@@ -345,4 +338,3 @@ pub(crate) fn put_mark(overlays: &mut [Overlay; 2], lsn: Lsn, which: Mark, value
     let edit = crate::format::batch::Edit::Put { key: space::mark(which), value: space::encode_number(value) };
     overlays[TreeId::Space as usize].apply(lsn, &edit);
 }
-

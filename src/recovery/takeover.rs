@@ -85,15 +85,7 @@ fn read_generation(store: &dyn Store, filesystem: Uuid, base: Publication) -> Re
         return Err(damaged(&name, "is not a base"));
     };
     let free = Position { generation, number: 1 };
-    let mut remote = Remote {
-        roots,
-        overlays: Default::default(),
-        windows,
-        settlement,
-        checkpoint,
-        end,
-        free,
-    };
+    let mut remote = Remote { roots, overlays: Default::default(), windows, settlement, checkpoint, end, free };
     while let Some(next) = read(store, remote.free)? {
         if !remote.take(next)? {
             break;
@@ -178,15 +170,15 @@ fn win(
     let epoch = u32::try_from(at.generation + 1).map_err(|_| damaged("gen/", "too many generations"))?;
     let closing = Publication {
         uuid: superblock.uuid,
-            state,
-            nonce: Nonce(world.random.u128()),
-            epoch,
-            generation: at.generation,
-            number: at.number,
-            wall: world.clock.now().as_nanos(),
-            checkpoint: remote.checkpoint,
-            start: remote.end,
-            end: remote.end,
+        state,
+        nonce: Nonce(world.random.u128()),
+        epoch,
+        generation: at.generation,
+        number: at.number,
+        wall: world.clock.now().as_nanos(),
+        checkpoint: remote.checkpoint,
+        start: remote.end,
+        end: remote.end,
         body: Body::Closing(Closing { next_epoch: epoch, owner: tuning.owner.clone() }),
     };
     let name = names::publication(at.generation, at.number);

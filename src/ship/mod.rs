@@ -185,13 +185,9 @@ impl Shipper {
         let outcome = self.publisher.publish(draft, body)?;
         self.put_late(late)?;
         Ok(match outcome {
-            Outcome::Published(at) => Report::Shipped(Shipped {
-                windows: vec![entry],
-                checkpoint: window.checkpoint,
-                at,
-                bytes,
-                base: None,
-            }),
+            Outcome::Published(at) => {
+                Report::Shipped(Shipped { windows: vec![entry], checkpoint: window.checkpoint, at, bytes, base: None })
+            }
             Outcome::Adopted(found) => Report::Adopted(found),
         })
     }

@@ -85,7 +85,11 @@ impl<'a, 'u> Packer<'a, 'u> {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        if self.segment.as_ref().is_some_and(|(_, b)| b.finished_len() + self.chunk.len() as u64 > self.window.segment_bytes as u64) {
+        if self
+            .segment
+            .as_ref()
+            .is_some_and(|(_, b)| b.finished_len() + self.chunk.len() as u64 > self.window.segment_bytes as u64)
+        {
             self.end_segment()?;
         }
         if self.segment.is_none() {

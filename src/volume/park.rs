@@ -177,11 +177,7 @@ pub(super) fn start<T: 'static>(
 }
 
 /// A panic in one operation is its own end, not the thread's.
-fn run<T>(
-    shared: &Shared,
-    op: &mut impl FnMut(&Fs, &mut Cx) -> Result<T, Stop>,
-    cx: &mut Cx,
-) -> Result<T, Stop> {
+fn run<T>(shared: &Shared, op: &mut impl FnMut(&Fs, &mut Cx) -> Result<T, Stop>, cx: &mut Cx) -> Result<T, Stop> {
     catch_unwind(AssertUnwindSafe(|| op(&shared.fs, cx))).unwrap_or_else(|_| {
         shared.parking.count_panic();
         log::error!("an operation panicked; it was answered with EIO");

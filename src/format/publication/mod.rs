@@ -5,8 +5,8 @@
 
 mod body;
 
-pub(super) use body::{encode_windows, read_windows};
 pub use body::{Base, Body, Closing, Increment, WindowEntry, WindowSegment};
+pub(super) use body::{encode_windows, read_windows};
 
 use super::error::FormatError;
 use super::ids::{Lsn, Nonce, Uuid};

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::format::batch::encode_head;
-use crate::format::faults::assert_damage_is_found;
 use crate::format::checkpoint::Settle;
+use crate::format::faults::assert_damage_is_found;
 use crate::format::ids::{NodePtr, ObjectId, SegmentNo};
 
 const LSN: Lsn = Lsn { epoch: 2, pos: 40 };
@@ -29,7 +29,12 @@ fn bodies() -> [Body; 3] {
     let root = NodePtr { segment, offset: 108, len: 700, crc: 5 };
     let heads = [LSN, LSN.next(2)].map(|lsn| encode_head(lsn, 0, &[], &[], false));
     [
-        Body::Base(Base { roots: [None, Some(root)], windows: windows(), node_segments: vec![(segment, 4096)], settlement: settlement() }),
+        Body::Base(Base {
+            roots: [None, Some(root)],
+            windows: windows(),
+            node_segments: vec![(segment, 4096)],
+            settlement: settlement(),
+        }),
         Body::Increment(Increment { windows: windows(), settlement: settlement(), batches: heads.concat().into() }),
         Body::Closing(Closing { next_epoch: 3, owner: "host, pid 7".into() }),
     ]
