@@ -17,7 +17,7 @@ use skylog::format::key;
 use skylog::format::manifest::Manifest;
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
 use skylog::format::publication::{Body, Publication};
-use skylog::format::space::{self, Pending, SegmentRecord, Settled, Waiting, WindowRecord};
+use skylog::format::space::{self, Pending, Published, SegmentRecord, Settled, WindowRecord};
 use skylog::format::store_segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, StoreSegment};
 use skylog::format::superblock::Superblock;
 use skylog::format::window::{WINDOW_HEADER_BYTES, WindowHeader, WindowIndex};
@@ -70,7 +70,7 @@ pub fn keys_and_values(data: &[u8]) -> usize {
         same(data, SegmentRecord::decode(data), SegmentRecord::encode),
         same(data, WindowRecord::decode(data), WindowRecord::encode),
         same(data, Pending::decode(data), Pending::encode),
-        same(data, Waiting::decode(data), Waiting::encode),
+        same(data, Published::decode(data), Published::encode),
         same(data, Settled::decode(data), Settled::encode),
         chunk_header(data),
     ];

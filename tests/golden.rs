@@ -7,7 +7,7 @@ use bytes::Bytes;
 use samples::{FILE, TIME, lsn, object};
 use skylog::format::ids::{InodeNo, SegmentKind, SegmentNo};
 use skylog::format::inode::{CookieValue, Extent, Inode, NameValue};
-use skylog::format::space::{self, Mark, Pending, SegmentRecord, Settled, Waiting, WindowRecord};
+use skylog::format::space::{self, Mark, Pending, Published, SegmentRecord, Settled, WindowRecord};
 use skylog::format::{key, names};
 use std::path::PathBuf;
 
@@ -85,8 +85,8 @@ fn keys_and_values_are_written_as_they_were_kept() {
         ("segment value", segment_record().encode()),
         ("window value", window_record().encode()),
         ("count value", space::encode_count(2)),
-        ("pending value", Pending { since: samples::WALL, lsn: lsn(900) }.encode()),
-        ("waiting value", Waiting { len: 4096, delta: -1 }.encode()),
+        ("pending value", Pending { since: samples::WALL, checkpoint: 6 }.encode()),
+        ("published value", Published { end: lsn(900), checkpoint: 6, generation: 3, number: 4 }.encode()),
         ("settled value", Settled { checkpoint: 6, cursor: 2 }.encode()),
     ];
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
@@ -124,7 +124,7 @@ fn directory() -> Inode {
 
 fn segment_record() -> SegmentRecord {
     let kind = SegmentKind::Chunks;
-    SegmentRecord { kind, bytes: 8 << 20, live_bytes: 1 << 20, live_objects: 3, window_end: lsn(900) }
+    SegmentRecord { kind, bytes: 8 << 20, objects: 7, live_bytes: 1 << 20, live_objects: 3, window_end: lsn(900) }
 }
 
 fn window_record() -> WindowRecord {

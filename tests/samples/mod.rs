@@ -171,11 +171,14 @@ fn check_interior(bytes: &[u8]) {
     assert_eq!(node.first_key(1), key::name(InodeNo(1), b"middle"));
 }
 
+fn settlement() -> Vec<Settle> {
+    vec![Settle { object: object(0), delta: -1 }, Settle { object: object(1), delta: 2 }]
+}
+
 fn checkpoint() -> Checkpoint {
-    let settlement =
-        vec![Settle { object: object(0), len: 65536, delta: -1 }, Settle { object: object(1), len: 4096, delta: 2 }];
     let (lsn, previous_lsn, roots) = (lsn(900), lsn(400), [Some(child(0)), None]);
-    Checkpoint { uuid: UUID, number: 6, lsn, previous_lsn, wall: WALL, roots, settlement }
+    let (settlement, windows) = (settlement(), windows());
+    Checkpoint { uuid: UUID, number: 6, lsn, previous_lsn, wall: WALL, roots, settlement, windows }
 }
 
 fn plan() -> Plan {
@@ -185,8 +188,9 @@ fn plan() -> Plan {
 
 fn publication(body: Body) -> Publication {
     let (epoch, generation, number) = (2, 3, 4);
-    let (start, end) = (lsn(400), lsn(900));
-    Publication { uuid: UUID, state: STATE, nonce: NONCE, epoch, generation, number, wall: WALL, start, end, body }
+    let (checkpoint, start, end) = (6, lsn(400), lsn(900));
+    let (uuid, state, nonce, wall) = (UUID, STATE, NONCE, WALL);
+    Publication { uuid, state, nonce, epoch, generation, number, wall, checkpoint, start, end, body }
 }
 
 fn check_publication(bytes: &[u8], body: Body) {
@@ -200,11 +204,16 @@ fn windows() -> Vec<WindowEntry> {
 
 fn base() -> Body {
     let node_segments = vec![(SEGMENT, 1 << 20), (SegmentNo { epoch: 2, number: 18 }, 4096)];
-    Body::Base(Base { roots: [Some(child(0)), Some(child(1))], windows: windows(), node_segments })
+    Body::Base(Base {
+        roots: [Some(child(0)), Some(child(1))],
+        windows: windows(),
+        node_segments,
+        settlement: settlement(),
+    })
 }
 
 fn increment() -> Body {
-    Body::Increment(Increment { windows: windows(), batches: batch_head(false).into() })
+    Body::Increment(Increment { windows: windows(), settlement: settlement(), batches: batch_head(false).into() })
 }
 
 fn closing() -> Body {
