@@ -14,9 +14,10 @@ use skylog::format::ids::InodeNo;
 use skylog::format::inode::{CookieValue, Extent, Inode, NameValue};
 use skylog::format::key::{self, Key};
 use skylog::fs::{Cx, DiskSpace, Fs, INLINE_BYTES_MAX, Options, Stop, root_inode};
-use skylog::map::db::{Db, Pins, Room};
+use skylog::journal::Writer;
+use skylog::map::db::{Db, Pins, Room, Wait};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const OPS: usize = 400;
 
@@ -26,17 +27,18 @@ type Generate = fn(&SeededRandom, usize) -> Vec<Op>;
 struct InMemory {
     db: Arc<Db>,
     fs: Arc<Fs>,
+    writer: Arc<Mutex<Writer>>,
 }
 
 impl InMemory {
     fn new(born: Time) -> InMemory {
-        let db = Arc::new(Db::new());
+        let (db, writer) = skylog::rig::bare();
         let pins = Pins::default();
         let mut tx = db.begin(&pins);
         tx.put(TreeId::Files, key::inode(InodeNo::ROOT), root_inode(born, 0o755, 0, 0).encode());
         tx.commit(Room::Ordinary).expect("an empty map takes a root");
         let fs = fs_over(&db);
-        InMemory { db, fs }
+        InMemory { db, fs, writer: Arc::new(Mutex::new(writer)) }
     }
 
     /// Everything in the map.
@@ -54,11 +56,18 @@ fn fs_over(db: &Arc<Db>) -> Arc<Fs> {
 
 impl Mount for InMemory {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, i32> {
-        let cx = Cx { uid: who.uid, gid: who.gid, now, pins: Pins::default() };
-        match op(&self.fs, &cx) {
-            Ok(value) => Ok(value),
-            Err(Stop::Error(error)) => Err(error.errno()),
-            Err(Stop::Wait(wait)) => panic!("nothing is waited for, but {wait:?} was asked for"),
+        let mut cx = Cx { uid: who.uid, gid: who.gid, now, pins: Pins::default() };
+        loop {
+            match op(&self.fs, &cx) {
+                Ok(value) => return Ok(value),
+                Err(Stop::Error(error)) => return Err(error.errno()),
+                Err(Stop::Wait(Wait::Object(id))) => {
+                    let bytes = self.db.locate().fetch(&id).expect("the journal has every object");
+                    cx.pins.pin_object(id, bytes);
+                }
+                Err(Stop::Wait(Wait::Pressure)) => drop(self.writer.lock().expect("no panic while stepping").step()),
+                Err(Stop::Wait(wait)) => panic!("no tree is here, but {wait:?} was asked for"),
+            }
         }
     }
 }
@@ -208,7 +217,8 @@ fn threads_at_work_on_the_same_names_leave_consistent_metadata() {
     let mount = InMemory::new(Time::from_nanos(time_of(0)));
     std::thread::scope(|scope| {
         for seed in 0..THREADS {
-            let mut mount = InMemory { db: Arc::clone(&mount.db), fs: Arc::clone(&mount.fs) };
+            let mut mount =
+                InMemory { db: Arc::clone(&mount.db), fs: Arc::clone(&mount.fs), writer: Arc::clone(&mount.writer) };
             scope.spawn(move || {
                 let random = SeededRandom::new(seed);
                 let mut driver = Driver::default();

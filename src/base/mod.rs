@@ -1,4 +1,5 @@
 //! Layer 0: what every layer may lean on and the simulator replaces: time and randomness.
 
+pub mod canary;
 pub mod clock;
 pub mod random;

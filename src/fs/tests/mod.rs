@@ -23,7 +23,7 @@ struct Fixture {
 impl Fixture {
     /// An empty root directory.
     fn new() -> Fixture {
-        let db = Arc::new(Db::new());
+        let (db, _) = crate::rig::bare();
         let fixture = Fixture { fs: Fixture::fs_over(&db), db };
         fixture.put(key::inode(ROOT), root_inode(Time::default(), 0o755, 0, 0).encode());
         fixture

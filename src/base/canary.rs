@@ -1,0 +1,59 @@
+//! Rules that a test build can take away one at a time, to prove that the simulator sees each of them missing. Without
+//! the feature `canaries` every rule holds and nothing of this is left in the program.
+
+/// A rule that can be taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// A journal segment is synced before its batches are called durable.
+    SegmentSync,
+    /// The folder of the manifest is synced after the manifest was renamed into place.
+    ManifestDirSync,
+    /// What recovery accepted of the journal is synced before the first new operation.
+    TailSync,
+    /// Every mount marks its groups with a nonce of its own.
+    Nonce,
+    /// Store segments are durable before the index of a window names them.
+    SegmentsBeforeIndex,
+    /// The batch that records a window is durable before the journal it covers is reclaimed.
+    WindowBatchBeforeReclaim,
+    /// A checkpoint's Lsn is durable before the checkpoint may be a root.
+    DurableBeforeCheckpoint,
+    /// A published increment lists a store object as pending deletion before it is deleted.
+    PendingBeforeDelete,
+}
+
+/// Whether the rule is taken away on this thread.
+#[cfg(not(feature = "canaries"))]
+pub const fn removed(_rule: Canary) -> bool {
+    false
+}
+
+#[cfg(feature = "canaries")]
+pub use switch::{removed, with_removed};
+
+#[cfg(feature = "canaries")]
+mod switch {
+    use super::Canary;
+    use std::cell::Cell;
+
+    thread_local! {
+        static REMOVED: Cell<Option<Canary>> = const { Cell::new(None) };
+    }
+
+    /// Whether the rule is taken away on this thread.
+    pub fn removed(rule: Canary) -> bool {
+        REMOVED.get() == Some(rule)
+    }
+
+    /// Runs `run` on this thread without `rule`.
+    pub fn with_removed<T>(rule: Canary, run: impl FnOnce() -> T) -> T {
+        struct Restore(Option<Canary>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                REMOVED.set(self.0);
+            }
+        }
+        let _restore = Restore(REMOVED.replace(Some(rule)));
+        run()
+    }
+}

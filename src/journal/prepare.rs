@@ -1,0 +1,179 @@
+//! Segments ahead of need: reclaimed ones under a new number, and new slot files. None of it touches what was promised to
+//! anyone: when the disk is full here, nothing is lost, what was begun is removed, and another attempt follows.
+
+use super::segment::{Filling, Slot, remove_slot};
+use super::{ManifestError, Writer, is_full};
+use crate::format::ids::JournalNo;
+use crate::format::manifest::{JournalEntry, Manifest, RecordedEnd};
+use std::io;
+use std::time::Duration;
+
+/// How long after a full disk another attempt is made.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Writer {
+    /// Uses segments again that hold nothing any more that is needed. Their contents stay: the number and the nonce in
+    /// each group keep old ones from passing for new ones.
+    pub(super) fn reclaim(&mut self) -> Result<bool, String> {
+        let (old, total) = {
+            let state = self.journal.state.lock();
+            let upto = state.reclaim_upto;
+            let sealed = state.segments.iter().take(state.segments.len() - 1);
+            let old: Vec<(JournalNo, u32, u32)> =
+                sealed.take_while(|s| s.last <= upto).map(|s| (s.number, s.slot, s.size)).collect();
+            (old, state.slots())
+        };
+        if old.is_empty() || self.must_wait() {
+            return Ok(false);
+        }
+        let keep = self.journal.config.slots_max().saturating_sub(total - old.len() as u64);
+        let usable = old.iter().filter(|(_, _, size)| *size == self.journal.config.segment_bytes);
+        let slots: Vec<u32> =
+            usable.map(|(_, slot, _)| *slot).take(usize::try_from(keep).unwrap_or(usize::MAX)).collect();
+        let numbers = self.next_number.0..;
+        let named: Vec<(JournalNo, u32)> = numbers.map(JournalNo).zip(slots).collect();
+        let nonce = self.nonce;
+        let size = u64::from(self.journal.config.segment_bytes);
+        let sealed = self.sealed_ends();
+        let updated = self.journal.manifest.update(|manifest| {
+            record_ends(manifest, &sealed);
+            manifest.journal.retain(|entry| old.iter().all(|(number, ..)| *number != entry.number));
+            let lines = named.iter().map(|&(number, slot)| JournalEntry { number, slot, size, nonce, end: None });
+            manifest.journal.extend(lines);
+        });
+        if let Err(e) = updated {
+            return self.manifest_failed(e).map(|()| true);
+        }
+        self.next_number.0 += named.len() as u64;
+        self.reclaimed(old.len(), &named);
+        Ok(true)
+    }
+
+    /// The manifest has let go of the `count` oldest segments. From here on no reader finds them.
+    fn reclaimed(&mut self, count: usize, named: &[(JournalNo, u32)]) {
+        let mut unused = Vec::new();
+        let mut state = self.journal.state.lock();
+        for segment in state.segments.drain(..count) {
+            match named.iter().find(|(_, slot)| *slot == segment.slot) {
+                Some(&(number, slot)) => {
+                    self.spares.push_back(Slot { number, slot, size: segment.size, file: segment.file });
+                }
+                None => unused.push(segment.slot),
+            }
+        }
+        state.spares = self.spares.len() as u64;
+        state.stats.recycled += named.len() as u64;
+        state.room_came();
+        drop(state);
+        for slot in unused {
+            remove_slot(&*self.media, slot);
+        }
+    }
+
+    /// Makes another segment ready, a part of it at a time, when one will be needed soon.
+    pub(super) fn prepare(&mut self) -> Result<bool, String> {
+        if self.filling.is_none() {
+            let mut state = self.journal.state.lock();
+            if !state.wants_slot(&self.journal.config) {
+                state.disk_full = false;
+                return Ok(false);
+            }
+            drop(state);
+            if self.must_wait() {
+                return Ok(false);
+            }
+        }
+        if let Err(e) = self.fill() {
+            if let Some(filling) = self.filling.take() {
+                filling.abandon(&*self.media);
+            }
+            if !is_full(&e) {
+                return Err(format!("preparing a journal segment failed: {e}"));
+            }
+            self.disk_is_full(format!("no room for a journal segment: {e}"));
+        }
+        self.name_filled()?;
+        Ok(true)
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        if self.filling.is_none() {
+            let slot = self.next_slot;
+            self.next_slot += 1;
+            match Filling::start(&*self.media, slot, self.journal.config.segment_bytes) {
+                // The name is taken by a file that nothing lists: it is left alone, and the next number tried.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+                started => self.filling = Some(started?),
+            }
+        }
+        match &mut self.filling {
+            Some(filling) => filling.step(&*self.media),
+            None => Ok(()),
+        }
+    }
+
+    /// Names a slot file that is durable. A switch to it then changes no manifest.
+    fn name_filled(&mut self) -> Result<(), String> {
+        let Some(filling) = self.filling.take_if(|filling| filling.is_durable()) else { return Ok(()) };
+        let slot = filling.numbered(self.next_number);
+        let entry = slot.entry(self.nonce);
+        let sealed = self.sealed_ends();
+        let updated = self.journal.manifest.update(|manifest| {
+            record_ends(manifest, &sealed);
+            manifest.journal.push(entry);
+        });
+        if let Err(e) = updated {
+            // After a change that may be on disk the file may be listed: it stays.
+            if !matches!(e, ManifestError::Latched(_)) {
+                remove_slot(&*self.media, slot.slot);
+            }
+            return self.manifest_failed(e);
+        }
+        self.next_number.0 += 1;
+        self.spares.push_back(slot);
+        let mut state = self.journal.state.lock();
+        state.spares = self.spares.len() as u64;
+        state.disk_full = false;
+        state.room_came();
+        Ok(())
+    }
+
+    /// The ends of the sealed segments: each change of the manifest records those that are new.
+    pub(super) fn sealed_ends(&self) -> Vec<(JournalNo, RecordedEnd)> {
+        let state = self.journal.state.lock();
+        let sealed = state.segments.iter().take(state.segments.len() - 1);
+        sealed.map(|segment| (segment.number, segment.recorded_end())).collect()
+    }
+
+    fn must_wait(&self) -> bool {
+        self.journal.clock.elapsed() < self.retry_at
+    }
+
+    fn manifest_failed(&mut self, error: ManifestError) -> Result<(), String> {
+        match error.is_full() {
+            true => {
+                self.disk_is_full(error.to_string());
+                Ok(())
+            }
+            false => Err(error.to_string()),
+        }
+    }
+
+    fn disk_is_full(&mut self, reason: String) {
+        self.retry_at = self.journal.clock.elapsed() + RETRY_AFTER;
+        let mut state = self.journal.state.lock();
+        if !state.disk_full {
+            log::warn!("{reason}");
+        }
+        state.stats.last_error = Some(reason);
+        state.disk_full = true;
+        state.room_came();
+    }
+}
+
+/// Sets the ends that the manifest does not say yet.
+pub(super) fn record_ends(manifest: &mut Manifest, ends: &[(JournalNo, RecordedEnd)]) {
+    for entry in manifest.journal.iter_mut().filter(|entry| entry.end.is_none()) {
+        entry.end = ends.iter().find(|(number, _)| *number == entry.number).map(|(_, end)| *end);
+    }
+}
