@@ -7,7 +7,7 @@ fn what_nothing_uses_is_removed_with_its_last_name() {
     let fixture = Fixture::new();
     let before = fixture.rows().len();
     let (ino, dir) = (fixture.file("f"), fixture.dir(ROOT, "d"));
-    fixture.write(ino, 0, &[1; 300_000]);
+    fixture.write(ino, 0, &[1; 200_000]);
     fixture.fs.unlink(&root(), ROOT, b"f").expect("removed");
     fixture.fs.rmdir(&root(), ROOT, b"d").expect("removed");
     assert_eq!(fixture.rows().len(), before);
