@@ -3,6 +3,7 @@
 pub mod base;
 pub mod format;
 pub mod fs;
+pub mod journal;
 pub mod map;
 pub mod media;
 pub mod store;

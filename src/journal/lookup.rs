@@ -86,11 +86,7 @@ enum ReadError {
 }
 
 impl Candidate {
-    fn block(
-        &self,
-        footer: &Footer,
-        number: usize,
-    ) -> Result<Result<Vec<DirectoryEntry>, FormatError>, JournalError> {
+    fn block(&self, footer: &Footer, number: usize) -> Result<Result<Vec<DirectoryEntry>, FormatError>, JournalError> {
         read_block(&*self.file, footer, number, self.size).map_err(|e| self.io(e))
     }
 

@@ -65,11 +65,7 @@ impl ManifestStore {
             let source = io::Error::from(io::ErrorKind::AlreadyExists);
             return Err(ManifestError::Io { doing: "create", source });
         }
-        let store = ManifestStore {
-            media,
-            changing: Mutex::new(None),
-            current: Mutex::new(Arc::new(manifest)),
-        };
+        let store = ManifestStore { media, changing: Mutex::new(None), current: Mutex::new(Arc::new(manifest)) };
         store.update(|_| ())?;
         Ok(store)
     }

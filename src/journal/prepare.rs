@@ -28,7 +28,8 @@ impl Writer {
         }
         let keep = self.journal.config.slots_max().saturating_sub(total - old.len() as u64);
         let usable = old.iter().filter(|(_, _, size)| *size == self.journal.config.segment_bytes);
-        let slots: Vec<u32> = usable.map(|(_, slot, _)| *slot).take(usize::try_from(keep).unwrap_or(usize::MAX)).collect();
+        let slots: Vec<u32> =
+            usable.map(|(_, slot, _)| *slot).take(usize::try_from(keep).unwrap_or(usize::MAX)).collect();
         let numbers = self.next_number.0..;
         let named: Vec<(JournalNo, u32)> = numbers.map(JournalNo).zip(slots).collect();
         let nonce = self.nonce;

@@ -57,7 +57,7 @@ pub fn replay<E: From<JournalError>>(
         scanned += entry.end.map_or(entry.size, |end| end.offset);
     }
     let log = Log { entries: &manifest.journal, files: &files };
-    let mut walk = Walk { from, last: None, nonce_sequence: 0, batches: 0, done: 0, total: scanned, progress, apply };
+    let mut walk = Walk { from, last: None, sequence: None, batches: 0, done: 0, total: scanned, progress, apply };
     let mut replayed = Replayed::nothing(from);
     let mut tail: Option<Tail> = None;
     for (index, covered) in covered.into_iter().enumerate() {
@@ -89,7 +89,7 @@ pub fn replay<E: From<JournalError>>(
     replayed.batches = walk.batches;
     (walk.progress)(scanned, scanned);
     if let Some(tail) = tail {
-        refuse_damage(&log, &tail, replayed.last, walk.nonce_sequence)?;
+        refuse_damage(&log, &tail, replayed.last, walk.sequence.unwrap_or(0))?;
     }
     check_reaches(&log, replayed.last, from)?;
     Ok(replayed)
@@ -176,7 +176,9 @@ fn refuse_damage(log: &Log<'_>, tail: &Tail, last: Lsn, sequence: u64) -> Result
     for index in tail.index..log.entries.len() {
         let listed = log.listed(index);
         if listed.entry.nonce != log.entries[tail.index].nonce {
-            return Err(listed.damaged(0, "a later mount wrote it, but MANIFEST does not say where the one before ended"));
+            return Err(
+                listed.damaged(0, "a later mount wrote it, but MANIFEST does not say where the one before ended")
+            );
         }
         let mut offset = if index == tail.index { tail.offset } else { 0 };
         while offset < listed.entry.size {
@@ -213,8 +215,9 @@ struct Walk<'a, E> {
     from: Lsn,
     /// The last batch seen.
     last: Option<Lsn>,
-    /// The sequence of the last group of the mount whose segments are being read.
-    nonce_sequence: u64,
+    /// The sequence of the last group of the mount whose segments are being read. Unknown in the oldest segment: those
+    /// before it were reclaimed.
+    sequence: Option<u64>,
     batches: u64,
     done: u64,
     total: u64,
@@ -228,9 +231,11 @@ impl<E: From<JournalError>> Walk<'_, E> {
         let Some(before) = index.checked_sub(1).map(|before| &log.entries[before]) else { return Ok(()) };
         if before.nonce != log.entries[index].nonce {
             if before.end.is_none() {
-                return Err(log.listed(index - 1).damaged(0, "a later mount wrote on, but the end here is not recorded"));
+                return Err(log
+                    .listed(index - 1)
+                    .damaged(0, "a later mount wrote on, but the end here is not recorded"));
             }
-            self.nonce_sequence = 0;
+            self.sequence = Some(0);
         }
         Ok(())
     }
@@ -240,7 +245,7 @@ impl<E: From<JournalError>> Walk<'_, E> {
         let first = segment.first.unwrap_or(segment.last);
         self.check_follows(first).map_err(|reason| listed.damaged(0, reason))?;
         self.last = Some(segment.last);
-        self.nonce_sequence = segment.sequence;
+        self.sequence = Some(segment.sequence);
         Ok(())
     }
 
@@ -254,8 +259,8 @@ impl<E: From<JournalError>> Walk<'_, E> {
                 break "the recorded end".to_string();
             }
             let group = match listed.group_at(offset)? {
-                Ok(group) if group.header.sequence == self.nonce_sequence + 1 => group,
-                Ok(group) => break format!("group {} does not follow group {}", group.header.sequence, self.nonce_sequence),
+                Ok(group) if self.sequence.is_none_or(|last| group.header.sequence == last + 1) => group,
+                Ok(group) => break format!("group {} does not follow here", group.header.sequence),
                 Err(reason) => break reason,
             };
             first.get_or_insert(group.header.first);
@@ -282,7 +287,8 @@ impl<E: From<JournalError>> Walk<'_, E> {
         let size = size_of(entry)?;
         let last = self.last.unwrap_or(self.from);
         let sealed = read_own_footer(entry, file).map_err(failed)?;
-        let sealed = sealed.filter(|footer| (footer.end, footer.last, footer.count as usize) == (offset, last, objects.len()));
+        let sealed =
+            sealed.filter(|footer| (footer.end, footer.last, footer.count as usize) == (offset, last, objects.len()));
         let on_disk = match sealed {
             Some(footer) => Directory::load(&**file, footer, size).map_err(failed)?,
             None => None,
@@ -296,7 +302,7 @@ impl<E: From<JournalError>> Walk<'_, E> {
             end: u32::try_from(offset).expect("groups end within the segment"),
             first,
             last,
-            sequence: self.nonce_sequence,
+            sequence: self.sequence.unwrap_or(0),
             directory: on_disk.unwrap_or(Directory::Full(objects)),
         })
     }
@@ -312,7 +318,7 @@ impl<E: From<JournalError>> Walk<'_, E> {
                 (self.apply)(detached(batch))?;
             }
         }
-        self.nonce_sequence = group.header.sequence;
+        self.sequence = Some(group.header.sequence);
         self.done += group.len;
         (self.progress)(self.done.min(self.total), self.total);
         Ok(())

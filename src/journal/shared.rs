@@ -135,7 +135,11 @@ impl Journal {
     /// # Panics
     /// When the cost is above [`Journal::batch_bytes_max`]: such a batch must not be built.
     pub fn reserve(&self, cost: u64, room: Room) -> Result<(), Refusal> {
-        assert!(cost <= self.batch_bytes_max(), "a batch of {cost} bytes, above the limit of {}", self.batch_bytes_max());
+        assert!(
+            cost <= self.batch_bytes_max(),
+            "a batch of {cost} bytes, above the limit of {}",
+            self.batch_bytes_max()
+        );
         let mut state = self.state.lock();
         match state.refusal(&self.config, cost, room) {
             None => {
@@ -231,7 +235,7 @@ impl Journal {
         let mut state = self.state.lock();
         if state.policy != policy {
             state.policy = policy;
-            state.sync_wanted = true;
+            state.sync_wanted = state.durable != state.submitted;
             self.signal(&mut state);
         }
     }
