@@ -1,9 +1,19 @@
 //! skylog: an ordinary directory whose contents live in an object store.
+//!
+//! Modules from bottom to top; an import may only point down:
+//! [`base`], [`format`], [`media`] and [`store`], [`journal`], [`locate`] and [`map`], [`fs`], then [`checkpoint`],
+//! [`ship`] and [`recovery`], then [`volume`], which puts them together.
 
 pub mod base;
+pub mod checkpoint;
 pub mod format;
 pub mod fs;
 pub mod journal;
+pub mod locate;
 pub mod map;
 pub mod media;
+pub mod recovery;
+pub mod rig;
+pub mod ship;
 pub mod store;
+pub mod volume;

@@ -4,8 +4,8 @@
 mod model;
 
 use model::driver::{Driver, Mount};
-use model::generate::generate;
-use model::op::Who;
+use model::generate::{generate, generate_contents};
+use model::op::{Op, Who};
 use model::{Model, time_of};
 use skylog::base::clock::Time;
 use skylog::base::random::SeededRandom;
@@ -14,27 +14,31 @@ use skylog::format::ids::InodeNo;
 use skylog::format::inode::{CookieValue, Extent, Inode, NameValue};
 use skylog::format::key::{self, Key};
 use skylog::fs::{Cx, DiskSpace, Fs, INLINE_BYTES_MAX, Options, Stop, root_inode};
-use skylog::map::db::{Db, Pins, Room};
+use skylog::journal::Writer;
+use skylog::map::db::{Db, Pins, Room, Wait};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 const OPS: usize = 400;
+
+type Generate = fn(&SeededRandom, usize) -> Vec<Op>;
 
 /// The core on a map in memory, where nothing has to be waited for.
 struct InMemory {
     db: Arc<Db>,
-    fs: Fs,
+    fs: Arc<Fs>,
+    writer: Arc<Mutex<Writer>>,
 }
 
 impl InMemory {
     fn new(born: Time) -> InMemory {
-        let db = Arc::new(Db::new());
+        let (db, writer) = skylog::rig::bare();
         let pins = Pins::default();
         let mut tx = db.begin(&pins);
         tx.put(TreeId::Files, key::inode(InodeNo::ROOT), root_inode(born, 0o755, 0, 0).encode());
         tx.commit(Room::Ordinary).expect("an empty map takes a root");
         let fs = fs_over(&db);
-        InMemory { db, fs }
+        InMemory { db, fs, writer: Arc::new(Mutex::new(writer)) }
     }
 
     /// Everything in the map.
@@ -45,18 +49,25 @@ impl InMemory {
     }
 }
 
-fn fs_over(db: &Arc<Db>) -> Fs {
+fn fs_over(db: &Arc<Db>) -> Arc<Fs> {
     let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
-    Fs::new(Arc::clone(db), Options { write_bytes_max: 1 << 20, space })
+    Arc::new(Fs::new(Arc::clone(db), Options { write_bytes_max: 1 << 20, space }))
 }
 
 impl Mount for InMemory {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, i32> {
-        let cx = Cx { uid: who.uid, gid: who.gid, now, pins: Pins::default() };
-        match op(&self.fs, &cx) {
-            Ok(value) => Ok(value),
-            Err(Stop::Error(error)) => Err(error.errno()),
-            Err(Stop::Wait(wait)) => panic!("nothing is waited for, but {wait:?} was asked for"),
+        let mut cx = Cx { uid: who.uid, gid: who.gid, now, pins: Pins::default() };
+        loop {
+            match op(&self.fs, &cx) {
+                Ok(value) => return Ok(value),
+                Err(Stop::Error(error)) => return Err(error.errno()),
+                Err(Stop::Wait(Wait::Object(id))) => {
+                    let bytes = self.db.locate().fetch(&id).expect("the journal has every object");
+                    cx.pins.pin_object(id, bytes);
+                }
+                Err(Stop::Wait(Wait::Pressure)) => drop(self.writer.lock().expect("no panic while stepping").step()),
+                Err(Stop::Wait(wait)) => panic!("no tree is here, but {wait:?} was asked for"),
+            }
         }
     }
 }
@@ -143,7 +154,7 @@ fn check_inode(ino: InodeNo, scanned: &Scanned) {
 }
 
 /// Runs one history; the seed names it.
-fn run_history(seed: u64) {
+fn run_history(seed: u64, generate: Generate) {
     let random = SeededRandom::new(seed);
     let ops = generate(&random, OPS);
     let mut model = Model::new(time_of(0));
@@ -180,13 +191,49 @@ fn end_history(seed: u64, mut model: Model, mut mount: InMemory, mut driver: Dri
     assert_eq!(driver.tree(&mut mount).expect("the tree can be read"), model.tree(), "seed {seed}: at the end");
 }
 
-#[test]
-fn any_history_answers_as_the_model_does() {
+fn run_histories(generate: Generate, histories: u64) {
     let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
     if let Some(seed) = number("SKYLOG_SEED") {
-        return run_history(seed);
+        return run_history(seed, generate);
     }
-    for seed in 0..number("SKYLOG_HISTORIES").unwrap_or(60) {
-        run_history(seed);
+    for seed in 0..number("SKYLOG_HISTORIES").unwrap_or(histories) {
+        run_history(seed, generate);
     }
+}
+
+#[test]
+fn any_history_answers_as_the_model_does() {
+    run_histories(generate, 60);
+}
+
+#[test]
+fn any_writes_and_truncations_of_one_file_leave_what_the_model_has() {
+    run_histories(generate_contents, 20);
+}
+
+#[test]
+fn threads_at_work_on_the_same_names_leave_consistent_metadata() {
+    const THREADS: u64 = 4;
+    let mount = InMemory::new(Time::from_nanos(time_of(0)));
+    std::thread::scope(|scope| {
+        for seed in 0..THREADS {
+            let mut mount =
+                InMemory { db: Arc::clone(&mount.db), fs: Arc::clone(&mount.fs), writer: Arc::clone(&mount.writer) };
+            scope.spawn(move || {
+                let random = SeededRandom::new(seed);
+                let mut driver = Driver::default();
+                let mut succeeded = 0;
+                for (i, op) in generate(&random, 3000).iter().enumerate() {
+                    succeeded += u32::from(driver.apply(&mut mount, time_of(i as u64), op).is_ok());
+                }
+                assert!(succeeded > 300, "only {succeeded} operations of thread {seed} succeeded");
+                driver.close_all(&mut mount).expect("open files close");
+                driver.forget(&mut mount).expect("the kernel forgets");
+            });
+        }
+    });
+    assert_eq!(mount.fs.inodes_in_use(), 0, "every use was given back");
+    let rows = mount.rows();
+    assert!(!rows.iter().any(|(key, _)| matches!(key, Key::Orphan(_))), "an orphan is left");
+    check_rows(rows);
 }

@@ -14,6 +14,7 @@ const COUNT: u8 = 4;
 const PENDING: u8 = 5;
 const WAITING: u8 = 6;
 const SETTLED: u8 = 7;
+const PUBLISHED: u8 = 8;
 
 /// A number that only grows. All up to the mark may have been given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +47,12 @@ pub enum Key {
     Count(ObjectId),
     /// A store object that is to be deleted, by name; [`Pending`].
     Pending(Bytes),
-    /// A death of an object whose window is not recorded yet; [`Waiting`].
+    /// A death of an object whose window is not recorded yet; the value is empty.
     Waiting(ObjectId),
     /// How far the settlement of checkpoints has come; [`Settled`].
     Settled,
+    /// How far publications are recorded; [`Published`].
+    Published,
 }
 
 impl Key {
@@ -63,6 +66,7 @@ impl Key {
             Key::Pending(name) => pending(name),
             Key::Waiting(object) => waiting(*object),
             Key::Settled => settled(),
+            Key::Published => published(),
         }
     }
 
@@ -84,6 +88,7 @@ impl Key {
             PENDING => Ok(Key::Pending(Bytes::copy_from_slice(subkey))),
             WAITING => fixed(subkey).map(|subkey| Key::Waiting(object_from(&subkey))),
             SETTLED => fixed(subkey).map(|[]: [u8; 0]| Key::Settled),
+            PUBLISHED => fixed(subkey).map(|[]: [u8; 0]| Key::Published),
             found => Err(FormatError::Kind { found: u32::from(found) }),
         }
     }
@@ -150,6 +155,11 @@ pub fn waiting(object: ObjectId) -> Bytes {
 /// How far settlement has come.
 pub fn settled() -> Bytes {
     Bytes::from_static(&[SETTLED])
+}
+
+/// How far publications are recorded.
+pub fn published() -> Bytes {
+    Bytes::from_static(&[PUBLISHED])
 }
 
 fn by_lsn(kind: u8, lsn: Lsn) -> Vec<u8> {
@@ -237,7 +247,9 @@ pub fn decode_count(bytes: &[u8]) -> Result<u32, FormatError> {
 }
 
 layout! {
-    mod segment_at, 33 bytes { KIND: 1, BYTES: 8, LIVE_BYTES: 8, LIVE_OBJECTS: 4, WINDOW_END: super::LSN_BYTES }
+    mod segment_at, 37 bytes {
+        KIND: 1, BYTES: 8, OBJECTS: 4, LIVE_BYTES: 8, LIVE_OBJECTS: 4, WINDOW_END: super::LSN_BYTES,
+    }
 }
 
 /// A store segment and how much of it lives.
@@ -247,6 +259,8 @@ pub struct SegmentRecord {
     pub kind: SegmentKind,
     /// Its length.
     pub bytes: u64,
+    /// Objects in it when it was recorded.
+    pub objects: u32,
     /// Bytes of objects that are named by an extent.
     pub live_bytes: u64,
     /// How many such objects there are.
@@ -261,6 +275,7 @@ impl SegmentRecord {
         let mut out = Vec::with_capacity(segment_at::SIZE);
         out.put_u8(self.kind.code());
         out.put_u64_le(self.bytes);
+        out.put_u32_le(self.objects);
         out.put_u64_le(self.live_bytes);
         out.put_u32_le(self.live_objects);
         out.put_lsn(self.window_end);
@@ -271,10 +286,11 @@ impl SegmentRecord {
     pub fn decode(bytes: &[u8]) -> Result<SegmentRecord, FormatError> {
         let mut field = Reader::new(bytes);
         let kind = SegmentKind::from_code(field.u8()?)?;
-        let (bytes, live_bytes, live_objects) = (field.u64()?, field.u64()?, field.u32()?);
+        let (bytes, objects) = (field.u64()?, field.u32()?);
+        let (live_bytes, live_objects) = (field.u64()?, field.u32()?);
         let window_end = field.lsn()?;
         field.end()?;
-        Ok(SegmentRecord { kind, bytes, live_bytes, live_objects, window_end })
+        Ok(SegmentRecord { kind, bytes, objects, live_bytes, live_objects, window_end })
     }
 }
 
@@ -317,64 +333,33 @@ impl WindowRecord {
 }
 
 layout! {
-    mod pending_at, 20 bytes { SINCE: 8, LSN: super::LSN_BYTES }
+    mod pending_at, 16 bytes { SINCE: 8, CHECKPOINT: 8 }
 }
 
-/// Since when a store object is to be deleted.
+/// A store object that is to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// Nanoseconds since 1970.
+    /// When it was listed: nanoseconds since 1970.
     pub since: i64,
-    /// The last Lsn before the decision: it may be deleted once an increment that holds a later one is published.
-    pub lsn: Lsn,
+    /// The list is in the store once this checkpoint or a later one is published.
+    pub checkpoint: u64,
 }
 
 impl Pending {
-    /// The bytes of the value.
+    /// The value's bytes.
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(pending_at::SIZE);
         out.put_i64_le(self.since);
-        out.put_lsn(self.lsn);
+        out.put_u64_le(self.checkpoint);
         out.into()
     }
 
-    /// Reads the value.
+    /// Reads a value.
     pub fn decode(bytes: &[u8]) -> Result<Pending, FormatError> {
         let mut field = Reader::new(bytes);
-        let pending = Pending { since: field.i64()?, lsn: field.lsn()? };
+        let pending = Pending { since: field.i64()?, checkpoint: field.u64()? };
         field.end()?;
         Ok(pending)
-    }
-}
-
-layout! {
-    mod waiting_at, 8 bytes { LEN: 4, DELTA: 4 }
-}
-
-/// A change in how many extents name an object that is not in a recorded window yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// The object's length in bytes.
-    pub len: u32,
-    /// The change.
-    pub delta: i32,
-}
-
-impl Waiting {
-    /// The bytes of the value.
-    pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(waiting_at::SIZE);
-        out.put_u32_le(self.len);
-        out.put_i32_le(self.delta);
-        out.into()
-    }
-
-    /// Reads the value.
-    pub fn decode(bytes: &[u8]) -> Result<Waiting, FormatError> {
-        let mut field = Reader::new(bytes);
-        let waiting = Waiting { len: field.u32()?, delta: field.i32()? };
-        field.end()?;
-        Ok(waiting)
     }
 }
 
@@ -406,6 +391,44 @@ impl Settled {
         let settled = Settled { checkpoint: field.u64()?, cursor: field.u64()? };
         field.end()?;
         Ok(settled)
+    }
+}
+
+layout! {
+    mod published_at, 36 bytes { END: super::LSN_BYTES, CHECKPOINT: 8, GENERATION: 8, NUMBER: 8 }
+}
+
+/// How far publications are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// All windows up to here are recorded.
+    pub end: Lsn,
+    /// The newest checkpoint that was published.
+    pub checkpoint: u64,
+    /// Where: the generation,
+    pub generation: u64,
+    /// and the number in it.
+    pub number: u64,
+}
+
+impl Published {
+    /// The value's bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut out = Vec::with_capacity(published_at::SIZE);
+        out.put_lsn(self.end);
+        out.put_u64_le(self.checkpoint);
+        out.put_u64_le(self.generation);
+        out.put_u64_le(self.number);
+        out.into()
+    }
+
+    /// Reads a value.
+    pub fn decode(bytes: &[u8]) -> Result<Published, FormatError> {
+        let mut field = Reader::new(bytes);
+        let (end, checkpoint) = (field.lsn()?, field.u64()?);
+        let published = Published { end, checkpoint, generation: field.u64()?, number: field.u64()? };
+        field.end()?;
+        Ok(published)
     }
 }
 

@@ -35,6 +35,9 @@ mod unlink;
 mod work;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use attr::Attr;
 pub use create::root_inode;
 pub use error::{Error, Stop};

@@ -285,6 +285,20 @@ impl Journal {
         self.work.wait_for(&mut state, timeout.min(until_due));
     }
 
+    /// Ends all writing: after the first failure behind placement, when what reached the disk is unknown and trying again
+    /// could make a later success look like an earlier one; or when another writer has taken over. Reads go on.
+    pub fn latch(&self, reason: String) {
+        let (reason, waiters) = {
+            let mut state = self.state.lock();
+            // The first reason is the one that counts.
+            let first = state.latched.get_or_insert(reason).clone();
+            state.stats.last_error = Some(first.clone());
+            (first, state.take_all_waiters())
+        };
+        log::error!("the journal takes no more changes: {reason}");
+        super::writer::wake(waiters, &Err(reason));
+    }
+
     pub(super) fn signal(&self, state: &mut State) {
         state.signal = true;
         self.work.notify_one();

@@ -250,17 +250,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The first failure after placement ends all writing: what reached the disk is unknown, and trying again could make a
-    /// later success look like an earlier one. Reads go on.
     fn latch(&mut self, reason: String) {
-        log::error!("the journal has failed and takes no more changes: {reason}");
-        let waiters = {
-            let mut state = self.journal.state.lock();
-            state.stats.last_error = Some(reason.clone());
-            state.latched = Some(reason.clone());
-            state.take_all_waiters()
-        };
-        wake(waiters, &Err(reason));
+        self.journal.latch(reason);
     }
 
     fn wake_room(&mut self) -> bool {
@@ -272,7 +263,7 @@ impl Writer {
 }
 
 /// Calls waiters, with no lock held.
-fn wake(waiters: Vec<Waiter>, result: &Result<(), String>) {
+pub(super) fn wake(waiters: Vec<Waiter>, result: &Result<(), String>) {
     for waiter in waiters {
         waiter(result.clone());
     }

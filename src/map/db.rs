@@ -1,11 +1,24 @@
-//! The commit point: operations read and change the two maps through a [`Tx`].
+//! The commit point: operations read and change the two maps through a [`Tx`], and become batches of the log.
+//!
+//! One lock orders everything: under it a batch gets its Lsn, goes to the journal's queue and is applied to the active
+//! overlays, whole. So the order in memory is the order of the log, and no reader sees half a batch. No disk or store is
+//! touched while it is held.
+
+use super::{NodeCache, Overlay, View};
+
+use crate::format::batch::{Edit, TreeId, encode_edits, encode_head};
+use crate::format::chunk::ChunkHeader;
+use crate::format::ids::{InodeNo, Lsn, NodePtr, OBJECT_BYTES_MAX, ObjectId};
+use crate::format::space::{self, Mark};
+use crate::journal::{Journal, PendingBatch, Refusal};
+use crate::locate::Locate;
+use bytes::Bytes;
+use parking_lot::RwLock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use super::Pins;
-use crate::format::batch::{Edit, TreeId};
-use crate::format::ids::{InodeNo, Lsn, NodePtr, ObjectId};
-use bytes::Bytes;
-use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+pub use crate::journal::Room;
 
 /// What an operation must wait for, with no lock held, before it starts again from the top.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +27,7 @@ pub enum Wait {
     Node(NodePtr),
     /// File data that is not in memory.
     Object(ObjectId),
-    /// Room in the journal or its queue.
+    /// Room in the journal, its queue or the overlays.
     Pressure,
 }
 
@@ -31,52 +44,210 @@ pub enum Stop {
     Damaged(String),
 }
 
-/// What a batch may use of the journal's last room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// An operation that needs space.
-    Ordinary,
-    /// An operation that frees space.
-    Freeing,
+/// Most frozen layers that wait for their merge.
+pub const LAYERS_MAX: usize = 4;
+
+/// Limits of the maps in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes in all overlays together; above it operations that need space wait for the merge.
+    pub overlay_bytes_max: u64,
+    /// How many inode numbers are reserved at a time, ahead of use.
+    pub inode_step: u64,
 }
 
+/// One of the two maps: an active overlay over frozen layers over a tree.
 #[derive(Default)]
-struct State {
-    trees: [BTreeMap<Bytes, Bytes>; 2],
-    objects: HashMap<ObjectId, Bytes>,
-    last: Lsn,
-    next_inode: u64,
+struct Stack {
+    overlay: Overlay,
+    layers: Vec<Arc<Overlay>>,
+    root: Option<NodePtr>,
 }
 
-/// The two maps.
+impl Stack {
+    fn view(&self) -> View<'_> {
+        View { overlay: &self.overlay, layers: &self.layers, root: self.root }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.overlay.bytes() + self.layers.iter().map(|l| l.bytes()).sum::<u64>()
+    }
+}
+
+struct State {
+    last: Lsn,
+    stacks: [Stack; 2],
+    inode_mark: u64,
+}
+
+/// What recovery found: where the maps start.
+#[derive(Default)]
+pub struct Start {
+    /// Roots of the newest checkpoint's trees, by [`TreeId`].
+    pub roots: [Option<NodePtr>; 2],
+    /// Replayed changes since that checkpoint.
+    pub overlays: [Overlay; 2],
+    /// The newest accepted batch.
+    pub last: Lsn,
+    /// Inode numbers below this may be in use.
+    pub inode_mark: u64,
+}
+
+/// All layers frozen at one Lsn, oldest first, and the roots under them.
+pub struct Frozen {
+    /// Everything up to and with this batch is in the layers and the roots.
+    pub lsn: Lsn,
+    /// The layers of each map, by [`TreeId`], oldest first.
+    pub layers: [Vec<Arc<Overlay>>; 2],
+    /// The roots the layers lie on.
+    pub roots: [Option<NodePtr>; 2],
+}
+
+/// The two maps and the log they are written to.
 pub struct Db {
-    state: Mutex<State>,
+    epoch: u32,
+    journal: Arc<Journal>,
+    locate: Arc<Locate>,
+    cache: Arc<NodeCache>,
+    limits: Limits,
+    next_inode: AtomicU64,
+    state: RwLock<State>,
 }
 
 impl Db {
-    /// An empty filesystem in memory.
-    #[expect(clippy::new_without_default, reason = "provisional")]
-    pub fn new() -> Db {
-        Db { state: Mutex::new(State { next_inode: 2, ..State::default() }) }
+    /// The maps as recovery found them, for a writer in `epoch`.
+    pub fn new(
+        epoch: u32,
+        start: Start,
+        journal: Arc<Journal>,
+        locate: Arc<Locate>,
+        cache: Arc<NodeCache>,
+        limits: Limits,
+    ) -> Db {
+        let [files, space] = start.overlays;
+        let stack = |overlay, root| Stack { overlay, layers: Vec::new(), root };
+        let stacks = [stack(files, start.roots[0]), stack(space, start.roots[1])];
+        let next_inode = AtomicU64::new(start.inode_mark.max(InodeNo::ROOT.0 + 1));
+        let state = RwLock::new(State { last: start.last, stacks, inode_mark: start.inode_mark });
+        Db { epoch, journal, locate, cache, limits, next_inode, state }
     }
 
-    /// Starts an operation's reads and edits.
+    /// Starts an operation's reads and edits. `pins` holds what was fetched for it so far.
     pub fn begin<'a>(&'a self, pins: &'a Pins) -> Tx<'a> {
-        let _ = pins;
-        Tx { db: self, edits: Vec::new(), objects: Vec::new() }
+        Tx { db: self, pins, edits: Vec::new(), objects: Vec::new(), inode_max: 0 }
     }
 
     /// The Lsn of the newest batch.
     pub fn last(&self) -> Lsn {
-        self.state.lock().last
+        self.state.read().last
+    }
+
+    /// The writer epoch.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The log.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// The readers of file data.
+    pub fn locate(&self) -> &Arc<Locate> {
+        &self.locate
+    }
+
+    /// Tree nodes in memory.
+    pub fn cache(&self) -> &Arc<NodeCache> {
+        &self.cache
+    }
+
+    /// Bytes in all overlays.
+    pub fn overlay_bytes(&self) -> u64 {
+        self.state.read().stacks.iter().map(Stack::bytes).sum()
+    }
+
+    /// Whether the active overlay of files holds changes: batches of the space tree alone never ask for a checkpoint.
+    pub fn files_changed(&self) -> bool {
+        !self.state.read().stacks[TreeId::Files as usize].overlay.is_empty()
+    }
+
+    /// Whether the overlays are above half their cap.
+    pub fn overlays_crowded(&self) -> bool {
+        self.overlay_bytes() > self.limits.overlay_bytes_max / 2
+    }
+
+    /// The current roots, by [`TreeId`].
+    pub fn roots(&self) -> [Option<NodePtr>; 2] {
+        let state = self.state.read();
+        [state.stacks[0].root, state.stacks[1].root]
+    }
+
+    /// Freezes the active overlays at the newest batch. `None` while [`LAYERS_MAX`] layers wait already.
+    pub fn freeze(&self) -> Option<Frozen> {
+        let mut state = self.state.write();
+        if state.stacks[0].layers.len() >= LAYERS_MAX {
+            return None;
+        }
+        for stack in &mut state.stacks {
+            let overlay = std::mem::take(&mut stack.overlay);
+            // Newest first, as readers look.
+            stack.layers.insert(0, Arc::new(overlay));
+        }
+        let oldest_first = |stack: &Stack| stack.layers.iter().rev().cloned().collect();
+        Some(Frozen {
+            lsn: state.last,
+            layers: [oldest_first(&state.stacks[0]), oldest_first(&state.stacks[1])],
+            roots: [state.stacks[0].root, state.stacks[1].root],
+        })
+    }
+
+    /// Puts merged trees under the maps in place of the layers they were made of.
+    ///
+    /// # Panics
+    /// When `frozen` is not what lies lowest: roots may only follow one another.
+    pub fn install(&self, frozen: &Frozen, roots: [Option<NodePtr>; 2]) {
+        let mut state = self.state.write();
+        for (i, stack) in state.stacks.iter_mut().enumerate() {
+            assert_eq!(stack.root, frozen.roots[i], "a root was installed underneath a merge");
+            let rest = stack.layers.len() - frozen.layers[i].len();
+            debug_assert!(stack.layers[rest..].iter().rev().zip(&frozen.layers[i]).all(|(a, b)| Arc::ptr_eq(a, b)));
+            stack.layers.truncate(rest);
+            stack.root = roots[i];
+        }
+    }
+
+    fn get(&self, pins: &Pins, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>, Stop> {
+        let state = self.state.read();
+        let found = state.stacks[tree as usize].view().get(&self.cache, pins, key);
+        found.map_err(|node| Stop::Wait(Wait::Node(node)))
+    }
+
+    fn reserve(&self, cost: u64, room: Room) -> Result<(), Stop> {
+        let overlay_bytes_max = match room {
+            Room::Ordinary => self.limits.overlay_bytes_max,
+            // What frees space may go a little further, what the merge itself needs goes through always.
+            Room::Freeing => self.limits.overlay_bytes_max / 2 * 3,
+            Room::Maintenance => u64::MAX,
+        };
+        if self.overlay_bytes() > overlay_bytes_max {
+            return Err(Stop::Wait(Wait::Pressure));
+        }
+        self.journal.reserve(cost, room).map_err(|refusal| match refusal {
+            Refusal::QueueFull | Refusal::JournalFull => Stop::Wait(Wait::Pressure),
+            Refusal::DiskFull => Stop::DiskFull,
+            Refusal::Latched(why) => Stop::ReadOnly(why),
+        })
     }
 }
 
 /// One operation's reads and edits.
 pub struct Tx<'a> {
     db: &'a Db,
+    pins: &'a Pins,
     edits: Vec<(TreeId, Edit)>,
-    objects: Vec<Bytes>,
+    objects: Vec<(ChunkHeader, Bytes)>,
+    inode_max: u64,
 }
 
 impl Tx<'_> {
@@ -89,14 +260,14 @@ impl Tx<'_> {
                 _ => {}
             }
         }
-        Ok(self.db.state.lock().trees[tree as usize].get(key).cloned())
+        self.db.get(self.pins, tree, key)
     }
 
-    /// Up to `limit` committed entries with keys in `from..to`, ascending.
+    /// Up to `limit` committed entries with keys in `from..to`, ascending, all as of one Lsn.
     pub fn scan(&mut self, tree: TreeId, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Stop> {
-        let state = self.db.state.lock();
-        let range = state.trees[tree as usize].range(Bytes::copy_from_slice(from)..Bytes::copy_from_slice(to));
-        Ok(range.take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+        let state = self.db.state.read();
+        let found = state.stacks[tree as usize].view().scan(&self.db.cache, self.pins, from, to, limit);
+        found.map_err(|node| Stop::Wait(Wait::Node(node)))
     }
 
     /// Gives a key a value.
@@ -114,63 +285,70 @@ impl Tx<'_> {
         self.edits.push((tree, Edit::DeleteRange { from, to }));
     }
 
-    /// Adds an object of at most [`crate::format::ids::OBJECT_BYTES_MAX`] bytes and the extent that puts it at `offset` of the file.
+    /// Adds an object and the extent that puts it at `offset` of the file.
+    ///
+    /// # Panics
+    /// When the object is empty or longer than [`OBJECT_BYTES_MAX`].
     pub fn write_object(&mut self, ino: InodeNo, offset: u64, data: Bytes) {
+        assert!(!data.is_empty() && data.len() <= OBJECT_BYTES_MAX, "an object of {} bytes", data.len());
         let n = u32::try_from(self.objects.len()).expect("few objects in a batch");
         self.edits.push((TreeId::Files, Edit::OwnExtent { ino, offset, n }));
-        self.objects.push(data);
+        self.objects.push((ChunkHeader::raw(&data), data));
     }
 
     /// An object's bytes.
     pub fn read_object(&mut self, id: &ObjectId) -> Result<Bytes, Stop> {
-        self.db.state.lock().objects.get(id).cloned().ok_or_else(|| Stop::Damaged(format!("object {id} is nowhere")))
+        let found = self.pins.object(id).cloned().or_else(|| self.db.locate.resident(id));
+        found.ok_or(Stop::Wait(Wait::Object(*id)))
     }
 
-    /// An inode number never used before.
+    /// An inode number never used before. Lost, not reused, when the transaction does not commit.
     pub fn new_inode(&mut self) -> InodeNo {
-        let mut state = self.db.state.lock();
-        state.next_inode += 1;
-        InodeNo(state.next_inode - 1)
+        let number = self.db.next_inode.fetch_add(1, Ordering::Relaxed);
+        self.inode_max = self.inode_max.max(number);
+        InodeNo(number)
+    }
+
+    /// Whether nothing was edited so far.
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
     }
 
     /// Makes the edits one batch of the log. Without edits nothing is logged and the last Lsn is returned.
-    pub fn commit(self, room: Room) -> Result<Lsn, Stop> {
-        let _ = room;
-        let mut state = self.db.state.lock();
+    ///
+    /// Room is taken before the Lsn is given: a full disk or journal is noticed here, while nothing has happened yet.
+    pub fn commit(mut self, room: Room) -> Result<Lsn, Stop> {
+        let db = self.db;
         if self.edits.is_empty() {
-            return Ok(state.last);
+            return Ok(db.last());
         }
-        let lsn = state.last.next(1);
-        state.last = lsn;
-        for (n, data) in self.objects.iter().enumerate() {
-            state.objects.insert(ObjectId { lsn, n: u32::try_from(n).expect("few") }, data.clone());
+        let mark_edit = self.inode_mark_edit();
+        let mut encoded = encode_edits(&self.edits);
+        let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
+        let mark_bytes = encode_edits(std::slice::from_ref(&mark_edit));
+        db.reserve(Journal::cost(encoded.len() + mark_bytes.len(), &lens), room)?;
+
+        let mut state = db.state.write();
+        if self.inode_max >= state.inode_mark {
+            state.inode_mark = self.inode_max + db.limits.inode_step;
+            encoded.extend(encode_edits(std::slice::from_ref(&mark_edit)));
+            self.edits.push(mark_edit);
         }
+        let lsn = state.last.next(db.epoch);
+        let headers: Vec<ChunkHeader> = self.objects.iter().map(|(header, _)| *header).collect();
+        let count = u32::try_from(self.edits.len()).expect("few edits in a batch");
+        let head = encode_head(lsn, count, &encoded, &headers, true);
+        db.journal.submit(PendingBatch { lsn, head, objects: self.objects });
         for (tree, edit) in self.edits {
-            let map = &mut state.trees[tree as usize];
-            match edit {
-                Edit::Put { key, value } => drop(map.insert(key, value)),
-                Edit::Delete { key } => drop(map.remove(&key)),
-                Edit::DeleteRange { from, to } => map.retain(|k, _| *k < from || *k >= to),
-                Edit::OwnExtent { .. } => {
-                    todo_extent(map, &edit, lsn, &self.objects);
-                }
-            }
+            state.stacks[tree as usize].overlay.apply(lsn, &edit.resolve(lsn, &headers));
         }
+        state.last = lsn;
         Ok(lsn)
     }
-}
 
-/// Provisional: the key and value of an extent as in the working notes (28-byte value).
-fn todo_extent(map: &mut BTreeMap<Bytes, Bytes>, edit: &Edit, lsn: Lsn, objects: &[Bytes]) {
-    let Edit::OwnExtent { ino, offset, n } = edit else { return };
-    let mut key = ino.0.to_be_bytes().to_vec();
-    key.push(6);
-    key.extend(offset.to_be_bytes());
-    let mut value = Vec::new();
-    value.extend(u32::try_from(objects[*n as usize].len()).expect("small").to_le_bytes());
-    value.extend(lsn.epoch.to_le_bytes());
-    value.extend(lsn.pos.to_le_bytes());
-    value.extend(n.to_le_bytes());
-    value.extend(0u32.to_le_bytes());
-    map.insert(key.into(), value.into());
+    /// Inode numbers are reserved durably ahead of use, in the very batch that first uses one of a new range.
+    fn inode_mark_edit(&self) -> (TreeId, Edit) {
+        let mark = self.inode_max + self.db.limits.inode_step;
+        (TreeId::Space, Edit::Put { key: space::mark(Mark::Inode), value: space::encode_number(mark) })
+    }
 }

@@ -22,10 +22,13 @@ mod view;
 mod walk;
 
 pub use cache::NodeCache;
+pub use db::{Db, Frozen, Limits, Start, Stop, Tx, Wait};
 pub use error::MapError;
 pub use merge::{Merge, Shape, merge};
 pub use overlay::{Found, Overlay};
 pub use pins::Pins;
+
+pub use crate::journal::Room;
 pub use verify::verify;
 pub use view::View;
 pub use walk::{reachable_segments, walk};

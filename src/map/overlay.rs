@@ -93,6 +93,16 @@ impl Overlay {
         self.lsns.map(|(_, last)| last)
     }
 
+    /// The same changes as edits: applied in this order to an empty overlay they make this one again.
+    pub fn edits(&self) -> impl Iterator<Item = Edit> + '_ {
+        let ranges = self.ranges.iter().map(|(from, to)| Edit::DeleteRange { from: from.clone(), to: to.clone() });
+        let points = self.points.iter().map(|(key, value)| match value {
+            Some(value) => Edit::Put { key: key.clone(), value: value.clone() },
+            None => Edit::Delete { key: key.clone() },
+        });
+        ranges.chain(points)
+    }
+
     /// The entries from `from` on, in key order; `None` is a deleted key.
     pub(super) fn points_from(&self, from: &[u8]) -> btree_map::Range<'_, Bytes, Option<Bytes>> {
         self.points.range::<[u8], _>((Bound::Included(from), Bound::Unbounded))

@@ -22,6 +22,15 @@ pub fn generate(random: &SeededRandom, len: usize) -> Vec<Op> {
     (0..len).map(|_| generator.op()).collect()
 }
 
+/// `len` operations that write, cut and read one file, which the first of them makes.
+pub fn generate_contents(random: &SeededRandom, len: usize) -> Vec<Op> {
+    let generator = Generator::new(random);
+    let path = || "/f".to_string();
+    let make = Op { who: ROOT, call: Call::Create { path: path(), mode: 0o644 } };
+    let contents = std::iter::repeat_with(|| generator.contents(At::Path(path())));
+    std::iter::once(make).chain(contents.map(|call| Op { who: ROOT, call })).take(len).collect()
+}
+
 impl<'r> Generator<'r> {
     /// Starts with an empty tree.
     pub fn new(random: &'r SeededRandom) -> Generator<'r> {
@@ -109,7 +118,7 @@ impl<'r> Generator<'r> {
             29..=34 => Call::Unlink { path: self.file() },
             35..=37 => Call::Rmdir { path: self.existing(&[libc::S_IFDIR]) },
             38..=45 => self.rename(),
-            46..=65 => self.write(),
+            46..=65 => self.write(self.at()),
             66..=72 => Call::Truncate { at: self.at(), size: self.edge(200_000) },
             73..=75 => Call::Chmod { path: self.existing(&[]), mode: self.mode() },
             76..=77 => self.chown(),
@@ -133,10 +142,19 @@ impl<'r> Generator<'r> {
         Call::Rename { from: self.existing(&[]), to, no_replace: self.one_in(5) }
     }
 
-    fn write(&self) -> Call {
+    fn contents(&self, at: At) -> Call {
+        match self.below(10) {
+            0..=6 => self.write(at),
+            7 => Call::Truncate { at, size: self.edge(200_000) },
+            8 => Call::Truncate { at, size: self.edge(3000) },
+            _ => Call::Read { at, offset: self.edge(200_000), len: self.below(150_000) as u32 },
+        }
+    }
+
+    fn write(&self, at: At) -> Call {
         let len = if self.one_in(3) { 1 + self.below(300) } else { self.edge(150_000) };
         let len = u32::try_from(len).expect("small");
-        Call::Write { at: self.at(), offset: self.edge(200_000), len, fill: self.below(251) as u8 }
+        Call::Write { at, offset: self.edge(200_000), len, fill: self.below(251) as u8 }
     }
 
     fn chown(&self) -> Call {

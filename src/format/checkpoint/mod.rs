@@ -8,13 +8,14 @@ pub use plan::{Birth, Plan, PlanHeader};
 use super::error::FormatError;
 use super::ids::{Lsn, NodePtr, ObjectId, Uuid};
 use super::node::NODE_PTR_BYTES;
+use super::publication::{WindowEntry, encode_windows, read_windows};
 use super::wire::{LSN_BYTES, OBJECT_ID_BYTES, PutIds, Reader, VERSION, check_seal, fits, layout, seal};
 use bytes::BufMut;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"SKcp");
 
 layout! {
-    /// The settlement follows.
+    /// The settlement follows, then the windows as in a base.
     mod at, 120 bytes {
         MAGIC: 4, CRC: 4, VERSION: 2, RESERVED: 2, UUID: 16, NUMBER: 8, LSN: super::LSN_BYTES,
         PREVIOUS_LSN: super::LSN_BYTES, WALL: 8, FILES_ROOT: super::NODE_PTR_BYTES, SPACE_ROOT: super::NODE_PTR_BYTES,
@@ -22,7 +23,7 @@ layout! {
     }
 }
 layout! {
-    mod settle_at, 24 bytes { OBJECT: super::OBJECT_ID_BYTES, LEN: 4, DELTA: 4 }
+    mod settle_at, 20 bytes { OBJECT: super::OBJECT_ID_BYTES, DELTA: 4 }
 }
 
 /// A change, found by the merge, in how many extents name an object.
@@ -30,8 +31,6 @@ layout! {
 pub struct Settle {
     /// The object.
     pub object: ObjectId,
-    /// Its length in bytes.
-    pub len: u32,
     /// Extents that name it now, less those that did at the previous checkpoint.
     pub delta: i32,
 }
@@ -53,6 +52,8 @@ pub struct Checkpoint {
     pub roots: [Option<NodePtr>; 2],
     /// What the space tree has yet to be told.
     pub settlement: Vec<Settle>,
+    /// Shipped windows that the space tree has yet to be told of; only a takeover leaves any.
+    pub windows: Vec<WindowEntry>,
 }
 
 impl Checkpoint {
@@ -69,12 +70,8 @@ impl Checkpoint {
         out.put_lsn(self.previous_lsn);
         out.put_i64_le(self.wall);
         self.roots.iter().for_each(|root| NodePtr::encode_root_to(*root, &mut out));
-        out.put_u32_le(fits(self.settlement.len()));
-        for settle in &self.settlement {
-            out.put_object(settle.object);
-            out.put_u32_le(settle.len);
-            out.put_i32_le(settle.delta);
-        }
+        Settle::encode_all_to(&self.settlement, &mut out);
+        encode_windows(&self.windows, &mut out);
         seal(&mut out, at::CRC);
         out
     }
@@ -90,16 +87,27 @@ impl Checkpoint {
         let (uuid, number) = (field.uuid()?, field.u64()?);
         let (lsn, previous_lsn, wall) = (field.lsn()?, field.lsn()?, field.i64()?);
         let roots = [NodePtr::read_root(&mut field)?, NodePtr::read_root(&mut field)?];
-        let count = field.count(settle_at::SIZE)?;
-        let settlement = (0..count).map(|_| Settle::read(&mut field)).collect::<Result<_, _>>()?;
+        let settlement = Settle::read_all(&mut field)?;
+        let windows = read_windows(&mut field)?;
         field.end()?;
-        Ok(Checkpoint { uuid, number, lsn, previous_lsn, wall, roots, settlement })
+        Ok(Checkpoint { uuid, number, lsn, previous_lsn, wall, roots, settlement, windows })
     }
 }
 
 impl Settle {
-    fn read(field: &mut Reader<'_>) -> Result<Settle, FormatError> {
-        Ok(Settle { object: field.object()?, len: field.u32()?, delta: field.i32()? })
+    /// Writes a settlement with its count before it.
+    pub(super) fn encode_all_to(settlement: &[Settle], out: &mut Vec<u8>) {
+        out.put_u32_le(fits(settlement.len()));
+        for settle in settlement {
+            out.put_object(settle.object);
+            out.put_i32_le(settle.delta);
+        }
+    }
+
+    /// Reads a settlement.
+    pub(super) fn read_all(field: &mut Reader<'_>) -> Result<Vec<Settle>, FormatError> {
+        let count = field.count(settle_at::SIZE)?;
+        (0..count).map(|_| Ok(Settle { object: field.object()?, delta: field.i32()? })).collect()
     }
 }
 
@@ -111,7 +119,7 @@ mod tests {
 
     fn sample() -> Checkpoint {
         let object = ObjectId { lsn: Lsn { epoch: 1, pos: 8 }, n: 2 };
-        let settlement = vec![Settle { object, len: 4096, delta: -1 }, Settle { object, len: 1, delta: 3 }];
+        let settlement = vec![Settle { object, delta: -1 }, Settle { object, delta: 3 }];
         let root = NodePtr { segment: SegmentNo { epoch: 1, number: 4 }, offset: 108, len: 8000, crc: 7 };
         Checkpoint {
             uuid: Uuid(5),
@@ -121,13 +129,19 @@ mod tests {
             wall: -1,
             roots: [Some(root), None],
             settlement,
+            windows: vec![WindowEntry {
+                start: Lsn::ZERO,
+                end: Lsn { epoch: 1, pos: 4 },
+                segments: vec![],
+                objects: 0,
+            }],
         }
     }
 
     #[test]
     fn checkpoints_survive_the_trip() {
         assert_eq!(Checkpoint::decode(&sample().encode()), Ok(sample()));
-        let empty = Checkpoint { settlement: vec![], roots: [None, None], ..sample() };
+        let empty = Checkpoint { settlement: vec![], windows: vec![], roots: [None, None], ..sample() };
         assert_eq!(Checkpoint::decode(&empty.encode()), Ok(empty));
     }
 
@@ -149,8 +163,8 @@ mod tests {
         assert!(matches!(changed(at::MAGIC, b"X", false), Err(FormatError::Magic { .. })));
         assert_eq!(changed(at::VERSION, &[2], false), Err(FormatError::Version { supported: 1, found: 2 }));
         assert!(matches!(changed(at::NUMBER, &[9], false), Err(FormatError::Checksum { .. })));
-        assert_eq!(changed(at::SETTLE_COUNT, &[3], true), Err(FormatError::TooBig { limit: 2, found: 3 }));
-        assert!(matches!(changed(at::SETTLE_COUNT, &[1], true), Err(FormatError::TooBig { .. })));
+        assert_eq!(changed(at::SETTLE_COUNT, &[99], true), Err(FormatError::TooBig { limit: 3, found: 99 }));
+        assert!(changed(at::SETTLE_COUNT, &[1], true).is_err());
         assert!(matches!(Checkpoint::decode(&[]), Err(FormatError::TooShort { .. })));
     }
 }

@@ -1,6 +1,7 @@
 //! Nodes against a sorted list.
 
 use super::*;
+use crate::format::faults::{assert_damage_is_found, assert_flips_are_found};
 use crate::format::ids::{InodeNo, Lsn, ObjectId};
 use crate::format::inode::Extent;
 use crate::format::key;
@@ -137,4 +138,71 @@ fn a_node_is_read_only_under_the_pointer_that_names_its_bytes() {
     *flipped.last_mut().expect("bytes") ^= 1;
     assert!(matches!(Node::read(&ptr, flipped.into()), Err(FormatError::Checksum { .. })));
     assert!(matches!(Node::read(&ptr, bytes.slice(1..)), Err(FormatError::TooShort { .. })));
+}
+
+/// A leaf with plain entries and a run, and an interior node.
+fn sample_nodes() -> [Bytes; 2] {
+    let mut leaf = LeafBuilder::new();
+    leaf.push(&key::inode(InodeNo(5)), b"attributes");
+    for n in 0..3u32 {
+        let object = ObjectId { lsn: Lsn { epoch: 1, pos: 2 }, n };
+        let value = Extent { len: 65536, object, object_offset: 0 }.encode();
+        leaf.push(&key::extent(InodeNo(5), u64::from(n) << 16), &value);
+    }
+    leaf.push(&key::inode(InodeNo(6)), b"attributes");
+    let mut interior = InteriorBuilder::new(1);
+    interior.push(b"aa", NodePtr { segment: SegmentNo { epoch: 1, number: 2 }, offset: 108, len: 9, crc: 5 });
+    interior.push(b"ab", NodePtr { segment: SegmentNo { epoch: 1, number: 3 }, offset: 108, len: 9, crc: 5 });
+    [leaf.finish().into(), interior.finish().into()]
+}
+
+fn read_all(node: &Node) {
+    match node {
+        Node::Leaf(leaf) => (0..leaf.len()).for_each(|i| assert_eq!(leaf.lower_bound(&leaf.key(i)), i)),
+        Node::Interior(node) => (0..node.len()).for_each(|i| assert_eq!(node.child_for(&node.first_key(i)), i)),
+    }
+}
+
+#[test]
+fn promise_s4_every_flipped_bit_and_every_cut_of_a_node_is_found_under_its_pointer() {
+    for bytes in sample_nodes() {
+        let ptr = NodePtr::to(SegmentNo { epoch: 1, number: 1 }, 0, &bytes);
+        assert_damage_is_found(&bytes, |bytes| Node::read(&ptr, Bytes::copy_from_slice(bytes)));
+    }
+}
+
+#[test]
+fn a_damaged_node_that_decodes_is_still_in_order_and_read_without_panic() {
+    for bytes in sample_nodes() {
+        let decode = |bytes: &[u8]| Node::decode(Bytes::copy_from_slice(bytes)).inspect(read_all);
+        // The pointer has the checksum; magic, kind and count are checked without it.
+        assert_flips_are_found(&bytes, |at| at < 5 || (8..12).contains(&at), decode);
+        // The last value ends where the node ends, so a cut in it gives a shorter value.
+        for len in 0..bytes.len() {
+            let _ = decode(&bytes[..len]);
+        }
+    }
+}
+
+#[test]
+fn promise_g1_node_faults_are_told_apart() {
+    let [leaf, interior] = sample_nodes();
+    let changed = |bytes: &Bytes, at: usize, to: u8| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] = to;
+        Node::decode(bytes.into()).map(|_| ())
+    };
+    assert!(matches!(changed(&leaf, 0, 0), Err(FormatError::Magic { .. })));
+    assert_eq!(changed(&leaf, 4, 3), Err(FormatError::Kind { found: 3 }));
+    assert!(matches!(changed(&leaf, 5, 1), Err(FormatError::Value(_))));
+    assert!(matches!(changed(&interior, 5, 0), Err(FormatError::Value(_))));
+    assert!(matches!(changed(&leaf, 11, 0xff), Err(FormatError::TooBig { .. })));
+    assert!(matches!(changed(&leaf, 8, 0), Err(FormatError::Value(_))));
+    assert!(matches!(Node::decode(leaf.slice(..11)), Err(FormatError::TooShort { .. })));
+    let most = NODE_BYTES_MAX as u64;
+    let huge = Bytes::from(vec![0; NODE_BYTES_MAX + 1]);
+    assert_eq!(Node::decode(huge).map(|_| ()), Err(FormatError::TooBig { limit: most, found: most + 1 }));
+    // Both keys of the interior node end in a byte after the prefix "a": swapping the first makes them equal.
+    let first_suffix = interior.iter().position(|&b| b == b'a').expect("the prefix") + 1 + 8 + 2;
+    assert!(matches!(changed(&interior, first_suffix, b'b'), Err(FormatError::Key(_))));
 }

@@ -1,6 +1,7 @@
 //! What the three kinds of numbered objects say after their common header.
 
 use crate::format::batch::Batch;
+use crate::format::checkpoint::Settle;
 use crate::format::error::FormatError;
 use crate::format::ids::{Lsn, NodePtr, SegmentNo};
 use crate::format::node::NODE_PTR_BYTES;
@@ -12,7 +13,7 @@ const INCREMENT: u8 = 2;
 const CLOSING: u8 = 3;
 
 layout! {
-    /// The windows follow, then a count, u32, and the node segments.
+    /// The windows follow, then a count, u32, and the node segments, then the settlement.
     mod base_at, 52 bytes { FILES_ROOT: super::NODE_PTR_BYTES, SPACE_ROOT: super::NODE_PTR_BYTES, WINDOW_COUNT: 4 }
 }
 layout! {
@@ -49,6 +50,8 @@ pub struct Base {
     pub windows: Vec<WindowEntry>,
     /// The segments that hold its nodes, and their lengths in bytes.
     pub node_segments: Vec<(SegmentNo, u64)>,
+    /// What the space tree has yet to be told of the checkpoint's merge.
+    pub settlement: Vec<Settle>,
 }
 
 /// A numbered run of batches.
@@ -56,6 +59,8 @@ pub struct Base {
 pub struct Increment {
     /// The window that holds the objects of the batches; empty when they have none.
     pub windows: Vec<WindowEntry>,
+    /// What the space tree has yet to be told of the merge of the checkpoint at the window's end.
+    pub settlement: Vec<Settle>,
     /// Heads of batches without payload, back to back.
     pub batches: Bytes,
 }
@@ -115,6 +120,7 @@ impl Body {
             Body::Base(base) => base.encode_to(out),
             Body::Increment(increment) => {
                 encode_windows(&increment.windows, out);
+                Settle::encode_all_to(&increment.settlement, out);
                 out.put_slice(&increment.batches);
             }
             Body::Closing(closing) => {
@@ -144,6 +150,7 @@ impl Base {
             out.put_segment(*segment);
             out.put_u64_le(*bytes);
         }
+        Settle::encode_all_to(&self.settlement, out);
     }
 
     fn decode(bytes: &[u8]) -> Result<Base, FormatError> {
@@ -153,8 +160,9 @@ impl Base {
         let count = field.count(node_segment_at::SIZE)?;
         let node_segments =
             (0..count).map(|_| Ok((field.segment()?, field.u64()?))).collect::<Result<_, FormatError>>()?;
+        let settlement = Settle::read_all(&mut field)?;
         field.end()?;
-        Ok(Base { roots, windows, node_segments })
+        Ok(Base { roots, windows, node_segments, settlement })
     }
 }
 
@@ -165,7 +173,8 @@ impl Increment {
         if windows.len() > 1 {
             return Err(FormatError::TooBig { limit: 1, found: windows.len() as u64 });
         }
-        Ok(Increment { windows, batches: bytes.slice(field.offset()..) })
+        let settlement = Settle::read_all(&mut field)?;
+        Ok(Increment { windows, settlement, batches: bytes.slice(field.offset()..) })
     }
 
     /// The batches in order; after an error nothing more comes.
@@ -202,7 +211,8 @@ impl Closing {
     }
 }
 
-fn encode_windows(windows: &[WindowEntry], out: &mut Vec<u8>) {
+/// Writes windows with their count before them.
+pub(in crate::format) fn encode_windows(windows: &[WindowEntry], out: &mut Vec<u8>) {
     out.put_u32_le(fits(windows.len()));
     for window in windows {
         out.put_lsn(window.start);
@@ -217,7 +227,8 @@ fn encode_windows(windows: &[WindowEntry], out: &mut Vec<u8>) {
     }
 }
 
-fn read_windows(field: &mut Reader<'_>) -> Result<Vec<WindowEntry>, FormatError> {
+/// Reads windows.
+pub(in crate::format) fn read_windows(field: &mut Reader<'_>) -> Result<Vec<WindowEntry>, FormatError> {
     let count = field.count(window_at::SIZE)?;
     (0..count).map(|_| read_window(field)).collect()
 }

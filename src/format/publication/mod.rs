@@ -6,6 +6,7 @@
 mod body;
 
 pub use body::{Base, Body, Closing, Increment, WindowEntry, WindowSegment};
+pub(super) use body::{encode_windows, read_windows};
 
 use super::error::FormatError;
 use super::ids::{Lsn, Nonce, Uuid};
@@ -16,9 +17,9 @@ const MAGIC: u32 = u32::from_le_bytes(*b"SKpu");
 
 layout! {
     /// The body follows. The length is that of the whole object, so that one that is cut short says so.
-    mod at, 120 bytes {
+    mod at, 128 bytes {
         MAGIC: 4, CRC: 4, VERSION: 2, KIND: 1, RESERVED: 1, LENGTH: 8, UUID: 16, STATE: 16, NONCE: 16, EPOCH: 4,
-        GENERATION: 8, NUMBER: 8, WALL: 8, START: super::LSN_BYTES, END: super::LSN_BYTES,
+        GENERATION: 8, NUMBER: 8, WALL: 8, CHECKPOINT: 8, START: super::LSN_BYTES, END: super::LSN_BYTES,
     }
 }
 
@@ -39,6 +40,8 @@ pub struct Publication {
     pub number: u64,
     /// When it was written: nanoseconds since 1970.
     pub wall: i64,
+    /// The newest checkpoint that is published with it.
+    pub checkpoint: u64,
     /// Where the Lsns it covers start; not covered.
     pub start: Lsn,
     /// Where they end; covered.
@@ -64,6 +67,7 @@ impl Publication {
         out.put_u64_le(self.generation);
         out.put_u64_le(self.number);
         out.put_i64_le(self.wall);
+        out.put_u64_le(self.checkpoint);
         out.put_lsn(self.start);
         out.put_lsn(self.end);
         self.body.encode_to(&mut out);
@@ -91,9 +95,9 @@ impl Publication {
         check_seal(bytes, at::CRC)?;
         let (uuid, state, nonce) = (field.uuid()?, field.uuid()?, field.nonce()?);
         let (epoch, generation, number, wall) = (field.u32()?, field.u64()?, field.u64()?, field.i64()?);
-        let (start, end) = (field.lsn()?, field.lsn()?);
+        let (checkpoint, start, end) = (field.u64()?, field.lsn()?, field.lsn()?);
         let body = Body::decode(kind, bytes.slice(field.offset()..))?;
-        Ok(Publication { uuid, state, nonce, epoch, generation, number, wall, start, end, body })
+        Ok(Publication { uuid, state, nonce, epoch, generation, number, wall, checkpoint, start, end, body })
     }
 }
 

@@ -2,15 +2,16 @@
 
 use super::*;
 use crate::format::batch::encode_head;
+use crate::format::checkpoint::Settle;
 use crate::format::faults::assert_damage_is_found;
-use crate::format::ids::{NodePtr, SegmentNo};
+use crate::format::ids::{NodePtr, ObjectId, SegmentNo};
 
 const LSN: Lsn = Lsn { epoch: 2, pos: 40 };
 
 fn publication(body: Body) -> Publication {
     let (uuid, state, nonce) = (Uuid(1), Uuid(2), Nonce(3));
     let (start, end) = (Lsn { epoch: 1, pos: 30 }, LSN);
-    Publication { uuid, state, nonce, epoch: 2, generation: 5, number: 6, wall: -7, start, end, body }
+    Publication { uuid, state, nonce, epoch: 2, generation: 5, number: 6, wall: -7, checkpoint: 8, start, end, body }
 }
 
 fn windows() -> Vec<WindowEntry> {
@@ -19,13 +20,22 @@ fn windows() -> Vec<WindowEntry> {
     vec![WindowEntry { start: Lsn { epoch: 1, pos: 30 }, end: LSN, segments, objects: 256 }]
 }
 
+fn settlement() -> Vec<Settle> {
+    vec![Settle { object: ObjectId { lsn: LSN, n: 1 }, delta: -2 }]
+}
+
 fn bodies() -> [Body; 3] {
     let segment = SegmentNo { epoch: 2, number: 9 };
     let root = NodePtr { segment, offset: 108, len: 700, crc: 5 };
     let heads = [LSN, LSN.next(2)].map(|lsn| encode_head(lsn, 0, &[], &[], false));
     [
-        Body::Base(Base { roots: [None, Some(root)], windows: windows(), node_segments: vec![(segment, 4096)] }),
-        Body::Increment(Increment { windows: windows(), batches: heads.concat().into() }),
+        Body::Base(Base {
+            roots: [None, Some(root)],
+            windows: windows(),
+            node_segments: vec![(segment, 4096)],
+            settlement: settlement(),
+        }),
+        Body::Increment(Increment { windows: windows(), settlement: settlement(), batches: heads.concat().into() }),
         Body::Closing(Closing { next_epoch: 3, owner: "host, pid 7".into() }),
     ]
 }
@@ -83,7 +93,7 @@ fn promise_g1_publication_faults_are_told_apart() {
     let window_count = at::SIZE + 2 * 24;
     assert!(matches!(resealed(base, window_count, 99), Err(FormatError::TooBig { found: 99, .. })));
     assert!(matches!(resealed(increment, at::SIZE + 4 + 12, 0), Err(FormatError::Value(_))));
-    let twice = Increment { windows: [windows(), windows()].concat(), batches: Bytes::new() };
+    let twice = Increment { windows: [windows(), windows()].concat(), settlement: vec![], batches: Bytes::new() };
     let two_windows = publication(Body::Increment(twice)).encode();
     assert_eq!(decode(&two_windows), Err(FormatError::TooBig { limit: 1, found: 2 }));
 }

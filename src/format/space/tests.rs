@@ -8,7 +8,7 @@ use std::fmt::Debug;
 const LSN: Lsn = Lsn { epoch: 2, pos: 900 };
 const OBJECT: ObjectId = ObjectId { lsn: LSN, n: 3 };
 
-fn keys() -> [Key; 8] {
+fn keys() -> [Key; 9] {
     [
         Key::Mark(Mark::Inode),
         Key::Mark(Mark::Segment),
@@ -18,6 +18,7 @@ fn keys() -> [Key; 8] {
         Key::Pending(Bytes::from_static(b"seg/1/7")),
         Key::Waiting(OBJECT),
         Key::Settled,
+        Key::Published,
     ]
 }
 
@@ -79,17 +80,17 @@ fn assert_value<T: Debug + PartialEq>(value: T, bytes: Bytes, decode: impl Fn(&[
 #[test]
 fn values_survive_the_trip_and_cuts_are_found() {
     let kind = SegmentKind::Nodes;
-    let record = SegmentRecord { kind, bytes: 1 << 40, live_bytes: 5, live_objects: 6, window_end: LSN };
+    let record = SegmentRecord { kind, bytes: 1 << 40, objects: 9, live_bytes: 5, live_objects: 6, window_end: LSN };
     assert_value(record, record.encode(), SegmentRecord::decode);
     let segments = vec![SegmentNo { epoch: 1, number: 7 }, SegmentNo { epoch: 2, number: 1 }];
     let record = WindowRecord { start: LSN, segments, live_objects: 8 };
     assert_value(record.clone(), record.encode(), WindowRecord::decode);
-    let pending = Pending { since: -5, lsn: LSN };
+    let pending = Pending { since: -5, checkpoint: 7 };
     assert_value(pending, pending.encode(), Pending::decode);
-    let waiting = Waiting { len: 4096, delta: -2 };
-    assert_value(waiting, waiting.encode(), Waiting::decode);
     let settled = Settled { checkpoint: 4, cursor: 12 };
     assert_value(settled, settled.encode(), Settled::decode);
+    let published = Published { end: LSN, checkpoint: 4, generation: 2, number: 9 };
+    assert_value(published, published.encode(), Published::decode);
     assert_value(77, encode_number(77), decode_number);
     assert_value(78, encode_count(78), decode_count);
 }

@@ -1,0 +1,94 @@
+//! The files of a checkpoint in the state directory, each written whole and synced before the manifest names it:
+//! `ckpt/N` (roots, Lsn, settlement), `ckpt/N.plan` (what its window will ship) and `ckpt/N.edits` (what its increment
+//! will replay). A file the manifest does not name is a leftover and is removed.
+
+use super::CheckpointError;
+use super::nodes::{read_file, write_file};
+use crate::format::checkpoint::{Birth, Checkpoint, Plan};
+use crate::format::manifest::Manifest;
+use crate::media::Media;
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::io;
+
+/// The folder of checkpoints in the state directory.
+pub const CHECKPOINTS: &str = "ckpt";
+
+/// Name of a checkpoint's record.
+pub fn checkpoint_file(number: u64) -> String {
+    format!("{CHECKPOINTS}/{number:010}")
+}
+
+/// Name of a checkpoint's window plan.
+pub fn plan_file(number: u64) -> String {
+    format!("{CHECKPOINTS}/{number:010}.plan")
+}
+
+/// Name of a checkpoint's changes.
+pub fn edits_file(number: u64) -> String {
+    format!("{CHECKPOINTS}/{number:010}.edits")
+}
+
+/// Everything one checkpoint writes beside its nodes.
+pub struct Files<'a> {
+    /// The record.
+    pub checkpoint: &'a Checkpoint,
+    /// What its window ships, by (inode, offset).
+    pub births: Vec<Birth>,
+    /// What its increment replays.
+    pub edits: Vec<u8>,
+}
+
+/// Writes the files and makes their names durable.
+pub fn write(media: &dyn Media, files: Files<'_>) -> io::Result<()> {
+    let Files { checkpoint, births, edits } = files;
+    let plan = Plan { uuid: checkpoint.uuid, start: checkpoint.previous_lsn, end: checkpoint.lsn, births };
+    write_file(media, &plan_file(checkpoint.number), &plan.encode())?;
+    write_file(media, &edits_file(checkpoint.number), &edits)?;
+    write_record(media, checkpoint)
+}
+
+/// Writes a checkpoint's record alone and makes its name durable.
+pub fn write_record(media: &dyn Media, checkpoint: &Checkpoint) -> io::Result<()> {
+    write_file(media, &checkpoint_file(checkpoint.number), &checkpoint.encode())?;
+    media.sync_dir(CHECKPOINTS)
+}
+
+/// Reads a checkpoint's record.
+pub fn read_checkpoint(media: &dyn Media, number: u64) -> Result<Checkpoint, CheckpointError> {
+    let name = checkpoint_file(number);
+    let bytes = read_file(media, &name).map_err(|e| CheckpointError::File(name.clone(), e))?;
+    let checkpoint = Checkpoint::decode(&bytes).map_err(|e| CheckpointError::Damaged(format!("{name}: {e}")))?;
+    if checkpoint.number != number {
+        return Err(CheckpointError::Damaged(format!("{name}: says it is checkpoint {}", checkpoint.number)));
+    }
+    Ok(checkpoint)
+}
+
+/// Reads what a checkpoint's window ships.
+pub fn read_plan(media: &dyn Media, number: u64) -> Result<Vec<Birth>, CheckpointError> {
+    let name = plan_file(number);
+    let bytes = read_file(media, &name).map_err(|e| CheckpointError::File(name.clone(), e))?;
+    Ok(Plan::decode(&bytes).map_err(|e| CheckpointError::Damaged(format!("{name}: {e}")))?.births)
+}
+
+/// Reads what a checkpoint's increment replays. The batches carry their own checksums.
+pub fn read_edits(media: &dyn Media, number: u64) -> io::Result<Bytes> {
+    read_file(media, &edits_file(number))
+}
+
+/// Removes what the manifest does not name.
+pub fn sweep(media: &dyn Media, manifest: &Manifest) -> io::Result<()> {
+    let mut keep = BTreeSet::new();
+    keep.extend(manifest.checkpoint.map(|c| checkpoint_file(c.number)));
+    for plan in &manifest.plans {
+        keep.extend([checkpoint_file(plan.number), plan_file(plan.number), edits_file(plan.number)]);
+    }
+    for name in media.list(CHECKPOINTS)? {
+        let name = format!("{CHECKPOINTS}/{name}");
+        if !keep.contains(&name) {
+            media.remove(&name)?;
+        }
+    }
+    Ok(())
+}

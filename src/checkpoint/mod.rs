@@ -1,0 +1,558 @@
+//! Layer 6: checkpoints, and the one owner of the space tree.
+//!
+//! The [`Checkpointer`] is a step function. It freezes the overlays at an Lsn, waits until that Lsn is durable, merges
+//! what is frozen into new trees on local disk, and commits them in the manifest. After that it settles what the merge
+//! learned, asks the shipper to ship the window that ends there, records what was shipped, and only then lets the
+//! journal go. The rules it keeps:
+//!
+//! 1. A checkpoint at L is a root for recovery only once L is durable ([`Checkpointer::merge_when_durable`]).
+//! 2. The manifest never names a file or a tree that is not durable ([`Checkpointer::commit`]).
+//! 3. The journal is reclaimed only when the checkpoint covers it, its live data is shipped, and the batch that records
+//!    the window is durable ([`Checkpointer::reclaim_when_recorded`]).
+//! 4. A store object is deleted only after a published increment or base has listed it as pending deletion, and a grace
+//!    time ([`Checkpointer::deletion`]).
+
+pub mod files;
+pub mod merge;
+pub mod nodes;
+mod shipping;
+pub mod space;
+
+use crate::base::canary::{self, Canary};
+use crate::base::clock::Clock;
+use crate::format::FormatError;
+use crate::format::checkpoint::Checkpoint;
+use crate::format::ids::{Lsn, SegmentNo, Uuid};
+use crate::format::manifest::{CommitPoint, PlanEntry};
+use crate::format::publication::Publication;
+use crate::format::space::{Mark, Published};
+use crate::journal::{JournalError, ManifestError};
+use crate::locate::LocateError;
+use crate::map::{Db, Frozen, MapError, Merge, Shape, Stop, reachable_segments};
+use crate::media::Media;
+use crate::ship::{Job, Report};
+use nodes::{NodeStore, NodeWriter};
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why the checkpointer did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// A node could not be read or written.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// An object could not be found.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// The journal said no.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The manifest could not be changed.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A batch of the space tree could not be logged.
+    #[error("the journal takes no batch: {0:?}")]
+    Stopped(Stop),
+    /// A file of the state directory could not be read or written.
+    #[error("{0}: {1}")]
+    File(String, io::Error),
+    /// Stored bytes are not what they should be.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl CheckpointError {
+    fn from_format(e: FormatError) -> CheckpointError {
+        CheckpointError::Damaged(format!("space tree: {e}"))
+    }
+
+    fn disk(e: io::Error) -> CheckpointError {
+        CheckpointError::File("state directory".to_owned(), e)
+    }
+}
+
+/// When to do what.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// A checkpoint is made when changes are this old.
+    pub age_max: Duration,
+    /// A dead store object is deleted this long after it was listed.
+    pub grace: Duration,
+    /// A new base is published after this many increments,
+    pub increments_max: u64,
+    /// or this many bytes of them.
+    pub increment_bytes_max: u64,
+    /// Bytes at which a node segment or a store segment is full.
+    pub segment_bytes: usize,
+    /// Shape of tree nodes.
+    pub shape: Shape,
+}
+
+/// Numbers that may be used for segments without asking again.
+const NUMBERS_LOW: u64 = 4096;
+/// How many are reserved at a time.
+const NUMBERS_STEP: u64 = 65536;
+/// Dead store objects are looked for this often.
+const DELETE_EVERY: Duration = Duration::from_secs(1);
+/// Store objects deleted in one job.
+const DELETE_MAX: usize = 256;
+/// After a failure the next try waits this long.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Segment numbers, reserved durably in ranges ahead of use.
+struct Numbers {
+    epoch: u32,
+    next: u64,
+    mark: u64,
+}
+
+impl Numbers {
+    fn take(&mut self) -> SegmentNo {
+        assert!(self.next < self.mark, "segment numbers are reserved ahead of use");
+        self.next += 1;
+        SegmentNo { epoch: self.epoch, number: self.next - 1 }
+    }
+}
+
+/// A window that waits to be shipped.
+#[derive(Clone, Debug)]
+struct Plan {
+    number: u64,
+    start: Lsn,
+    end: Lsn,
+}
+
+enum Phase {
+    Idle,
+    /// Frozen; merged once durable.
+    Frozen(Frozen),
+}
+
+/// Whether a step found anything to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It did something; there may be more.
+    Worked,
+    /// Nothing to do now.
+    Idle,
+}
+
+/// Jobs for the shipper and its reports, between two threads. At most one job at a time.
+#[derive(Default)]
+pub struct Desk {
+    tray: Mutex<Tray>,
+    job_ready: Condvar,
+    report_ready: Condvar,
+}
+
+#[derive(Default)]
+struct Tray {
+    job: Option<Job>,
+    report: Option<Report>,
+    woken: bool,
+}
+
+impl Desk {
+    /// The shipper takes its next job.
+    pub fn take_job(&self) -> Option<Job> {
+        self.tray.lock().job.take()
+    }
+
+    /// The shipper takes its next job; waits for one at most `timeout`.
+    pub fn wait_for_job(&self, timeout: Duration) -> Option<Job> {
+        let mut tray = self.tray.lock();
+        if tray.job.is_none() {
+            self.job_ready.wait_for(&mut tray, timeout);
+        }
+        tray.job.take()
+    }
+
+    /// The shipper reports on the job it took.
+    pub fn report(&self, report: Report) {
+        self.tray.lock().report = Some(report);
+        self.report_ready.notify_all();
+    }
+
+    /// The owner waits at most `timeout` for a report, or to be woken.
+    pub fn wait_for_report(&self, timeout: Duration) {
+        let mut tray = self.tray.lock();
+        if tray.report.is_none() && !tray.woken {
+            self.report_ready.wait_for(&mut tray, timeout);
+        }
+        tray.woken = false;
+    }
+
+    /// Wakes the owner: something may be due.
+    pub fn wake(&self) {
+        self.tray.lock().woken = true;
+        self.report_ready.notify_all();
+    }
+
+    fn put_job(&self, job: Job) {
+        self.tray.lock().job = Some(job);
+        self.job_ready.notify_all();
+    }
+
+    fn take_report(&self) -> Option<Report> {
+        self.tray.lock().report.take()
+    }
+}
+
+/// Numbers for people.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// The newest checkpoint's number.
+    pub checkpoint: u64,
+    /// When it was made, on the clock's own time line.
+    pub checkpoint_at: Duration,
+    /// Everything up to here is in it.
+    pub checkpoint_lsn: Lsn,
+    /// Everything up to here is in the store.
+    pub shipped: Lsn,
+    /// Windows that wait to be shipped.
+    pub windows_waiting: u64,
+    /// Checkpoints made in this mount.
+    pub checkpoints: u64,
+    /// Windows shipped in this mount.
+    pub windows_shipped: u64,
+    /// Store objects deleted in this mount.
+    pub objects_deleted: u64,
+    /// Whether everything was checkpointed, shipped and recorded after the last step.
+    pub drained: bool,
+    /// The last failure, until the next success.
+    pub last_error: Option<String>,
+}
+
+/// What a checkpointer works with.
+pub struct Parts {
+    /// The filesystem.
+    pub filesystem: Uuid,
+    /// The maps.
+    pub db: Arc<Db>,
+    /// The state directory.
+    pub media: Arc<dyn Media>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Nodes.
+    pub nodes: Arc<NodeStore>,
+    /// To and from the shipper.
+    pub desk: Arc<Desk>,
+    /// When to do what.
+    pub policy: Policy,
+}
+
+/// The owner of checkpoints and of the space tree.
+pub struct Checkpointer {
+    filesystem: Uuid,
+    db: Arc<Db>,
+    media: Arc<dyn Media>,
+    clock: Arc<dyn Clock>,
+    nodes: Arc<NodeStore>,
+    desk: Arc<Desk>,
+    policy: Policy,
+    numbers: Numbers,
+    phase: Phase,
+    checkpoint: Checkpoint,
+    plans: VecDeque<Plan>,
+    /// Recorded windows whose batch must be durable before the journal may go: (batch, window end).
+    recorded: Option<(Lsn, Lsn)>,
+    /// A job whose planned segments are not durable yet: (batch, job).
+    ready: Option<(Lsn, Job)>,
+    /// The job the shipper works on.
+    running: Option<Job>,
+    /// Node segments a running base job reads.
+    pinned: BTreeSet<SegmentNo>,
+    published: Published,
+    increment_bytes: u64,
+    wanted: Arc<Wanted>,
+    figures: Arc<Mutex<Figures>>,
+    changed_since: Option<Duration>,
+    retry_at: Duration,
+    /// Publications of earlier lives that are to be taken up before anything else.
+    startup: Option<Vec<Publication>>,
+    /// The newest checkpoint's settlement is not all in the log yet.
+    unsettled: bool,
+    /// The shipper's report, until all of it is recorded.
+    report: Option<Report>,
+    /// Dead store objects are looked for at this time again.
+    delete_at: Duration,
+}
+
+/// Requests from outside.
+#[derive(Default)]
+pub struct Wanted {
+    /// A checkpoint of everything so far, whatever its size or age.
+    checkpoint: std::sync::atomic::AtomicBool,
+}
+
+impl Wanted {
+    /// Asks for a checkpoint as soon as possible.
+    pub fn checkpoint(&self) {
+        self.checkpoint.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn take(&self) -> bool {
+        self.checkpoint.swap(false, std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+impl Checkpointer {
+    /// An owner that goes on from the newest checkpoint; `adopted` are publications of earlier lives that the space tree
+    /// may not record yet.
+    pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: Vec<Publication>) -> Checkpointer {
+        let Parts { filesystem, db, media, clock, nodes, desk, policy } = parts;
+        let manifest = db.journal().manifest().current();
+        let plans = manifest.plans.iter().map(|p| Plan { number: p.number, start: p.start, end: p.end }).collect();
+        let figures = Figures { checkpoint: checkpoint.number, checkpoint_lsn: checkpoint.lsn, ..Figures::default() };
+        let epoch = db.epoch();
+        Checkpointer {
+            filesystem,
+            media,
+            clock,
+            nodes,
+            desk,
+            policy,
+            numbers: Numbers { epoch, next: 0, mark: 0 },
+            phase: Phase::Idle,
+            checkpoint,
+            plans,
+            recorded: None,
+            ready: None,
+            running: None,
+            pinned: BTreeSet::new(),
+            published: Published::default(),
+            increment_bytes: 0,
+            wanted: Arc::default(),
+            figures: Arc::new(Mutex::new(figures)),
+            changed_since: None,
+            retry_at: Duration::ZERO,
+            startup: Some(adopted),
+            unsettled: true,
+            report: None,
+            delete_at: Duration::ZERO,
+            db,
+        }
+    }
+
+    /// The figures, shared with whoever shows them.
+    pub fn figures(&self) -> Arc<Mutex<Figures>> {
+        self.figures.clone()
+    }
+
+    /// Where to ask for a checkpoint.
+    pub fn wanted(&self) -> Arc<Wanted> {
+        self.wanted.clone()
+    }
+
+    /// Takes up what an earlier life left: its publications and its planned segments. Each part may be done again.
+    fn take_up(&mut self) -> Result<bool, CheckpointError> {
+        let Some(adopted) = self.startup.take() else { return Ok(false) };
+        let done = self.take_up_all(&adopted);
+        if done.is_err() {
+            self.startup = Some(adopted);
+        }
+        done.map(|()| true)
+    }
+
+    fn take_up_all(&mut self, adopted: &[Publication]) -> Result<(), CheckpointError> {
+        let mark = self.context().mark(Mark::Segment)?;
+        self.numbers.next = mark;
+        self.numbers.mark = mark;
+        if let Some(published) = self.context().published()? {
+            self.published = published;
+        }
+        for entry in self.checkpoint.windows.clone() {
+            let published = Published { end: entry.end.max(self.published.end), ..self.published.clone() };
+            self.record_window(&entry, &published)?;
+        }
+        for publication in adopted {
+            self.adopt(publication)?;
+        }
+        self.context().drop_planned()?;
+        self.note_shipped();
+        Ok(())
+    }
+
+    /// What the last merge learned becomes batches, before another merge can learn more.
+    fn settle(&mut self) -> Result<bool, CheckpointError> {
+        if !self.unsettled {
+            return Ok(false);
+        }
+        self.context().settle(self.checkpoint.number, &self.checkpoint.settlement)?;
+        self.context().settle_waiting()?;
+        self.unsettled = false;
+        Ok(true)
+    }
+
+    /// One step. Errors are noted and tried again later; the journal's latch stops everything by itself.
+    pub fn step(&mut self) -> Progress {
+        if self.clock.elapsed() < self.retry_at {
+            return Progress::Idle;
+        }
+        match self.try_step() {
+            Ok(progress) => {
+                if progress == Progress::Worked {
+                    self.figures.lock().last_error = None;
+                }
+                progress
+            }
+            Err(e) => {
+                log::warn!("checkpoint: {e}; trying again in {} s", RETRY.as_secs());
+                self.figures.lock().last_error = Some(e.to_string());
+                self.retry_at = self.clock.elapsed() + RETRY;
+                Progress::Idle
+            }
+        }
+    }
+
+    /// Whether everything up to the newest batch of files is checkpointed, shipped and recorded.
+    pub fn is_drained(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+            && self.startup.is_none()
+            && !self.unsettled
+            && self.report.is_none()
+            && !self.db.files_changed()
+            && self.plans.is_empty()
+            && self.recorded.is_none()
+            && self.ready.is_none()
+            && self.running.is_none()
+    }
+
+    fn try_step(&mut self) -> Result<Progress, CheckpointError> {
+        if self.take_up()? || self.settle()? {
+            return Ok(Progress::Worked);
+        }
+        if self.take_report()? || self.reclaim_when_recorded()? || self.merge_when_durable()? || self.freeze()? {
+            return Ok(Progress::Worked);
+        }
+        if self.give_job()? {
+            return Ok(Progress::Worked);
+        }
+        Ok(Progress::Idle)
+    }
+
+    /// Whether a checkpoint is due: by journal size, overlay size, age, or on request; never when nothing changed.
+    fn is_due(&mut self) -> bool {
+        if !self.db.files_changed() {
+            self.changed_since = None;
+            return false;
+        }
+        let now = self.clock.elapsed();
+        let since = *self.changed_since.get_or_insert(now);
+        self.wanted.take()
+            || self.db.overlays_crowded()
+            // A window on its way frees more of the journal than another checkpoint would.
+            || (self.plans.is_empty() && self.db.journal().reclaim_wanted())
+            || now.saturating_sub(since) >= self.policy.age_max
+    }
+
+    fn freeze(&mut self) -> Result<bool, CheckpointError> {
+        if !matches!(self.phase, Phase::Idle) || !self.is_due() {
+            return Ok(false);
+        }
+        // The numbers are durable before their first use: this batch is before the freeze, which waits for itself.
+        self.reserve_numbers(NUMBERS_LOW)?;
+        let Some(frozen) = self.db.freeze() else { return Ok(false) };
+        self.changed_since = None;
+        self.ask_durable(frozen.lsn);
+        self.phase = Phase::Frozen(frozen);
+        Ok(true)
+    }
+
+    /// Has the journal sync, in every policy, and is woken when it has.
+    fn ask_durable(&self, lsn: Lsn) {
+        let desk = self.desk.clone();
+        self.db.journal().when_durable(lsn, Box::new(move |_| desk.wake()));
+    }
+
+    /// A checkpoint at L is a root for recovery only once L is durable: otherwise a crash could lose batches that the
+    /// trees already hold, and files would come from the future of the log.
+    fn merge_when_durable(&mut self) -> Result<bool, CheckpointError> {
+        let Phase::Frozen(frozen) = &self.phase else { return Ok(false) };
+        if self.db.journal().durable() < frozen.lsn && !canary::removed(Canary::DurableBeforeCheckpoint) {
+            return Ok(false);
+        }
+        let Phase::Frozen(frozen) = std::mem::replace(&mut self.phase, Phase::Idle) else { return Ok(false) };
+        match self.commit(&frozen) {
+            Ok(checkpoint) => {
+                self.db.install(&frozen, checkpoint.roots);
+                drop(frozen);
+                self.installed(checkpoint)?;
+                Ok(true)
+            }
+            Err(e) => {
+                self.phase = Phase::Frozen(frozen);
+                Err(e)
+            }
+        }
+    }
+
+    /// The manifest never names a file or a tree that is not durable: nodes, then the checkpoint's files, then the
+    /// manifest.
+    fn commit(&mut self, frozen: &Frozen) -> Result<Checkpoint, CheckpointError> {
+        let previous = self.checkpoint.lsn;
+        let trees = Merge { source: &*self.nodes, cache: Some(self.db.cache()), shape: self.policy.shape };
+        let numbers = &mut self.numbers;
+        let mut take = || numbers.take();
+        let mut writer = NodeWriter::new(&*self.media, self.filesystem, &mut take, self.policy.segment_bytes);
+        let merged = merge::merge_all(frozen, previous, &trees, &mut writer)?;
+        writer.finish()?;
+        let checkpoint = Checkpoint {
+            uuid: self.filesystem,
+            number: self.checkpoint.number + 1,
+            lsn: frozen.lsn,
+            previous_lsn: previous,
+            roots: merged.roots,
+            wall: self.clock.now().as_nanos(),
+            settlement: merged.settlement,
+            windows: Vec::new(),
+        };
+        let edits = merge::encode_changes(frozen);
+        files::write(&*self.media, files::Files { checkpoint: &checkpoint, births: merged.births, edits })
+            .map_err(CheckpointError::disk)?;
+        self.db.journal().manifest().update(|m| {
+            m.checkpoint = Some(CommitPoint { number: checkpoint.number, lsn: checkpoint.lsn });
+            m.next_checkpoint = checkpoint.number + 1;
+            m.plans.push(PlanEntry { number: checkpoint.number, start: previous, end: checkpoint.lsn });
+        })?;
+        Ok(checkpoint)
+    }
+
+    /// Makes sure that `count` segment numbers can be taken.
+    fn reserve_numbers(&mut self, count: u64) -> Result<(), CheckpointError> {
+        if self.numbers.mark - self.numbers.next < count {
+            let mark = self.numbers.mark + count.max(NUMBERS_STEP);
+            self.context().reserve_segments(mark)?;
+            self.numbers.mark = mark;
+        }
+        Ok(())
+    }
+
+    /// After the commit: what the merge learned becomes batches, and the window can be shipped.
+    fn installed(&mut self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
+        self.plans.push_back(Plan { number: checkpoint.number, start: checkpoint.previous_lsn, end: checkpoint.lsn });
+        self.checkpoint = checkpoint;
+        let mut figures = self.figures.lock();
+        figures.checkpoint = self.checkpoint.number;
+        figures.checkpoint_at = self.clock.elapsed();
+        figures.checkpoint_lsn = self.checkpoint.lsn;
+        figures.checkpoints += 1;
+        figures.windows_waiting = self.plans.len() as u64;
+        drop(figures);
+        self.unsettled = true;
+        self.sweep_local()
+    }
+
+    /// Removes local node segments that no local root and no running ship reaches, and files of old checkpoints.
+    fn sweep_local(&mut self) -> Result<(), CheckpointError> {
+        let mut keep = self.pinned.clone();
+        for root in self.checkpoint.roots {
+            keep.extend(reachable_segments(root, &*self.nodes)?);
+        }
+        self.nodes.retain(&keep).map_err(CheckpointError::disk)?;
+        files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)
+    }
+}

@@ -1,0 +1,183 @@
+//! Tree nodes on local disk: node segments, written by one merge, read by everyone, fetched whole from the store when the
+//! local copy is not there.
+//!
+//! Unshipped node segments are primary data: a file is removed only when neither the current roots nor a running ship
+//! reach it, or when the store has it.
+
+use crate::format::ids::{NodePtr, SegmentKind, SegmentNo, Uuid};
+use crate::format::names;
+use crate::format::store_segment::SegmentBuilder;
+use crate::map::{MapError, NodeSink, NodeSource};
+use crate::media::{File, Media};
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use lru::LruCache;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// The folder of node segments in the state directory.
+pub const NODES: &str = "nodes";
+
+/// Open node files kept at a time.
+const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
+
+/// Writes to a fresh file go in pieces of this size.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// Local name of a node segment.
+pub fn node_file(no: SegmentNo) -> String {
+    format!("{NODES}/{:010}-{:016}", no.epoch, no.number)
+}
+
+fn parse_node_file(name: &str) -> Option<SegmentNo> {
+    let (epoch, number) = name.split_once('-')?;
+    Some(SegmentNo { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+}
+
+/// Writes a file whole under a name nobody reads yet, and syncs it. The name is durable after a sync of the folder.
+pub fn write_file(media: &dyn Media, name: &str, bytes: &[u8]) -> io::Result<()> {
+    match media.remove(name) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let file = media.create(name)?;
+    for (i, piece) in bytes.chunks(WRITE_BYTES).enumerate() {
+        file.write_at(piece, (i * WRITE_BYTES) as u64)?;
+    }
+    file.sync()
+}
+
+/// Reads a whole file.
+pub fn read_file(media: &dyn Media, name: &str) -> io::Result<Bytes> {
+    let file = media.open(name)?;
+    let len = usize::try_from(file.len()?).map_err(|_| io::Error::from(ErrorKind::InvalidData))?;
+    let mut bytes = vec![0; len];
+    file.read_at(&mut bytes, 0)?;
+    Ok(bytes.into())
+}
+
+/// The reader of nodes.
+pub struct NodeStore {
+    media: Arc<dyn Media>,
+    store: Arc<dyn Store>,
+    open: Mutex<LruCache<SegmentNo, Arc<dyn File>>>,
+}
+
+impl NodeStore {
+    /// Reads from `nodes/` of the state directory, else from the store.
+    pub fn new(media: Arc<dyn Media>, store: Arc<dyn Store>) -> NodeStore {
+        NodeStore { media, store, open: Mutex::new(LruCache::new(OPEN_FILES)) }
+    }
+
+    /// Removes local node segments that are not in `keep`. A file that cannot be removed is tried again next time.
+    pub fn retain(&self, keep: &BTreeSet<SegmentNo>) -> io::Result<()> {
+        for name in self.media.list(NODES)? {
+            let Some(no) = parse_node_file(&name) else { continue };
+            if !keep.contains(&no) {
+                self.open.lock().pop(&no);
+                self.media.remove(&node_file(no))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes of a whole local node segment, for shipping.
+    pub fn whole(&self, no: SegmentNo) -> io::Result<Bytes> {
+        read_file(&*self.media, &node_file(no))
+    }
+
+    /// Whether the segment's file is on local disk.
+    pub fn is_local(&self, no: SegmentNo) -> bool {
+        self.open.lock().contains(&no) || self.media.open(&node_file(no)).is_ok()
+    }
+
+    fn file(&self, no: SegmentNo) -> Result<Arc<dyn File>, MapError> {
+        if let Some(file) = self.open.lock().get(&no) {
+            return Ok(file.clone());
+        }
+        let file = match self.media.open(&node_file(no)) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => self.download(no)?,
+            Err(e) => return Err(MapError::io(no, e)),
+        };
+        self.open.lock().put(no, file.clone());
+        Ok(file)
+    }
+
+    /// Fetches a node segment whole. The copy appears under its name only when it is complete; it is not synced: a copy
+    /// that a crash damages fails its nodes' checksums, is dropped and fetched again.
+    fn download(&self, no: SegmentNo) -> Result<Arc<dyn File>, MapError> {
+        let bytes = self.store.get(&names::segment(no)).map_err(|e| match e {
+            StoreError::NotFound { .. } => MapError::Missing { segment: no },
+            other => MapError::io(no, io::Error::other(other)),
+        })?;
+        let name = node_file(no);
+        let temporary = format!("{name}.part");
+        let written = write_file(&*self.media, &temporary, &bytes).and_then(|()| self.media.rename(&temporary, &name));
+        written.and_then(|()| self.media.open(&name)).map_err(|e| MapError::io(no, e))
+    }
+}
+
+impl NodeSource for NodeStore {
+    fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
+        let file = self.file(ptr.segment)?;
+        let mut bytes = vec![0; ptr.len as usize];
+        file.read_at(&mut bytes, u64::from(ptr.offset)).map_err(|e| MapError::io(ptr.segment, e))?;
+        Ok(bytes.into())
+    }
+}
+
+/// Packs the nodes of one checkpoint into node segments.
+pub struct NodeWriter<'a> {
+    media: &'a dyn Media,
+    filesystem: Uuid,
+    numbers: &'a mut dyn FnMut() -> SegmentNo,
+    bytes_max: usize,
+    current: Option<(SegmentNo, SegmentBuilder)>,
+    written: Vec<(SegmentNo, u64)>,
+}
+
+impl<'a> NodeWriter<'a> {
+    /// A sink that takes segment numbers from `numbers` and starts another segment above `bytes_max` bytes.
+    pub fn new(
+        media: &'a dyn Media,
+        filesystem: Uuid,
+        numbers: &'a mut dyn FnMut() -> SegmentNo,
+        bytes_max: usize,
+    ) -> NodeWriter<'a> {
+        NodeWriter { media, filesystem, numbers, bytes_max, current: None, written: Vec::new() }
+    }
+
+    /// Writes what is left and makes all names durable. Returns the segments made and their sizes in bytes.
+    pub fn finish(mut self) -> Result<Vec<(SegmentNo, u64)>, MapError> {
+        self.write_out()?;
+        if let Some((no, _)) = self.written.last() {
+            self.media.sync_dir(NODES).map_err(|e| MapError::io(*no, e))?;
+        }
+        Ok(self.written)
+    }
+
+    fn write_out(&mut self) -> Result<(), MapError> {
+        let Some((no, builder)) = self.current.take() else { return Ok(()) };
+        let bytes = builder.finish();
+        write_file(self.media, &node_file(no), &bytes).map_err(|e| MapError::io(no, e))?;
+        self.written.push((no, bytes.len() as u64));
+        Ok(())
+    }
+}
+
+impl NodeSink for NodeWriter<'_> {
+    fn append(&mut self, node: &[u8]) -> Result<NodePtr, MapError> {
+        if self.current.as_ref().is_some_and(|(_, b)| b.finished_len() + node.len() as u64 > self.bytes_max as u64) {
+            self.write_out()?;
+        }
+        let (_, builder) = self.current.get_or_insert_with(|| {
+            let no = (self.numbers)();
+            (no, SegmentBuilder::new(self.filesystem, no, SegmentKind::Nodes))
+        });
+        Ok(builder.push_node(node))
+    }
+}

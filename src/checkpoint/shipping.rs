@@ -1,0 +1,234 @@
+//! The owner's side of shipping: which job comes next, and what a report means for the space tree and the journal.
+
+use super::space::Context;
+use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, Plan};
+use crate::base::canary::{self, Canary};
+use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
+use crate::format::names;
+use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
+use crate::format::space::Published;
+use crate::map::reachable_segments;
+use crate::ship::publish::Position;
+use crate::ship::{Job, Report, Shipped, WindowJob};
+
+impl Checkpointer {
+    /// Gives the shipper its next job, one at a time.
+    pub(super) fn give_job(&mut self) -> Result<bool, CheckpointError> {
+        if self.running.is_some() {
+            return Ok(false);
+        }
+        if let Some((lsn, job)) = self.ready.take() {
+            // Planned segments are in a durable batch before the first byte goes to the store.
+            if self.db.journal().durable() < lsn {
+                self.ready = Some((lsn, job));
+                return Ok(false);
+            }
+            self.hand_over(job);
+            return Ok(true);
+        }
+        if self.recorded.is_some() {
+            return Ok(false);
+        }
+        let Some(job) = self.next_job()? else { return Ok(false) };
+        let lsn = self.db.last();
+        self.ask_durable(lsn);
+        self.ready = Some((lsn, job));
+        Ok(true)
+    }
+
+    fn hand_over(&mut self, job: Job) {
+        self.desk.put_job(job.clone());
+        self.running = Some(job);
+    }
+
+    fn next_job(&mut self) -> Result<Option<Job>, CheckpointError> {
+        let Some(plan) = self.plans.front().cloned() else { return self.deletion() };
+        if self.base_is_due() { self.base_job().map(Some) } else { Ok(Some(Job::Increment(self.window_job(&plan)?))) }
+    }
+
+    /// A generation starts with a base; a long chain of increments is folded into a new one.
+    fn base_is_due(&self) -> bool {
+        self.published.generation < u64::from(self.db.epoch())
+            || self.published.number >= self.policy.increments_max
+            || self.increment_bytes >= self.policy.increment_bytes_max
+    }
+
+    /// A base is the newest checkpoint, so every window that waits is shipped with it.
+    fn base_job(&mut self) -> Result<Job, CheckpointError> {
+        let plans: Vec<Plan> = self.plans.iter().cloned().collect();
+        let windows = plans.iter().map(|plan| self.window_job(plan)).collect::<Result<_, _>>()?;
+        let roots = self.checkpoint.roots;
+        let unrecorded = self.context().windows_not_in(roots)?;
+        let uploaded = self.context().uploaded_nodes()?;
+        self.pinned.clear();
+        for root in roots {
+            self.pinned.extend(reachable_segments(root, &*self.nodes)?);
+        }
+        Ok(Job::Base { windows, checkpoint: self.checkpoint.number, unrecorded, uploaded })
+    }
+
+    fn window_job(&mut self, plan: &Plan) -> Result<WindowJob, CheckpointError> {
+        let births = super::files::read_plan(&*self.media, plan.number)?;
+        // Enough in the worst case: objects of full size, and segments that are only half full.
+        let bytes = births.len() * OBJECT_BYTES_MAX;
+        let count = (bytes / (self.policy.segment_bytes / 2).max(1) + 1).min(births.len());
+        self.reserve_numbers(count as u64 + 1)?;
+        let numbers: Vec<SegmentNo> = (0..count).map(|_| self.numbers.take()).collect();
+        self.context().plan_segments(&numbers)?;
+        Ok(WindowJob { checkpoint: plan.number, start: plan.start, end: plan.end, numbers })
+    }
+
+    /// A store object is deleted only after a published increment or base has listed it as pending deletion, and a grace
+    /// time: until then someone may still reach it through what is published.
+    pub(super) fn deletion(&mut self) -> Result<Option<Job>, CheckpointError> {
+        let now = self.clock.elapsed();
+        if now < self.delete_at {
+            return Ok(None);
+        }
+        self.delete_at = now + DELETE_EVERY.min(self.policy.grace);
+        let grace = i64::try_from(self.policy.grace.as_nanos()).unwrap_or(i64::MAX);
+        let names = self.context().deletable(self.published.checkpoint, grace, DELETE_MAX)?;
+        Ok((!names.is_empty()).then_some(Job::Delete(names)))
+    }
+
+    /// Takes the shipper's report, if there is one.
+    pub(super) fn take_report(&mut self) -> Result<bool, CheckpointError> {
+        let Some(report) = self.report.take().or_else(|| self.desk.take_report()) else { return Ok(false) };
+        let done = self.record_report(&report);
+        if done.is_err() {
+            // What is in the store stays there: it is recorded before anything else is shipped.
+            self.report = Some(report);
+            return done.map(|()| true);
+        }
+        self.running = None;
+        self.pinned.clear();
+        Ok(true)
+    }
+
+    fn record_report(&mut self, report: &Report) -> Result<(), CheckpointError> {
+        match report {
+            Report::Shipped(shipped) => self.shipped(shipped),
+            Report::Adopted(publication) => {
+                // The job is thought over: what it planned was not published.
+                self.adopt(publication)?;
+                self.context().drop_planned()
+            }
+            Report::Deleted(names) => {
+                self.context().deleted(names)?;
+                self.figures.lock().objects_deleted += names.len() as u64;
+                Ok(())
+            }
+        }
+    }
+
+    fn shipped(&mut self, shipped: &Shipped) -> Result<(), CheckpointError> {
+        self.record(&shipped.windows, shipped.base.as_deref(), shipped.checkpoint, shipped.at)?;
+        self.context().drop_planned()?;
+        self.context().settle_waiting()?;
+        self.figures.lock().windows_shipped += shipped.windows.len() as u64;
+        self.increment_bytes = if shipped.base.is_some() { 0 } else { self.increment_bytes + shipped.bytes };
+        self.note_shipped();
+        Ok(())
+    }
+
+    /// Takes up a publication of an earlier life of this state directory that the space tree may not record yet.
+    pub(super) fn adopt(&mut self, publication: &Publication) -> Result<(), CheckpointError> {
+        let Publication { generation, number, checkpoint, .. } = *publication;
+        let at = Position { generation, number };
+        log::info!("adopting number {} of generation {}", at.number, at.generation);
+        match &publication.body {
+            Body::Increment(Increment { windows, .. }) => self.record(windows, None, checkpoint, at)?,
+            Body::Base(Base { windows, node_segments, .. }) => {
+                self.record(windows, Some(node_segments), checkpoint, at)?;
+            }
+            Body::Closing(_) => {}
+        }
+        self.context().settle_waiting()?;
+        self.note_shipped();
+        Ok(())
+    }
+
+    /// Records a publication. The batch of its last window says that all of it is recorded; what comes before that may be
+    /// done again after a crash.
+    fn record(
+        &mut self,
+        windows: &[WindowEntry],
+        node_segments: Option<&[(SegmentNo, u64)]>,
+        checkpoint: u64,
+        at: Position,
+    ) -> Result<(), CheckpointError> {
+        if let Some(node_segments) = node_segments {
+            self.context().record_base(node_segments)?;
+            self.list_old_generation(at)?;
+        }
+        for (i, entry) in windows.iter().enumerate() {
+            let end = entry.end.max(self.published.end);
+            let published = match i + 1 == windows.len() {
+                true => Published { end, checkpoint, generation: at.generation, number: at.number },
+                false => Published { end, ..self.published },
+            };
+            self.record_window(entry, &published)?;
+        }
+        Ok(())
+    }
+
+    /// The generation before a new base is history, but for its closing object, which outlives all others.
+    fn list_old_generation(&self, at: Position) -> Result<(), CheckpointError> {
+        let old = &self.published;
+        if old.generation == 0 || old.generation >= at.generation {
+            return Ok(());
+        }
+        let names: Vec<String> = (0..=old.number).map(|n| names::publication(old.generation, n)).collect();
+        self.context().list_dead(&names)
+    }
+
+    /// Records one window, once. The journal goes only after the batch is durable.
+    pub(super) fn record_window(&mut self, entry: &WindowEntry, published: &Published) -> Result<(), CheckpointError> {
+        let known = entry.end <= self.published.end;
+        let lsn = self.context().record_window((!known).then_some(entry), published)?;
+        self.published = *published;
+        if !known {
+            self.recorded = Some((lsn, entry.end));
+            self.ask_durable(lsn);
+        }
+        Ok(())
+    }
+
+    /// The journal is reclaimed only when the checkpoint covers it, its live data is shipped, and the batch that records
+    /// the window is durable: after a crash that lost the batch, the data must still be found in the journal.
+    pub(super) fn reclaim_when_recorded(&mut self) -> Result<bool, CheckpointError> {
+        let Some((lsn, end)) = self.recorded else { return Ok(false) };
+        if self.db.journal().durable() < lsn && !canary::removed(Canary::WindowBatchBeforeReclaim) {
+            return Ok(false);
+        }
+        while self.plans.front().is_some_and(|plan| plan.end <= end) {
+            self.plans.pop_front();
+        }
+        self.db.journal().manifest().update(|m| m.plans.retain(|plan| plan.end > end))?;
+        self.db.journal().reclaim(end.min(self.checkpoint.lsn));
+        super::files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)?;
+        self.recorded = None;
+        self.note_shipped();
+        Ok(true)
+    }
+
+    pub(super) fn note_shipped(&self) {
+        let mut figures = self.figures.lock();
+        figures.shipped = self.published.end;
+        figures.windows_waiting = self.plans.len() as u64;
+    }
+
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            db: &self.db,
+            nodes: &*self.nodes,
+            now: self.clock.now().as_nanos(),
+            next_checkpoint: self.checkpoint.number + 1,
+        }
+    }
+
+    /// The newest batch up to which everything is in the store.
+    pub fn shipped_to(&self) -> Lsn {
+        self.published.end
+    }
+}

@@ -1,0 +1,170 @@
+//! Layer 4: where an object is now, and reading it there.
+//!
+//! An object is in the journal's queue, else in a journal segment, else in the store segment that its window's index
+//! names. Event threads use [`Locate::resident`], which never touches disk or store; fetchers use [`Locate::fetch`].
+
+mod cache;
+mod windows;
+
+pub use windows::Windows;
+
+use crate::format::chunk::ChunkHeader;
+use crate::format::ids::{Lsn, ObjectId, SegmentNo};
+use crate::format::names;
+use crate::format::window::{IndexEntry, WindowIndex};
+use crate::journal::{Journal, JournalError};
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use cache::{ByteLru, CacheKey};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+/// Why an object could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LocateError {
+    /// No place knows the object.
+    #[error("object {object} is neither in the journal nor in a shipped window")]
+    Nowhere {
+        /// The object.
+        object: ObjectId,
+    },
+    /// Stored bytes are not what they should be.
+    #[error("{place}: {reason}")]
+    Damaged {
+        /// Store object or journal segment.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The journal could not be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// The location index and the readers of file data.
+pub struct Locate {
+    journal: Arc<Journal>,
+    store: Arc<dyn Store>,
+    windows: Windows,
+    data: Mutex<ByteLru<Bytes>>,
+    indexes: Mutex<ByteLru<Arc<WindowIndex>>>,
+}
+
+/// Bytes of memory that reading may keep.
+#[derive(Clone, Copy, Debug)]
+pub struct CacheBytes {
+    /// For file data.
+    pub data: u64,
+    /// For window indexes.
+    pub indexes: u64,
+}
+
+impl Locate {
+    /// A reader over a journal and a store; windows are added by whoever owns the space tree.
+    pub fn new(journal: Arc<Journal>, store: Arc<dyn Store>, cache: CacheBytes) -> Locate {
+        Locate {
+            journal,
+            store,
+            windows: Windows::default(),
+            data: Mutex::new(ByteLru::new(cache.data)),
+            indexes: Mutex::new(ByteLru::new(cache.indexes)),
+        }
+    }
+
+    /// The table of shipped windows.
+    pub fn windows(&self) -> &Windows {
+        &self.windows
+    }
+
+    /// The object's bytes if they are in memory.
+    pub fn resident(&self, object: &ObjectId) -> Option<Bytes> {
+        self.journal.resident(object).or_else(|| self.data.lock().get(&CacheKey::Object(*object)))
+    }
+
+    /// The object's bytes from wherever they are. Blocks on disk and store.
+    pub fn fetch(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
+        if let Some(bytes) = self.resident(object) {
+            return Ok(bytes);
+        }
+        let bytes = match self.journal.read(object)? {
+            Some(bytes) => bytes,
+            None => self.from_store(object)?,
+        };
+        self.data.lock().put(CacheKey::Object(*object), bytes.clone(), bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    /// The object's bytes for shipping: as [`Locate::fetch`], but they are not kept, since nobody asked for them.
+    pub fn fetch_for_ship(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
+        if let Some(bytes) = self.resident(object) {
+            return Ok(bytes);
+        }
+        match self.journal.read(object)? {
+            Some(bytes) => Ok(bytes),
+            None => self.from_store(object),
+        }
+    }
+
+    /// Where a shipped object lies; `None` if no window has it.
+    pub fn find(&self, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, LocateError> {
+        let Some((start, end)) = self.windows.of(object.lsn) else { return Ok(None) };
+        let index = self.index(start, end)?;
+        Ok(index.find(*object).map(|row| (index.segments[row.segment as usize], *row)))
+    }
+
+    /// A window's index, whole.
+    pub fn index(&self, start: Lsn, end: Lsn) -> Result<Arc<WindowIndex>, LocateError> {
+        if let Some(index) = self.indexes.lock().get(&CacheKey::Index(end)) {
+            return Ok(index);
+        }
+        let name = names::window(start, end);
+        let bytes = self.store.get(&name)?;
+        let size = bytes.len() as u64;
+        let index =
+            WindowIndex::decode(&bytes).map_err(|e| LocateError::Damaged { place: name, reason: e.to_string() })?;
+        let index = Arc::new(index);
+        self.indexes.lock().put(CacheKey::Index(end), index.clone(), size);
+        Ok(index)
+    }
+
+    fn from_store(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
+        let (segment, row) = self.find(object)?.ok_or(LocateError::Nowhere { object: *object })?;
+        let chunk = self.chunk(segment, &row)?;
+        let from = row.offset_in_chunk as usize;
+        let end = from + row.len as usize;
+        if end > chunk.len() {
+            return Err(LocateError::Damaged {
+                place: names::segment(segment),
+                reason: format!("object {object} ends at {end} in a chunk of {} bytes", chunk.len()),
+            });
+        }
+        // A copy, so that a small object does not keep its whole chunk in memory.
+        Ok(Bytes::copy_from_slice(&chunk[from..end]))
+    }
+
+    fn chunk(&self, segment: SegmentNo, row: &IndexEntry) -> Result<Bytes, LocateError> {
+        let key = CacheKey::Chunk(segment, row.chunk_offset);
+        if let Some(bytes) = self.data.lock().get(&key) {
+            return Ok(bytes);
+        }
+        let name = names::segment(segment);
+        let end = row.chunk_offset + u64::from(row.chunk.stored_len);
+        let bytes = self.store.get_range(&name, row.chunk_offset..end)?;
+        verify(&name, row.chunk_offset, &row.chunk, &bytes)?;
+        self.data.lock().put(key, bytes.clone(), bytes.len() as u64);
+        Ok(bytes)
+    }
+}
+
+/// A chunk that fails its checksum is never used.
+fn verify(name: &str, offset: u64, header: &ChunkHeader, bytes: &[u8]) -> Result<(), LocateError> {
+    let found = crc32c::crc32c(bytes);
+    if found == header.crc {
+        return Ok(());
+    }
+    let reason = format!("chunk at {offset}: checksum is {found:08x}, expected {:08x}", header.crc);
+    Err(LocateError::Damaged { place: name.to_owned(), reason })
+}

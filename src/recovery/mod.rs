@@ -1,0 +1,343 @@
+//! Layer 6: from what is on disk and in the store to a filesystem that can be written.
+//!
+//! Passes of a mount, in order; each may be done again after a crash in the middle of it:
+//!
+//! | pass | needs | does |
+//! |---|---|---|
+//! | superblock | store | checks format version, features, UUID |
+//! | takeover | no local state | reads the newest generation, wins it with a closing object, makes local state of it |
+//! | checkpoint | manifest | reads the roots |
+//! | replay | journal segments | later batches over the roots; reads only |
+//! | accept | the replayed end | syncs what was accepted, records its end, starts this mount's first segment |
+//! | resume | store | takes up what earlier lives published |
+//! | settle | checkpoint | what the last merge learned and no batch says yet |
+
+mod mkfs;
+mod takeover;
+
+pub use mkfs::{MkfsOptions, mkfs};
+
+use crate::base::clock::Clock;
+use crate::base::random::Random;
+use crate::checkpoint::nodes::{NODES, NodeStore};
+use crate::checkpoint::{self, CheckpointError, Checkpointer, Desk, Policy, files};
+use crate::format::FormatError;
+use crate::format::batch::{Batch, TreeId};
+use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
+use crate::format::manifest::Manifest;
+use crate::format::names::SUPERBLOCK;
+use crate::format::space::{self, Mark, Published, WindowRecord};
+use crate::format::superblock::{Superblock, SuperblockError};
+use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
+use crate::locate::{CacheBytes, Locate};
+use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Pins, Start, View};
+use crate::media::Media;
+use crate::ship::publish::{Identity, Position, Publisher};
+use crate::ship::{self, ShipError, Shipper};
+use crate::store::{Store, StoreError};
+use std::io;
+use std::sync::Arc;
+
+/// Why a filesystem could not be made or mounted. Each is one sentence for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// There is no store of ours.
+    #[error("there is no skylog filesystem here ({SUPERBLOCK} is missing); to make one, run: skylog mkfs STORE")]
+    NotAStore,
+    /// There is something else.
+    #[error("refusing to make a filesystem: {0}")]
+    Occupied(String),
+    /// The configuration object is damaged, foreign or newer.
+    #[error("{SUPERBLOCK}: {0}")]
+    Superblock(#[from] SuperblockError),
+    /// The state directory belongs to something else.
+    #[error("the state directory belongs to filesystem {found}, not {expected}; give another one with --state DIR")]
+    ForeignState {
+        /// The UUID in the manifest,
+        found: Uuid,
+        /// and in the store.
+        expected: Uuid,
+    },
+    /// Stored bytes are not what they should be.
+    #[error("{place}: {reason}; run: skylog check STORE")]
+    Damaged {
+        /// The object or file.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Somebody else owns the filesystem now.
+    #[error(
+        "{0}; the changes that only this state directory has can be salvaged from it, to mount what the store has, use \
+         another --state DIR"
+    )]
+    Fenced(ShipError),
+    /// Another mount took over at the same moment, again and again.
+    #[error("other mounts keep taking this filesystem over; unmount them first")]
+    Contended,
+    /// The journal could not be replayed or opened.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The manifest cannot be read or changed.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A checkpoint could not be read, made or taken up.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A tree node could not be read.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The store did not do what was asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Shipping could not go on where it was.
+    #[error(transparent)]
+    Ship(ShipError),
+    /// The state directory could not be read or written.
+    #[error("state directory: {0}")]
+    Disk(#[from] io::Error),
+}
+
+impl From<ShipError> for MountError {
+    fn from(e: ShipError) -> MountError {
+        match e {
+            ShipError::Fenced { .. } => MountError::Fenced(e),
+            ShipError::Damaged { place, reason } => MountError::Damaged { place, reason },
+            ShipError::Store(e) => MountError::Store(e),
+            other => MountError::Ship(other),
+        }
+    }
+}
+
+/// The world a filesystem runs in.
+#[derive(Clone)]
+pub struct World {
+    /// The state directory.
+    pub media: Arc<dyn Media>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// Sizes and policies of a mount.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// The journal; its segment size comes from the superblock.
+    pub journal: journal::Config,
+    /// The maps.
+    pub limits: Limits,
+    /// Tree nodes in memory, bytes.
+    pub node_cache_bytes: u64,
+    /// File data and indexes in memory.
+    pub cache: CacheBytes,
+    /// Checkpoints and shipping.
+    pub policy: Policy,
+    /// Host and process, for people.
+    pub owner: String,
+}
+
+/// Told how far a long pass has come: (done, total), in bytes.
+pub type ProgressFn<'a> = dyn FnMut(u64, u64) + 'a;
+
+/// Everything a mount consists of. The step functions are driven by threads, or by the simulator.
+pub struct Mounted {
+    /// The filesystem.
+    pub superblock: Superblock,
+    /// The maps.
+    pub db: Arc<Db>,
+    /// Node segments.
+    pub nodes: Arc<NodeStore>,
+    /// To and from the shipper.
+    pub desk: Arc<Desk>,
+    /// The journal's writer.
+    pub writer: Writer,
+    /// The owner of checkpoints and of the space tree.
+    pub checkpointer: Checkpointer,
+    /// The shipper.
+    pub shipper: Shipper,
+}
+
+/// Reads the store's configuration.
+pub fn superblock(store: &dyn Store) -> Result<Superblock, MountError> {
+    match store.get(SUPERBLOCK) {
+        Ok(bytes) => Ok(Superblock::decode(&bytes)?),
+        Err(StoreError::NotFound { .. }) => Err(MountError::NotAStore),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Mounts: from local state if there is any, else by taking the store's newest generation over.
+pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
+    let superblock = superblock(&*world.store)?;
+    for dir in [NODES, files::CHECKPOINTS] {
+        world.media.make_dir(dir)?;
+    }
+    world.media.sync_dir("")?;
+    let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone()));
+    let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
+    let manifest = match ManifestStore::load(world.media.clone())? {
+        Some(manifest) => manifest,
+        None => takeover::take_over(world, tuning, &superblock, &nodes, &cache)?,
+    };
+    Opening { world, tuning, superblock, nodes, cache, manifest }.open(progress)
+}
+
+struct Opening<'a> {
+    world: &'a World,
+    tuning: &'a Tuning,
+    superblock: Superblock,
+    nodes: Arc<NodeStore>,
+    cache: Arc<NodeCache>,
+    manifest: ManifestStore,
+}
+
+impl Opening<'_> {
+    fn open(self, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
+        let Opening { world, tuning, superblock, nodes, cache, manifest } = self;
+        let known = manifest.current();
+        if known.uuid != superblock.uuid {
+            return Err(MountError::ForeignState { found: known.uuid, expected: superblock.uuid });
+        }
+        let number = known.checkpoint.ok_or_else(|| damaged("MANIFEST", "it names no checkpoint"))?.number;
+        let checkpoint = files::read_checkpoint(&*world.media, number)?;
+        let mut overlays: [Overlay; 2] = Default::default();
+        let replayed = journal::replay(&*world.media, &known, checkpoint.lsn, progress, &mut |batch| {
+            apply(&mut overlays, batch);
+            Ok::<(), JournalError>(())
+        })?;
+        let last = replayed.last.max(checkpoint.lsn);
+        let segment_bytes = u32::try_from(superblock.segment_size)
+            .map_err(|_| damaged(SUPERBLOCK, "a journal segment size of 4 GiB or more"))?;
+        let config = journal::Config { segment_bytes, ..tuning.journal };
+        let (journal, writer) =
+            journal::open(world.media.clone(), world.clock.clone(), world.random.clone(), manifest, replayed, config)?;
+        let state = Reader { cache: &cache, nodes: &nodes };
+        let space = View { overlay: &overlays[1], layers: &[], root: checkpoint.roots[1] };
+        let inode_mark = state.value(&space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0);
+        let published = state.value(&space, &space::published(), Published::decode)?;
+        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache));
+        for (end, start) in state.windows(&space)? {
+            locate.windows().add(start, end);
+        }
+        let identity = Identity {
+            filesystem: superblock.uuid,
+            state: known.state,
+            nonce: this_mount(journal.manifest())?,
+            epoch: known.epoch,
+            owner: tuning.owner.clone(),
+        };
+        for entry in checkpoint.windows.iter().filter(|entry| entry.objects > 0) {
+            locate.windows().add(entry.start, entry.end);
+        }
+        let mut publisher = Publisher::new(world.store.clone(), identity, next_position(&known, published));
+        let adopted = publisher.resume()?;
+        let start = Start { roots: checkpoint.roots, overlays, last, inode_mark };
+        let db = Arc::new(Db::new(known.epoch, start, journal, locate.clone(), cache, tuning.limits));
+        let desk = Arc::new(Desk::default());
+        let parts = checkpoint::Parts {
+            filesystem: superblock.uuid,
+            db: db.clone(),
+            media: world.media.clone(),
+            clock: world.clock.clone(),
+            nodes: nodes.clone(),
+            desk: desk.clone(),
+            policy: tuning.policy,
+        };
+        let checkpointer = Checkpointer::new(parts, checkpoint, adopted);
+        let parts = ship::Parts {
+            filesystem: superblock.uuid,
+            media: world.media.clone(),
+            store: world.store.clone(),
+            clock: world.clock.clone(),
+            nodes: nodes.clone(),
+            locate,
+            segment_bytes: tuning.policy.segment_bytes,
+        };
+        let shipper = Shipper::new(parts, publisher);
+        Ok(Mounted { superblock, db, nodes, desk, writer, checkpointer, shipper })
+    }
+}
+
+/// Where this state directory publishes next: behind what it recorded, or at the start of the generation it won.
+fn next_position(manifest: &Manifest, published: Option<Published>) -> Position {
+    match published {
+        Some(p) if p.generation >= manifest.generation => Position { generation: p.generation, number: p.number + 1 },
+        _ => Position { generation: manifest.generation, number: 0 },
+    }
+}
+
+/// The journal's newest segment carries this mount's nonce.
+fn this_mount(manifest: &ManifestStore) -> Result<Nonce, MountError> {
+    let newest = manifest.current().journal.last().map(|entry| entry.nonce);
+    newest.ok_or_else(|| damaged("MANIFEST", "it names no journal segment"))
+}
+
+fn damaged(place: &str, reason: impl ToString) -> MountError {
+    MountError::Damaged { place: place.to_owned(), reason: reason.to_string() }
+}
+
+/// A batch of the log over the overlays, whole.
+pub(crate) fn apply(overlays: &mut [Overlay; 2], batch: Batch) {
+    let headers = batch.headers();
+    for (tree, edit) in batch.edits {
+        overlays[tree as usize].apply(batch.lsn, &edit.resolve(batch.lsn, &headers));
+    }
+}
+
+/// Reads maps before there is a [`Db`]; waits for what is not in memory.
+pub(crate) struct Reader<'a> {
+    /// Nodes in memory.
+    pub cache: &'a NodeCache,
+    /// Where nodes come from.
+    pub nodes: &'a NodeStore,
+}
+
+impl Reader<'_> {
+    /// A key's value, decoded.
+    pub fn value<T>(
+        &self,
+        view: &View<'_>,
+        key: &[u8],
+        decode: impl Fn(&[u8]) -> Result<T, FormatError>,
+    ) -> Result<Option<T>, MountError> {
+        let found = self.fetching(|pins| view.get(self.cache, pins, key))?;
+        found.map(|value| decode(&value).map_err(|e| damaged("space tree", e))).transpose()
+    }
+
+    /// All recorded windows: (end, start).
+    pub fn windows(&self, view: &View<'_>) -> Result<Vec<(Lsn, Lsn)>, MountError> {
+        let (mut from, to) = space::windows();
+        let mut found = Vec::new();
+        loop {
+            let rows = self.fetching(|pins| view.scan(self.cache, pins, &from, &to, 1024))?;
+            let Some((last, _)) = rows.last() else { return Ok(found) };
+            from = [last, &b"\0"[..]].concat().into();
+            for (key, value) in rows {
+                let space::Key::Window(end) = space::Key::decode(&key).map_err(|e| damaged("space tree", e))? else {
+                    return Err(damaged("space tree", "a foreign key among windows"));
+                };
+                let record = WindowRecord::decode(&value).map_err(|e| damaged("space tree", e))?;
+                found.push((end, record.start));
+            }
+        }
+    }
+
+    fn fetching<T>(&self, mut read: impl FnMut(&Pins) -> Result<T, NodePtr>) -> Result<T, MountError> {
+        let mut pins = Pins::default();
+        loop {
+            match read(&pins) {
+                Ok(value) => return Ok(value),
+                Err(ptr) => pins.pin_node(ptr, self.cache.fetch(&ptr, self.nodes)?),
+            }
+        }
+    }
+}
+
+/// The maps' keys that recovery writes itself.
+pub(crate) fn put_mark(overlays: &mut [Overlay; 2], lsn: Lsn, which: Mark, value: u64) {
+    let edit = crate::format::batch::Edit::Put { key: space::mark(which), value: space::encode_number(value) };
+    overlays[TreeId::Space as usize].apply(lsn, &edit);
+}

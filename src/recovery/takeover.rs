@@ -1,0 +1,243 @@
+//! Taking a filesystem over from the store alone: newest generation, its base, its increments, a closing object that
+//! fences whoever wrote it, and local state made of all that.
+
+use super::{MountError, Reader, Tuning, World, apply, damaged, put_mark};
+use crate::checkpoint::files;
+use crate::checkpoint::merge::merge_all;
+use crate::checkpoint::nodes::{NodeStore, NodeWriter};
+use crate::format::checkpoint::{Checkpoint, Settle};
+use crate::format::ids::{Lsn, NodePtr, Nonce, SegmentNo, Uuid};
+use crate::format::manifest::{CommitPoint, Manifest};
+use crate::format::names::{self, SUPERBLOCK};
+use crate::format::publication::{Base, Body, Closing, Publication, WindowEntry};
+use crate::format::space::{self, Mark, Published};
+use crate::format::superblock::Superblock;
+use crate::journal::ManifestStore;
+use crate::map::{Frozen, Merge, NodeCache, Overlay, View};
+use crate::ship::publish::{Position, read};
+use crate::store::{Created, Store};
+use std::sync::Arc;
+
+/// How often a lost race is tried again.
+const TRIES: u32 = 8;
+
+/// Numbers set aside for the node segments of the takeover itself.
+const NUMBERS: u64 = 65536;
+
+/// What the store's newest generation says.
+pub(crate) struct Remote {
+    roots: [Option<NodePtr>; 2],
+    overlays: [Overlay; 2],
+    windows: Vec<WindowEntry>,
+    settlement: Vec<Settle>,
+    /// The newest publication's checkpoint.
+    pub checkpoint: u64,
+    /// The newest publication's last batch.
+    pub end: Lsn,
+    /// The first free number: in this generation, or the next one's first if this one is closed.
+    free: Position,
+}
+
+/// The highest generation in the store.
+pub(crate) fn newest_generation(store: &dyn Store) -> Result<u64, MountError> {
+    // Foreign names are ignored.
+    let names = store.list("gen")?;
+    let generations = names.iter().filter_map(|name| name.strip_prefix("gen/")?.split('/').next()?.parse().ok());
+    generations.max().ok_or_else(|| damaged("gen/", "the store has no generation: it was never completed"))
+}
+
+/// Reads the newest generation: base and increments up to the first gap or a closing object.
+pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid) -> Result<Remote, MountError> {
+    let newest = newest_generation(store)?;
+    let mut generation = newest;
+    loop {
+        let at = Position { generation, number: 0 };
+        match read(store, at)? {
+            Some(publication) if matches!(publication.body, Body::Base(_)) => {
+                let mut remote = read_generation(store, filesystem, publication)?;
+                if generation < newest {
+                    // Generations behind it were closed before they had a base.
+                    remote.free = first_free(store, newest)?;
+                }
+                return Ok(remote);
+            }
+            // A generation that was closed before its base: whoever won it never published. The one before holds.
+            _ if generation > 1 => generation -= 1,
+            _ => return Err(damaged("gen/", "no generation has a base")),
+        }
+    }
+}
+
+fn first_free(store: &dyn Store, generation: u64) -> Result<Position, MountError> {
+    match read(store, Position { generation, number: 0 })? {
+        None => Ok(Position { generation, number: 0 }),
+        Some(_) => Ok(Position { generation: generation + 1, number: 0 }),
+    }
+}
+
+fn read_generation(store: &dyn Store, filesystem: Uuid, base: Publication) -> Result<Remote, MountError> {
+    let Publication { uuid, generation, checkpoint, end, .. } = base;
+    let name = names::publication(generation, 0);
+    if uuid != filesystem {
+        return Err(damaged(&name, format!("belongs to filesystem {uuid}, {SUPERBLOCK} says {filesystem}")));
+    }
+    let Body::Base(Base { roots, windows, settlement, .. }) = base.body else {
+        return Err(damaged(&name, "is not a base"));
+    };
+    let free = Position { generation, number: 1 };
+    let mut remote = Remote { roots, overlays: Default::default(), windows, settlement, checkpoint, end, free };
+    while let Some(next) = read(store, remote.free)? {
+        if !remote.take(next)? {
+            break;
+        }
+    }
+    Ok(remote)
+}
+
+impl Remote {
+    /// Goes on by one publication; `false` at a closing object.
+    fn take(&mut self, next: Publication) -> Result<bool, MountError> {
+        let Publication { generation, number, start, end, checkpoint, .. } = next;
+        let name = names::publication(generation, number);
+        match next.body {
+            Body::Closing(_) => {
+                self.free = Position { generation: generation + 1, number: 0 };
+                return Ok(false);
+            }
+            Body::Base(_) => return Err(damaged(&name, "a base in the middle of a generation")),
+            Body::Increment(increment) => {
+                if start != self.end {
+                    return Err(damaged(&name, format!("starts at {start}, the one before ends at {}", self.end)));
+                }
+                for batch in increment.batches() {
+                    apply(&mut self.overlays, batch.map_err(|e| damaged(&name, e))?);
+                }
+                self.windows.extend(increment.windows);
+                self.settlement = increment.settlement;
+            }
+        }
+        self.end = end;
+        self.checkpoint = checkpoint;
+        self.free.number += 1;
+        Ok(true)
+    }
+}
+
+/// Wins the newest generation and makes local state of it.
+pub(super) fn take_over(
+    world: &World,
+    tuning: &Tuning,
+    superblock: &Superblock,
+    nodes: &Arc<NodeStore>,
+    cache: &Arc<NodeCache>,
+) -> Result<ManifestStore, MountError> {
+    let state = Uuid(world.random.u128());
+    for _ in 0..TRIES {
+        let remote = read_remote(&*world.store, superblock.uuid)?;
+        if !win(world, tuning, superblock, state, &remote)? {
+            continue;
+        }
+        let epoch = u32::try_from(remote.free.generation + 1).map_err(|_| damaged("gen/", "too many generations"))?;
+        let taking = Taking { world, tuning, superblock, nodes, cache };
+        let checkpoint = taking.make_checkpoint(remote, epoch)?;
+        let manifest = Manifest {
+            uuid: superblock.uuid,
+            state,
+            epoch,
+            generation: u64::from(epoch),
+            next_checkpoint: checkpoint.number + 1,
+            checkpoint: Some(CommitPoint { number: checkpoint.number, lsn: checkpoint.lsn }),
+            plans: Vec::new(),
+            journal: Vec::new(),
+            free: Vec::new(),
+            history: Vec::new(),
+        };
+        return Ok(ManifestStore::create(world.media.clone(), manifest)?);
+    }
+    Err(MountError::Contended)
+}
+
+/// Creates the closing object at the first free number; `false` if somebody else was faster. The number of the generation
+/// after it becomes the epoch: no two winners share one.
+fn win(
+    world: &World,
+    tuning: &Tuning,
+    superblock: &Superblock,
+    state: Uuid,
+    remote: &Remote,
+) -> Result<bool, MountError> {
+    let at = remote.free;
+    let epoch = u32::try_from(at.generation + 1).map_err(|_| damaged("gen/", "too many generations"))?;
+    let closing = Publication {
+        uuid: superblock.uuid,
+        state,
+        nonce: Nonce(world.random.u128()),
+        epoch,
+        generation: at.generation,
+        number: at.number,
+        wall: world.clock.now().as_nanos(),
+        checkpoint: remote.checkpoint,
+        start: remote.end,
+        end: remote.end,
+        body: Body::Closing(Closing { next_epoch: epoch, owner: tuning.owner.clone() }),
+    };
+    let name = names::publication(at.generation, at.number);
+    if world.store.create(&name, closing.encode().into())? == Created::New {
+        return Ok(true);
+    }
+    // A retried create may have met itself.
+    let found = read(&*world.store, at)?;
+    Ok(found.is_some_and(|p| p.nonce == closing.nonce))
+}
+
+struct Taking<'a> {
+    world: &'a World,
+    tuning: &'a Tuning,
+    superblock: &'a Superblock,
+    nodes: &'a Arc<NodeStore>,
+    cache: &'a Arc<NodeCache>,
+}
+
+impl Taking<'_> {
+    /// Merges base and increments into a local checkpoint. What the writer before us merged but did not settle is left to
+    /// the ordinary pass, as if we had made its checkpoint ourselves.
+    fn make_checkpoint(&self, mut remote: Remote, epoch: u32) -> Result<Checkpoint, MountError> {
+        let reader = Reader { cache: self.cache, nodes: self.nodes };
+        let space = View { overlay: &remote.overlays[1], layers: &[], root: remote.roots[1] };
+        let mark = reader.value(&space, &space::mark(Mark::Segment), space::decode_number)?.unwrap_or(0);
+        let published = reader.value(&space, &space::published(), Published::decode)?;
+        let recorded = published.map_or(Lsn::ZERO, |p| p.end);
+        put_mark(&mut remote.overlays, remote.end, Mark::Segment, mark + NUMBERS);
+
+        let [files_layer, space_layer] = remote.overlays;
+        let frozen = Frozen {
+            lsn: remote.end,
+            layers: [vec![Arc::new(files_layer)], vec![Arc::new(space_layer)]],
+            roots: remote.roots,
+        };
+        let mut next = mark;
+        let mut take = || {
+            next += 1;
+            assert!(next <= mark + NUMBERS, "a takeover needs few node segments");
+            SegmentNo { epoch, number: next - 1 }
+        };
+        let policy = &self.tuning.policy;
+        let media = &*self.world.media;
+        let trees = Merge { source: &**self.nodes, cache: Some(self.cache), shape: policy.shape };
+        let mut writer = NodeWriter::new(media, self.superblock.uuid, &mut take, policy.segment_bytes);
+        let merged = merge_all(&frozen, remote.end, &trees, &mut writer)?;
+        writer.finish()?;
+        let checkpoint = Checkpoint {
+            uuid: self.superblock.uuid,
+            number: remote.checkpoint,
+            lsn: remote.end,
+            previous_lsn: remote.end,
+            roots: merged.roots,
+            wall: self.world.clock.now().as_nanos(),
+            settlement: remote.settlement,
+            windows: remote.windows.into_iter().filter(|w| w.end > recorded).collect(),
+        };
+        files::write_record(media, &checkpoint)?;
+        Ok(checkpoint)
+    }
+}

@@ -1,0 +1,90 @@
+//! The whole path: operations, journal, checkpoint, ship, mount again, mount from the store alone.
+
+use super::*;
+use crate::format::ids::InodeNo;
+
+fn write_file(rig: &mut Rig, name: &str, bytes: &[u8]) {
+    let attr = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, name.as_bytes(), 0o644)).expect("created").0;
+    let mut at = 0;
+    while at < bytes.len() {
+        let (done, _) = rig.run(|fs, cx| fs.write(cx, attr.ino, at as u64, &bytes[at..])).expect("written");
+        at += done as usize;
+    }
+    rig.run(|fs, cx| fs.release(cx, attr.ino)).expect("released");
+    rig.run(|fs, cx| fs.forget(cx, attr.ino, 1)).expect("forgotten");
+}
+
+fn read_file(rig: &mut Rig, name: &str) -> Vec<u8> {
+    let attr = rig.run(|fs, cx| fs.lookup(cx, InodeNo::ROOT, name.as_bytes())).expect("looked up").expect("found");
+    let mut bytes = Vec::new();
+    loop {
+        let more = rig.run(|fs, cx| fs.read(cx, attr.ino, bytes.len() as u64, 4096)).expect("read");
+        if more.is_empty() {
+            rig.run(|fs, cx| fs.forget(cx, attr.ino, 1)).expect("forgotten");
+            return bytes;
+        }
+        bytes.extend(more);
+    }
+}
+
+fn contents(n: u64) -> Vec<u8> {
+    (0..20_000u64).map(|i| ((i * 7 + n * 13) % 251) as u8).collect()
+}
+
+#[test]
+fn files_are_there_after_remounts_and_from_the_store_alone() {
+    let tuning = small();
+    let mut rig = Rig::new(1, &tuning);
+    for n in 0..20 {
+        write_file(&mut rig, &format!("file-{n}"), &contents(n));
+        rig.step();
+    }
+    let mut rig = rig.remount(2, &tuning).expect("mounts again");
+    for n in 0..20 {
+        assert_eq!(read_file(&mut rig, &format!("file-{n}")), contents(n), "file {n} after a remount");
+    }
+    rig.drain();
+    for n in 0..10 {
+        rig.run(|fs, cx| fs.unlink(cx, InodeNo::ROOT, format!("file-{n}").as_bytes())).expect("unlinked");
+    }
+    write_file(&mut rig, "late", &contents(99));
+    rig.drain();
+    let mut rig = rig.remount(3, &tuning).expect("mounts again");
+    assert_eq!(read_file(&mut rig, "file-15"), contents(15));
+    rig.drain();
+
+    let Rig { log, store, clock, .. } = rig;
+    let mut rig = Rig::mount(log.clone(), SimDisk::new(&log), store, clock, 4, &tuning).expect("mounts from the store");
+    for n in 10..20 {
+        assert_eq!(read_file(&mut rig, &format!("file-{n}")), contents(n), "file {n} from the store");
+    }
+    assert_eq!(read_file(&mut rig, "late"), contents(99));
+    assert_eq!(rig.run(|fs, cx| fs.lookup(cx, InodeNo::ROOT, b"file-3")).expect("looked up"), None);
+    write_file(&mut rig, "after", &contents(5));
+    rig.drain();
+    let mut rig = rig.remount(5, &tuning).expect("mounts its own state");
+    assert_eq!(read_file(&mut rig, "after"), contents(5));
+}
+
+#[test]
+fn overwriting_for_ever_fills_neither_journal_nor_store() {
+    let tuning = small();
+    let mut rig = Rig::new(7, &tuning);
+    write_file(&mut rig, "file", &contents(0));
+    let ino = rig.run(|fs, cx| fs.lookup(cx, InodeNo::ROOT, b"file")).expect("looked up").expect("found").ino;
+    for n in 0..400 {
+        let bytes = contents(n);
+        for at in (0..bytes.len()).step_by(8000) {
+            let end = (at + 8000).min(bytes.len());
+            rig.run(|fs, cx| fs.write(cx, ino, at as u64, &bytes[at..end])).expect("written");
+        }
+        rig.step();
+        rig.advance(Duration::from_millis(100));
+    }
+    rig.drain();
+    rig.settle();
+    assert_eq!(read_file(&mut rig, "file"), contents(399));
+    let store: u64 = rig.store_bytes();
+    assert!(store < 600_000, "the store holds {store} bytes for a file of 20,000");
+    assert!(rig.mounted.db.journal().stats().recycled > 0);
+}

@@ -1,0 +1,318 @@
+//! Layer 6: moving the log into the store.
+//!
+//! Order: segments, window index, node segments, then the base or increment that names them. **X never names Y before Y is
+//! durable.** The shipper does what one job says and reports; the owner of the space tree records the report.
+
+pub mod pack;
+pub mod publish;
+
+use crate::base::canary::{self, Canary};
+use crate::base::clock::Clock;
+use crate::checkpoint::files;
+use crate::checkpoint::nodes::{NodeStore, node_file};
+use crate::format::checkpoint::Checkpoint;
+use crate::format::ids::{Lsn, SegmentNo, Uuid};
+use crate::format::names;
+use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
+use crate::locate::{Locate, LocateError};
+use crate::map::{MapError, reachable_segments};
+use crate::media::Media;
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use pack::{Window, pack};
+use publish::{Draft, Outcome, Position, Publisher};
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+/// Why shipping did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ShipError {
+    /// Another writer owns the filesystem now.
+    #[error("another writer has taken over (generation {generation}, number {number}): {by}")]
+    Fenced {
+        /// The generation,
+        generation: u64,
+        /// and the number where its object was found.
+        number: u64,
+        /// Who.
+        by: String,
+    },
+    /// Stored bytes are not what they should be.
+    #[error("{place}: {reason}")]
+    Damaged {
+        /// The object or file.
+        place: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// More segments were needed than were planned.
+    #[error("window {window} needs more segments than were planned")]
+    TooFewNumbers {
+        /// The window's end.
+        window: Lsn,
+    },
+    /// The store did not do what was asked; worth another try.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An object could not be read.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// A node could not be read.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// The state directory could not be read.
+    #[error("state directory: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// A window to ship.
+#[derive(Clone, Debug)]
+pub struct WindowJob {
+    /// The checkpoint it ends at.
+    pub checkpoint: u64,
+    /// The batches after this one
+    pub start: Lsn,
+    /// up to and with this one.
+    pub end: Lsn,
+    /// Planned segment numbers, durable in the space tree.
+    pub numbers: Vec<SegmentNo>,
+}
+
+/// What the shipper is asked to do.
+#[derive(Clone, Debug)]
+pub enum Job {
+    /// Ship a window and publish it as an increment.
+    Increment(WindowJob),
+    /// Ship all windows that are due and publish the newest checkpoint as a base.
+    Base {
+        /// The windows, oldest first; the last ends at the checkpoint.
+        windows: Vec<WindowJob>,
+        /// The checkpoint.
+        checkpoint: u64,
+        /// Windows that the checkpoint's own space tree does not record.
+        unrecorded: Vec<WindowEntry>,
+        /// Node segments the store has already.
+        uploaded: BTreeSet<SegmentNo>,
+    },
+    /// Delete store objects.
+    Delete(Vec<String>),
+}
+
+/// What the shipper has done.
+#[derive(Debug)]
+pub enum Report {
+    /// Windows and a publication are in the store.
+    Shipped(Shipped),
+    /// A publication of an earlier life of ours was found in the place of the job's.
+    Adopted(Box<Publication>),
+    /// These objects are gone from the store.
+    Deleted(Vec<String>),
+}
+
+/// See [`Report::Shipped`].
+#[derive(Debug)]
+pub struct Shipped {
+    /// The windows, oldest first.
+    pub windows: Vec<WindowEntry>,
+    /// The checkpoint that was published.
+    pub checkpoint: u64,
+    /// Where.
+    pub at: Position,
+    /// Bytes of the publication's body.
+    pub bytes: u64,
+    /// For a base: the node segments it reaches, with their sizes.
+    pub base: Option<Vec<(SegmentNo, u64)>>,
+}
+
+/// Ships.
+pub struct Shipper {
+    filesystem: Uuid,
+    media: Arc<dyn Media>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    nodes: Arc<NodeStore>,
+    locate: Arc<Locate>,
+    publisher: Publisher,
+    segment_bytes: usize,
+}
+
+/// What a [`Shipper`] works with.
+pub struct Parts {
+    /// The filesystem.
+    pub filesystem: Uuid,
+    /// The state directory.
+    pub media: Arc<dyn Media>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Wall time for publications.
+    pub clock: Arc<dyn Clock>,
+    /// Reads node segments.
+    pub nodes: Arc<NodeStore>,
+    /// Reads objects.
+    pub locate: Arc<Locate>,
+    /// Bytes at which a store segment is full.
+    pub segment_bytes: usize,
+}
+
+impl Shipper {
+    /// A shipper that publishes through `publisher`.
+    pub fn new(parts: Parts, publisher: Publisher) -> Shipper {
+        let Parts { filesystem, media, store, clock, nodes, locate, segment_bytes } = parts;
+        Shipper { filesystem, media, store, clock, nodes, locate, publisher, segment_bytes }
+    }
+
+    /// Does a job. After an error it may be given the same job again: everything it puts is immutable and named ahead.
+    pub fn run(&mut self, job: &Job) -> Result<Report, ShipError> {
+        match job {
+            Job::Increment(window) => self.increment(window),
+            Job::Base { windows, checkpoint, unrecorded, uploaded } => {
+                self.base(windows, *checkpoint, unrecorded, uploaded)
+            }
+            Job::Delete(names) => self.delete(names),
+        }
+    }
+
+    fn increment(&mut self, window: &WindowJob) -> Result<Report, ShipError> {
+        let mut late = Vec::new();
+        let entry = self.ship_window(window, &mut late)?;
+        let checkpoint = self.checkpoint(window.checkpoint)?;
+        let batches = files::read_edits(&*self.media, window.checkpoint)?;
+        let bytes = batches.len() as u64;
+        let windows = vec![entry.clone()];
+        let body = Body::Increment(Increment { windows, settlement: checkpoint.settlement, batches });
+        let draft = self.draft(window.checkpoint, window.start, window.end);
+        let outcome = self.publisher.publish(draft, body)?;
+        self.put_late(late)?;
+        Ok(match outcome {
+            Outcome::Published(at) => {
+                Report::Shipped(Shipped { windows: vec![entry], checkpoint: window.checkpoint, at, bytes, base: None })
+            }
+            Outcome::Adopted(found) => Report::Adopted(found),
+        })
+    }
+
+    fn base(
+        &mut self,
+        windows: &[WindowJob],
+        number: u64,
+        unrecorded: &[WindowEntry],
+        uploaded: &BTreeSet<SegmentNo>,
+    ) -> Result<Report, ShipError> {
+        let checkpoint = self.checkpoint(number)?;
+        let mut late = Vec::new();
+        let mut shipped = Vec::new();
+        for window in windows {
+            shipped.push(self.ship_window(window, &mut late)?);
+        }
+        let node_segments = self.upload_nodes(&checkpoint, uploaded)?;
+        let draft = self.draft(number, Lsn::ZERO, checkpoint.lsn);
+        if let Outcome::Adopted(found) = self.publisher.start_generation(draft)? {
+            return Ok(Report::Adopted(found));
+        }
+        let mut listed = unrecorded.to_vec();
+        listed.extend(shipped.iter().cloned());
+        let body = Body::Base(Base {
+            roots: checkpoint.roots,
+            windows: listed,
+            node_segments: node_segments.clone(),
+            settlement: checkpoint.settlement,
+        });
+        let outcome = self.publisher.publish(draft, body)?;
+        self.put_late(late)?;
+        Ok(match outcome {
+            Outcome::Published(at) => Report::Shipped(Shipped {
+                windows: shipped,
+                checkpoint: number,
+                at,
+                bytes: 0,
+                base: Some(node_segments),
+            }),
+            Outcome::Adopted(found) => Report::Adopted(found),
+        })
+    }
+
+    fn draft(&self, checkpoint: u64, start: Lsn, end: Lsn) -> Draft {
+        Draft { wall: self.clock.now(), checkpoint, start, end }
+    }
+
+    fn checkpoint(&self, number: u64) -> Result<Checkpoint, ShipError> {
+        files::read_checkpoint(&*self.media, number)
+            .map_err(|e| ShipError::Damaged { place: files::checkpoint_file(number), reason: e.to_string() })
+    }
+
+    /// A window index never names a segment that is not in the store.
+    fn ship_window(&self, job: &WindowJob, late: &mut Vec<(SegmentNo, Bytes)>) -> Result<WindowEntry, ShipError> {
+        let births = files::read_plan(&*self.media, job.checkpoint)
+            .map_err(|e| ShipError::Damaged { place: files::plan_file(job.checkpoint), reason: e.to_string() })?;
+        let window = Window {
+            filesystem: self.filesystem,
+            start: job.start,
+            end: job.end,
+            numbers: job.numbers.clone(),
+            segment_bytes: self.segment_bytes,
+        };
+        let mut upload = |no: SegmentNo, bytes: Bytes| {
+            if canary::removed(Canary::SegmentsBeforeIndex) {
+                late.push((no, bytes));
+                return Ok(());
+            }
+            Ok(self.store.put(&names::segment(no), bytes)?)
+        };
+        let (entry, index) = pack(&window, &births, &mut |id| Ok(self.locate.fetch_for_ship(id)?), &mut upload)?;
+        if entry.objects > 0 {
+            self.store.put(&names::window(job.start, job.end), index)?;
+        }
+        Ok(entry)
+    }
+
+    fn put_late(&self, late: Vec<(SegmentNo, Bytes)>) -> Result<(), ShipError> {
+        for (no, bytes) in late {
+            self.store.put(&names::segment(no), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Only nodes of a root that is about to be published are uploaded; a base never names a node segment that is not in
+    /// the store.
+    fn upload_nodes(
+        &self,
+        checkpoint: &Checkpoint,
+        uploaded: &BTreeSet<SegmentNo>,
+    ) -> Result<Vec<(SegmentNo, u64)>, ShipError> {
+        let mut wanted = BTreeSet::new();
+        for root in checkpoint.roots {
+            wanted.extend(reachable_segments(root, &*self.nodes)?);
+        }
+        let mut listed = Vec::new();
+        for no in wanted {
+            if uploaded.contains(&no) {
+                listed.push((no, self.store.size(&names::segment(no))?));
+                continue;
+            }
+            let bytes = self.nodes.whole(no)?;
+            listed.push((no, bytes.len() as u64));
+            self.put_nodes(no, bytes)?;
+        }
+        Ok(listed)
+    }
+
+    fn put_nodes(&self, no: SegmentNo, bytes: Bytes) -> Result<(), ShipError> {
+        let name = names::segment(no);
+        let linked = match self.media.local_path(&node_file(no)) {
+            Some(path) => self.store.publish_local(&path, &name)?,
+            None => false,
+        };
+        if !linked {
+            self.store.put(&name, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn delete(&self, names: &[String]) -> Result<Report, ShipError> {
+        for name in names {
+            self.store.delete(name)?;
+        }
+        Ok(Report::Deleted(names.to_vec()))
+    }
+}

@@ -1,0 +1,166 @@
+//! Publishing into a generation: numbered objects, each created if absent, one in flight at a time.
+//!
+//! That creation is the fence. To take over, a writer must win the first free number of the newest generation with a
+//! closing object; whoever finds another's object at its next number has lost and writes no more. A lost or ambiguous
+//! answer is settled by reading back: our own object, even one that a dead life of ours sent late, is adopted.
+
+use super::ShipError;
+use crate::base::clock::Time;
+use crate::format::ids::{Lsn, Nonce, Uuid};
+use crate::format::names;
+use crate::format::publication::{Body, Closing, Publication};
+use crate::store::{Created, Store, StoreError};
+use std::sync::Arc;
+
+/// Who publishes.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The filesystem.
+    pub filesystem: Uuid,
+    /// The state directory.
+    pub state: Uuid,
+    /// This mount.
+    pub nonce: Nonce,
+    /// The writer epoch.
+    pub epoch: u32,
+    /// Host and process, for people.
+    pub owner: String,
+}
+
+/// What became of an attempt to publish.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is in the store.
+    Published(Position),
+    /// An object that a dead life of ours sent has that number; it counts, and the attempt must be thought over.
+    Adopted(Box<Publication>),
+}
+
+/// A number in a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The generation.
+    pub generation: u64,
+    /// The number in it.
+    pub number: u64,
+}
+
+/// The next free number, as far as we know, and the way to take it.
+pub struct Publisher {
+    store: Arc<dyn Store>,
+    identity: Identity,
+    next: Position,
+}
+
+impl Publisher {
+    /// A publisher that goes on at `next`.
+    pub fn new(store: Arc<dyn Store>, identity: Identity, next: Position) -> Publisher {
+        Publisher { store, identity, next }
+    }
+
+    /// Where the next object goes.
+    pub fn next(&self) -> Position {
+        self.next
+    }
+
+    /// Finds what earlier lives of this state directory published from here on, and goes behind it.
+    pub fn resume(&mut self) -> Result<Vec<Publication>, ShipError> {
+        let mut found = Vec::new();
+        while let Some(publication) = read(&*self.store, self.next)? {
+            self.pass(&publication)?;
+            found.push(publication);
+        }
+        Ok(found)
+    }
+
+    /// Publishes `body` at the next number.
+    pub fn publish(&mut self, draft: Draft, body: Body) -> Result<Outcome, ShipError> {
+        let at = self.next;
+        let publication = self.publication(at, &draft, body);
+        let bytes = publication.encode();
+        let name = names::publication(at.generation, at.number);
+        // An error here leaves open whether the object is there; the caller tries again and then finds its own.
+        if self.store.create(&name, bytes.into())? == Created::New {
+            self.pass(&publication)?;
+            return Ok(Outcome::Published(at));
+        }
+        let Some(found) = read(&*self.store, at)? else {
+            return Err(StoreError::Failed { action: "create", name, reason: "it is there and is not".into() }.into());
+        };
+        self.pass(&found)?;
+        let same = found.nonce == self.identity.nonce && found.body == publication.body;
+        Ok(if same { Outcome::Published(at) } else { Outcome::Adopted(Box::new(found)) })
+    }
+
+    /// Ends the current generation, unless nothing is in it, so that a base can start the next.
+    pub fn start_generation(&mut self, draft: Draft) -> Result<Outcome, ShipError> {
+        if self.next.number == 0 {
+            return Ok(Outcome::Published(self.next));
+        }
+        let body = Body::Closing(Closing { next_epoch: self.identity.epoch, owner: self.identity.owner.clone() });
+        self.publish(draft, body)
+    }
+
+    fn publication(&self, at: Position, draft: &Draft, body: Body) -> Publication {
+        Publication {
+            uuid: self.identity.filesystem,
+            state: self.identity.state,
+            nonce: self.identity.nonce,
+            epoch: self.identity.epoch,
+            generation: at.generation,
+            number: at.number,
+            wall: draft.wall.as_nanos(),
+            checkpoint: draft.checkpoint,
+            start: draft.start,
+            end: draft.end,
+            body,
+        }
+    }
+
+    /// Goes behind an object of ours; another's means that we are fenced.
+    fn pass(&mut self, publication: &Publication) -> Result<(), ShipError> {
+        let Publication { state, generation, number, .. } = *publication;
+        if state != self.identity.state {
+            let by = match &publication.body {
+                Body::Closing(closing) => closing.owner.clone(),
+                _ => format!("state directory {state}"),
+            };
+            return Err(ShipError::Fenced { generation, number, by });
+        }
+        self.next = match publication.body {
+            Body::Closing(_) => Position { generation: generation + 1, number: 0 },
+            _ => Position { generation, number: number + 1 },
+        };
+        Ok(())
+    }
+}
+
+/// What the caller says of a publication; the rest the publisher knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft {
+    /// When.
+    pub wall: Time,
+    /// The checkpoint it publishes.
+    pub checkpoint: u64,
+    /// It changes the state from here,
+    pub start: Lsn,
+    /// to here.
+    pub end: Lsn,
+}
+
+/// The object at a number; `None` if there is none.
+pub fn read(store: &dyn Store, at: Position) -> Result<Option<Publication>, ShipError> {
+    let name = names::publication(at.generation, at.number);
+    let bytes = match store.get(&name) {
+        Ok(bytes) => bytes,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let damaged = |reason: String| ShipError::Damaged { place: name.clone(), reason };
+    let publication = Publication::decode(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let found = Position { generation: publication.generation, number: publication.number };
+    if found != at {
+        return Err(damaged(format!("says it is number {} of generation {}", found.number, found.generation)));
+    }
+    Ok(Some(publication))
+}

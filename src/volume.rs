@@ -1,0 +1,320 @@
+//! Layer 7: builds, starts and stops what a mount consists of; decides nothing.
+//!
+//! No operation ever waits on the thread that brought it. One that needs what is not in memory, or room that is not
+//! there, is parked with nothing locked; a fetcher or the pressure gate runs it again from the top.
+//!
+//! Threads, and the order in which they end (each is joined before the next is told to):
+//! gate and fetchers, checkpointer, shipper, journal.
+
+mod actors;
+mod park;
+
+pub use park::resolve;
+
+use crate::base::clock::Clock;
+use crate::checkpoint::{Desk, Figures, Wanted, nodes::NodeStore};
+use crate::format::ids::{Lsn, Uuid};
+use crate::fs::{self, Cx, DiskSpace, Error, Fs};
+use crate::journal::SyncPolicy;
+use crate::map::Db;
+use crate::recovery::{MountError, Mounted, ProgressFn, Tuning, World, mount};
+use actors::Threads;
+use park::Parking;
+use parking_lot::Mutex;
+use serde::Serialize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What the two background actors and their callers share.
+pub(crate) struct Shared {
+    pub db: Arc<Db>,
+    pub nodes: Arc<NodeStore>,
+    pub desk: Arc<Desk>,
+    pub fs: Fs,
+    pub parking: Parking,
+    pub figures: Arc<Mutex<Figures>>,
+    pub wanted: Arc<Wanted>,
+    pub clock: Arc<dyn Clock>,
+    pub stopping: AtomicBool,
+    /// Why the store takes nothing any more, if another writer has taken over.
+    pub fenced: Mutex<Option<String>>,
+    pub ship_error: Mutex<Option<String>>,
+}
+
+/// A mounted filesystem.
+pub struct Volume {
+    filesystem: Uuid,
+    shared: Arc<Shared>,
+    threads: Mutex<Option<Threads>>,
+    started: Duration,
+}
+
+/// What `status` shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The daemon's process.
+    pub pid: u32,
+    /// The filesystem.
+    pub uuid: String,
+    /// `active`, `read-only` after a failed sync or write, `fenced` after a takeover.
+    pub state: &'static str,
+    /// When batches become durable without anyone asking.
+    pub policy: String,
+    /// The newest batch,
+    pub last: String,
+    /// the newest durable one,
+    pub durable: String,
+    /// and the newest one in the store.
+    pub shipped: String,
+    /// Bytes of journal segments in use.
+    pub journal_used_bytes: u64,
+    /// Bytes the journal may use.
+    pub journal_capacity_bytes: u64,
+    /// Bytes in the journal that the store does not have yet; an upper bound.
+    pub unshipped_bytes: u64,
+    /// The newest checkpoint.
+    pub checkpoint: u64,
+    /// Seconds since it was made in this mount; `None` if none was.
+    pub checkpoint_age_s: Option<u64>,
+    /// Windows that wait to be shipped.
+    pub windows_waiting: u64,
+    /// Memory of changes since the checkpoint.
+    pub overlay_bytes: u64,
+    /// The newest error that is not over.
+    pub last_error: Option<String>,
+    /// Everything counted since the mount.
+    pub counters: Counters,
+}
+
+/// See [`Status::counters`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Counters {
+    /// Successful disk syncs of the journal.
+    pub syncs: u64,
+    /// Waiters that they answered.
+    pub synced_waiters: u64,
+    /// The longest of them, microseconds.
+    pub sync_max_us: u64,
+    /// Journal segments used again.
+    pub segments_recycled: u64,
+    /// Checkpoints made.
+    pub checkpoints: u64,
+    /// Windows shipped.
+    pub windows_shipped: u64,
+    /// Store objects deleted.
+    pub objects_deleted: u64,
+    /// Operations that were parked.
+    pub parked: u64,
+    /// Requests that ended in a panic and were answered with EIO.
+    pub panics: u64,
+    /// Tree nodes found in memory,
+    pub node_hits: u64,
+    /// and not.
+    pub node_misses: u64,
+}
+
+impl Volume {
+    /// Mounts and starts all threads. Returns once the filesystem can be used.
+    pub fn open(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Arc<Volume>, MountError> {
+        let mounted = mount(world, tuning, progress)?;
+        let filesystem = mounted.superblock.uuid;
+        let media = world.media.clone();
+        let space = move || {
+            let space = media.space().unwrap_or(crate::media::Space { total: 0, free: 0 });
+            DiskSpace { total: space.total, free: space.free, available: space.free }
+        };
+        let Mounted { db, nodes, desk, writer, checkpointer, shipper, .. } = mounted;
+        let write_bytes_max = write_bytes_max(&db);
+        let options = fs::Options { write_bytes_max, space: Box::new(space) };
+        let shared = Arc::new(Shared {
+            fs: Fs::new(db.clone(), options),
+            parking: Parking::new(world.clock.clone()),
+            figures: checkpointer.figures(),
+            wanted: checkpointer.wanted(),
+            clock: world.clock.clone(),
+            stopping: AtomicBool::new(false),
+            fenced: Mutex::new(None),
+            ship_error: Mutex::new(None),
+            db,
+            nodes,
+            desk,
+        });
+        let threads = Threads::start(&shared, writer, checkpointer, shipper);
+        let started = world.clock.elapsed();
+        let volume = Arc::new(Volume { filesystem, shared, threads: Mutex::new(Some(threads)), started });
+        volume.free_orphans()?;
+        Ok(volume)
+    }
+
+    /// Only a writer's recovery frees what had no name when the writer before it ended.
+    fn free_orphans(&self) -> Result<(), MountError> {
+        let Shared { fs, db, nodes, clock, .. } = &*self.shared;
+        let mut cx = Cx { now: clock.now(), ..Cx::default() };
+        loop {
+            match fs.free_orphans(&cx) {
+                Ok((0, _)) => return Ok(()),
+                Ok(_) => {}
+                Err(fs::Stop::Wait(wait)) => resolve(&wait, db, nodes, &mut cx.pins)
+                    .map_err(|reason| MountError::Damaged { place: "orphans".to_owned(), reason })?,
+                Err(fs::Stop::Error(e)) => {
+                    log::error!("orphans could not be freed, the next mount tries again: {e}");
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Runs an operation that reads. `done` is called once, here or on another thread.
+    pub fn start<T: 'static>(
+        &self,
+        cx: Cx,
+        op: impl FnMut(&Fs, &mut Cx) -> Result<T, fs::Stop> + Send + 'static,
+        done: impl FnOnce(Result<T, Error>) + Send + 'static,
+    ) {
+        park::start(&self.shared, cx, op, done);
+    }
+
+    /// Runs an operation that changes something. Under the policy `always` it is done when it is durable.
+    pub fn start_changing<T: Send + 'static>(
+        &self,
+        cx: Cx,
+        op: impl FnMut(&Fs, &mut Cx) -> Result<(T, Lsn), fs::Stop> + Send + 'static,
+        done: impl FnOnce(Result<T, Error>) + Send + 'static,
+    ) {
+        let journal = self.shared.db.journal().clone();
+        park::start(&self.shared, cx, op, move |result| match result {
+            Ok((value, lsn)) if journal.policy() == SyncPolicy::Always => {
+                let acknowledge = move |synced: Result<(), String>| match synced {
+                    Ok(()) => done(Ok(value)),
+                    Err(reason) => {
+                        log::error!("a change could not be made durable: {reason}");
+                        done(Err(Error::Io));
+                    }
+                };
+                journal.when_durable(lsn, Box::new(acknowledge));
+            }
+            Ok((value, _)) => done(Ok(value)),
+            Err(e) => done(Err(e)),
+        });
+    }
+
+    /// Calls `done` when everything that happened so far is durable, or why it never will be.
+    pub fn sync(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
+        let db = &self.shared.db;
+        db.journal().when_durable(db.last(), Box::new(done));
+    }
+
+    /// Bytes one write may have.
+    pub fn write_bytes_max(&self) -> usize {
+        write_bytes_max(&self.shared.db)
+    }
+
+    /// Counts a request that ended in a panic.
+    pub fn count_panic(&self) {
+        self.shared.parking.count_panic();
+    }
+
+    /// The wall clock.
+    pub fn now(&self) -> crate::base::clock::Time {
+        self.shared.clock.now()
+    }
+
+    /// Changes when batches become durable without anyone asking; what was pending is synced after the switch.
+    pub fn set_policy(&self, policy: SyncPolicy) {
+        self.shared.db.journal().set_policy(policy);
+    }
+
+    /// What `status` shows.
+    pub fn status(&self) -> Status {
+        let Shared { db, figures, parking, fenced, ship_error, clock, .. } = &*self.shared;
+        let stats = db.journal().stats();
+        let figures = figures.lock().clone();
+        let fenced = fenced.lock().clone();
+        let state = match (&fenced, &stats.latched) {
+            (Some(_), _) => "fenced",
+            (None, Some(_)) => "read-only",
+            (None, None) => "active",
+        };
+        let last_error =
+            fenced.or(stats.latched).or_else(|| ship_error.lock().clone()).or(figures.last_error).or(stats.last_error);
+        let now = clock.elapsed();
+        let made = figures.checkpoints > 0;
+        Status {
+            pid: std::process::id(),
+            uuid: self.filesystem.to_string(),
+            state,
+            policy: db.journal().policy().to_string(),
+            last: db.last().to_string(),
+            durable: db.journal().durable().to_string(),
+            shipped: figures.shipped.to_string(),
+            journal_used_bytes: stats.used_bytes,
+            journal_capacity_bytes: stats.capacity_bytes,
+            unshipped_bytes: if self.is_drained() { 0 } else { stats.used_bytes + stats.queue_bytes },
+            checkpoint: figures.checkpoint,
+            checkpoint_age_s: made.then(|| now.saturating_sub(figures.checkpoint_at).as_secs()),
+            windows_waiting: figures.windows_waiting,
+            overlay_bytes: db.overlay_bytes(),
+            last_error,
+            counters: Counters {
+                syncs: stats.syncs,
+                synced_waiters: stats.synced_waiters,
+                sync_max_us: stats.sync_max_nanos / 1000,
+                segments_recycled: stats.recycled,
+                checkpoints: figures.checkpoints,
+                windows_shipped: figures.windows_shipped,
+                objects_deleted: figures.objects_deleted,
+                parked: parking.parked(),
+                panics: parking.panics(),
+                node_hits: db.cache().hits(),
+                node_misses: db.cache().misses(),
+            },
+        }
+    }
+
+    /// How long this volume has been mounted.
+    pub fn uptime(&self) -> Duration {
+        self.shared.clock.elapsed().saturating_sub(self.started)
+    }
+
+    fn is_drained(&self) -> bool {
+        !self.shared.db.files_changed() && self.shared.figures.lock().drained
+    }
+
+    /// Makes a checkpoint of everything and ships it. `progress` hears how many bytes of the journal are done, of how many.
+    pub fn drain(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), String> {
+        let total = self.shared.db.journal().stats().used_bytes;
+        while !self.is_drained() {
+            let status = self.status();
+            if status.state != "active" {
+                return Err(status.last_error.unwrap_or_else(|| status.state.to_owned()));
+            }
+            if self.shared.stopping.load(Ordering::SeqCst) {
+                return Err("the volume is closing".to_owned());
+            }
+            self.shared.wanted.checkpoint();
+            self.shared.desk.wake();
+            progress(total.saturating_sub(status.unshipped_bytes), total);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        progress(total, total);
+        Ok(())
+    }
+
+    /// Ends everything in order. Operations that still wait are answered; what the journal holds stays there. The journal
+    /// ends cleanly unless it has failed.
+    pub fn close(&self) -> Result<(), String> {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        match self.threads.lock().take() {
+            Some(threads) => threads.join(&self.shared),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A quarter of a journal segment holds any batch; a write is at most 1 MiB, a power of two, and leaves room for the rest of its
+/// batch.
+pub(crate) fn write_bytes_max(db: &Db) -> usize {
+    let room = usize::try_from(db.journal().batch_bytes_max() / 2).unwrap_or(usize::MAX).min(1 << 20);
+    1 << room.max(4096).ilog2()
+}

@@ -1,0 +1,154 @@
+//! The threads: each drives one step function.
+
+use super::Shared;
+use crate::checkpoint::{self, Checkpointer};
+use crate::journal::{self, Writer};
+use crate::ship::{ShipError, Shipper};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// Threads that read what operations wait for.
+const FETCHERS: usize = 2;
+/// The longest an idle actor sleeps before it looks around by itself.
+const IDLE: Duration = Duration::from_millis(100);
+/// Operations that wait for room are tried again this often.
+const PRESSED: Duration = Duration::from_millis(5);
+/// The longest pause between two tries to reach the store.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// All threads of a volume.
+pub(super) struct Threads {
+    waiters: Vec<JoinHandle<()>>,
+    checkpointer: JoinHandle<()>,
+    shipper: JoinHandle<()>,
+    journal: JoinHandle<Result<(), String>>,
+    end_journal: Arc<AtomicBool>,
+}
+
+fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system gives a few threads")
+}
+
+impl Threads {
+    pub fn start(shared: &Arc<Shared>, writer: Writer, checkpointer: Checkpointer, shipper: Shipper) -> Threads {
+        let end_journal = Arc::new(AtomicBool::new(false));
+        let mut waiters: Vec<_> = (0..FETCHERS)
+            .map(|n| {
+                let shared = shared.clone();
+                spawn(&format!("fetch-{n}"), move || fetch(&shared))
+            })
+            .collect();
+        let gate = shared.clone();
+        waiters.push(spawn("gate", move || press(&gate)));
+        let (a, b, c, end) = (shared.clone(), shared.clone(), shared.clone(), end_journal.clone());
+        Threads {
+            waiters,
+            checkpointer: spawn("checkpoint", move || run_checkpointer(&a, checkpointer)),
+            shipper: spawn("ship", move || run_shipper(&b, shipper)),
+            journal: spawn("journal", move || run_journal(&c, writer, &end)),
+            end_journal,
+        }
+    }
+
+    /// Ends them in order. `stopping` is set already.
+    pub fn join(self, shared: &Shared) -> Result<(), String> {
+        shared.parking.wake();
+        for thread in self.waiters {
+            let _ = thread.join();
+        }
+        for task in shared.parking.drain() {
+            task.refuse(shared, crate::fs::Error::Io);
+        }
+        shared.desk.wake();
+        let _ = self.checkpointer.join();
+        let _ = self.shipper.join();
+        self.end_journal.store(true, Ordering::SeqCst);
+        self.journal.join().unwrap_or_else(|_| Err("the journal thread panicked".to_owned()))
+    }
+}
+
+fn stopping(shared: &Shared) -> bool {
+    shared.stopping.load(Ordering::SeqCst)
+}
+
+fn fetch(shared: &Shared) {
+    while !stopping(shared) {
+        if let Some(task) = shared.parking.next_fetch(IDLE) {
+            task.fetch_and_resume(shared);
+        }
+    }
+}
+
+fn press(shared: &Shared) {
+    while !stopping(shared) {
+        let tasks = shared.parking.all_pressed(IDLE);
+        if tasks.is_empty() {
+            continue;
+        }
+        // Room comes from the journal's writer or from a checkpoint; both are near.
+        shared.desk.wake();
+        thread::sleep(PRESSED);
+        for task in tasks {
+            task.resume(shared);
+        }
+    }
+}
+
+fn run_checkpointer(shared: &Shared, mut checkpointer: Checkpointer) {
+    while !stopping(shared) {
+        let progress = checkpointer.step();
+        shared.figures.lock().drained = checkpointer.is_drained();
+        if progress == checkpoint::Progress::Idle {
+            shared.desk.wait_for_report(IDLE);
+        }
+    }
+}
+
+fn run_shipper(shared: &Shared, mut shipper: Shipper) {
+    while !stopping(shared) {
+        let Some(job) = shared.desk.wait_for_job(IDLE) else { continue };
+        let mut pause = Duration::from_millis(100);
+        while !stopping(shared) {
+            match shipper.run(&job) {
+                Ok(report) => {
+                    *shared.ship_error.lock() = None;
+                    shared.desk.report(report);
+                    break;
+                }
+                Err(e @ ShipError::Fenced { .. }) => {
+                    log::error!("{e}; read-only from now on");
+                    shared.db.journal().latch(e.to_string());
+                    *shared.fenced.lock() = Some(e.to_string());
+                    return;
+                }
+                Err(e) => {
+                    log::warn!("ship: {e}; trying again in {} ms", pause.as_millis());
+                    *shared.ship_error.lock() = Some(e.to_string());
+                    sleep(shared, pause);
+                    pause = (pause * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+}
+
+fn sleep(shared: &Shared, mut pause: Duration) {
+    while !pause.is_zero() && !stopping(shared) {
+        let step = pause.min(IDLE);
+        thread::sleep(step);
+        pause -= step;
+    }
+}
+
+fn run_journal(shared: &Shared, mut writer: Writer, end: &AtomicBool) -> Result<(), String> {
+    while !end.load(Ordering::SeqCst) {
+        match writer.step() {
+            journal::Progress::Idle => shared.db.journal().wait_for_work(IDLE),
+            journal::Progress::Worked => {}
+            journal::Progress::Closed => return Ok(()),
+        }
+    }
+    writer.close().map_err(|e| e.to_string())
+}

@@ -1,0 +1,240 @@
+//! Operations that wait: what they wait for, who runs them again, and how much they may hold.
+
+use super::Shared;
+use crate::base::clock::Clock;
+use crate::checkpoint::nodes::NodeStore;
+use crate::fs::{Cx, Error, Fs, Stop};
+use crate::map::{Db, Wait};
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Operations waiting above this number make the event threads stop reading: there, and only there, they wait.
+const PARKED_MAX: usize = 64;
+
+/// An operation that could not go on after this long is answered with an error.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Runs an operation once more: `Some` if it must wait again, `None` once it is answered.
+type Attempt = Box<dyn FnMut(&Fs, &mut Cx) -> Option<Wait> + Send>;
+
+/// A parked operation.
+pub(super) struct Task {
+    pub cx: Cx,
+    pub wait: Wait,
+    /// What it was waiting for when a fetch failed; failing twice at the same is final.
+    pub failed: Option<Wait>,
+    /// When it gives up.
+    pub deadline: Duration,
+    attempt: Attempt,
+    /// Answers it with an error.
+    refuse: Arc<Mutex<Option<Error>>>,
+}
+
+/// All parked operations.
+pub(crate) struct Parking {
+    clock: Arc<dyn Clock>,
+    fetch: Mutex<VecDeque<Task>>,
+    fetch_ready: Condvar,
+    pressed: Mutex<Vec<Task>>,
+    pressed_ready: Condvar,
+    waiting: Mutex<usize>,
+    fewer: Condvar,
+    parked: AtomicU64,
+    panics: AtomicU64,
+}
+
+impl Parking {
+    pub fn new(clock: Arc<dyn Clock>) -> Parking {
+        Parking {
+            clock,
+            fetch: Mutex::default(),
+            fetch_ready: Condvar::new(),
+            pressed: Mutex::default(),
+            pressed_ready: Condvar::new(),
+            waiting: Mutex::new(0),
+            fewer: Condvar::new(),
+            parked: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+        }
+    }
+
+    pub fn parked(&self) -> u64 {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
+    }
+
+    pub fn count_panic(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Queues an operation where it will be run again.
+    pub(super) fn park(&self, task: Task) {
+        match task.wait {
+            Wait::Pressure => {
+                self.pressed.lock().push(task);
+                self.pressed_ready.notify_one();
+            }
+            Wait::Node(_) | Wait::Object(_) => {
+                self.fetch.lock().push_back(task);
+                self.fetch_ready.notify_one();
+            }
+        }
+    }
+
+    /// The next operation that needs something fetched; waits for one at most `timeout`.
+    pub(super) fn next_fetch(&self, timeout: Duration) -> Option<Task> {
+        let mut queue = self.fetch.lock();
+        if queue.is_empty() {
+            self.fetch_ready.wait_for(&mut queue, timeout);
+        }
+        queue.pop_front()
+    }
+
+    /// All operations that wait for room; waits for one at most `timeout`.
+    pub(super) fn all_pressed(&self, timeout: Duration) -> Vec<Task> {
+        let mut pressed = self.pressed.lock();
+        if pressed.is_empty() {
+            self.pressed_ready.wait_for(&mut pressed, timeout);
+        }
+        std::mem::take(&mut pressed)
+    }
+
+    /// Everything that waits, to be answered at the end.
+    pub(super) fn drain(&self) -> Vec<Task> {
+        let mut all: Vec<Task> = self.fetch.lock().drain(..).collect();
+        all.append(&mut self.pressed.lock());
+        all
+    }
+
+    pub fn wake(&self) {
+        self.fetch_ready.notify_all();
+        self.pressed_ready.notify_all();
+        self.fewer.notify_all();
+    }
+
+    fn enter(&self) {
+        *self.waiting.lock() += 1;
+        self.parked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn leave(&self) {
+        *self.waiting.lock() -= 1;
+        self.fewer.notify_one();
+    }
+
+    /// Memory held by waiting operations is capped: an event thread that meets the cap waits for one of them to end.
+    fn admit(&self, shared: &Shared) {
+        let mut waiting = self.waiting.lock();
+        while *waiting >= PARKED_MAX && !shared.stopping.load(Ordering::SeqCst) {
+            self.fewer.wait_for(&mut waiting, Duration::from_millis(100));
+        }
+    }
+}
+
+/// Runs an operation, and parks it if it must wait.
+pub(super) fn start<T: 'static>(
+    shared: &Arc<Shared>,
+    mut cx: Cx,
+    mut op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
+    done: impl FnOnce(Result<T, Error>) + Send + 'static,
+) {
+    shared.parking.admit(shared);
+    let wait = match run(shared, &mut op, &mut cx) {
+        Ok(value) => return done(Ok(value)),
+        Err(Stop::Error(e)) => return done(Err(e)),
+        Err(Stop::Wait(wait)) => wait,
+    };
+    shared.parking.enter();
+    let refuse: Arc<Mutex<Option<Error>>> = Arc::default();
+    let refused = refuse.clone();
+    let weak = Arc::downgrade(shared);
+    let mut done = Some(done);
+    let attempt: Attempt = Box::new(move |_, cx| {
+        let shared = weak.upgrade()?;
+        let result = match refused.lock().take() {
+            Some(e) => Err(e),
+            None => match run(&shared, &mut op, cx) {
+                Err(Stop::Wait(wait)) => return Some(wait),
+                Err(Stop::Error(e)) => Err(e),
+                Ok(value) => Ok(value),
+            },
+        };
+        shared.parking.leave();
+        if let Some(done) = done.take() {
+            done(result);
+        }
+        None
+    });
+    let deadline = shared.parking.clock.elapsed() + DEADLINE;
+    shared.parking.park(Task { cx, wait, failed: None, deadline, attempt, refuse });
+}
+
+/// A panic in one operation is its own end, not the thread's.
+fn run<T>(shared: &Shared, op: &mut impl FnMut(&Fs, &mut Cx) -> Result<T, Stop>, cx: &mut Cx) -> Result<T, Stop> {
+    catch_unwind(AssertUnwindSafe(|| op(&shared.fs, cx))).unwrap_or_else(|_| {
+        shared.parking.count_panic();
+        log::error!("an operation panicked; it was answered with EIO");
+        Err(Stop::Error(Error::Io))
+    })
+}
+
+impl Task {
+    /// Runs it again; parks it again if it must wait again.
+    pub fn resume(mut self, shared: &Shared) {
+        if let Some(wait) = (self.attempt)(&shared.fs, &mut self.cx) {
+            self.wait = wait;
+            if shared.stopping.load(Ordering::SeqCst) {
+                self.refuse(shared, Error::Io);
+            } else if shared.clock.elapsed() >= self.deadline {
+                let error = if self.wait == Wait::Pressure { Error::DiskFull } else { Error::Io };
+                log::error!("an operation waited too long for {:?}", self.wait);
+                self.refuse(shared, error);
+            } else {
+                shared.parking.park(self);
+            }
+        }
+    }
+
+    /// Fetches what it waits for and runs it again. A failure may be that of an old view, so the operation starts again
+    /// once; failing at the same once more is an error.
+    pub fn fetch_and_resume(mut self, shared: &Shared) {
+        match resolve(&self.wait, &shared.db, &shared.nodes, &mut self.cx.pins) {
+            Ok(()) => self.failed = None,
+            Err(reason) if self.failed.as_ref() == Some(&self.wait) => {
+                log::error!("{reason}");
+                return self.refuse(shared, Error::Io);
+            }
+            Err(_) => self.failed = Some(self.wait.clone()),
+        }
+        self.resume(shared);
+    }
+
+    /// Answers it with an error.
+    pub fn refuse(mut self, shared: &Shared, error: Error) {
+        *self.refuse.lock() = Some(error);
+        let _ = (self.attempt)(&shared.fs, &mut self.cx);
+    }
+}
+
+/// Fetches what an operation waits for into its pins. Blocks on disk and store; pressure is not for it to resolve.
+pub fn resolve(wait: &Wait, db: &Db, nodes: &NodeStore, pins: &mut crate::map::Pins) -> Result<(), String> {
+    match wait {
+        Wait::Node(ptr) => {
+            let node = db.cache().fetch(ptr, nodes).map_err(|e| e.to_string())?;
+            pins.pin_node(*ptr, node);
+        }
+        Wait::Object(id) => {
+            let bytes = db.locate().fetch(id).map_err(|e| e.to_string())?;
+            pins.pin_object(*id, bytes);
+        }
+        Wait::Pressure => std::thread::yield_now(),
+    }
+    Ok(())
+}
