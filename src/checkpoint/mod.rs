@@ -95,6 +95,8 @@ pub struct Policy {
 const NUMBERS_LOW: u64 = 4096;
 /// How many are reserved at a time.
 const NUMBERS_STEP: u64 = 65536;
+/// Dead store objects are looked for this often.
+const DELETE_EVERY: Duration = Duration::from_secs(1);
 /// Store objects deleted in one job.
 const DELETE_MAX: usize = 256;
 /// After a failure the next try waits this long.
@@ -269,6 +271,14 @@ pub struct Checkpointer {
     figures: Arc<Mutex<Figures>>,
     changed_since: Option<Duration>,
     retry_at: Duration,
+    /// Publications of earlier lives that are to be taken up before anything else.
+    startup: Option<Vec<Publication>>,
+    /// The newest checkpoint's settlement is not all in the log yet.
+    unsettled: bool,
+    /// The shipper's report, until all of it is recorded.
+    report: Option<Report>,
+    /// Dead store objects are looked for at this time again.
+    delete_at: Duration,
 }
 
 /// Requests from outside.
@@ -292,13 +302,13 @@ impl Wanted {
 impl Checkpointer {
     /// An owner that goes on from the newest checkpoint; `adopted` are publications of earlier lives that the space tree
     /// may not record yet.
-    pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: &[Publication]) -> Result<Checkpointer, CheckpointError> {
+    pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: Vec<Publication>) -> Checkpointer {
         let Parts { filesystem, db, media, clock, nodes, desk, policy } = parts;
         let manifest = db.journal().manifest().current();
         let plans = manifest.plans.iter().map(|p| Plan { number: p.number, start: p.start, end: p.end }).collect();
         let figures = Figures { checkpoint: checkpoint.number, checkpoint_lsn: checkpoint.lsn, ..Figures::default() };
         let epoch = db.epoch();
-        let mut this = Checkpointer {
+        Checkpointer {
             filesystem,
             media,
             clock,
@@ -319,10 +329,12 @@ impl Checkpointer {
             figures: Arc::new(Mutex::new(figures)),
             changed_since: None,
             retry_at: Duration::ZERO,
+            startup: Some(adopted),
+            unsettled: true,
+            report: None,
+            delete_at: Duration::ZERO,
             db,
-        };
-        this.take_up(adopted)?;
-        Ok(this)
+        }
     }
 
     /// The figures, shared with whoever shows them.
@@ -335,8 +347,17 @@ impl Checkpointer {
         self.wanted.clone()
     }
 
-    /// Takes up what an earlier life left: its publications, its settlement, its planned segments.
-    fn take_up(&mut self, adopted: &[Publication]) -> Result<(), CheckpointError> {
+    /// Takes up what an earlier life left: its publications and its planned segments. Each part may be done again.
+    fn take_up(&mut self) -> Result<bool, CheckpointError> {
+        let Some(adopted) = self.startup.take() else { return Ok(false) };
+        let done = self.take_up_all(&adopted);
+        if done.is_err() {
+            self.startup = Some(adopted);
+        }
+        done.map(|()| true)
+    }
+
+    fn take_up_all(&mut self, adopted: &[Publication]) -> Result<(), CheckpointError> {
         let mark = self.context().mark(Mark::Segment)?;
         self.numbers.next = mark;
         self.numbers.mark = mark;
@@ -351,10 +372,19 @@ impl Checkpointer {
             self.adopt(publication)?;
         }
         self.context().drop_planned()?;
-        self.context().settle(self.checkpoint.number, &self.checkpoint.settlement)?;
-        self.context().settle_waiting()?;
         self.note_shipped();
         Ok(())
+    }
+
+    /// What the last merge learned becomes batches, before another merge can learn more.
+    fn settle(&mut self) -> Result<bool, CheckpointError> {
+        if !self.unsettled {
+            return Ok(false);
+        }
+        self.context().settle(self.checkpoint.number, &self.checkpoint.settlement)?;
+        self.context().settle_waiting()?;
+        self.unsettled = false;
+        Ok(true)
     }
 
     /// One step. Errors are noted and tried again later; the journal's latch stops everything by itself.
@@ -381,6 +411,9 @@ impl Checkpointer {
     /// Whether everything up to the newest batch of files is checkpointed, shipped and recorded.
     pub fn is_drained(&self) -> bool {
         matches!(self.phase, Phase::Idle)
+            && self.startup.is_none()
+            && !self.unsettled
+            && self.report.is_none()
             && !self.db.files_changed()
             && self.plans.is_empty()
             && self.recorded.is_none()
@@ -389,6 +422,9 @@ impl Checkpointer {
     }
 
     fn try_step(&mut self) -> Result<Progress, CheckpointError> {
+        if self.take_up()? || self.settle()? {
+            return Ok(Progress::Worked);
+        }
         if self.take_report()? || self.reclaim_when_recorded()? || self.merge_when_durable()? || self.freeze()? {
             return Ok(Progress::Worked);
         }
@@ -408,7 +444,8 @@ impl Checkpointer {
         let since = *self.changed_since.get_or_insert(now);
         self.wanted.take()
             || self.db.overlays_crowded()
-            || self.db.journal().reclaim_wanted()
+            // A window on its way frees more of the journal than another checkpoint would.
+            || (self.plans.is_empty() && self.db.journal().reclaim_wanted())
             || now.saturating_sub(since) >= self.policy.age_max
     }
 
@@ -420,9 +457,15 @@ impl Checkpointer {
         self.reserve_numbers(NUMBERS_LOW)?;
         let Some(frozen) = self.db.freeze() else { return Ok(false) };
         self.changed_since = None;
-        self.db.journal().when_durable(frozen.lsn, Box::new(|_| {}));
+        self.ask_durable(frozen.lsn);
         self.phase = Phase::Frozen(frozen);
         Ok(true)
+    }
+
+    /// Has the journal sync, in every policy, and is woken when it has.
+    fn ask_durable(&self, lsn: Lsn) {
+        let desk = self.desk.clone();
+        self.db.journal().when_durable(lsn, Box::new(move |_| desk.wake()));
     }
 
     /// A checkpoint at L is a root for recovery only once L is durable: otherwise a crash could lose batches that the
@@ -499,7 +542,7 @@ impl Checkpointer {
         figures.checkpoints += 1;
         figures.windows_waiting = self.plans.len() as u64;
         drop(figures);
-        self.context().settle(self.checkpoint.number, &self.checkpoint.settlement)?;
+        self.unsettled = true;
         self.sweep_local()
     }
 

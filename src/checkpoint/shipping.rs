@@ -1,7 +1,7 @@
 //! The owner's side of shipping: which job comes next, and what a report means for the space tree and the journal.
 
 use super::space::Context;
-use super::{CheckpointError, Checkpointer, DELETE_MAX, Plan};
+use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, Plan};
 use crate::base::canary::{self, Canary};
 use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::names;
@@ -31,7 +31,7 @@ impl Checkpointer {
         }
         let Some(job) = self.next_job()? else { return Ok(false) };
         let lsn = self.db.last();
-        self.db.journal().when_durable(lsn, Box::new(|_| {}));
+        self.ask_durable(lsn);
         self.ready = Some((lsn, job));
         Ok(true)
     }
@@ -80,7 +80,12 @@ impl Checkpointer {
 
     /// A store object is deleted only after a published increment or base has listed it as pending deletion, and a grace
     /// time: until then someone may still reach it through what is published.
-    pub(super) fn deletion(&self) -> Result<Option<Job>, CheckpointError> {
+    pub(super) fn deletion(&mut self) -> Result<Option<Job>, CheckpointError> {
+        let now = self.clock.elapsed();
+        if now < self.delete_at {
+            return Ok(None);
+        }
+        self.delete_at = now + DELETE_EVERY.min(self.policy.grace);
         let grace = i64::try_from(self.policy.grace.as_nanos()).unwrap_or(i64::MAX);
         let names = self.context().deletable(self.published.checkpoint, grace, DELETE_MAX)?;
         Ok((!names.is_empty()).then_some(Job::Delete(names)))
@@ -88,30 +93,40 @@ impl Checkpointer {
 
     /// Takes the shipper's report, if there is one.
     pub(super) fn take_report(&mut self) -> Result<bool, CheckpointError> {
-        let Some(report) = self.desk.take_report() else { return Ok(false) };
+        let Some(report) = self.report.take().or_else(|| self.desk.take_report()) else { return Ok(false) };
+        let done = self.record_report(&report);
+        if done.is_err() {
+            // What is in the store stays there: it is recorded before anything else is shipped.
+            self.report = Some(report);
+            return done.map(|()| true);
+        }
         self.running = None;
         self.pinned.clear();
-        match report {
-            Report::Shipped(shipped) => self.shipped(&shipped)?,
-            Report::Adopted(publication) => {
-                // The job is thought over: what it planned was not published.
-                self.adopt(&publication)?;
-                self.context().drop_planned()?;
-            }
-            Report::Deleted(names) => {
-                self.context().deleted(&names)?;
-                self.figures.lock().objects_deleted += names.len() as u64;
-            }
-        }
         Ok(true)
     }
 
+    fn record_report(&mut self, report: &Report) -> Result<(), CheckpointError> {
+        match report {
+            Report::Shipped(shipped) => self.shipped(shipped),
+            Report::Adopted(publication) => {
+                // The job is thought over: what it planned was not published.
+                self.adopt(publication)?;
+                self.context().drop_planned()
+            }
+            Report::Deleted(names) => {
+                self.context().deleted(names)?;
+                self.figures.lock().objects_deleted += names.len() as u64;
+                Ok(())
+            }
+        }
+    }
+
     fn shipped(&mut self, shipped: &Shipped) -> Result<(), CheckpointError> {
-        self.figures.lock().windows_shipped += shipped.windows.len() as u64;
-        self.increment_bytes = if shipped.base.is_some() { 0 } else { self.increment_bytes + shipped.bytes };
         self.record(&shipped.windows, shipped.base.as_deref(), shipped.checkpoint, shipped.at)?;
         self.context().drop_planned()?;
         self.context().settle_waiting()?;
+        self.figures.lock().windows_shipped += shipped.windows.len() as u64;
+        self.increment_bytes = if shipped.base.is_some() { 0 } else { self.increment_bytes + shipped.bytes };
         self.note_shipped();
         Ok(())
     }
@@ -174,7 +189,7 @@ impl Checkpointer {
         self.published = *published;
         if !known {
             self.recorded = Some((lsn, entry.end));
-            self.db.journal().when_durable(lsn, Box::new(|_| {}));
+            self.ask_durable(lsn);
         }
         Ok(())
     }
@@ -186,13 +201,13 @@ impl Checkpointer {
         if self.db.journal().durable() < lsn && !canary::removed(Canary::WindowBatchBeforeReclaim) {
             return Ok(false);
         }
-        self.recorded = None;
         while self.plans.front().is_some_and(|plan| plan.end <= end) {
             self.plans.pop_front();
         }
         self.db.journal().manifest().update(|m| m.plans.retain(|plan| plan.end > end))?;
         self.db.journal().reclaim(end.min(self.checkpoint.lsn));
         super::files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)?;
+        self.recorded = None;
         self.note_shipped();
         Ok(true)
     }

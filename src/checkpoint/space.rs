@@ -5,6 +5,7 @@
 //! batch carries the mark of how far it went.
 
 use super::CheckpointError;
+use crate::base::canary::{self, Canary};
 use crate::format::batch::TreeId;
 use crate::format::checkpoint::Settle;
 use crate::format::ids::{Lsn, NodePtr, ObjectId, SegmentKind, SegmentNo};
@@ -384,16 +385,21 @@ impl Context<'_> {
 
     /// Up to `limit` store objects that may be deleted now: listed by a published checkpoint, and past the grace time.
     pub fn deletable(&self, published: u64, grace: i64, limit: usize) -> Result<Vec<String>, CheckpointError> {
-        let (from, to) = space::pendings();
-        let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &from, &to, 4096)?))?;
+        let (mut at, to) = space::pendings();
         let mut names = Vec::new();
-        for (key, value) in rows {
-            let pending = Pending::decode(&value).map_err(CheckpointError::from_format)?;
-            let due = pending.checkpoint <= published && self.now.saturating_sub(pending.since) >= grace;
-            if due && names.len() < limit {
-                names.push(pending_name(&key)?);
+        while names.len() < limit {
+            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, 1024)?))?;
+            let Some((last, _)) = rows.last() else { break };
+            at = successor(last);
+            for (key, value) in &rows {
+                let pending = Pending::decode(value).map_err(CheckpointError::from_format)?;
+                let listed = pending.checkpoint <= published || canary::removed(Canary::PendingBeforeDelete);
+                if listed && self.now.saturating_sub(pending.since) >= grace {
+                    names.push(pending_name(key)?);
+                }
             }
         }
+        names.truncate(limit);
         Ok(names)
     }
 

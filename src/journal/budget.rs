@@ -34,8 +34,9 @@ pub(super) fn payload_room(segment_bytes: u32, end: u32, objects: usize) -> usiz
 
 /// The sum of costs that a segment surely takes: it is left when a batch does not fit, and wastes at most that batch.
 pub(super) fn guaranteed(segment_bytes: u32, end: u32, objects: usize) -> u64 {
-    // A directory block begun may be one more than the objects' costs add up to.
-    let tail = (directory_bytes(objects) + DIRECTORY_BLOCK) as u64;
+    // The directory's blocks are at most one more than the objects' costs add up to.
+    let directory = objects as u64 * ENTRY_COST + DIRECTORY_BLOCK as u64;
+    let tail = directory_bytes(0) as u64 + directory;
     u64::from(segment_bytes).saturating_sub(u64::from(end)).saturating_sub(tail + batch_bytes_max(segment_bytes))
 }
 

@@ -57,7 +57,7 @@ pub fn replay<E: From<JournalError>>(
         scanned += entry.end.map_or(entry.size, |end| end.offset);
     }
     let log = Log { entries: &manifest.journal, files: &files };
-    let mut walk = Walk { from, last: None, nonce_sequence: 0, batches: 0, done: 0, total: scanned, progress, apply };
+    let mut walk = Walk { from, last: None, sequence: None, batches: 0, done: 0, total: scanned, progress, apply };
     let mut replayed = Replayed::nothing(from);
     let mut tail: Option<Tail> = None;
     for (index, covered) in covered.into_iter().enumerate() {
@@ -89,7 +89,7 @@ pub fn replay<E: From<JournalError>>(
     replayed.batches = walk.batches;
     (walk.progress)(scanned, scanned);
     if let Some(tail) = tail {
-        refuse_damage(&log, &tail, replayed.last, walk.nonce_sequence)?;
+        refuse_damage(&log, &tail, replayed.last, walk.sequence.unwrap_or(0))?;
     }
     check_reaches(&log, replayed.last, from)?;
     Ok(replayed)
@@ -215,8 +215,9 @@ struct Walk<'a, E> {
     from: Lsn,
     /// The last batch seen.
     last: Option<Lsn>,
-    /// The sequence of the last group of the mount whose segments are being read.
-    nonce_sequence: u64,
+    /// The sequence of the last group of the mount whose segments are being read. Unknown in the oldest segment: those
+    /// before it were reclaimed.
+    sequence: Option<u64>,
     batches: u64,
     done: u64,
     total: u64,
@@ -234,7 +235,7 @@ impl<E: From<JournalError>> Walk<'_, E> {
                     .listed(index - 1)
                     .damaged(0, "a later mount wrote on, but the end here is not recorded"));
             }
-            self.nonce_sequence = 0;
+            self.sequence = Some(0);
         }
         Ok(())
     }
@@ -244,7 +245,7 @@ impl<E: From<JournalError>> Walk<'_, E> {
         let first = segment.first.unwrap_or(segment.last);
         self.check_follows(first).map_err(|reason| listed.damaged(0, reason))?;
         self.last = Some(segment.last);
-        self.nonce_sequence = segment.sequence;
+        self.sequence = Some(segment.sequence);
         Ok(())
     }
 
@@ -258,13 +259,8 @@ impl<E: From<JournalError>> Walk<'_, E> {
                 break "the recorded end".to_string();
             }
             let group = match listed.group_at(offset)? {
-                Ok(group) if group.header.sequence == self.nonce_sequence + 1 => group,
-                // Segments are reclaimed from the front, so the first one listed may start with any sequence; that its
-                // batches follow the checkpoint is checked by their Lsns.
-                Ok(group) if self.last.is_none() && self.nonce_sequence == 0 => group,
-                Ok(group) => {
-                    break format!("group {} does not follow group {}", group.header.sequence, self.nonce_sequence);
-                }
+                Ok(group) if self.sequence.is_none_or(|last| group.header.sequence == last + 1) => group,
+                Ok(group) => break format!("group {} does not follow here", group.header.sequence),
                 Err(reason) => break reason,
             };
             first.get_or_insert(group.header.first);
@@ -306,7 +302,7 @@ impl<E: From<JournalError>> Walk<'_, E> {
             end: u32::try_from(offset).expect("groups end within the segment"),
             first,
             last,
-            sequence: self.nonce_sequence,
+            sequence: self.sequence.unwrap_or(0),
             directory: on_disk.unwrap_or(Directory::Full(objects)),
         })
     }
@@ -322,7 +318,7 @@ impl<E: From<JournalError>> Walk<'_, E> {
                 (self.apply)(detached(batch))?;
             }
         }
-        self.nonce_sequence = group.header.sequence;
+        self.sequence = Some(group.header.sequence);
         self.done += group.len;
         (self.progress)(self.done.min(self.total), self.total);
         Ok(())

@@ -94,7 +94,7 @@ pub(super) fn open_listed(media: &dyn Media, slot: u32, size: u64) -> Result<Arc
     Ok(file)
 }
 
-const ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 /// How much of a slot file is filled before the writer looks at its queue again.
 const FILL_BYTES: u32 = 4 << 20;
 

@@ -235,7 +235,7 @@ impl Journal {
         let mut state = self.state.lock();
         if state.policy != policy {
             state.policy = policy;
-            state.sync_wanted = true;
+            state.sync_wanted = state.durable != state.submitted;
             self.signal(&mut state);
         }
     }
@@ -288,13 +288,14 @@ impl Journal {
     /// Ends all writing: after the first failure behind placement, when what reached the disk is unknown and trying again
     /// could make a later success look like an earlier one; or when another writer has taken over. Reads go on.
     pub fn latch(&self, reason: String) {
-        log::error!("the journal takes no more changes: {reason}");
-        let waiters = {
+        let (reason, waiters) = {
             let mut state = self.state.lock();
-            state.stats.last_error = Some(reason.clone());
-            state.latched = Some(reason.clone());
-            state.take_all_waiters()
+            // The first reason is the one that counts.
+            let first = state.latched.get_or_insert(reason).clone();
+            state.stats.last_error = Some(first.clone());
+            (first, state.take_all_waiters())
         };
+        log::error!("the journal takes no more changes: {reason}");
         super::writer::wake(waiters, &Err(reason));
     }
 

@@ -229,6 +229,9 @@ impl Opening<'_> {
             epoch: known.epoch,
             owner: tuning.owner.clone(),
         };
+        for entry in checkpoint.windows.iter().filter(|entry| entry.objects > 0) {
+            locate.windows().add(entry.start, entry.end);
+        }
         let mut publisher = Publisher::new(world.store.clone(), identity, next_position(&known, published));
         let adopted = publisher.resume()?;
         let start = Start { roots: checkpoint.roots, overlays, last, inode_mark };
@@ -243,7 +246,7 @@ impl Opening<'_> {
             desk: desk.clone(),
             policy: tuning.policy,
         };
-        let checkpointer = Checkpointer::new(parts, checkpoint, &adopted)?;
+        let checkpointer = Checkpointer::new(parts, checkpoint, adopted);
         let parts = ship::Parts {
             filesystem: superblock.uuid,
             media: world.media.clone(),
