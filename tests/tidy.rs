@@ -28,14 +28,18 @@ const LAYERS: [(&str, u32); 18] = [
     ("main", 9),
 ];
 
-/// Imports between two folders of one layer that are meant to be, each in one direction only.
-const SIBLINGS: [(&str, &str); 6] = [
+/// Imports between two folders of one layer that are meant to be.
+const SIBLINGS: [(&str, &str); 9] = [
+    ("store", "media"),
     ("map", "locate"),
-    ("main", "cli"),
-    ("check", "recovery"),
-    ("recovery", "checkpoint"),
+    // The desk between the two belongs to both: jobs go one way, reports the other.
+    ("checkpoint", "ship"),
     ("ship", "checkpoint"),
+    ("recovery", "ship"),
+    ("recovery", "checkpoint"),
+    ("check", "recovery"),
     ("rig", "volume"),
+    ("main", "cli"),
 ];
 
 /// A word that may stand only below one of these folders or files.
