@@ -1,13 +1,14 @@
 //! skylog: an ordinary directory whose contents live in an object store.
 //!
 //! Modules from bottom to top; an import may only point down:
-//! [`base`], [`mod@format`], [`media`] and [`store`], [`journal`], [`locate`] and [`map`], [`fs`], then [`checkpoint`],
-//! [`ship`] and [`recovery`], then [`volume`], which puts them together.
+//! [`base`], [`format`], [`media`] and [`store`], [`journal`], [`locate`] and [`map`], [`fs`], then [`checkpoint`],
+//! [`ship`] and [`recovery`], then [`volume`], which puts them together, and [`fuse`], which the kernel talks to.
 
 pub mod base;
 pub mod checkpoint;
 pub mod format;
 pub mod fs;
+pub mod fuse;
 pub mod journal;
 pub mod locate;
 pub mod map;
