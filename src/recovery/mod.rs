@@ -177,6 +177,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
     }
     world.media.sync_dir("")?;
     let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone()));
+    nodes.remove_unfinished()?;
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
     let manifest = match ManifestStore::load(world.media.clone())? {
         Some(manifest) => manifest,
