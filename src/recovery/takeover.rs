@@ -61,8 +61,11 @@ pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid) -> Result<Remote,
                 }
                 return Ok(remote);
             }
+            // Numbers are taken in order, and those of the newest generation are never deleted. Going on to an older one
+            // would lose all that was shipped since, silently.
+            None => return Err(damaged(&names::publication(generation, 0), "is missing, and later objects are there")),
             // A generation that was closed before its base: whoever won it never published. The one before holds.
-            _ if generation > 1 => generation -= 1,
+            Some(_) if generation > 1 => generation -= 1,
             _ => return Err(damaged("gen/", "no generation has a base")),
         }
     }
