@@ -16,6 +16,7 @@ mod mkfs;
 mod takeover;
 
 pub use mkfs::{MkfsOptions, mkfs};
+pub(crate) use takeover::{newest_generation, read_remote};
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -263,7 +264,7 @@ impl Opening<'_> {
 }
 
 /// Where this state directory publishes next: behind what it recorded, or at the start of the generation it won.
-fn next_position(manifest: &Manifest, published: Option<Published>) -> Position {
+pub(crate) fn next_position(manifest: &Manifest, published: Option<Published>) -> Position {
     match published {
         Some(p) if p.generation >= manifest.generation => Position { generation: p.generation, number: p.number + 1 },
         _ => Position { generation: manifest.generation, number: 0 },

@@ -26,10 +26,14 @@ const NUMBERS: u64 = 65536;
 
 /// What the store's newest generation says.
 pub(crate) struct Remote {
-    roots: [Option<NodePtr>; 2],
-    overlays: [Overlay; 2],
-    windows: Vec<WindowEntry>,
-    settlement: Vec<Settle>,
+    /// The base's roots.
+    pub roots: [Option<NodePtr>; 2],
+    /// The increments' changes.
+    pub overlays: [Overlay; 2],
+    /// Windows that are listed; the space tree may record them or not.
+    pub windows: Vec<WindowEntry>,
+    /// What the space tree has yet to be told of the newest publication's checkpoint.
+    pub settlement: Vec<Settle>,
     /// The newest publication's checkpoint.
     pub checkpoint: u64,
     /// The newest publication's last batch.
