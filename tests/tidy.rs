@@ -29,7 +29,7 @@ const LAYERS: [(&str, u32); 18] = [
 ];
 
 /// Imports between two folders of one layer that are meant to be.
-const SIBLINGS: [(&str, &str); 9] = [
+const SIBLINGS: [(&str, &str); 11] = [
     ("store", "media"),
     ("map", "locate"),
     // The desk between the two belongs to both: jobs go one way, reports the other.
@@ -37,7 +37,10 @@ const SIBLINGS: [(&str, &str); 9] = [
     ("ship", "checkpoint"),
     ("recovery", "ship"),
     ("recovery", "checkpoint"),
+    // A check reads as recovery does.
     ("check", "recovery"),
+    ("check", "checkpoint"),
+    ("check", "ship"),
     ("rig", "volume"),
     ("main", "cli"),
 ];

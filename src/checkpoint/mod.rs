@@ -365,7 +365,7 @@ impl Checkpointer {
             self.published = published;
         }
         for entry in self.checkpoint.windows.clone() {
-            let published = Published { end: entry.end.max(self.published.end), ..self.published.clone() };
+            let published = Published { end: entry.end.max(self.published.end), ..self.published };
             self.record_window(&entry, &published)?;
         }
         for publication in adopted {
@@ -373,7 +373,8 @@ impl Checkpointer {
         }
         self.context().drop_planned()?;
         self.note_shipped();
-        Ok(())
+        // What a crash left half made, or did not remove any more.
+        self.sweep_local()
     }
 
     /// What the last merge learned becomes batches, before another merge can learn more.

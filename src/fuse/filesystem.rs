@@ -198,8 +198,7 @@ impl Filesystem for Frontend {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let data = Bytes::copy_from_slice(data);
-        self.change(request, reply, move |fs, cx| fs.write(cx, ino(inode), offset, &data), |reply, n| reply.written(n));
+        Frontend::write(self, request, ino(inode), offset, data, reply);
     }
 
     /// Never asked again after the first answer, and not at all for files opened with `FOPEN_NOFLUSH`.

@@ -1,13 +1,15 @@
 //! From a request to its answer: who asks and when, one call of the volume, and the reply given by whoever completes it. A
-//! panic on the way is caught, answered with EIO, logged and counted; it never ends an event thread.
+//! panic on the way is caught, logged and counted, in an operation by the volume and in an answer here; it never ends an event
+//! thread.
 
 use super::answer::Answer;
 use super::convert;
 use super::listing::Fetch;
-use crate::format::ids::Lsn;
+use crate::format::ids::{InodeNo, Lsn};
 use crate::fs::{Cx, Error, Fs, Stop};
 use crate::volume::Volume;
-use fuser::{Errno, Request};
+use bytes::Bytes;
+use fuser::{Errno, ReplyWrite, Request};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -36,7 +38,7 @@ impl Frontend {
         op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
         say: impl FnOnce(R, T) + Send + 'static,
     ) {
-        self.volume.start(self.cx(request), guarded(op, self.volume.clone()), self.answer(reply, say));
+        self.volume.start(self.cx(request), op, self.answer(reply, say));
     }
 
     /// An operation that changes something: answered when the sync policy allows.
@@ -47,7 +49,15 @@ impl Frontend {
         op: impl FnMut(&Fs, &mut Cx) -> Result<(T, Lsn), Stop> + Send + 'static,
         say: impl FnOnce(R, T) + Send + 'static,
     ) {
-        self.volume.start_changing(self.cx(request), guarded(op, self.volume.clone()), self.answer(reply, say));
+        self.volume.start_changing(self.cx(request), 0, op, self.answer(reply, say));
+    }
+
+    /// A write: a change that holds its data until it is answered.
+    pub fn write(&self, request: &Request, ino: InodeNo, offset: u64, data: &[u8], reply: ReplyWrite) {
+        let data = Bytes::copy_from_slice(data);
+        let bytes = data.len();
+        let op = move |fs: &Fs, cx: &mut Cx| fs.write(cx, ino, offset, &data);
+        self.volume.start_changing(self.cx(request), bytes, op, self.answer(reply, |reply, n| reply.written(n)));
     }
 
     /// Answers once everything acknowledged so far is durable.
@@ -75,19 +85,6 @@ impl Frontend {
                 note(&volume, panic.as_ref());
             }
         }
-    }
-}
-
-/// An operation whose panic is an I/O error.
-fn guarded<T>(
-    mut op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
-    volume: Arc<Volume>,
-) -> impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static {
-    move |fs, cx| {
-        catch_unwind(AssertUnwindSafe(|| op(fs, cx))).unwrap_or_else(|panic| {
-            note(&volume, panic.as_ref());
-            Err(Error::Io.into())
-        })
     }
 }
 

@@ -5,6 +5,7 @@ mod files;
 mod names;
 mod orphans;
 mod renames;
+mod waits;
 
 use super::*;
 use crate::base::clock::SimClock;
@@ -39,7 +40,12 @@ struct Fixture {
 impl Fixture {
     /// An empty root directory.
     fn new() -> Fixture {
-        let (db, writer) = open_db();
+        Fixture::with_queue(1 << 30)
+    }
+
+    /// An empty root directory over a journal that queues no more than this many bytes unwritten.
+    fn with_queue(queue_bytes_max: u64) -> Fixture {
+        let (db, writer) = open_db(queue_bytes_max);
         let fixture = Fixture { fs: Fixture::fs_over(&db), db, writer: Mutex::new(writer) };
         fixture.put(key::inode(ROOT), root_inode(Time::default(), 0o755, 0, 0).encode());
         fixture
@@ -144,7 +150,7 @@ impl Fixture {
 }
 
 /// Empty maps over a journal on a simulated disk.
-fn open_db() -> (Arc<Db>, Writer) {
+fn open_db(queue_bytes_max: u64) -> (Arc<Db>, Writer) {
     let log = CallLog::new();
     let media: Arc<dyn Media> = Arc::new(SimDisk::new(&log));
     let manifest = Manifest {
@@ -162,12 +168,8 @@ fn open_db() -> (Arc<Db>, Writer) {
     let manifest = ManifestStore::create(Arc::clone(&media), manifest).expect("created");
     let replayed = replay(&*media, &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
         .expect("nothing yet");
-    let config = Config {
-        segment_bytes: SEGMENT_BYTES,
-        journal_bytes: 1 << 30,
-        queue_bytes_max: 1 << 30,
-        reserve_bytes: 1 << 20,
-    };
+    let config =
+        Config { segment_bytes: SEGMENT_BYTES, journal_bytes: 1 << 30, queue_bytes_max, reserve_bytes: 1 << 20 };
     let (clock, random) = (Arc::new(SimClock::default()), Arc::new(SeededRandom::new(1)));
     let (journal, writer) = open(media, clock, random, manifest, replayed, config).expect("opened");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
