@@ -2,7 +2,7 @@
 
 rust_at_least=1.85
 
-say() { printf '\n== %s\n' "$*"; }
+say() { printf '\n== %s (at %d s)\n' "$*" $SECONDS; }
 die() { printf 'skylog: %s\n' "$*" >&2; exit 1; }
 
 as_root() {

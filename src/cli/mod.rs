@@ -3,6 +3,7 @@
 //! Exit codes: 0 the command did what it was asked; 1 it failed, or `check` found damage; 2 the command line is wrong.
 
 mod break_lock;
+mod check;
 mod control;
 mod daemon;
 mod destroy;
@@ -44,6 +45,7 @@ enum Command {
     Sync(sync::Sync),
     Status(status::Status),
     Set(set::Set),
+    Check(check::Check),
     BreakLock(break_lock::BreakLock),
     Destroy(destroy::Destroy),
 }
@@ -57,6 +59,7 @@ pub fn run() -> ExitCode {
         Command::Sync(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Set(command) => command.run(),
+        Command::Check(command) => command.run(),
         Command::BreakLock(command) => command.run(),
         Command::Destroy(command) => command.run(),
     };

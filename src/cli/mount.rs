@@ -170,7 +170,7 @@ fn start() -> Outcome {
         .spawn()
         .map_err(|e| Failure::failed(format_args!("the daemon cannot be started: {e}")))?;
     let said = BufReader::new(daemon.stdout.take().expect("it is piped"));
-    let progress = Progress::new("replaying");
+    let progress = Progress::bytes("replaying");
     for line in said.lines().map_while(Result::ok) {
         let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match word {

@@ -2,15 +2,27 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Progress of one long step, in bytes.
+const BYTES: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
+const STEPS: &str = "{msg} {wide_bar} {percent}%";
+
+/// Progress of something long.
 pub struct Progress {
     bar: ProgressBar,
 }
 
 impl Progress {
-    /// A bar that appears with the first call of [`Progress::at`].
-    pub fn new(what: &'static str) -> Progress {
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+    /// Progress in bytes; the bar appears with the first of them.
+    pub fn bytes(what: &'static str) -> Progress {
+        Progress::new(what, BYTES)
+    }
+
+    /// Progress through several steps of different kinds.
+    pub fn steps(what: &'static str) -> Progress {
+        Progress::new(what, STEPS)
+    }
+
+    fn new(what: &'static str, template: &str) -> Progress {
+        let style = ProgressStyle::with_template(template);
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
         bar.set_style(style.expect("the template is well formed"));
         bar.set_message(what);
@@ -24,6 +36,12 @@ impl Progress {
         }
         self.bar.set_length(total);
         self.bar.set_position(done);
+    }
+
+    /// The step `what` is at `done` of `total`; a total of 0 is unknown.
+    pub fn step(&self, what: &'static str, done: u64, total: u64) {
+        self.bar.set_message(what);
+        self.at(done, total.max(done));
     }
 
     /// Takes the bar away.

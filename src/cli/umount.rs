@@ -29,7 +29,7 @@ impl Umount {
             return Ok(());
         }
         let mut conversation = Conversation::with(&dir, &Ask::Umount { now: self.now })?;
-        let progress = Progress::new("shipping");
+        let progress = Progress::bytes("shipping");
         let unshipped = loop {
             match conversation.next()? {
                 Say::Progress { done, total } => progress.at(done, total),

@@ -115,7 +115,7 @@ fn missing_segment() {
     let segment = any_file(&scratch, "seg");
     fs::remove_file(&segment).unwrap();
     let said = skylog(&["check", scratch.store()]).fails();
-    assert!(said.contains("findings"), "{said}");
+    assert!(said.contains("problems in"), "{said}");
 }
 
 #[test]
