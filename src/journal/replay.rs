@@ -18,7 +18,7 @@ use crate::media::{File, Media};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// What replay accepted of the journal. [`super::open`] goes on after it.
+/// What replay accepted of the journal. [`super::open()`] goes on after it.
 pub struct Replayed {
     /// The last batch of the log: the next one follows it.
     pub last: Lsn,

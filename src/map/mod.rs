@@ -1,7 +1,7 @@
 //! Layer 4: one ordered map of byte keys. Changes live in an [`Overlay`], frozen ones in layers over an immutable
 //! copy-on-write B+tree whose nodes lie in node segments.
 //!
-//! A [`View`] reads all of it as one map and never blocks: a node that is not at hand is the reader's answer. [`merge`]
+//! A [`View`] reads all of it as one map and never blocks: a node that is not at hand is the reader's answer. [`merge()`]
 //! turns layers and a tree into the next tree. Nothing here but [`db`] knows what keys mean, or that there is a journal.
 
 mod build;
