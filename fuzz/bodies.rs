@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use skylog::format::FormatError;
-use skylog::format::batch::{BATCH_HEAD_BYTES, Batch};
+use skylog::format::batch::{BATCH_HEAD_BYTES, Batch, encode_edits, encode_head};
 use skylog::format::checkpoint::{Checkpoint, Plan, PlanHeader};
 use skylog::format::chunk::{CHUNK_HEADER_BYTES, ChunkHeader};
 use skylog::format::group::{decode_group, padded_len, peek};
@@ -106,7 +106,13 @@ fn decode_batch(data: &[u8], at: usize) -> usize {
     let Ok((batch, used)) = Batch::decode(&buffer, at) else { return 0 };
     assert!(at + used <= buffer.len());
     let _ = batch.verify_payload(&buffer);
-    let bare = Bytes::from(batch.encode_without_payload());
+    let bare = Bytes::from(encode_head(
+        batch.lsn,
+        batch.edits.len() as u32,
+        &encode_edits(&batch.edits),
+        &batch.headers(),
+        false,
+    ));
     let (again, _) = Batch::decode(&bare, 0).expect("what was decoded can be encoded");
     assert_eq!((again.lsn, &again.edits, again.headers()), (batch.lsn, &batch.edits, batch.headers()));
     for (_, edit) in batch.edits {

@@ -2,12 +2,14 @@
 //!
 //! Modules from bottom to top; an import may only point down:
 //! [`base`], [`format`], [`media`] and [`store`], [`journal`], [`locate`] and [`map`], [`fs`], then [`checkpoint`],
-//! [`ship`] and [`recovery`], then [`volume`], which puts them together.
+//! [`ship`], [`recovery`] and [`check`], then [`volume`], which puts them together, and [`fuse`], which the kernel talks to.
 
 pub mod base;
+pub mod check;
 pub mod checkpoint;
 pub mod format;
 pub mod fs;
+pub mod fuse;
 pub mod journal;
 pub mod locate;
 pub mod map;

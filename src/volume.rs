@@ -172,18 +172,20 @@ impl Volume {
         op: impl FnMut(&Fs, &mut Cx) -> Result<T, fs::Stop> + Send + 'static,
         done: impl FnOnce(Result<T, Error>) + Send + 'static,
     ) {
-        park::start(&self.shared, cx, op, done);
+        park::start(&self.shared, cx, 0, op, done);
     }
 
-    /// Runs an operation that changes something. Under the policy `always` it is done when it is durable.
+    /// Runs an operation that changes something and brought `data_bytes` along. Under the policy `always` it is done when
+    /// it is durable.
     pub fn start_changing<T: Send + 'static>(
         &self,
         cx: Cx,
+        data_bytes: usize,
         op: impl FnMut(&Fs, &mut Cx) -> Result<(T, Lsn), fs::Stop> + Send + 'static,
         done: impl FnOnce(Result<T, Error>) + Send + 'static,
     ) {
         let journal = self.shared.db.journal().clone();
-        park::start(&self.shared, cx, op, move |result| match result {
+        park::start(&self.shared, cx, data_bytes, op, move |result| match result {
             Ok((value, lsn)) if journal.policy() == SyncPolicy::Always => {
                 let acknowledge = move |synced: Result<(), String>| match synced {
                     Ok(()) => done(Ok(value)),

@@ -66,10 +66,10 @@ pub fn read_checkpoint(media: &dyn Media, number: u64) -> Result<Checkpoint, Che
 }
 
 /// Reads what a checkpoint's window ships.
-pub fn read_plan(media: &dyn Media, number: u64) -> Result<Vec<Birth>, CheckpointError> {
+pub fn read_plan(media: &dyn Media, number: u64) -> Result<Plan, CheckpointError> {
     let name = plan_file(number);
     let bytes = read_file(media, &name).map_err(|e| CheckpointError::File(name.clone(), e))?;
-    Ok(Plan::decode(&bytes).map_err(|e| CheckpointError::Damaged(format!("{name}: {e}")))?.births)
+    Plan::decode(&bytes).map_err(|e| CheckpointError::Damaged(format!("{name}: {e}")))
 }
 
 /// Reads what a checkpoint's increment replays. The batches carry their own checksums.

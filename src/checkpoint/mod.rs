@@ -365,15 +365,27 @@ impl Checkpointer {
             self.published = published;
         }
         for entry in self.checkpoint.windows.clone() {
-            let published = Published { end: entry.end.max(self.published.end), ..self.published.clone() };
+            let published = Published { end: entry.end.max(self.published.end), ..self.published };
             self.record_window(&entry, &published)?;
         }
         for publication in adopted {
             self.adopt(publication)?;
         }
         self.context().drop_planned()?;
+        self.drop_recorded_plans();
         self.note_shipped();
-        Ok(())
+        // What a crash left half made, or did not remove any more.
+        self.sweep_local()
+    }
+
+    /// An earlier life may have died after it recorded a window and before it dropped the plan. Shipping that window once
+    /// more would put a second index over the recorded one, and an increment out of order behind the newest.
+    fn drop_recorded_plans(&mut self) {
+        if self.plans.front().is_some_and(|plan| plan.end <= self.published.end) {
+            let lsn = self.db.last();
+            self.db.journal().when_durable(lsn, Box::new(|_| {}));
+            self.recorded = Some((lsn, self.published.end));
+        }
     }
 
     /// What the last merge learned becomes batches, before another merge can learn more.

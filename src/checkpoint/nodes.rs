@@ -21,6 +21,9 @@ use std::sync::Arc;
 /// The folder of node segments in the state directory.
 pub const NODES: &str = "nodes";
 
+/// The end of the name of a copy that is still being fetched.
+const UNFINISHED: &str = ".part";
+
 /// Open node files kept at a time.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
@@ -78,8 +81,16 @@ impl NodeStore {
             let Some(no) = parse_node_file(&name) else { continue };
             if !keep.contains(&no) {
                 self.open.lock().pop(&no);
-                self.media.remove(&node_file(no))?;
+                self.media.remove(&format!("{NODES}/{name}"))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Removes copies that were never finished; only before anything is read.
+    pub fn remove_unfinished(&self) -> io::Result<()> {
+        for name in self.media.list(NODES)?.iter().filter(|name| name.ends_with(UNFINISHED)) {
+            self.media.remove(&format!("{NODES}/{name}"))?;
         }
         Ok(())
     }
@@ -115,7 +126,7 @@ impl NodeStore {
             other => MapError::io(no, io::Error::other(other)),
         })?;
         let name = node_file(no);
-        let temporary = format!("{name}.part");
+        let temporary = format!("{name}{UNFINISHED}");
         let written = write_file(&*self.media, &temporary, &bytes).and_then(|()| self.media.rename(&temporary, &name));
         written.and_then(|()| self.media.open(&name)).map_err(|e| MapError::io(no, e))
     }

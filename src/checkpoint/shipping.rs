@@ -68,7 +68,7 @@ impl Checkpointer {
     }
 
     fn window_job(&mut self, plan: &Plan) -> Result<WindowJob, CheckpointError> {
-        let births = super::files::read_plan(&*self.media, plan.number)?;
+        let births = super::files::read_plan(&*self.media, plan.number)?.births;
         // Enough in the worst case: objects of full size, and segments that are only half full.
         let bytes = births.len() * OBJECT_BYTES_MAX;
         let count = (bytes / (self.policy.segment_bytes / 2).max(1) + 1).min(births.len());

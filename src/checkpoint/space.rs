@@ -15,6 +15,7 @@ use crate::format::space::{self, Key, Mark, Pending, Published, SegmentRecord, S
 use crate::locate::{Locate, LocateError};
 use crate::map::{Db, NodeSource, Overlay, Pins, Room, Stop, Tx, View, Wait};
 use bytes::Bytes;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes one settled object may add to a batch.
@@ -512,19 +513,23 @@ impl<'a> Ledger<'a> {
             tx.put(TreeId::Space, space::waiting(object), Bytes::new());
             return Ok(());
         };
-        if !self.segments.contains_key(&segment) {
-            let Some(record) = get(tx, &space::segment(segment), SegmentRecord::decode)? else { return Ok(()) };
-            self.segments.insert(segment, record);
-        }
-        let record = self.segments.get_mut(&segment).expect("just read");
+        let record = match self.segments.entry(segment) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => match get(tx, &space::segment(segment), SegmentRecord::decode)? {
+                Some(record) => new.insert(record),
+                None => return Ok(()),
+            },
+        };
         record.live_bytes = record.live_bytes.saturating_sub(u64::from(row.len));
         record.live_objects = record.live_objects.saturating_sub(1);
         let end = record.window_end;
-        if !self.windows.contains_key(&end) {
-            let Some(window) = get(tx, &space::window(end), WindowRecord::decode)? else { return Ok(()) };
-            self.windows.insert(end, window);
-        }
-        let window = self.windows.get_mut(&end).expect("just read");
+        let window = match self.windows.entry(end) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => match get(tx, &space::window(end), WindowRecord::decode)? {
+                Some(window) => new.insert(window),
+                None => return Ok(()),
+            },
+        };
         window.live_objects = window.live_objects.saturating_sub(1);
         Ok(())
     }

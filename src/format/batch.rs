@@ -265,12 +265,6 @@ impl Batch {
     pub fn headers(&self) -> Vec<ChunkHeader> {
         self.objects.iter().map(|object| object.header).collect()
     }
-
-    /// The head as an increment carries it: the objects' bytes are elsewhere.
-    pub fn encode_without_payload(&self) -> Vec<u8> {
-        let edits = encode_edits(&self.edits);
-        encode_head(self.lsn, fits(self.edits.len()), &edits, &self.headers(), false)
-    }
 }
 
 impl Head {

@@ -166,11 +166,6 @@ pub fn cookies_from(ino: InodeNo, after: u64) -> (Bytes, Bytes) {
     }
 }
 
-/// All extended attributes of an inode.
-pub fn xattrs_of(ino: InodeNo) -> (Bytes, Bytes) {
-    kind_range(ino, XATTR)
-}
-
 /// Extents that **start** in `from_offset..to_offset`. An extent is at most `OBJECT_BYTES_MAX` long, so those that
 /// overlap an offset start at most that far before it.
 pub fn extents_in(ino: InodeNo, from_offset: u64, to_offset: u64) -> (Bytes, Bytes) {
@@ -248,7 +243,6 @@ mod tests {
         assert!(inside(&names_of(ino), &name(ino, &[0xff; 255])) && !inside(&names_of(ino), &cookie(ino, 0)));
         assert!(inside(&cookies_from(ino, 3), &cookie(ino, 4)) && !inside(&cookies_from(ino, 3), &cookie(ino, 3)));
         assert!(!inside(&cookies_from(ino, u64::MAX), &cookie(ino, u64::MAX)));
-        assert!(inside(&xattrs_of(ino), &xattr(ino, b"user.a")) && !inside(&xattrs_of(ino), &extent(ino, 0)));
         assert!(inside(&extents_in(ino, 5, 9), &extent(ino, 8)) && !inside(&extents_in(ino, 5, 9), &extent(ino, 9)));
         assert!(inside(&extents_of(ino), &extent(ino, u64::MAX)));
         assert!(inside(&orphans(), &orphan(InodeNo::MAX)) && !inside(&orphans(), &inode(InodeNo::ROOT)));

@@ -189,11 +189,6 @@ pub fn windows() -> (Bytes, Bytes) {
     all_of_kind(WINDOW)
 }
 
-/// The range of windows that end at `lsn` or later: the first holds `lsn`, if any does.
-pub fn windows_from(lsn: Lsn) -> (Bytes, Bytes) {
-    (window(lsn), windows().1)
-}
-
 /// The range of all counts.
 pub fn counts() -> (Bytes, Bytes) {
     all_of_kind(COUNT)
@@ -207,17 +202,6 @@ pub fn pendings() -> (Bytes, Bytes) {
 /// The range of all waiting deaths.
 pub fn waitings() -> (Bytes, Bytes) {
     all_of_kind(WAITING)
-}
-
-/// The range of deaths of objects born after `start`, up to and including `end`: those that wait for that window.
-pub fn waitings_in(start: Lsn, end: Lsn) -> (Bytes, Bytes) {
-    // No key of an object is longer than this one, so it follows all objects of the batch and none of the next.
-    let after = |lsn| {
-        let mut key = waiting(ObjectId { lsn, n: u32::MAX }).to_vec();
-        key.push(0);
-        Bytes::from(key)
-    };
-    (after(start), after(end))
 }
 
 /// A value that is one number.

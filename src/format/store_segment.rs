@@ -45,8 +45,6 @@ pub const SEGMENT_HEADER_BYTES: usize = header_at::SIZE;
 pub const FRAME_BYTES: usize = frame_at::SIZE;
 /// Bytes of the footer, the last of the segment.
 pub const SEGMENT_FOOTER_BYTES: usize = footer_at::SIZE;
-/// What a body costs besides its bytes.
-pub const BODY_OVERHEAD: usize = frame_at::SIZE + entry_at::SIZE;
 
 fn body_bytes_max(kind: SegmentKind) -> usize {
     match kind {

@@ -78,7 +78,8 @@ pub struct Cx {
 
 /// What the layers above decide.
 pub struct Options {
-    /// A write changes at most this many bytes; a longer one is cut short.
+    /// A write changes at most this many bytes; a longer one is cut short. At least 4 KiB, and at most half of what a batch may
+    /// take.
     pub write_bytes_max: usize,
     /// Room on the disk or in the store, for `statfs`.
     pub space: Box<dyn Fn() -> DiskSpace + Send + Sync>,

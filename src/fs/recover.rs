@@ -6,8 +6,8 @@ use crate::format::ids::{InodeNo, Lsn};
 use crate::format::key::{self, Key};
 use crate::map::db::Room;
 
-/// Orphans freed in one batch.
-const STEP: usize = 256;
+/// Orphans freed in one batch: few enough for the smallest journal segments.
+const STEP: usize = 64;
 
 impl Fs {
     /// Frees some of the orphans a dead writer left and says how many; 0 means there are none any more. Call it again and

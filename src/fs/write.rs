@@ -4,15 +4,23 @@ use super::error::{Error, Stop};
 use super::extents::Stored;
 use super::setattr::drop_set_id;
 use super::work::Work;
-use super::{Cx, FILE_BYTES_MAX, Fs, INLINE_BYTES_MAX};
+use super::{Cx, FILE_BYTES_MAX, Fs, INLINE_BYTES_MAX, Options};
 use crate::format::ids::{InodeNo, Lsn};
 use crate::format::inode::Inode;
 use crate::format::key;
 use crate::map::db::Room;
 use bytes::Bytes;
 
-/// A write goes over at most this many old extents, so that its batch stays small; a longer one is cut short.
+/// A write goes over at most this many old extents; a longer one is cut short.
 pub(super) const OLD_EXTENTS_MAX: usize = 2048;
+
+impl Options {
+    /// How many old extents a write may go over. Their edits (some 20 bytes each), an inline value that is moved, and the
+    /// inode stay together below [`Options::write_bytes_max`], so a batch takes at most twice that; it must be 4 KiB or more.
+    fn old_extents_max(&self) -> usize {
+        (self.write_bytes_max / 128).clamp(2, OLD_EXTENTS_MAX)
+    }
+}
 
 impl Fs {
     /// Writes data at an offset, beyond the end too. Returns how many bytes were written, at least one if there are any.
@@ -24,7 +32,7 @@ impl Fs {
             return Ok((0, work.commit(Room::Ordinary)?));
         }
         let data = self.writable(offset, data)?;
-        let written = work.write(ino, &mut inode, offset, &data)?;
+        let written = work.write(ino, &mut inode, offset, &data, self.options.old_extents_max())?;
         inode.size = inode.size.max(offset + written);
         inode.mtime = work.now;
         inode.ctime = work.now;
@@ -46,7 +54,14 @@ impl Fs {
 
 impl Work<'_> {
     /// Stores data; says how much of it.
-    fn write(&mut self, ino: InodeNo, inode: &mut Inode, offset: u64, data: &Bytes) -> Result<u64, Stop> {
+    fn write(
+        &mut self,
+        ino: InodeNo,
+        inode: &mut Inode,
+        offset: u64,
+        data: &Bytes,
+        old_extents_max: usize,
+    ) -> Result<u64, Stop> {
         let end = offset + data.len() as u64;
         let fits = inode.size.max(end) <= INLINE_BYTES_MAX;
         match self.stored(ino, inode)? {
@@ -54,7 +69,7 @@ impl Work<'_> {
             Stored::Inline(old) if fits => self.write_inline(ino, inode, offset, data, &old),
             Stored::Nowhere => self.add_extents(ino, inode, offset, data),
             Stored::Inline(old) => self.write_beyond_inline(ino, inode, offset, data, &old),
-            Stored::Extents => return self.overwrite(ino, inode, offset, data),
+            Stored::Extents => return self.overwrite(ino, inode, offset, data, old_extents_max),
         }
         Ok(data.len() as u64)
     }
@@ -82,10 +97,18 @@ impl Work<'_> {
         }
     }
 
-    fn overwrite(&mut self, ino: InodeNo, inode: &mut Inode, offset: u64, data: &Bytes) -> Result<u64, Stop> {
+    fn overwrite(
+        &mut self,
+        ino: InodeNo,
+        inode: &mut Inode,
+        offset: u64,
+        data: &Bytes,
+        old_extents_max: usize,
+    ) -> Result<u64, Stop> {
         let end = offset + data.len() as u64;
         // No extent reaches past the size, so appending looks for none.
-        let to = if offset < inode.size { self.clear(ino, inode, offset, end, OLD_EXTENTS_MAX)? } else { end };
+        let clears = offset < inode.size;
+        let to = if clears { self.clear(ino, inode, offset, end, old_extents_max)? } else { end };
         let written = to - offset;
         self.add_extents(ino, inode, offset, &data.slice(..usize::try_from(written).expect("a write is short")));
         Ok(written)

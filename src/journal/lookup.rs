@@ -1,17 +1,18 @@
 //! Reading objects that are in the journal: pending in memory, or written to a segment.
 
 use super::directory::{Found, read_block, search};
+use super::segment::Segment;
 use super::{Journal, JournalError};
 use crate::format::FormatError;
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{JournalNo, ObjectId};
-use crate::format::journal_directory::{DirectoryEntry, Footer};
+use crate::format::journal_directory::DirectoryEntry;
 use crate::media::File;
 use bytes::Bytes;
 use std::sync::Arc;
 
 /// The segment that an object would be in.
-struct Candidate {
+pub(super) struct Candidate {
     number: JournalNo,
     size: u32,
     file: Arc<dyn File>,
@@ -36,68 +37,67 @@ impl Journal {
             let at = state.segments.partition_point(|segment| segment.last < id.lsn);
             match state.segments.get(at).filter(|segment| segment.first.is_some_and(|first| first <= id.lsn)) {
                 None => return Ok(None),
-                Some(segment) => Candidate {
-                    number: segment.number,
-                    size: segment.size,
-                    file: Arc::clone(&segment.file),
-                    found: segment.directory.find(id),
-                },
+                Some(segment) => Candidate::of(segment, id),
             }
         };
-        let entry = match candidate.found {
-            Found::Nowhere => return Ok(None),
-            Found::At(entry) => entry,
-            Found::InBlock { footer, number } => match candidate.block(&footer, number)? {
-                Ok(entries) => match search(&entries, id) {
-                    None => return Ok(None),
-                    Some(entry) => entry,
-                },
-                Err(e) => {
-                    let offset = footer.block_offset(number, u64::from(candidate.size)).unwrap_or_default();
-                    return self.gone_or_damaged(&candidate, offset, &e);
-                }
-            },
+        let read = match candidate.entry(id) {
+            Ok(None) => return Ok(None),
+            Ok(Some(entry)) => candidate.read(&entry),
+            Err(e) => Err(e),
         };
-        candidate.read(&entry).or_else(|e| match e {
-            ReadError::Io(e) => Err(candidate.io(e)),
-            ReadError::Damaged(e) => self.gone_or_damaged(&candidate, u64::from(entry.offset), &e),
-        })
+        read.map(Some).or_else(|e| self.unless_gone(&candidate, e))
     }
 
     /// A segment that was reclaimed since it was looked up may hold other bytes by now: then the object is simply not here
     /// any more. Only under a number that still stands is it damage.
-    fn gone_or_damaged(
-        &self,
-        candidate: &Candidate,
-        offset: u64,
-        error: &FormatError,
-    ) -> Result<Option<Bytes>, JournalError> {
+    fn unless_gone(&self, candidate: &Candidate, error: JournalError) -> Result<Option<Bytes>, JournalError> {
         let stands = self.state.lock().segments.iter().any(|segment| segment.number == candidate.number);
-        match stands {
-            false => Ok(None),
-            true => Err(JournalError::Damaged { segment: candidate.number, offset, reason: error.to_string() }),
+        match error {
+            JournalError::Damaged { .. } if !stands => Ok(None),
+            error => Err(error),
         }
     }
-}
-
-enum ReadError {
-    Io(std::io::Error),
-    Damaged(FormatError),
 }
 
 impl Candidate {
-    fn block(&self, footer: &Footer, number: usize) -> Result<Result<Vec<DirectoryEntry>, FormatError>, JournalError> {
-        read_block(&*self.file, footer, number, self.size).map_err(|e| self.io(e))
+    /// What the memory of a segment says about an object.
+    pub(super) fn of(segment: &Segment, id: &ObjectId) -> Candidate {
+        Candidate {
+            number: segment.number,
+            size: segment.size,
+            file: Arc::clone(&segment.file),
+            found: segment.directory.find(id),
+        }
     }
 
-    fn read(&self, entry: &DirectoryEntry) -> Result<Option<Bytes>, ReadError> {
+    /// Where in the segment the object is; `None` if it is not in it. May read from disk.
+    pub(super) fn entry(&self, id: &ObjectId) -> Result<Option<DirectoryEntry>, JournalError> {
+        match &self.found {
+            Found::Nowhere => Ok(None),
+            Found::At(entry) => Ok(Some(*entry)),
+            Found::InBlock { footer, number } => {
+                let block = read_block(&*self.file, footer, *number, self.size).map_err(|e| self.io(e))?;
+                let offset = || footer.block_offset(*number, u64::from(self.size)).unwrap_or_default();
+                let entries = block.map_err(|e| self.damaged(offset(), &e))?;
+                Ok(search(&entries, id))
+            }
+        }
+    }
+
+    /// The bytes at a place in the segment, verified.
+    pub(super) fn read(&self, entry: &DirectoryEntry) -> Result<Bytes, JournalError> {
         let mut bytes = vec![0; entry.len as usize];
-        self.file.read_at(&mut bytes, u64::from(entry.offset)).map_err(ReadError::Io)?;
+        self.file.read_at(&mut bytes, u64::from(entry.offset)).map_err(|e| self.io(e))?;
         let found = ChunkHeader::raw(&bytes).crc;
         if found != entry.crc {
-            return Err(ReadError::Damaged(FormatError::Checksum { expected: entry.crc, found }));
+            let error = FormatError::Checksum { expected: entry.crc, found };
+            return Err(self.damaged(u64::from(entry.offset), &error));
         }
-        Ok(Some(Bytes::from(bytes)))
+        Ok(Bytes::from(bytes))
+    }
+
+    fn damaged(&self, offset: u64, error: &FormatError) -> JournalError {
+        JournalError::Damaged { segment: self.number, offset, reason: error.to_string() }
     }
 
     fn io(&self, source: std::io::Error) -> JournalError {

@@ -14,6 +14,7 @@
 //! 8. A mount never appends to a segment of an earlier mount: it syncs what it accepted, records where that ends, and
 //!    goes on in a new segment under a new nonce.
 
+mod audit;
 mod budget;
 mod directory;
 mod lookup;

@@ -91,7 +91,7 @@ impl Locate {
         }
         let bytes = match self.journal.read(object)? {
             Some(bytes) => bytes,
-            None => self.from_store(object)?,
+            None => self.read_shipped(object)?,
         };
         self.data.lock().put(CacheKey::Object(*object), bytes.clone(), bytes.len() as u64);
         Ok(bytes)
@@ -104,7 +104,7 @@ impl Locate {
         }
         match self.journal.read(object)? {
             Some(bytes) => Ok(bytes),
-            None => self.from_store(object),
+            None => self.read_shipped(object),
         }
     }
 
@@ -130,7 +130,7 @@ impl Locate {
         Ok(index)
     }
 
-    fn from_store(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
+    fn read_shipped(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
         let (segment, row) = self.find(object)?.ok_or(LocateError::Nowhere { object: *object })?;
         let chunk = self.chunk(segment, &row)?;
         let from = row.offset_in_chunk as usize;

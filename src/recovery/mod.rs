@@ -16,6 +16,7 @@ mod mkfs;
 mod takeover;
 
 pub use mkfs::{MkfsOptions, mkfs};
+pub(crate) use takeover::{newest_generation, read_remote};
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -177,6 +178,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
     }
     world.media.sync_dir("")?;
     let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone()));
+    nodes.remove_unfinished()?;
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
     let manifest = match ManifestStore::load(world.media.clone())? {
         Some(manifest) => manifest,
@@ -262,7 +264,7 @@ impl Opening<'_> {
 }
 
 /// Where this state directory publishes next: behind what it recorded, or at the start of the generation it won.
-fn next_position(manifest: &Manifest, published: Option<Published>) -> Position {
+pub(crate) fn next_position(manifest: &Manifest, published: Option<Published>) -> Position {
     match published {
         Some(p) if p.generation >= manifest.generation => Position { generation: p.generation, number: p.number + 1 },
         _ => Position { generation: manifest.generation, number: 0 },

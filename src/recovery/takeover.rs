@@ -26,10 +26,14 @@ const NUMBERS: u64 = 65536;
 
 /// What the store's newest generation says.
 pub(crate) struct Remote {
-    roots: [Option<NodePtr>; 2],
-    overlays: [Overlay; 2],
-    windows: Vec<WindowEntry>,
-    settlement: Vec<Settle>,
+    /// The base's roots.
+    pub roots: [Option<NodePtr>; 2],
+    /// The increments' changes.
+    pub overlays: [Overlay; 2],
+    /// Windows that are listed; the space tree may record them or not.
+    pub windows: Vec<WindowEntry>,
+    /// What the space tree has yet to be told of the newest publication's checkpoint.
+    pub settlement: Vec<Settle>,
     /// The newest publication's checkpoint.
     pub checkpoint: u64,
     /// The newest publication's last batch.
@@ -61,8 +65,11 @@ pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid) -> Result<Remote,
                 }
                 return Ok(remote);
             }
+            // Numbers are taken in order, and those of the newest generation are never deleted. Going on to an older one
+            // would lose all that was shipped since, silently.
+            None => return Err(damaged(&names::publication(generation, 0), "is missing, and later objects are there")),
             // A generation that was closed before its base: whoever won it never published. The one before holds.
-            _ if generation > 1 => generation -= 1,
+            Some(_) if generation > 1 => generation -= 1,
             _ => return Err(damaged("gen/", "no generation has a base")),
         }
     }

@@ -243,7 +243,7 @@ impl Shipper {
 
     /// A window index never names a segment that is not in the store.
     fn ship_window(&self, job: &WindowJob, late: &mut Vec<(SegmentNo, Bytes)>) -> Result<WindowEntry, ShipError> {
-        let births = files::read_plan(&*self.media, job.checkpoint)
+        let plan = files::read_plan(&*self.media, job.checkpoint)
             .map_err(|e| ShipError::Damaged { place: files::plan_file(job.checkpoint), reason: e.to_string() })?;
         let window = Window {
             filesystem: self.filesystem,
@@ -259,7 +259,7 @@ impl Shipper {
             }
             Ok(self.store.put(&names::segment(no), bytes)?)
         };
-        let (entry, index) = pack(&window, &births, &mut |id| Ok(self.locate.fetch_for_ship(id)?), &mut upload)?;
+        let (entry, index) = pack(&window, &plan.births, &mut |id| Ok(self.locate.fetch_for_ship(id)?), &mut upload)?;
         if entry.objects > 0 {
             self.store.put(&names::window(job.start, job.end), index)?;
         }

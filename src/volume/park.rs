@@ -12,8 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Operations waiting above this number make the event threads stop reading: there, and only there, they wait.
-const PARKED_MAX: usize = 64;
+/// Bytes held by waiting operations; above it the event threads stop reading: there, and only there, they wait.
+const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// What any waiting operation holds, bytes, beside the data it brought.
+const TASK_BYTES: usize = 4096;
 
 /// An operation that could not go on after this long is answered with an error.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -41,7 +44,7 @@ pub(crate) struct Parking {
     fetch_ready: Condvar,
     pressed: Mutex<Vec<Task>>,
     pressed_ready: Condvar,
-    waiting: Mutex<usize>,
+    held: Mutex<usize>,
     fewer: Condvar,
     parked: AtomicU64,
     panics: AtomicU64,
@@ -55,7 +58,7 @@ impl Parking {
             fetch_ready: Condvar::new(),
             pressed: Mutex::default(),
             pressed_ready: Condvar::new(),
-            waiting: Mutex::new(0),
+            held: Mutex::new(0),
             fewer: Condvar::new(),
             parked: AtomicU64::new(0),
             panics: AtomicU64::new(0),
@@ -119,29 +122,30 @@ impl Parking {
         self.fewer.notify_all();
     }
 
-    fn enter(&self) {
-        *self.waiting.lock() += 1;
+    fn enter(&self, held: usize) {
+        *self.held.lock() += held;
         self.parked.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn leave(&self) {
-        *self.waiting.lock() -= 1;
-        self.fewer.notify_one();
+    fn leave(&self, held: usize) {
+        *self.held.lock() -= held;
+        self.fewer.notify_all();
     }
 
     /// Memory held by waiting operations is capped: an event thread that meets the cap waits for one of them to end.
     fn admit(&self, shared: &Shared) {
-        let mut waiting = self.waiting.lock();
-        while *waiting >= PARKED_MAX && !shared.stopping.load(Ordering::SeqCst) {
-            self.fewer.wait_for(&mut waiting, Duration::from_millis(100));
+        let mut held = self.held.lock();
+        while *held >= HELD_BYTES_MAX && !shared.stopping.load(Ordering::SeqCst) {
+            self.fewer.wait_for(&mut held, Duration::from_millis(100));
         }
     }
 }
 
-/// Runs an operation, and parks it if it must wait.
+/// Runs an operation, and parks it if it must wait. `data_bytes` is the size of what the request brought along.
 pub(super) fn start<T: 'static>(
     shared: &Arc<Shared>,
     mut cx: Cx,
+    data_bytes: usize,
     mut op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
     done: impl FnOnce(Result<T, Error>) + Send + 'static,
 ) {
@@ -151,7 +155,8 @@ pub(super) fn start<T: 'static>(
         Err(Stop::Error(e)) => return done(Err(e)),
         Err(Stop::Wait(wait)) => wait,
     };
-    shared.parking.enter();
+    let held = data_bytes + TASK_BYTES;
+    shared.parking.enter(held);
     let refuse: Arc<Mutex<Option<Error>>> = Arc::default();
     let refused = refuse.clone();
     let weak = Arc::downgrade(shared);
@@ -166,7 +171,7 @@ pub(super) fn start<T: 'static>(
                 Ok(value) => Ok(value),
             },
         };
-        shared.parking.leave();
+        shared.parking.leave(held);
         if let Some(done) = done.take() {
             done(result);
         }

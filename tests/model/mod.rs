@@ -9,6 +9,7 @@
 pub mod driver;
 pub mod generate;
 pub mod op;
+pub mod rows;
 
 use op::{At, Call, Op, Outcome, Stat};
 use std::collections::BTreeMap;

@@ -43,31 +43,15 @@ proptest! {
             prop_assert_eq!(&key.encode()[..], &bytes[..]);
         }
     }
-
-    #[test]
-    fn the_deaths_that_wait_for_a_window_are_those_born_in_it(
-        (start, end, born) in (any_lsn(), any_lsn(), any_lsn()),
-        n in prop_oneof![Just(0), Just(u32::MAX)],
-    ) {
-        let (from, to) = waitings_in(start, end);
-        let key = waiting(ObjectId { lsn: born, n });
-        prop_assert_eq!(from <= key && key < to, start < born && born <= end);
-    }
-}
-
-fn any_lsn() -> impl Strategy<Value = Lsn> {
-    (0..3u32, 0..4u64).prop_map(|(epoch, pos)| Lsn { epoch, pos })
 }
 
 #[test]
-fn ranges_hold_their_kind_and_the_window_of_an_lsn_comes_first() {
+fn ranges_hold_their_kind_and_nothing_else() {
     let inside = |(from, to): (Bytes, Bytes), key: &Bytes| from <= *key && *key < to;
     for (i, key) in keys().iter().map(Key::encode).enumerate() {
         let found = [segments(), windows(), counts(), pendings(), waitings()].map(|range| inside(range, &key));
         assert_eq!(found, [i == 2, i == 3, i == 4, i == 5, i == 6], "key {i}");
     }
-    let before = window(Lsn { epoch: 2, pos: 899 });
-    assert!(inside(windows_from(LSN), &window(LSN)) && !inside(windows_from(LSN), &before));
 }
 
 fn assert_value<T: Debug + PartialEq>(value: T, bytes: Bytes, decode: impl Fn(&[u8]) -> Result<T, FormatError>) {

@@ -5,42 +5,70 @@ mod files;
 mod names;
 mod orphans;
 mod renames;
+mod waits;
 
 use super::*;
+use crate::base::clock::SimClock;
+use crate::base::random::SeededRandom;
 use crate::format::batch::TreeId;
 use crate::format::ids::InodeNo;
+use crate::format::ids::{Lsn, Uuid};
 use crate::format::key::{self, Key};
-use crate::map::db::Room;
+use crate::format::manifest::Manifest;
+use crate::journal::{Config, JournalError, ManifestStore, Progress, Writer, open, replay};
+use crate::locate::{CacheBytes, Locate};
+use crate::map::{Limits, NodeCache, Room, Start, Wait};
+use crate::media::Media;
+use crate::media::sim::{CallLog, SimDisk};
+use crate::store::sim::SimStore;
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 const ROOT: InodeNo = InodeNo::ROOT;
+
+/// Small journals are made fast.
+const SEGMENT_BYTES: u32 = 2 << 20;
+/// Together with what else is in the batch a quarter of a segment.
+const WRITE_BYTES_MAX: usize = 256 << 10;
 
 struct Fixture {
     db: Arc<Db>,
     fs: Fs,
+    writer: Mutex<Writer>,
 }
 
 impl Fixture {
     /// An empty root directory.
     fn new() -> Fixture {
-        let (db, _) = crate::rig::bare();
-        let fixture = Fixture { fs: Fixture::fs_over(&db), db };
+        Fixture::with_queue(1 << 30)
+    }
+
+    /// An empty root directory over a journal that queues no more than this many bytes unwritten.
+    fn with_queue(queue_bytes_max: u64) -> Fixture {
+        let (db, writer) = open_db(queue_bytes_max);
+        let fixture = Fixture { fs: Fixture::fs_over(&db), db, writer: Mutex::new(writer) };
         fixture.put(key::inode(ROOT), root_inode(Time::default(), 0o755, 0, 0).encode());
         fixture
     }
 
     fn fs_over(db: &Arc<Db>) -> Fs {
         let space = Box::new(|| DiskSpace { total: 8 << 20, free: 4 << 20, available: 3 << 20 });
-        Fs::new(Arc::clone(db), Options { write_bytes_max: 1 << 20, space })
+        Fs::new(Arc::clone(db), Options { write_bytes_max: WRITE_BYTES_MAX, space })
+    }
+
+    /// Lets the journal's writer do what is due.
+    fn settle(&self) {
+        while self.writer.lock().step() == Progress::Worked {}
     }
 
     /// What is left after the daemon died and came back.
     fn crashed(self) -> Fixture {
-        Fixture { fs: Fixture::fs_over(&self.db), db: self.db }
+        Fixture { fs: Fixture::fs_over(&self.db), ..self }
     }
 
     fn put(&self, key: Bytes, value: Bytes) {
         let pins = Pins::default();
+        self.settle();
         let mut tx = self.db.begin(&pins);
         tx.put(TreeId::Files, key, value);
         tx.commit(Room::Ordinary).expect("committed");
@@ -65,6 +93,7 @@ impl Fixture {
 
     /// A new file that nothing uses.
     fn file(&self, name: &str) -> InodeNo {
+        self.settle();
         self.forget(self.fs.mknod(&root(), ROOT, name.as_bytes(), 0o644, 0).expect("made").0)
     }
 
@@ -92,12 +121,22 @@ impl Fixture {
     }
 
     fn write(&self, ino: InodeNo, offset: u64, data: &[u8]) {
+        self.settle();
         let (written, _) = self.fs.write(&root(), ino, offset, data).expect("written");
         assert_eq!(written as usize, data.len());
     }
 
     fn read(&self, ino: InodeNo, offset: u64, len: u32) -> Vec<u8> {
-        self.fs.read(&root(), ino, offset, len).expect("read")
+        let mut cx = root();
+        loop {
+            match self.fs.read(&cx, ino, offset, len) {
+                Ok(data) => return data,
+                Err(Stop::Wait(Wait::Object(id))) => {
+                    cx.pins.pin_object(id, self.db.locate().fetch(&id).expect("the journal has it"));
+                }
+                Err(stop) => panic!("read: {stop:?}"),
+            }
+        }
     }
 
     fn truncate(&self, ino: InodeNo, size: u64) {
@@ -108,6 +147,36 @@ impl Fixture {
         let entries = self.fs.readdir(&root(), dir, 0, usize::MAX).expect("listed");
         entries.iter().skip(2).map(|entry| text(&entry.name)).collect()
     }
+}
+
+/// Empty maps over a journal on a simulated disk.
+fn open_db(queue_bytes_max: u64) -> (Arc<Db>, Writer) {
+    let log = CallLog::new();
+    let media: Arc<dyn Media> = Arc::new(SimDisk::new(&log));
+    let manifest = Manifest {
+        uuid: Uuid(1),
+        state: Uuid(2),
+        epoch: 1,
+        generation: 1,
+        next_checkpoint: 1,
+        checkpoint: None,
+        plans: Vec::new(),
+        journal: Vec::new(),
+        free: Vec::new(),
+        history: Vec::new(),
+    };
+    let manifest = ManifestStore::create(Arc::clone(&media), manifest).expect("created");
+    let replayed = replay(&*media, &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
+        .expect("nothing yet");
+    let config =
+        Config { segment_bytes: SEGMENT_BYTES, journal_bytes: 1 << 30, queue_bytes_max, reserve_bytes: 1 << 20 };
+    let (clock, random) = (Arc::new(SimClock::default()), Arc::new(SeededRandom::new(1)));
+    let (journal, writer) = open(media, clock, random, manifest, replayed, config).expect("opened");
+    let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
+    let locate = Arc::new(Locate::new(Arc::clone(&journal), Arc::new(SimStore::new(&log)), cache));
+    let limits = Limits { overlay_bytes_max: 1 << 30, inode_step: 1000 };
+    let nodes = Arc::new(NodeCache::new(1 << 20));
+    (Arc::new(Db::new(1, Start::default(), journal, locate, nodes, limits)), writer)
 }
 
 fn root() -> Cx {

@@ -7,7 +7,7 @@ fn what_nothing_uses_is_removed_with_its_last_name() {
     let fixture = Fixture::new();
     let before = fixture.rows().len();
     let (ino, dir) = (fixture.file("f"), fixture.dir(ROOT, "d"));
-    fixture.write(ino, 0, &[1; 300_000]);
+    fixture.write(ino, 0, &[1; 200_000]);
     fixture.fs.unlink(&root(), ROOT, b"f").expect("removed");
     fixture.fs.rmdir(&root(), ROOT, b"d").expect("removed");
     assert_eq!(fixture.rows().len(), before);
@@ -70,14 +70,14 @@ fn a_removed_directory_in_use_is_an_empty_orphan_that_takes_no_names() {
 fn promise_s9_recovery_frees_every_orphan_a_dead_daemon_left() {
     let fixture = Fixture::new();
     let before = fixture.rows().len();
-    for i in 0..600 {
+    for i in 0..150 {
         let name = format!("f{i}");
         let (attr, _) = fixture.fs.create(&root(), ROOT, name.as_bytes(), 0o600).expect("made");
         fixture.write(attr.ino, 0, &[1; 3000]);
         fixture.fs.unlink(&root(), ROOT, name.as_bytes()).expect("removed");
     }
     let fixture = fixture.crashed();
-    assert_eq!(fixture.orphans(), 600);
+    assert_eq!(fixture.orphans(), 150);
     let mut steps = Vec::new();
     loop {
         let (freed, _) = fixture.fs.free_orphans(&root()).expect("freed");
@@ -86,6 +86,6 @@ fn promise_s9_recovery_frees_every_orphan_a_dead_daemon_left() {
             break;
         }
     }
-    assert_eq!(steps, [256, 256, 88, 0]);
+    assert_eq!(steps, [64, 64, 22, 0]);
     assert_eq!(fixture.rows().len(), before);
 }

@@ -1,0 +1,106 @@
+//! What is listed for deletion, what would be if anyone knew of it, and numbers that must never be given again.
+
+use super::Check;
+use super::nodes::check_segment;
+use super::space::{PLACE, store_names};
+use crate::checkpoint::nodes::node_file;
+use crate::format::ids::{InodeNo, SegmentKind, SegmentNo};
+use crate::format::names;
+use crate::map::reachable_segments;
+use std::collections::BTreeSet;
+
+pub(super) fn check_deletions(check: &mut Check<'_>) -> bool {
+    check_node_segments(check);
+    let reached = reached(check);
+    check_pending(check, &reached);
+    check_marks(check, &reached);
+    count_leftovers(check, &reached);
+    true
+}
+
+/// Node segments that the trees lie in.
+fn reached(check: &Check<'_>) -> BTreeSet<SegmentNo> {
+    let roots = check.maps.roots.iter();
+    roots.flat_map(|root| reachable_segments(*root, &check.nodes).unwrap_or_default()).collect()
+}
+
+/// Node segments in the store are as long as is recorded, and whole.
+fn check_node_segments(check: &mut Check<'_>) {
+    let nodes = check.space.segments.iter().filter(|(_, record)| record.kind == SegmentKind::Nodes);
+    let nodes: Vec<(SegmentNo, u64)> = nodes.map(|(no, record)| (*no, record.bytes)).collect();
+    for (done, (no, bytes)) in nodes.iter().enumerate() {
+        check.step(done as u64, nodes.len() as u64);
+        let name = names::segment(*no);
+        let what = match check.store.get(&name) {
+            Ok(found) if found.len() as u64 != *bytes => format!("has {} bytes, {bytes} are recorded", found.len()),
+            Ok(found) => match check_segment(&found, check.uuid, *no, SegmentKind::Nodes) {
+                Ok(_) => continue,
+                Err(what) => what,
+            },
+            Err(e) => e.to_string(),
+        };
+        check.problem(name, what);
+    }
+}
+
+fn check_pending(check: &mut Check<'_>, reached: &BTreeSet<SegmentNo>) {
+    let used = store_names(&check.space);
+    let newest = check.newest.map(|at| names::publication(at.generation, 0));
+    let newest = newest.and_then(|name| Some(name.rsplit_once('/')?.0.to_owned()));
+    let mut problems = Vec::new();
+    for name in check.space.pending.keys() {
+        let in_generation = newest.as_ref().is_some_and(|newest| name.starts_with(newest.as_str()));
+        if used.contains(name) || in_generation {
+            problems.push((name.clone(), "is in use and listed for deletion".to_owned()));
+        }
+    }
+    for no in reached.iter().filter(|no| check.space.pending.contains_key(&names::segment(**no))) {
+        let local = check.state.as_ref().is_some_and(|state| state.open(&node_file(*no)).is_ok());
+        if !local {
+            problems.push((names::segment(*no), "holds nodes of the trees and is listed for deletion".to_owned()));
+        }
+    }
+    for (place, what) in problems {
+        check.problem(place, what);
+    }
+}
+
+fn check_marks(check: &mut Check<'_>, reached: &BTreeSet<SegmentNo>) {
+    let (inode_max, mark) = (check.inode_max, check.space.inode_mark);
+    if inode_max > InodeNo::ROOT.0 && inode_max >= mark {
+        check.problem(PLACE, format!("inode {inode_max} is in use, and numbers from {mark} on may be given again"));
+    }
+    // Numbers of other epochs are never given again, whatever they are.
+    let Some(epoch) = check.manifest.as_ref().map(|manifest| manifest.epoch) else { return };
+    let mut used: BTreeSet<SegmentNo> = reached.iter().chain(check.space.segments.keys()).copied().collect();
+    used.extend(check.space.windows.values().flat_map(|window| window.segments.iter().copied()));
+    used.extend(check.listed.iter().flat_map(|window| window.segments.iter().map(|s| s.segment)));
+    let highest = used.into_iter().filter(|no| no.epoch == epoch).map(|no| no.number).max();
+    let mark = check.space.segment_mark;
+    if let Some(highest) = highest.filter(|highest| *highest >= mark) {
+        check.problem(
+            PLACE,
+            format!("segment {epoch}/{highest} is in use, and numbers from {mark} on may be given again"),
+        );
+    }
+}
+
+/// A writer that was fenced, or died before it published, may leave objects that nobody knows. They cost space only.
+fn count_leftovers(check: &mut Check<'_>, reached: &BTreeSet<SegmentNo>) {
+    let mut known = store_names(&check.space);
+    known.extend(check.space.pending.keys().cloned());
+    known.extend(reached.iter().map(|no| names::segment(*no)));
+    for window in &check.listed {
+        known.insert(names::window(window.start, window.end));
+        known.extend(window.segments.iter().map(|s| names::segment(s.segment)));
+    }
+    for folder in ["seg", "win"] {
+        match check.store.list(folder) {
+            Ok(names) => {
+                let unknown = names.iter().filter(|name| !known.contains(*name)).count();
+                check.report.figures.leftovers += unknown as u64;
+            }
+            Err(e) => check.problem(folder, e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The map of files, inode by inode. What belongs to one inode lies together, so one inode is held at a time; what ties
+//! inodes together is collected in [`Links`].
+
+use super::Check;
+use super::links::{Links, kind_of};
+use super::objects::Objects;
+use super::space::CACHE_BYTES;
+use crate::format::FormatError;
+use crate::format::batch::TreeId;
+use crate::format::ids::InodeNo;
+use crate::format::inode::{CookieValue, Extent, Inode, NameValue};
+use crate::format::key::Key;
+use crate::fs::{FILE_BYTES_MAX, INLINE_BYTES_MAX};
+use crate::map::NodeCache;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// 1 and 2 are `.` and `..`.
+const COOKIE_FIRST: u64 = 3;
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub ino: InodeNo,
+    /// Bytes from the file's start.
+    pub at: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "inode {} at offset {}", self.ino, self.at)
+    }
+}
+
+pub(super) fn check_files(check: &mut Check<'_>) -> bool {
+    let objects = std::mem::take(&mut check.objects);
+    let mut census = Census {
+        objects,
+        // Without a state directory, what lies over the trees is in the newest checkpoint too.
+        at_checkpoint: check.manifest.is_none(),
+        links: Links::default(),
+        current: None,
+        problems: Vec::new(),
+        extents: 0,
+        bytes: 0,
+    };
+    let cache = NodeCache::new(CACHE_BYTES);
+    let scanned = check.maps.scan(TreeId::Files, &cache, &check.nodes, &mut |key, value| census.row(key, value));
+    census.finish_inode();
+    let Census { objects, links, mut problems, extents, bytes, .. } = census;
+    check.objects = objects;
+    let figures = &mut check.report.figures;
+    (figures.extents, figures.bytes, figures.inodes, figures.names) = (extents, bytes, links.inodes(), links.names());
+    check.inode_max = links.inode_max();
+    problems.extend(links.problems());
+    for (place, what) in problems {
+        check.problem(place, what);
+    }
+    match scanned {
+        Ok(()) => true,
+        Err(e) => {
+            check.problem("files tree", e.to_string());
+            false
+        }
+    }
+}
+
+/// What was seen of one inode so far.
+struct Current {
+    ino: InodeNo,
+    inode: Option<Inode>,
+    inline: Option<u64>,
+    /// Names whose cookie did not come yet, by cookie.
+    names: BTreeMap<u64, (Bytes, NameValue)>,
+    has_entries: bool,
+    /// The lowest and the highest cookie that a name has.
+    cookies: Option<(u64, u64)>,
+    /// Sum over inline value and extents.
+    blocks: u64,
+    /// End of the last extent.
+    end: Option<u64>,
+}
+
+struct Census {
+    objects: Objects,
+    at_checkpoint: bool,
+    links: Links,
+    current: Option<Current>,
+    problems: Vec<(String, String)>,
+    extents: u64,
+    bytes: u64,
+}
+
+impl Census {
+    fn row(&mut self, key: &[u8], value: &[u8]) {
+        let taken = Key::decode(key).and_then(|key| self.take(key, value));
+        if let Err(e) = taken {
+            self.problems.push(("files tree".to_owned(), format!("entry {key:02x?}: {e}")));
+        }
+    }
+
+    fn take(&mut self, key: Key, value: &[u8]) -> Result<(), FormatError> {
+        match key {
+            Key::Orphan(ino) => self.links.orphan(ino),
+            Key::Inode(ino) => {
+                let inode = Inode::decode(value)?;
+                self.links.inode(ino, &inode);
+                self.enter(ino).inode = Some(inode);
+            }
+            Key::Inline(ino) => {
+                let current = self.enter(ino);
+                current.inline = Some(value.len() as u64);
+                current.blocks += blocks_of(value.len() as u64);
+                self.bytes += value.len() as u64;
+            }
+            Key::Name(ino, name) => self.name(ino, name, NameValue::decode(value)?),
+            Key::Cookie(ino, cookie) => self.cookie(ino, cookie, &CookieValue::decode(value)?),
+            Key::Xattr(ino, _) => drop(self.enter(ino)),
+            Key::Extent(ino, at) => self.extent(Place { ino, at }, &Extent::decode(value)?),
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, ino: InodeNo) -> &mut Current {
+        if self.current.as_ref().is_none_or(|current| current.ino != ino) {
+            self.finish_inode();
+        }
+        self.current.get_or_insert_with(|| Current {
+            ino,
+            inode: None,
+            inline: None,
+            names: BTreeMap::new(),
+            has_entries: false,
+            cookies: None,
+            blocks: 0,
+            end: None,
+        })
+    }
+
+    fn problem(&mut self, ino: InodeNo, what: String) {
+        self.problems.push((format!("inode {ino}"), what));
+    }
+
+    fn name(&mut self, dir: InodeNo, name: Bytes, value: NameValue) {
+        self.links.name(dir, &value);
+        if matches!(&name[..], b"." | b"..") || name.iter().any(|b| *b == 0 || *b == b'/') {
+            self.problem(dir, format!("the name {} can be no name", text(&name)));
+        }
+        let current = self.enter(dir);
+        current.has_entries = true;
+        let (low, high) = current.cookies.unwrap_or((value.cookie, value.cookie));
+        current.cookies = Some((low.min(value.cookie), high.max(value.cookie)));
+        if let Some((other, _)) = current.names.insert(value.cookie, (name.clone(), value)) {
+            self.problem(dir, format!("names {} and {} share cookie {}", text(&other), text(&name), value.cookie));
+        }
+    }
+
+    fn cookie(&mut self, dir: InodeNo, cookie: u64, listed: &CookieValue) {
+        let current = self.enter(dir);
+        current.has_entries = true;
+        let what = match current.names.remove(&cookie) {
+            None => format!("cookie {cookie} lists {}, which has no such name", text(&listed.name)),
+            Some((name, _)) if name != listed.name => {
+                format!("cookie {cookie} lists {}, the name is {}", text(&listed.name), text(&name))
+            }
+            Some((name, value)) if (value.ino, value.kind) != (listed.ino, listed.kind) => format!(
+                "name {} is inode {} of type {}, its cookie says inode {} of type {}",
+                text(&name),
+                value.ino,
+                value.kind,
+                listed.ino,
+                listed.kind
+            ),
+            Some(_) => return,
+        };
+        self.problem(dir, what);
+    }
+
+    fn extent(&mut self, place: Place, extent: &Extent) {
+        let at_checkpoint = self.at_checkpoint;
+        let usage = self.objects.name(place, extent);
+        usage.now += 1;
+        usage.at_checkpoint += u32::from(at_checkpoint);
+        self.extents += 1;
+        self.bytes += u64::from(extent.len);
+        let current = self.enter(place.ino);
+        current.blocks += blocks_of(u64::from(extent.len));
+        let before = current.end.replace(place.at.saturating_add(u64::from(extent.len)));
+        if let Some(before) = before.filter(|before| *before > place.at) {
+            self.problems.push((place.to_string(), format!("the extent before it reaches to {before}")));
+        }
+    }
+
+    fn finish_inode(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        let place = format!("inode {}", current.ino);
+        match &current.inode {
+            None => self.problems.push((place, "has contents or names and does not exist".to_owned())),
+            Some(inode) => self.problems.extend(current.problems(inode).into_iter().map(|what| (place.clone(), what))),
+        }
+    }
+}
+
+impl Current {
+    fn problems(&self, inode: &Inode) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (cookie, (name, _)) in &self.names {
+            problems.push(format!("name {} has no cookie {cookie}", text(name)));
+        }
+        match inode.mode & libc::S_IFMT {
+            libc::S_IFDIR => self.directory_problems(inode, &mut problems),
+            libc::S_IFREG => self.contents_problems(inode, &mut problems),
+            libc::S_IFLNK if inode.target.is_empty() || inode.size != inode.target.len() as u64 => {
+                problems.push(format!("a link of size {} with a target of {} bytes", inode.size, inode.target.len()));
+            }
+            libc::S_IFLNK | libc::S_IFIFO | libc::S_IFSOCK | libc::S_IFCHR | libc::S_IFBLK => {}
+            other => problems.push(format!("of unknown type {other:o}")),
+        }
+        if self.has_entries && kind_of(inode.mode) != libc::DT_DIR {
+            problems.push("has names in it and is no directory".to_owned());
+        }
+        if (self.inline.is_some() || self.end.is_some()) && kind_of(inode.mode) != libc::DT_REG {
+            problems.push("has contents and is no regular file".to_owned());
+        }
+        if inode.blocks != self.blocks {
+            problems.push(format!("takes {} blocks, its contents take {}", inode.blocks, self.blocks));
+        }
+        problems
+    }
+
+    fn directory_problems(&self, inode: &Inode, problems: &mut Vec<String>) {
+        let (low, high) = self.cookies.unwrap_or((COOKIE_FIRST, COOKIE_FIRST - 1));
+        if low < COOKIE_FIRST || high >= inode.next_cookie || inode.next_cookie < COOKIE_FIRST {
+            problems.push(format!("its next cookie is {}, cookies {low} to {high} are given", inode.next_cookie));
+        }
+        if inode.parent == InodeNo::NONE {
+            problems.push("a directory without a parent".to_owned());
+        }
+    }
+
+    fn contents_problems(&self, inode: &Inode, problems: &mut Vec<String>) {
+        if inode.size > FILE_BYTES_MAX {
+            problems.push(format!("its size of {} is more than any file has", inode.size));
+        }
+        if let Some(end) = self.end.filter(|end| *end > inode.size) {
+            problems.push(format!("an extent reaches to {end}, its size is {}", inode.size));
+        }
+        let Some(inline) = self.inline else { return };
+        if self.end.is_some() {
+            problems.push("has an inline value and extents".to_owned());
+        }
+        if inline == 0 || inline > inode.size || inode.size > INLINE_BYTES_MAX {
+            problems.push(format!("an inline value of {inline} bytes in a file of {}", inode.size));
+        }
+    }
+}
+
+/// Units of 512 bytes.
+fn blocks_of(len: u64) -> u64 {
+    len.div_ceil(512)
+}
+
+fn text(name: &[u8]) -> String {
+    format!("{:?}", String::from_utf8_lossy(name))
+}

@@ -1,0 +1,60 @@
+//! `skylog check STORE`: verifies everything, offline, without changing anything.
+
+use super::failure::{Failure, Outcome};
+use super::progress::Progress;
+use super::store_arg::StoreArg;
+use super::{size, world};
+use skylog::check::{Figures, check};
+use skylog::media::{LocalDisk, Media};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Verify every checksum, the order of trees, link counts, extents, and the accounting of space against a full scan.
+#[derive(clap::Args)]
+pub struct Check {
+    /// The store: a directory or a URL. It must not be mounted.
+    store: StoreArg,
+    /// The state directory, if it is not the store's own.
+    #[arg(long)]
+    state: Option<PathBuf>,
+}
+
+impl Check {
+    /// Prints every problem found, and how much was looked at.
+    pub fn run(&self) -> Outcome {
+        self.store.superblock()?;
+        let state = self.store.state(self.state.as_deref())?;
+        let state = state.is_dir().then_some(state);
+        let _lock = state.as_deref().map(|state| world::lock(state, "nowhere, it is being checked")).transpose()?;
+        let media = state.map(|state| Arc::new(LocalDisk::new(&state)) as Arc<dyn Media>);
+        let progress = Progress::steps("checking");
+        let report = check(&self.store.open()?, media, &mut |pass, done, total| progress.step(pass, done, total));
+        progress.end();
+        for problem in &report.problems {
+            println!("{problem}");
+        }
+        if report.unlisted > 0 {
+            println!("and {} more", report.unlisted);
+        }
+        if !report.skipped.is_empty() {
+            println!("not checked because of these: {}", report.skipped.join(", "));
+        }
+        println!("looked at {}", looked_at(&report.figures));
+        let problems = report.problems.len() as u64 + report.unlisted;
+        match report.is_clean() {
+            true => Ok(()),
+            false => Err(Failure::failed(format_args!("{problems} problems in {}", self.store.url()))),
+        }
+    }
+}
+
+fn looked_at(figures: &Figures) -> String {
+    let Figures { inodes, names, extents, bytes, segments, chunks, .. } = figures;
+    let Figures { journal_segments, batches, node_segments, windows, publications, .. } = figures;
+    format!(
+        "{inodes} inodes, {names} names, {extents} extents with {}; {segments} segments with {chunks} chunks, {windows} \
+         windows, {node_segments} node segments, {publications} publications; {batches} batches after the checkpoint in \
+         {journal_segments} journal segments",
+        size::show(*bytes)
+    )
+}

@@ -1,0 +1,148 @@
+//! How commands talk to the daemon of a mount: one request and any number of answers, each a line of JSON, over a unix
+//! socket that only the daemon's user may open.
+
+use super::failure::Failure;
+use super::registry::{self, Registration};
+use serde::{Deserialize, Serialize};
+use std::io::{self, BufRead, BufReader, Lines, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+/// What a command may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Ask {
+    /// The volume's status.
+    Status,
+    /// Make everything written so far durable.
+    Sync,
+    /// Change the sync policy of the running mount.
+    Set {
+        /// `always`, `everysec` or `none`.
+        sync: String,
+    },
+    /// Unmount and end.
+    Umount {
+        /// Leave in the journal what is not yet in the store.
+        now: bool,
+    },
+}
+
+/// What the daemon says back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case")]
+pub enum Say {
+    /// A step is under way; `Done` or `Failed` follows.
+    Progress {
+        /// Bytes through.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The status asked for.
+    Status {
+        /// The fields of the volume's status.
+        status: serde_json::Value,
+    },
+    /// Done. After an unmount: what stays in the journal.
+    Done {
+        /// Bytes in the journal that are not in the store.
+        unshipped_bytes: u64,
+    },
+    /// Not done.
+    Failed {
+        /// One sentence.
+        why: String,
+    },
+}
+
+/// Reads one request.
+pub fn receive(stream: &UnixStream) -> io::Result<Ask> {
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}
+
+/// Writes one answer.
+pub fn answer(mut stream: &UnixStream, say: &Say) -> io::Result<()> {
+    let mut line = serde_json::to_vec(say)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+/// A command's end of the conversation.
+pub struct Conversation {
+    lines: Lines<BufReader<UnixStream>>,
+    registration: Registration,
+}
+
+impl Conversation {
+    /// Asks the daemon of a mount point.
+    pub fn with(dir: &Path, ask: &Ask) -> Result<Conversation, Failure> {
+        let (socket, registration) = registry::socket_of(dir)?;
+        Conversation::over(&socket, registration, ask)
+    }
+
+    /// Asks over a known socket.
+    pub fn over(socket: &Path, registration: Registration, ask: &Ask) -> Result<Conversation, Failure> {
+        let gone = |_| Failure::failed(gone(&registration));
+        let stream = UnixStream::connect(socket).map_err(gone)?;
+        let mut line = serde_json::to_vec(ask).expect("a request is plain data");
+        line.push(b'\n');
+        (&stream).write_all(&line).map_err(gone)?;
+        Ok(Conversation { lines: BufReader::new(stream).lines(), registration })
+    }
+
+    /// The next answer. It fails when the daemon says that it failed, or ends without a word.
+    pub fn next(&mut self) -> Result<Say, Failure> {
+        let line = match self.lines.next() {
+            Some(Ok(line)) => line,
+            _ => return Err(Failure::failed(gone(&self.registration))),
+        };
+        match serde_json::from_str(&line) {
+            Ok(Say::Failed { why }) => Err(Failure::failed(why)),
+            Ok(say) => Ok(say),
+            Err(e) => {
+                Err(Failure::failed(format_args!("the daemon's answer makes no sense ({e}); is it another version?")))
+            }
+        }
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.registration.pid
+    }
+}
+
+fn gone(registration: &Registration) -> String {
+    format!(
+        "the daemon of {} is gone (process {}); `skylog umount {0}` clears the mount point, mounting again recovers everything synced",
+        registration.dir.display(),
+        registration.pid
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_answers_survive_the_socket() {
+        let (near, far) = UnixStream::pair().unwrap();
+        (&near).write_all(b"{\"ask\":\"set\",\"sync\":\"always\"}\n").unwrap();
+        assert_eq!(receive(&far).unwrap(), Ask::Set { sync: "always".into() });
+        answer(&far, &Say::Done { unshipped_bytes: 7 }).unwrap();
+        drop(far);
+        let line = BufReader::new(near).lines().next().unwrap().unwrap();
+        assert_eq!(line, r#"{"say":"done","unshipped_bytes":7}"#);
+    }
+
+    #[test]
+    fn a_request_that_makes_no_sense_is_refused() {
+        let (near, far) = UnixStream::pair().unwrap();
+        (&near).write_all(b"{\"ask\":\"fly\"}\n").unwrap();
+        assert!(receive(&far).is_err());
+    }
+}

@@ -1,0 +1,236 @@
+//! The daemon of one mount: serves until the mount is gone, however it went, then ships what is left and ends.
+//!
+//! Threads: the main thread waits for the end of the session; `control` accepts commands, each served by a thread of its own;
+//! `signals` turns SIGTERM, SIGINT and SIGHUP into an unmount. Order at the end: the mount goes, the registration goes, the
+//! volume is closed, whoever asked for the end is told, the process exits.
+
+use super::control::{self, Ask, Say};
+use super::failure::{Failure, Outcome};
+use super::mount_point;
+use super::registry::Registration;
+use nix::sys::signal::{SigSet, Signal};
+use parking_lot::{Condvar, Mutex};
+use skylog::fuse::{self, MountConfig};
+use skylog::volume::Volume;
+use std::io;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// How long the end waits for those who asked for it to hear of it.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Blocks the signals that end the daemon, for this thread and all it starts. To be called before the first thread starts.
+pub fn hold_signals() {
+    if let Err(e) = signals().thread_block() {
+        log::warn!("signals are not held back: {e}");
+    }
+}
+
+fn signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
+}
+
+struct Daemon {
+    volume: Arc<Volume>,
+    registration: Registration,
+    ending: Ending,
+    /// The user asked to leave in the journal what is not shipped yet.
+    now: AtomicBool,
+}
+
+/// Serves the volume until it is unmounted. `live` is called once the mount answers.
+pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConfig, live: impl FnOnce()) -> Outcome {
+    let mounted = fuse::mount(volume.clone(), config).map_err(|e| not_mounted(&e, config))?;
+    let daemon = Daemon { volume, registration, ending: Ending::default(), now: AtomicBool::new(false) };
+    let daemon = Arc::new(daemon);
+    if let Err(e) = daemon.clone().listen() {
+        mount_point::detach(&config.dir).ok();
+        return Err(Failure::failed(format_args!("the control socket cannot be made: {e}")));
+    }
+    live();
+    if let Err(e) = mounted.wait() {
+        log::error!("the session ended: {e}");
+    }
+    daemon.registration.remove();
+    let left = daemon.close();
+    daemon.ending.announce(left.clone());
+    left.map(drop).map_err(Failure::failed)
+}
+
+impl Daemon {
+    /// Opens the socket, registers, and starts the threads that listen.
+    fn listen(self: Arc<Self>) -> io::Result<()> {
+        let socket = self.registration.socket()?;
+        std::fs::remove_file(&socket).ok();
+        let listener = UnixListener::bind(&socket)?;
+        self.registration.write()?;
+        let on_signal = self.clone();
+        spawn("signals", move || on_signal.heed_signals())?;
+        spawn("control", move || self.accept(&listener)).map(drop)
+    }
+
+    fn accept(self: &Arc<Self>, listener: &UnixListener) {
+        for stream in listener.incoming().filter_map(Result::ok) {
+            let daemon = self.clone();
+            if let Err(e) = spawn("command", move || daemon.converse(&stream)) {
+                log::error!("a command cannot be served: {e}");
+            }
+        }
+    }
+
+    fn converse(&self, stream: &UnixStream) {
+        let said = match control::receive(stream) {
+            Ok(Ask::Umount { now }) => return self.umount(stream, now),
+            Ok(Ask::Status) => self.status(),
+            Ok(Ask::Sync) => self.sync(),
+            Ok(Ask::Set { sync }) => self.set(&sync),
+            Err(e) => Say::Failed { why: format!("the request makes no sense: {e}") },
+        };
+        // The other side may have gone; then nobody needs the answer.
+        control::answer(stream, &said).ok();
+    }
+
+    fn status(&self) -> Say {
+        let status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        Say::Status { status }
+    }
+
+    fn sync(&self) -> Say {
+        let (tell, told) = mpsc::sync_channel(1);
+        self.volume.sync(move |synced| drop(tell.send(synced)));
+        done(told.recv().unwrap_or_else(|_| Err("the volume is closing".into())))
+    }
+
+    fn set(&self, policy: &str) -> Say {
+        match policy.parse() {
+            Ok(policy) => {
+                self.volume.set_policy(policy);
+                done(Ok(()))
+            }
+            Err(why) => Say::Failed { why },
+        }
+    }
+
+    /// Ships, unmounts, and tells how the end went. While the mount is in use nothing ends.
+    fn umount(&self, stream: &UnixStream, now: bool) {
+        let drained = if now { Ok(()) } else { self.drain(stream) };
+        if let Err(why) = drained {
+            let why = format!("{why}; still mounted, `skylog umount --now` leaves in the journal what is not shipped");
+            control::answer(stream, &Say::Failed { why }).ok();
+            return;
+        }
+        self.now.store(now, Ordering::Relaxed);
+        self.ending.listen();
+        let dir = &self.registration.dir;
+        let said = match mount_point::unmount(dir) {
+            Ok(()) => self.ending.wait(),
+            Err(e) => Say::Failed { why: busy(dir, &e) },
+        };
+        control::answer(stream, &said).ok();
+        self.ending.told();
+    }
+
+    fn drain(&self, stream: &UnixStream) -> Result<(), String> {
+        let mut say = |done, total| drop(control::answer(stream, &Say::Progress { done, total }));
+        self.volume.drain(&mut say)
+    }
+
+    /// Called when the mount is gone: ships what came in last, unless told otherwise, and ends the volume. Returns the bytes
+    /// that stay in the journal.
+    fn close(&self) -> Result<u64, String> {
+        let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut |_, _| ()) };
+        if let Err(why) = shipped {
+            log::error!("not everything is in the store, the journal keeps it: {why}");
+        }
+        let left = self.volume.status().unshipped_bytes;
+        self.volume.close().map(|()| left)
+    }
+
+    /// The first signal unmounts, lazily if files are open; the second ends the process as it is.
+    fn heed_signals(&self) {
+        let signals = signals();
+        for asked in 0.. {
+            match signals.wait() {
+                Ok(signal) if asked == 0 => log::info!("{signal}: unmounting"),
+                Ok(signal) => {
+                    log::error!("{signal} again: ending without shipping; the next mount recovers all that was synced");
+                    std::process::exit(1);
+                }
+                Err(e) => return log::error!("signals are not heard: {e}"),
+            }
+            let dir = &self.registration.dir;
+            if let Err(e) = mount_point::unmount(dir).or_else(|_| mount_point::detach(dir)) {
+                log::error!("{} cannot be unmounted: {e}", dir.display());
+            }
+        }
+    }
+}
+
+/// How the daemon ended, for those who asked it to.
+#[derive(Default)]
+struct Ending {
+    state: Mutex<(Option<Say>, usize)>,
+    changed: Condvar,
+}
+
+impl Ending {
+    /// One more waits to be told.
+    fn listen(&self) {
+        self.state.lock().1 += 1;
+    }
+
+    fn wait(&self) -> Say {
+        let mut state = self.state.lock();
+        self.changed.wait_while(&mut state, |(said, _)| said.is_none());
+        state.0.clone().expect("waited for it")
+    }
+
+    fn told(&self) {
+        self.state.lock().1 -= 1;
+        self.changed.notify_all();
+    }
+
+    /// Says how it ended and waits until all listeners have passed it on.
+    fn announce(&self, left: Result<u64, String>) {
+        let mut state = self.state.lock();
+        state.0 = Some(match left {
+            Ok(unshipped_bytes) => Say::Done { unshipped_bytes },
+            Err(why) => Say::Failed { why },
+        });
+        self.changed.notify_all();
+        self.changed.wait_while_for(&mut state, |(_, listening)| *listening > 0, LAST_WORDS);
+    }
+}
+
+fn done(result: Result<(), String>) -> Say {
+    match result {
+        Ok(()) => Say::Done { unshipped_bytes: 0 },
+        Err(why) => Say::Failed { why },
+    }
+}
+
+fn busy(dir: &std::path::Path, error: &io::Error) -> String {
+    let users = mount_point::users(dir).join(", ");
+    match users.is_empty() {
+        true => format!("{} cannot be unmounted: {error}", dir.display()),
+        false => format!("{} is in use by {users}; everything is shipped, close it and unmount again", dir.display()),
+    }
+}
+
+fn not_mounted(error: &io::Error, config: &MountConfig) -> Failure {
+    let dir = config.dir.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            Failure::failed("mounting as a user needs fusermount3; `apt-get install fuse3` brings it")
+        }
+        _ => Failure::failed(format_args!("{dir} cannot be mounted: {}", error.to_string().trim())),
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(body)
+}

@@ -1,0 +1,91 @@
+//! `skylog destroy STORE`: removes a filesystem. The configuration goes first, so that what an interruption leaves is no
+//! filesystem any more; only names that skylog gives are touched.
+
+use super::failure::{Failure, Outcome};
+use super::store_arg::{SUPERBLOCK, StoreArg};
+use super::world;
+use skylog::store::Store;
+use std::fs;
+use std::io::{self, BufRead, Write};
+use std::path::{Path, PathBuf};
+
+/// Remove a filesystem and all it holds.
+#[derive(clap::Args)]
+pub struct Destroy {
+    /// The store: a directory or a URL.
+    store: StoreArg,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// The state directory, if it is not the store's own.
+    #[arg(long)]
+    state: Option<PathBuf>,
+}
+
+/// Folders of a store.
+const STORE_FOLDERS: [&str; 6] = ["gen", "seg", "win", "snap", "lease", "probe"];
+/// Folders of a state directory, then its files.
+const STATE_FOLDERS: [&str; 4] = ["journal", "nodes", "ckpt", "tmp"];
+const STATE_FILES: [&str; 4] = ["MANIFEST", "skylog.log", "skylog.log.1", "lock"];
+
+impl Destroy {
+    /// Asks, then removes.
+    pub fn run(&self) -> Outcome {
+        let superblock = self.store.superblock()?;
+        let state = self.store.state(self.state.as_deref())?;
+        if !self.yes && !agreed(&format!("{} ({})", self.store.url(), superblock.uuid))? {
+            return Err(Failure::failed("nothing was removed"));
+        }
+        let lock = state.is_dir().then(|| world::lock(&state, "nowhere: it is being destroyed")).transpose()?;
+        remove_objects(self.store.open()?.as_ref()).map_err(Failure::failed)?;
+        remove_state(&state).map_err(|e| Failure::failed(format_args!("{}: {e}", state.display())))?;
+        drop(lock);
+        fs::remove_dir(&state).ok();
+        if let Some(folder) = self.store.folder() {
+            remove_empty(folder);
+        }
+        println!("removed {}", self.store.url());
+        Ok(())
+    }
+}
+
+fn agreed(what: &str) -> Result<bool, Failure> {
+    eprint!("This removes {what} and all files in it. Type `yes` to go on: ");
+    io::stderr().flush().ok();
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(Failure::failed)?;
+    Ok(line.trim() == "yes")
+}
+
+fn remove_objects(store: &dyn Store) -> Result<(), skylog::store::StoreError> {
+    store.delete(SUPERBLOCK)?;
+    for folder in STORE_FOLDERS {
+        for name in store.list(folder)? {
+            store.delete(&name)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_state(state: &Path) -> io::Result<()> {
+    let gone = |done: io::Result<()>| match done {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    };
+    for folder in STATE_FOLDERS {
+        gone(fs::remove_dir_all(state.join(folder)))?;
+    }
+    STATE_FILES.into_iter().try_for_each(|file| gone(fs::remove_file(state.join(file))))
+}
+
+/// Takes away the folders that are empty now; whatever else the user keeps there stays.
+fn remove_empty(store: &Path) {
+    for folder in STORE_FOLDERS {
+        let above = store.join(folder);
+        for below in fs::read_dir(&above).into_iter().flatten().filter_map(Result::ok) {
+            fs::remove_dir(below.path()).ok();
+        }
+        fs::remove_dir(above).ok();
+    }
+    fs::remove_dir(store).ok();
+}

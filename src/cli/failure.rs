@@ -1,0 +1,58 @@
+//! Why a command failed: one sentence for people, one exit code for scripts.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+/// What every command returns.
+pub type Outcome = Result<(), Failure>;
+
+/// A command that did not do what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    sentence: String,
+    code: u8,
+    said: bool,
+}
+
+impl Failure {
+    /// The operation failed, or damage was found: exit code 1.
+    pub fn failed(sentence: impl Display) -> Failure {
+        Failure { sentence: sentence.to_string(), code: 1, said: false }
+    }
+
+    /// The command line asks for something that cannot be: exit code 2.
+    pub fn usage(sentence: impl Display) -> Failure {
+        Failure { sentence: sentence.to_string(), code: 2, said: false }
+    }
+
+    /// Somebody else has been told the sentence; only the exit code is left to give.
+    pub fn said(self) -> Failure {
+        Failure { said: true, ..self }
+    }
+
+    /// The exit code and the sentence as one line, to be sent to the command that shows it.
+    pub fn to_line(&self) -> String {
+        format!("{} {}", self.code, self.sentence.replace('\n', " "))
+    }
+
+    /// What [`Failure::to_line`] made.
+    pub fn from_line(line: &str) -> Failure {
+        match line.split_once(' ').map(|(code, sentence)| (code.parse(), sentence)) {
+            Some((Ok(code), sentence)) => Failure { code, ..Failure::failed(sentence) },
+            _ => Failure::failed(line),
+        }
+    }
+
+    /// The sentence, without the program's name before it.
+    pub fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
+    /// Says the sentence on standard error and gives the exit code.
+    pub fn report(self) -> ExitCode {
+        if !self.said {
+            eprintln!("skylog: {}", self.sentence);
+        }
+        ExitCode::from(self.code)
+    }
+}

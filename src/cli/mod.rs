@@ -1,0 +1,70 @@
+//! Layer 9: the commands, one file each. A command parses, calls the layers below, and says in one sentence how it went.
+//!
+//! Exit codes: 0 the command did what it was asked; 1 it failed, or `check` found damage; 2 the command line is wrong.
+
+mod break_lock;
+mod check;
+mod control;
+mod daemon;
+mod destroy;
+mod failure;
+mod log_file;
+mod mkfs;
+mod mount;
+mod mount_options;
+mod mount_point;
+mod progress;
+mod registry;
+mod set;
+mod size;
+mod status;
+mod store_arg;
+mod sync;
+mod umount;
+mod world;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// An ordinary directory whose contents live in an object store.
+#[derive(Parser)]
+#[command(name = "skylog", version, disable_help_subcommand = true)]
+#[command(
+    after_help = "STORE is a directory or a URL (file:///path). Exit codes: 0 done, 1 failed or damage found, 2 usage."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Mkfs(mkfs::Mkfs),
+    Mount(mount::Mount),
+    Umount(umount::Umount),
+    Sync(sync::Sync),
+    Status(status::Status),
+    Set(set::Set),
+    Check(check::Check),
+    BreakLock(break_lock::BreakLock),
+    Destroy(destroy::Destroy),
+}
+
+/// Runs the command of the process's arguments.
+pub fn run() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Mkfs(command) => command.run(),
+        Command::Mount(command) => command.run(),
+        Command::Umount(command) => command.run(),
+        Command::Sync(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Set(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::BreakLock(command) => command.run(),
+        Command::Destroy(command) => command.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,207 @@
+//! `skylog mount STORE DIR`: starts the daemon of a mount and returns once the mount is live.
+//!
+//! Without `--foreground` the command starts itself again as the daemon, in a session of its own, and reads from a pipe what
+//! it says: progress of a long replay, then `live`, or the one sentence that says why not.
+
+use super::failure::{Failure, Outcome};
+use super::mount_options::MountOptions;
+use super::progress::Progress;
+use super::registry::Registration;
+use super::store_arg::StoreArg;
+use super::world::{self, Sizes};
+use super::{daemon, log_file, mkfs, mount_point, size};
+use skylog::fuse::MountConfig;
+use skylog::media::Owner;
+use skylog::volume::Volume;
+use std::cell::Cell;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Mount a store on a directory.
+#[derive(clap::Args)]
+pub struct Mount {
+    /// The store: a directory or a URL.
+    store: StoreArg,
+    /// The mount point: an empty directory.
+    dir: PathBuf,
+    /// Make the filesystem first if there is none.
+    #[arg(long)]
+    create: bool,
+    /// Where journal and checkpoints are kept on this machine; inside the store when that is a directory.
+    #[arg(long)]
+    state: Option<PathBuf>,
+    /// Stay in the foreground, log to standard error; ends when unmounted or interrupted.
+    #[arg(long)]
+    foreground: bool,
+    /// How much local disk the journal may use (default 1GiB).
+    #[arg(long, value_parser = size::parse)]
+    journal_size: Option<u64>,
+    /// With --create: size of segments.
+    #[arg(long, value_parser = size::parse, requires = "create")]
+    segment_size: Option<u64>,
+    /// How long a dead store object is kept before it is deleted, seconds.
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<u64>,
+    /// Options, separated by commas: sync=always|everysec|none, grace=SECONDS, ro, nonempty, nodev, nosuid, noexec, noatime, allow_other.
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    options: Vec<String>,
+    /// This is the daemon, and standard output goes to the command that started it.
+    #[arg(long, hide = true)]
+    tell: bool,
+}
+
+/// The first word of a line that the daemon sends to the command that started it.
+const LIVE: &str = "live";
+const PROGRESS: &str = "progress";
+const FAILED: &str = "failed";
+
+impl Mount {
+    /// Mounts; in the foreground, returns after the unmount.
+    pub fn run(self) -> Outcome {
+        if self.tell {
+            return self.daemon();
+        }
+        let options = MountOptions::parse(&self.options)?;
+        let dir = mount_point::prepare(&self.dir, options.nonempty)?;
+        self.look(&dir)?;
+        if self.foreground { self.serve(&dir, &options, |_, _| (), || ()) } else { start() }
+    }
+
+    /// Whether a mount can succeed, as far as that can be seen before anything is touched.
+    fn look(&self, dir: &Path) -> Outcome {
+        need_fuse()?;
+        if let Some(folder) = self.store.folder() {
+            let inside = folder.starts_with(dir) || dir.starts_with(folder);
+            if inside {
+                return Err(Failure::failed(format_args!(
+                    "{} and its store must not lie inside each other",
+                    dir.display()
+                )));
+            }
+        }
+        match self.create && self.store.folder().is_none_or(|f| !f.join(super::store_arg::SUPERBLOCK).exists()) {
+            true => mkfs::make(&self.store, self.segment_size).map(drop),
+            false => self.store.superblock().map(drop),
+        }
+    }
+
+    /// The daemon's part: everything it has to say before the mount is live goes through the pipe.
+    fn daemon(self) -> Outcome {
+        nix::unistd::setsid().ok();
+        let options = MountOptions::parse(&self.options)?;
+        let dir = mount_point::canonical(&self.dir)?;
+        let progress = |done, total| tell(&format!("{PROGRESS} {done} {total}"));
+        let log = self.store.state(self.state.as_deref())?;
+        let is_live = Cell::new(false);
+        let live = || {
+            tell(LIVE);
+            log_file::take_over(&log);
+            is_live.set(true);
+        };
+        self.serve(&dir, &options, progress, live).map_err(|failure| {
+            match is_live.get() {
+                true => log::error!("{}", failure.sentence()),
+                false => tell(&format!("{FAILED} {}", failure.to_line())),
+            }
+            failure.said()
+        })
+    }
+
+    fn serve(
+        &self,
+        dir: &Path,
+        options: &MountOptions,
+        progress: impl FnMut(u64, u64),
+        live: impl FnOnce(),
+    ) -> Outcome {
+        daemon::hold_signals();
+        log_file::start();
+        let state = self.store.state(self.state.as_deref())?;
+        let lock = world::lock(&state, &dir.display().to_string())?;
+        let volume = self.open(&state, options, progress)?;
+        let store = self.store.url();
+        let config = MountConfig {
+            dir: dir.to_path_buf(),
+            source: store.clone(),
+            read_only: options.read_only,
+            allow_other: nix::unistd::geteuid().is_root() || options.kernel.iter().any(|word| word == "allow_other"),
+            kernel: options.kernel.clone(),
+        };
+        let registration = Registration { dir: dir.to_path_buf(), store, state, pid: std::process::id() };
+        let ended = daemon::serve(volume, registration, &config, live);
+        drop(lock);
+        ended
+    }
+
+    /// Recovers and starts the volume.
+    fn open(
+        &self,
+        state: &Path,
+        options: &MountOptions,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Arc<Volume>, Failure> {
+        let grace = self.grace.or(options.grace_seconds).map(Duration::from_secs);
+        let sizes = Sizes { journal_bytes: self.journal_size, grace };
+        let owner = Owner::this_process(&self.dir.display().to_string()).map_err(Failure::failed)?;
+        let tuning = world::tuning(&self.store.superblock()?, sizes, owner.describe())?;
+        let world = world::world(&self.store, state)?;
+        world::probe(&world)?;
+        let mut progress = progress;
+        let volume = Volume::open(&world, &tuning, &mut progress).map_err(Failure::failed)?;
+        if let Some(policy) = options.sync {
+            volume.set_policy(policy);
+        }
+        Ok(volume)
+    }
+}
+
+/// Starts this very command again as the daemon and listens until it is live.
+fn start() -> Outcome {
+    let mut daemon = Command::new("/proc/self/exe")
+        .arg0("skylog")
+        .args(std::env::args_os().skip(1))
+        .arg("--tell")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|e| Failure::failed(format_args!("the daemon cannot be started: {e}")))?;
+    let said = BufReader::new(daemon.stdout.take().expect("it is piped"));
+    let progress = Progress::bytes("replaying");
+    for line in said.lines().map_while(Result::ok) {
+        let (word, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        match word {
+            LIVE => return Ok(()),
+            FAILED => return Err(Failure::from_line(rest)),
+            PROGRESS => show(&progress, rest),
+            _ => {}
+        }
+    }
+    Err(Failure::failed("the daemon ended before the mount was live; what it said last is above or in skylog.log"))
+}
+
+fn show(progress: &Progress, numbers: &str) {
+    let mut numbers = numbers.split(' ').map(str::parse);
+    if let (Some(Ok(done)), Some(Ok(total))) = (numbers.next(), numbers.next()) {
+        progress.at(done, total);
+    }
+}
+
+/// A line for the command that started the daemon; it may have been interrupted and gone.
+fn tell(line: &str) {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).ok();
+}
+
+fn need_fuse() -> Outcome {
+    match std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Failure::failed(
+            "this machine has no /dev/fuse; `modprobe fuse` brings it, a container needs it handed in",
+        )),
+        Err(e) => Err(Failure::failed(format_args!("/dev/fuse cannot be used: {e}"))),
+    }
+}

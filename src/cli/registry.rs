@@ -1,0 +1,144 @@
+//! Which mounts live on this machine: one small file for each, so that `skylog status DIR` finds the daemon of DIR.
+//!
+//! The files lie in `/run/skylog` (root), else `$XDG_RUNTIME_DIR/skylog`, else `/tmp/skylog-UID`. Their name is a hash of the
+//! mount point. A file left behind by a killed daemon does no harm: its socket answers nobody.
+
+use super::failure::Failure;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// What a daemon writes down about its mount.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Registration {
+    /// The mount point, canonical.
+    pub dir: PathBuf,
+    /// The store's URL.
+    pub store: String,
+    /// The state directory.
+    pub state: PathBuf,
+    /// The daemon.
+    pub pid: u32,
+}
+
+impl Registration {
+    /// Writes this registration down, under the mount point's name.
+    pub fn write(&self) -> io::Result<()> {
+        let path = path_for(&own_folder()?, &self.dir, "json");
+        let temporary = path.with_extension("new");
+        fs::write(&temporary, serde_json::to_vec(self)?)?;
+        fs::rename(temporary, path)
+    }
+
+    /// Where the daemon listens: a short path, because a socket's name holds at most 107 bytes.
+    pub fn socket(&self) -> io::Result<PathBuf> {
+        Ok(path_for(&own_folder()?, &self.dir, "sock"))
+    }
+
+    /// Takes registration and socket away; what is already gone is fine.
+    pub fn remove(&self) {
+        if let Ok(folder) = own_folder() {
+            fs::remove_file(path_for(&folder, &self.dir, "json")).ok();
+            fs::remove_file(path_for(&folder, &self.dir, "sock")).ok();
+        }
+    }
+}
+
+/// The registration of a mount point, and the folder it was found in.
+pub fn find_mount(dir: &Path) -> Option<(PathBuf, Registration)> {
+    folders().into_iter().find_map(|folder| {
+        let found = read(&path_for(&folder, dir, "json")).filter(|r| r.dir == dir)?;
+        Some((path_for(&folder, dir, "sock"), found))
+    })
+}
+
+/// The registration of the mount of a store, and its socket.
+pub fn find_store(url: &str) -> Option<(PathBuf, Registration)> {
+    folders().iter().find_map(|folder| {
+        let names = fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+        let found = names.filter(|p| p.extension().is_some_and(|e| e == "json")).filter_map(|p| read(&p));
+        let found = found.into_iter().find(|r| r.store == url && alive(r.pid))?;
+        Some((path_for(folder, &found.dir, "sock"), found))
+    })
+}
+
+/// Whether a process of this number exists.
+pub fn alive(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// The folder this user's daemons register in; made on first use, for its owner alone.
+fn own_folder() -> io::Result<PathBuf> {
+    let folder = folders().into_iter().next().ok_or(ErrorKind::NotFound)?;
+    match fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(&folder)?;
+    match found.is_dir() && found.uid() == user() {
+        true => Ok(folder),
+        false => Err(io::Error::other(format!("{} belongs to somebody else", folder.display()))),
+    }
+}
+
+/// Where registrations may be: this user's own folder first; root also sees everyone's.
+fn folders() -> Vec<PathBuf> {
+    let private = PathBuf::from(format!("/tmp/skylog-{}", user()));
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|d| PathBuf::from(d).join("skylog"));
+    match user() {
+        0 => [PathBuf::from("/run/skylog")].into_iter().chain(others()).collect(),
+        _ => runtime.into_iter().chain([private, PathBuf::from("/run/skylog")]).collect(),
+    }
+}
+
+/// The folders of all users but root.
+fn others() -> Vec<PathBuf> {
+    let below = |dir: &str| fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|e| e.path());
+    let sessions = below("/run/user").map(|p| p.join("skylog"));
+    let private = below("/tmp").filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("skylog-")));
+    sessions.chain(private).filter(|p| p.is_dir()).collect()
+}
+
+fn user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+fn path_for(folder: &Path, dir: &Path, extension: &str) -> PathBuf {
+    folder.join(format!("{:016x}.{extension}", hash(dir.as_os_str().as_encoded_bytes())))
+}
+
+fn read(path: &Path) -> Option<Registration> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// FNV-1a, 64 bits: the same in every version of the program.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The socket of the daemon of a mount point, or the sentence that says why there is none.
+pub fn socket_of(dir: &Path) -> Result<(PathBuf, Registration), Failure> {
+    find_mount(dir).ok_or_else(|| {
+        Failure::failed(format_args!("{} is not a skylog mount; `skylog mount STORE {0}` mounts one", dir.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_never_changes() {
+        assert_eq!(hash(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(hash(b"/mnt"), hash(b"/mnt"));
+        assert_ne!(hash(b"/mnt/a"), hash(b"/mnt/b"));
+    }
+
+    #[test]
+    fn names_of_sockets_stay_short() {
+        let long = PathBuf::from("/").join("x".repeat(4000));
+        assert!(path_for(Path::new("/run/skylog"), &long, "sock").as_os_str().len() < 100);
+    }
+}

@@ -1,0 +1,74 @@
+//! `skylog status DIR|STORE`: how a volume is doing.
+
+use super::control::{Ask, Conversation, Say};
+use super::failure::{Failure, Outcome};
+use super::store_arg::StoreArg;
+use super::{mount_point, registry};
+use serde_json::{Value, json};
+
+/// Show how a mounted volume is doing, or that a store is not mounted here.
+#[derive(clap::Args)]
+pub struct Status {
+    /// The mount point, or the store (a directory or a URL).
+    what: String,
+    /// One JSON object instead of lines.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// Prints the status.
+    pub fn run(&self) -> Outcome {
+        let status = self.fetch()?;
+        match self.json {
+            true => println!("{}", serde_json::to_string_pretty(&status).expect("plain data")),
+            false => print_lines("", &status),
+        }
+        Ok(())
+    }
+
+    fn fetch(&self) -> Result<Value, Failure> {
+        let dir = mount_point::canonical(self.what.as_ref())?;
+        let found = match registry::find_mount(&dir) {
+            Some(found) => Some(found),
+            None if mount_point::is_skylog(&dir) => registry::socket_of(&dir).map(Some)?,
+            None => self.find_by_store()?,
+        };
+        let Some((socket, registration)) = found else { return self.unmounted() };
+        let mut status = match Conversation::over(&socket, registration.clone(), &Ask::Status)?.next()? {
+            Say::Status { status } => status,
+            other => return Err(Failure::failed(format_args!("the daemon answered {other:?}"))),
+        };
+        if let Value::Object(fields) = &mut status {
+            fields.insert("mount_point".into(), json!(registration.dir));
+            fields.insert("store".into(), json!(registration.store));
+            fields.insert("state_directory".into(), json!(registration.state));
+        }
+        Ok(status)
+    }
+
+    fn find_by_store(&self) -> Result<Option<(std::path::PathBuf, registry::Registration)>, Failure> {
+        Ok(registry::find_store(&self.what.parse::<StoreArg>().map_err(Failure::usage)?.url()))
+    }
+
+    /// A store that nobody on this machine has mounted.
+    fn unmounted(&self) -> Result<Value, Failure> {
+        let store: StoreArg = self.what.parse().map_err(Failure::usage)?;
+        let superblock = store.superblock()?;
+        Ok(json!({ "state": "not mounted on this machine", "store": store.url(), "uuid": superblock.uuid.to_string() }))
+    }
+}
+
+/// `name: value` lines; nested fields carry the names above them.
+fn print_lines(above: &str, value: &Value) {
+    let Value::Object(fields) = value else { return };
+    for (name, value) in fields {
+        let name = format!("{above}{}", name.replace('_', " "));
+        match value {
+            Value::Object(_) => print_lines(&format!("{name} "), value),
+            Value::String(text) => println!("{name}: {text}"),
+            Value::Null => println!("{name}: none"),
+            other => println!("{name}: {other}"),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a volume runs in, and how large its parts are, from the command line.
+
+use super::failure::{Failure, Outcome};
+use super::store_arg::StoreArg;
+use skylog::base::clock::SystemClock;
+use skylog::base::random::OsRandom;
+use skylog::checkpoint::Policy;
+use skylog::format::superblock::Superblock;
+use skylog::journal;
+use skylog::locate::CacheBytes;
+use skylog::map::{Limits, Shape};
+use skylog::media::{LocalDisk, LockGuard, Owner};
+use skylog::recovery::{Tuning, World};
+use skylog::store::probe_create;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The name of the lock file in a state directory.
+pub const LOCK: &str = "lock";
+
+const MIB: u64 = 1 << 20;
+/// Local disk for the journal, unless asked otherwise.
+const JOURNAL_BYTES: u64 = 1 << 30;
+/// Batches in memory that are not written yet.
+const QUEUE_BYTES_MAX: u64 = 32 * MIB;
+/// Changes in memory that are in no tree yet.
+const OVERLAY_BYTES_MAX: u64 = 48 * MIB;
+/// Tree nodes, file data and window indexes in memory.
+const NODE_CACHE_BYTES: u64 = 48 * MIB;
+const CACHE: CacheBytes = CacheBytes { data: 48 * MIB, indexes: 16 * MIB };
+/// A dead store object is kept this long, unless asked otherwise.
+const GRACE: Duration = Duration::from_secs(3600);
+/// Changes older than this are brought into a checkpoint, and shipped.
+const AGE_MAX: Duration = Duration::from_secs(60);
+/// A store segment is full at this size, whatever the size of journal segments.
+const STORE_SEGMENT_BYTES: u64 = 16 * MIB;
+
+/// The parts of a mount that the user may size.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sizes {
+    /// Local disk for the journal, bytes.
+    pub journal_bytes: Option<u64>,
+    /// How long dead store objects are kept.
+    pub grace: Option<Duration>,
+}
+
+/// The machine's disk, clock and randomness, and the store.
+pub fn world(store: &StoreArg, state: &Path) -> Result<World, Failure> {
+    Ok(World {
+        media: Arc::new(LocalDisk::new(state)),
+        store: store.open()?,
+        clock: Arc::new(SystemClock::new()),
+        random: Arc::new(OsRandom),
+    })
+}
+
+/// Takes the lock of a state directory, which is made if it does not exist; fails with a sentence that names the owner.
+pub fn lock(state: &Path, mount_point: &str) -> Result<LockGuard, Failure> {
+    let shown = state.display();
+    std::fs::create_dir_all(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
+    let owner = Owner::this_process(mount_point).map_err(Failure::failed)?;
+    LocalDisk::new(state).lock(LOCK, &owner).map_err(Failure::failed)
+}
+
+/// Makes sure that the store keeps writers apart.
+pub fn probe(world: &World) -> Outcome {
+    probe_create(world.store.as_ref(), world.random.as_ref()).map_err(Failure::failed)
+}
+
+/// All sizes of a mount.
+pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tuning, Failure> {
+    let segment_bytes = u32::try_from(superblock.segment_size).map_err(Failure::failed)?;
+    let journal_bytes = sizes.journal_bytes.unwrap_or(JOURNAL_BYTES);
+    let least = 4 * superblock.segment_size;
+    if journal_bytes < least {
+        let least = super::size::show(least);
+        return Err(Failure::usage(format_args!("--journal-size must be at least four segments, {least}")));
+    }
+    Ok(Tuning {
+        journal: journal::Config {
+            segment_bytes,
+            journal_bytes,
+            queue_bytes_max: QUEUE_BYTES_MAX.min(journal_bytes / 4),
+            reserve_bytes: journal_bytes / 8,
+        },
+        limits: Limits { overlay_bytes_max: OVERLAY_BYTES_MAX, inode_step: 1 << 16 },
+        node_cache_bytes: NODE_CACHE_BYTES,
+        cache: CACHE,
+        policy: Policy {
+            age_max: AGE_MAX,
+            grace: sizes.grace.unwrap_or(GRACE),
+            increments_max: 64,
+            increment_bytes_max: 64 * MIB,
+            segment_bytes: superblock.segment_size.min(STORE_SEGMENT_BYTES) as usize,
+            shape: Shape::default(),
+        },
+        owner,
+    })
+}

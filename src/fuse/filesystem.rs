@@ -1,0 +1,335 @@
+//! The requests of the kernel, each translated into one call.
+
+use super::answer::Nobody;
+use super::convert::{self, ino, name};
+use super::requests::Frontend;
+use super::{GENERATION, LIFETIME, negotiate};
+use crate::base::clock::Time;
+use crate::fs::SetAttr;
+use bytes::Bytes;
+use fuser::{
+    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
+};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// There is no state behind an open file.
+const HANDLE: FileHandle = FileHandle(0);
+/// Directory entries fetched for one request: a little more than fit into the kernel's smallest buffer.
+const ENTRIES: usize = 128;
+
+fn open_flags() -> FopenFlags {
+    FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
+}
+
+fn say_entry(reply: ReplyEntry, attr: crate::fs::Attr) {
+    reply.entry(&LIFETIME, &convert::attr(&attr), GENERATION);
+}
+
+fn say_attr(reply: ReplyAttr, attr: crate::fs::Attr) {
+    reply.attr(&LIFETIME, &convert::attr(&attr));
+}
+
+fn say_ok(reply: ReplyEmpty, (): ()) {
+    reply.ok();
+}
+
+impl Filesystem for Frontend {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        negotiate(config, self.volume.write_bytes_max());
+        Ok(())
+    }
+
+    fn lookup(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
+        let entry = name(entry);
+        self.ask(
+            request,
+            reply,
+            move |fs, cx| fs.lookup(cx, ino(parent), &entry),
+            |reply, found| match found {
+                Some(attr) => say_entry(reply, attr),
+                None => reply.entry(&LIFETIME, &convert::no_such_name(), GENERATION),
+            },
+        );
+    }
+
+    fn forget(&self, request: &Request, inode: INodeNo, lookups: u64) {
+        self.ask(request, Nobody, move |fs, cx| fs.forget(cx, ino(inode), lookups), |_, ()| ());
+    }
+
+    fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.ask(request, reply, move |fs, cx| fs.getattr(cx, ino(inode)), say_attr);
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        ctime: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
+        let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(Time::from) };
+        self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr);
+    }
+
+    fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
+        self.ask(request, reply, move |fs, cx| fs.readlink(cx, ino(inode)), |reply, target| reply.data(&target));
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        entry: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let (entry, mode) = (name(entry), mode & !umask);
+        self.change(request, reply, move |fs, cx| fs.mknod(cx, ino(parent), &entry, mode, rdev), say_entry);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, entry: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        let (entry, mode) = (name(entry), mode & !umask);
+        self.change(request, reply, move |fs, cx| fs.mkdir(cx, ino(parent), &entry, mode), say_entry);
+    }
+
+    fn unlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
+        let entry = name(entry);
+        self.change(request, reply, move |fs, cx| fs.unlink(cx, ino(parent), &entry), say_ok);
+    }
+
+    fn rmdir(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
+        let entry = name(entry);
+        self.change(request, reply, move |fs, cx| fs.rmdir(cx, ino(parent), &entry), say_ok);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, target: &Path, reply: ReplyEntry) {
+        let (entry, target) = (name(entry), Bytes::copy_from_slice(target.as_os_str().as_bytes()));
+        self.change(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), say_entry);
+    }
+
+    fn rename(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        entry: &OsStr,
+        new_parent: INodeNo,
+        new_entry: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (from, to, flags) = ((ino(parent), name(entry)), (ino(new_parent), name(new_entry)), flags.bits());
+        self.change(request, reply, move |fs, cx| fs.rename(cx, from.0, &from.1, to.0, &to.1, flags), say_ok);
+    }
+
+    fn link(&self, request: &Request, inode: INodeNo, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
+        let entry = name(entry);
+        self.change(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry);
+    }
+
+    fn open(&self, request: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.ask(request, reply, move |fs, cx| fs.open(cx, ino(inode)), |reply, ()| reply.opened(HANDLE, open_flags()));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        entry: &OsStr,
+        mode: u32,
+        umask: u32,
+        _: i32,
+        reply: ReplyCreate,
+    ) {
+        let (entry, mode) = (name(entry), mode & !umask);
+        self.change(
+            request,
+            reply,
+            move |fs, cx| fs.create(cx, ino(parent), &entry, mode),
+            |reply, attr| {
+                reply.created(&LIFETIME, &convert::attr(&attr), GENERATION, HANDLE, open_flags());
+            },
+        );
+    }
+
+    fn read(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.ask(request, reply, move |fs, cx| fs.read(cx, ino(inode), offset, size), |reply, data| reply.data(&data));
+    }
+
+    fn write(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        Frontend::write(self, request, ino(inode), offset, data, reply);
+    }
+
+    /// Never asked again after the first answer, and not at all for files opened with `FOPEN_NOFLUSH`.
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.ask(request, reply, move |fs, cx| fs.release(cx, ino(inode)), say_ok);
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.sync(reply);
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.sync(reply);
+    }
+
+    /// Never asked again: the kernel then keeps directories cached by itself.
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn readdir(&self, request: &Request, inode: INodeNo, _: FileHandle, after: u64, reply: ReplyDirectory) {
+        self.ask(
+            request,
+            reply,
+            move |fs, cx| fs.readdir(cx, ino(inode), after, ENTRIES),
+            |mut reply, entries| {
+                for e in entries {
+                    if reply.add(INodeNo(e.ino.0), e.cookie, convert::entry_type(e.kind), OsStr::from_bytes(&e.name)) {
+                        break;
+                    }
+                }
+                reply.ok();
+            },
+        );
+    }
+
+    fn readdirplus(&self, request: &Request, inode: INodeNo, _: FileHandle, after: u64, reply: ReplyDirectoryPlus) {
+        self.list(request, inode, after, reply);
+    }
+
+    fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
+        self.ask(
+            request,
+            reply,
+            |fs, _| Ok(fs.statfs()),
+            |reply, s| {
+                let (size, name) = (s.block_size, s.name_max);
+                reply.statfs(s.blocks, s.blocks_free, s.blocks_available, s.files, s.files_free, size, name, size);
+            },
+        );
+    }
+
+    /// The kernel checks permissions by itself (`default_permissions`).
+    fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    // Extended attributes are not there yet: ENOSYS makes the kernel answer "not supported" by itself from then on, which
+    // also spares a look-up of security.capability on every write.
+
+    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    /// Not there yet: the kernel reports it as not supported.
+    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
+        reply.error(Errno::EOPNOTSUPP);
+    }
+
+    /// Not there yet: the kernel then shows every file as all data, which is always allowed.
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    /// Not there yet: the kernel copies through its page cache instead.
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: fuser::CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::EOPNOTSUPP);
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn bmap(&self, _: &Request, _: INodeNo, _: u32, _: u64, reply: ReplyBmap) {
+        reply.error(Errno::ENOSYS);
+    }
+}

@@ -1,0 +1,57 @@
+//! Layer 8: the frontend, the only place that names `fuser`. It translates a request, makes one call of the volume, and moves
+//! the reply into what answers later. Event threads never wait; a method that thinks belongs in `fs/`.
+//!
+//! What is asked of the kernel, and why:
+//! - long lifetimes of entries and attributes, negative entries, caches kept across opens: this daemon is the only writer;
+//! - no write-back cache: the kernel would hold data back for half a minute and reorder it against rename and mkdir;
+//! - real `open`, and truncation as a `setattr` of its own: with no-open and `ATOMIC_O_TRUNC` together one would be lost;
+//! - no `opendir`, no `flush`: they would carry nothing;
+//! - set-id bits are cleared by `fs/` on every write, truncation and change of owner (`HANDLE_KILLPRIV_V2`).
+
+mod answer;
+mod convert;
+mod filesystem;
+mod listing;
+mod requests;
+mod session;
+
+pub use session::{MountConfig, Mounted, mount};
+
+use fuser::{Generation, InitFlags, KernelConfig};
+use std::time::Duration;
+
+/// How long the kernel may believe an entry or attribute without asking again.
+const LIFETIME: Duration = Duration::from_secs(3600);
+/// Inode numbers are never used again, so every inode is of its number's first generation.
+const GENERATION: Generation = Generation(0);
+/// The largest write the kernel sends as one request, bytes; the volume may ask for less.
+const WRITE_BYTES_MAX: u32 = 1 << 20;
+/// Requests of read-ahead and the like that the kernel sends without waiting for answers.
+const BACKGROUND_MAX: u16 = 64;
+
+/// What is asked of the kernel if it knows it.
+const CAPABILITIES: [InitFlags; 7] = [
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+    InitFlags::FUSE_CACHE_SYMLINKS,
+    InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+    InitFlags::FUSE_ASYNC_DIO,
+];
+
+/// Agrees with the kernel on how to talk.
+fn negotiate(config: &mut KernelConfig, write_bytes_max: usize) {
+    for capability in CAPABILITIES {
+        if let Err(missing) = config.add_capabilities(capability) {
+            log::info!("the kernel does not know {missing:?}");
+        }
+    }
+    let write = u32::try_from(write_bytes_max).unwrap_or(WRITE_BYTES_MAX).min(WRITE_BYTES_MAX);
+    if let Err(nearest) = config.set_max_write(write) {
+        log::warn!("writes of {write} bytes are not possible, {nearest} would be");
+    }
+    if let Err(nearest) = config.set_max_background(BACKGROUND_MAX) {
+        log::warn!("{BACKGROUND_MAX} requests in the background are not possible, {nearest} would be");
+    }
+}

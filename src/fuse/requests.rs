@@ -1,0 +1,96 @@
+//! From a request to its answer: who asks and when, one call of the volume, and the reply given by whoever completes it. A
+//! panic on the way is caught, logged and counted, in an operation by the volume and in an answer here; it never ends an event
+//! thread.
+
+use super::answer::Answer;
+use super::convert;
+use super::listing::Fetch;
+use crate::format::ids::{InodeNo, Lsn};
+use crate::fs::{Cx, Error, Fs, Stop};
+use crate::volume::Volume;
+use bytes::Bytes;
+use fuser::{Errno, ReplyWrite, Request};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// The frontend of one mount.
+pub struct Frontend {
+    pub(super) volume: Arc<Volume>,
+    pub(super) fetch: Arc<Fetch>,
+}
+
+impl Frontend {
+    pub fn new(volume: Arc<Volume>) -> Frontend {
+        Frontend { volume, fetch: Arc::new(Fetch::new()) }
+    }
+
+    /// Who asks, and when.
+    pub(super) fn cx(&self, request: &Request) -> Cx {
+        Cx { uid: request.uid(), gid: request.gid(), now: self.volume.now(), ..Cx::default() }
+    }
+
+    /// An operation that changes nothing: `op` runs, perhaps more than once, and `say` answers with its result.
+    pub fn ask<R: Answer, T: Send + 'static>(
+        &self,
+        request: &Request,
+        reply: R,
+        op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
+        say: impl FnOnce(R, T) + Send + 'static,
+    ) {
+        self.volume.start(self.cx(request), op, self.answer(reply, say));
+    }
+
+    /// An operation that changes something: answered when the sync policy allows.
+    pub fn change<R: Answer, T: Send + 'static>(
+        &self,
+        request: &Request,
+        reply: R,
+        op: impl FnMut(&Fs, &mut Cx) -> Result<(T, Lsn), Stop> + Send + 'static,
+        say: impl FnOnce(R, T) + Send + 'static,
+    ) {
+        self.volume.start_changing(self.cx(request), 0, op, self.answer(reply, say));
+    }
+
+    /// A write: a change that holds its data until it is answered.
+    pub fn write(&self, request: &Request, ino: InodeNo, offset: u64, data: &[u8], reply: ReplyWrite) {
+        let data = Bytes::copy_from_slice(data);
+        let bytes = data.len();
+        let op = move |fs: &Fs, cx: &mut Cx| fs.write(cx, ino, offset, &data);
+        self.volume.start_changing(self.cx(request), bytes, op, self.answer(reply, |reply, n| reply.written(n)));
+    }
+
+    /// Answers once everything acknowledged so far is durable.
+    pub fn sync(&self, reply: fuser::ReplyEmpty) {
+        self.volume.sync(|synced| match synced {
+            Ok(()) => reply.ok(),
+            // The reason was logged where it happened, and `status` shows it.
+            Err(_) => reply.error(Errno::EIO),
+        });
+    }
+
+    /// What answers in the end.
+    fn answer<R: Answer, T>(
+        &self,
+        reply: R,
+        say: impl FnOnce(R, T) + Send + 'static,
+    ) -> impl FnOnce(Result<T, Error>) + Send + 'static {
+        let volume = self.volume.clone();
+        move |result| {
+            let said = catch_unwind(AssertUnwindSafe(|| match result {
+                Ok(value) => say(reply, value),
+                Err(error) => reply.fail(convert::errno(&error)),
+            }));
+            if let Err(panic) = said {
+                note(&volume, panic.as_ref());
+            }
+        }
+    }
+}
+
+fn note(volume: &Volume, panic: &(dyn Any + Send)) {
+    volume.count_panic();
+    let words = panic.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words");
+    log::error!("a request panicked and is answered with EIO: {words}");
+}

@@ -1,0 +1,84 @@
+//! Mounting, and the session that ends when the mount is gone.
+
+use super::requests::Frontend;
+use crate::volume::Volume;
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Event threads, at most. More than a few fight over the one channel to the kernel.
+const THREADS_MAX: usize = 4;
+/// What the kernel reads ahead of a sequential reader, KiB. Only root may ask for it.
+const READ_AHEAD_KIB: u32 = 1024;
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct MountConfig {
+    /// Where.
+    pub dir: PathBuf,
+    /// What the kernel lists as the source: the store's URL.
+    pub source: String,
+    /// The kernel refuses every change.
+    pub read_only: bool,
+    /// Others than the user who mounts may use it.
+    pub allow_other: bool,
+    /// `nodev`, `nosuid`, `noexec`, `noatime`, `dirsync`.
+    pub kernel: Vec<String>,
+}
+
+/// A live mount.
+pub struct Mounted {
+    session: BackgroundSession,
+}
+
+/// Mounts the volume. When this returns the mount is live.
+pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
+    let session = Session::new(Frontend::new(volume), &config.dir, &fuser_config(config))?.spawn()?;
+    if let Err(e) = raise_read_ahead(&config.dir) {
+        log::info!("the kernel's read-ahead stays as it is: {e}");
+    }
+    Ok(Mounted { session })
+}
+
+impl Mounted {
+    /// Returns when the mount is gone and every event thread has ended.
+    pub fn wait(self) -> io::Result<()> {
+        self.session.join()
+    }
+}
+
+fn fuser_config(config: &MountConfig) -> Config {
+    let mut fuser = Config::default();
+    fuser.n_threads = Some(std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX));
+    fuser.acl = if config.allow_other { SessionACL::All } else { SessionACL::Owner };
+    fuser.mount_options = options(config);
+    fuser
+}
+
+fn options(config: &MountConfig) -> Vec<MountOption> {
+    let asked = |word: &str| config.kernel.iter().any(|w| w == word);
+    let either = |word: &str, yes: MountOption, no: MountOption| if asked(word) { yes } else { no };
+    let mut options = vec![
+        MountOption::FSName(config.source.clone()),
+        // As a subtype of its own fuser gives it to no kernel; as a word of ours the kernel lists `fuse.skylog`.
+        MountOption::CUSTOM("subtype=skylog".into()),
+        MountOption::DefaultPermissions,
+        either("nodev", MountOption::NoDev, MountOption::Dev),
+        either("nosuid", MountOption::NoSuid, MountOption::Suid),
+        either("noexec", MountOption::NoExec, MountOption::Exec),
+        either("noatime", MountOption::NoAtime, MountOption::Atime),
+    ];
+    options.extend(asked("dirsync").then_some(MountOption::DirSync));
+    options.extend(config.read_only.then_some(MountOption::RO));
+    options
+}
+
+/// The kernel lets a FUSE mount read 128 KiB ahead, which keeps a disk half idle.
+fn raise_read_ahead(dir: &Path) -> io::Result<()> {
+    let device = fs::metadata(dir)?.dev();
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), READ_AHEAD_KIB.to_string())
+}

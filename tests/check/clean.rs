@@ -1,0 +1,147 @@
+//! A check finds nothing where nothing is wrong: at every moment of a life, after crashes, from the store alone.
+
+use super::*;
+use skylog::base::random::SeededRandom;
+use skylog::check::{Figures, PASSES};
+use skylog::fs::SetAttr;
+use std::time::Duration;
+
+/// Something a user might do, by chance.
+fn act(rig: &mut Rig, random: &SeededRandom, files: &mut Vec<(String, InodeNo)>, serial: &mut u32) {
+    let pick = |len: usize| random.below(len as u64) as usize;
+    match random.below(10) {
+        0..=2 => {
+            *serial += 1;
+            let name = format!("file-{serial}");
+            let ino = create(rig, ROOT, &name);
+            write(rig, ino, 0, 1 + pick(6000));
+            files.push((name, ino));
+        }
+        3..=5 if !files.is_empty() => {
+            let ino = files[pick(files.len())].1;
+            write(rig, ino, random.below(20_000), 1 + pick(5000));
+        }
+        6 if !files.is_empty() => {
+            let size = Some(random.below(12_000));
+            let ino = files[pick(files.len())].1;
+            rig.run(|fs, cx| fs.setattr(cx, ino, SetAttr { size, ..SetAttr::default() })).expect("truncated");
+        }
+        7 if !files.is_empty() => {
+            let (name, _) = files.swap_remove(pick(files.len()));
+            unlink(rig, ROOT, &name);
+        }
+        8 => {
+            *serial += 1;
+            let name = format!("dir-{serial}");
+            let dir = mkdir(rig, ROOT, &name);
+            mkdir(rig, dir, "below");
+        }
+        _ => rig.advance(Duration::from_millis(random.below(4000))),
+    }
+}
+
+#[test]
+fn a_new_filesystem_is_clean() {
+    let rig = Rig::new(1, &small());
+    assert_clean_everywhere(&rig, "new");
+}
+
+#[test]
+fn a_living_filesystem_is_clean_at_every_moment() {
+    for seed in 0..6 {
+        live(seed, 120);
+    }
+}
+
+fn live(seed: u64, acts: u32) {
+    let random = SeededRandom::new(seed);
+    let mut rig = Rig::new(seed, &small());
+    let (mut files, mut serial) = (Vec::new(), 0);
+    for n in 0..acts {
+        act(&mut rig, &random, &mut files, &mut serial);
+        let worked = match random.below(4) {
+            0 => rig.step_journal(),
+            1 => rig.step_checkpointer(),
+            2 => rig.step_shipper(),
+            _ => rig.step(),
+        };
+        if worked {
+            assert_clean_everywhere(&rig, &format!("seed {seed}, act {n}"));
+        }
+    }
+    rig.mounted.checkpointer.wanted().checkpoint();
+    for n in 0..200 {
+        if !rig.step() {
+            break;
+        }
+        assert_clean_everywhere(&rig, &format!("seed {seed}, draining step {n}"));
+    }
+    rig.drain();
+    assert_clean_everywhere(&rig, &format!("seed {seed}, drained"));
+}
+
+#[test]
+fn a_check_writes_nothing() {
+    let mut rig = Rig::new(3, &small());
+    let ino = create(&mut rig, ROOT, "file");
+    write(&mut rig, ino, 0, 9000);
+    rig.drain();
+    let calls = rig.log.calls().len();
+    let report = check(&rig.world.store, Some(rig.world.media.clone()), &mut |_, _, _| {});
+    assert_clean(&report, "drained");
+    assert_eq!(rig.log.calls().len(), calls, "no call that changes anything");
+    let Figures { inodes, names, objects, bytes, segments, chunks, node_segments, .. } = report.figures;
+    assert_eq!((inodes, names, objects, bytes, segments), (2, 1, 2, 9000, 1), "{:?}", report.figures);
+    assert!(chunks > 0 && node_segments > 0);
+}
+
+#[test]
+fn every_pass_comes_after_those_it_needs() {
+    for (n, pass) in PASSES.iter().enumerate() {
+        for need in pass.needs {
+            assert!(PASSES[..n].iter().any(|before| before.id == *need), "{} needs {need}", pass.id);
+        }
+        assert!(!pass.does.is_empty());
+    }
+}
+
+/// Lives go on after a crash, from what is durable or from the store alone.
+#[test]
+fn a_filesystem_is_clean_after_crashes_and_takeovers() {
+    for seed in 0..8 {
+        let random = SeededRandom::new(1000 + seed);
+        let mut rig = Rig::new(seed, &small());
+        let mut serial = 0;
+        for life in 0..5 {
+            let mut files = Vec::new();
+            for _ in 0..30 + random.below(30) {
+                act(&mut rig, &random, &mut files, &mut serial);
+                match random.below(5) {
+                    0 => rig.step_journal(),
+                    1 => rig.step_checkpointer(),
+                    2 => rig.step_shipper(),
+                    _ => rig.step(),
+                };
+            }
+            let when = format!("seed {seed}, life {life}");
+            assert_clean_everywhere(&rig, &when);
+            let image = match random.below(3) {
+                0 => rig.disk.image(),
+                1 => rig.disk.image_durable(),
+                _ => Image::default(),
+            };
+            rig = crashed(&rig, &image, 100 * seed + life);
+            assert_clean_everywhere(&rig, &format!("{when}, mounted again"));
+        }
+        rig.drain();
+        assert_clean_everywhere(&rig, &format!("seed {seed}, drained"));
+    }
+}
+
+/// Mounts what a crash left.
+fn crashed(rig: &Rig, image: &Image, seed: u64) -> Rig {
+    let log = CallLog::new();
+    let disk = SimDisk::from_image(image, &log);
+    let store = SimStore::from_image(&rig.store.image(), &log);
+    Rig::mount(log, disk, store, rig.clock.clone(), seed, &small()).expect("what a crash left can be mounted")
+}

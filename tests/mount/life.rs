@@ -1,0 +1,242 @@
+//! The life of a mount: files, unmount and mount, kill, takeover, status.
+
+use super::scratch::{Scratch, skylog, words};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::process::Command;
+
+fn pattern(bytes: usize, seed: u8) -> Vec<u8> {
+    (0..bytes).map(|n| (n % 251) as u8 ^ seed).collect()
+}
+
+/// A small tree with one of everything.
+fn plant(scratch: &Scratch) {
+    let at = |name: &str| scratch.mnt.join(name);
+    fs::create_dir_all(at("dir/below")).unwrap();
+    fs::write(at("tiny"), "tiny").unwrap();
+    fs::write(at("dir/big"), pattern(3 << 20, 1)).unwrap();
+    fs::write(at("dir/below/odd"), pattern(70_001, 2)).unwrap();
+    symlink("dir/big", at("link")).unwrap();
+    fs::hard_link(at("tiny"), at("dir/again")).unwrap();
+    fs::set_permissions(at("tiny"), fs::Permissions::from_mode(0o640)).unwrap();
+    let sparse = File::create(at("sparse")).unwrap();
+    sparse.write_all_at(b"end", 10 << 20).unwrap();
+}
+
+fn verify(scratch: &Scratch) {
+    let at = |name: &str| scratch.mnt.join(name);
+    assert_eq!(fs::read(at("tiny")).unwrap(), b"tiny");
+    assert_eq!(fs::read(at("link")).unwrap(), pattern(3 << 20, 1));
+    assert_eq!(fs::read(at("dir/below/odd")).unwrap(), pattern(70_001, 2));
+    assert_eq!(fs::read_link(at("link")).unwrap().to_str(), Some("dir/big"));
+    let tiny = fs::metadata(at("tiny")).unwrap();
+    assert_eq!((tiny.nlink(), tiny.mode() & 0o7777), (2, 0o640));
+    assert_eq!(tiny.ino(), fs::metadata(at("dir/again")).unwrap().ino());
+    assert_eq!(fs::metadata(at("dir")).unwrap().nlink(), 3);
+    let sparse = fs::read(at("sparse")).unwrap();
+    assert_eq!((sparse.len(), &sparse[10 << 20..]), ((10 << 20) + 3, &b"end"[..]));
+    assert!(sparse[..10 << 20].iter().all(|b| *b == 0));
+    let mut names: Vec<_> = fs::read_dir(&scratch.mnt).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["dir", "link", "sparse", "tiny"]);
+}
+
+#[test]
+fn files_behave_like_files() {
+    let scratch = Scratch::mounted();
+    let at = |name: &str| scratch.mnt.join(name);
+    plant(&scratch);
+    verify(&scratch);
+
+    let mut file = OpenOptions::new().read(true).write(true).open(at("dir/big")).unwrap();
+    file.write_all_at(b"patch", 65_534).unwrap();
+    file.set_len(100_000).unwrap();
+    let mut seen = Vec::new();
+    file.seek(SeekFrom::Start(65_530)).unwrap();
+    file.read_to_end(&mut seen).unwrap();
+    assert_eq!(&seen[4..9], b"patch");
+    assert_eq!(seen.len(), 100_000 - 65_530);
+
+    fs::rename(at("dir/big"), at("dir/below/odd")).unwrap();
+    assert_eq!(fs::metadata(at("dir/below/odd")).unwrap().len(), 100_000);
+    assert_eq!(fs::metadata(at("dir/big")).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(fs::remove_dir(at("dir/below")).is_err(), "it is not empty");
+    fs::remove_dir_all(at("dir")).unwrap();
+    assert_eq!(fs::metadata(at("tiny")).unwrap().nlink(), 1);
+}
+
+#[test]
+fn an_unlinked_file_lives_until_it_is_closed() {
+    let scratch = Scratch::mounted();
+    let path = scratch.mnt.join("file");
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(&path).unwrap();
+    file.write_all(&pattern(200_000, 3)).unwrap();
+    fs::remove_file(&path).unwrap();
+    let mut seen = vec![0; 200_000];
+    file.read_exact_at(&mut seen, 0).unwrap();
+    assert_eq!(seen, pattern(200_000, 3));
+    assert_eq!(file.metadata().unwrap().nlink(), 0);
+}
+
+#[test]
+fn large_directories_list_every_name_once() {
+    let scratch = Scratch::mounted();
+    let dir = scratch.mnt.join("many");
+    fs::create_dir(&dir).unwrap();
+    for n in 0..3000 {
+        File::create(dir.join(format!("a name of some length, number {n}"))).unwrap();
+    }
+    let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3000);
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 3000);
+}
+
+#[test]
+fn what_is_not_there_yet_says_so() {
+    let scratch = Scratch::mounted();
+    let path = scratch.mnt.join("file");
+    fs::write(&path, "x").unwrap();
+    let output = Command::new("fallocate").args(["-n", "-l", "1M"]).arg(&path).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).to_string();
+    assert!(!output.status.success() && said.contains("support"), "{said}");
+}
+
+#[test]
+fn everything_is_there_after_unmount_and_mount() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    scratch.umount();
+    assert!(fs::read_dir(&scratch.mnt).unwrap().next().is_none(), "the mount point is bare");
+    scratch.mount();
+    verify(&scratch);
+    scratch.umount();
+    skylog(&["check", scratch.store()]).succeeds();
+}
+
+#[test]
+fn everything_is_there_from_the_store_alone() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    scratch.umount();
+    fs::remove_dir_all(scratch.root.join("store/state")).unwrap();
+    scratch.mount();
+    verify(&scratch);
+    fs::write(scratch.mnt.join("new"), "after the takeover").unwrap();
+    scratch.umount();
+    skylog(&["check", scratch.store()]).succeeds();
+}
+
+#[test]
+fn promise_g10_a_second_mount_is_kept_out_and_the_owner_named() {
+    let scratch = Scratch::mounted();
+    let other = scratch.root.join("other");
+    fs::create_dir(&other).unwrap();
+    let said = skylog(&["mount", scratch.store(), words(&other)]).fails();
+    assert!(said.contains(&format!("process {}", scratch.pid())) && said.contains(words(&scratch.mnt)), "{said}");
+    let said = skylog(&["break-lock", scratch.store()]).fails();
+    assert!(said.contains("in use"), "{said}");
+    let said = skylog(&["destroy", "--yes", scratch.store()]).fails();
+    assert!(said.contains("in use"), "{said}");
+    let said = skylog(&["check", scratch.store()]).fails();
+    assert!(said.contains("in use"), "{said}");
+    assert!(scratch.root.join("store/skylog.json").exists());
+}
+
+#[test]
+fn what_was_synced_survives_kill_9() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    skylog(&["sync", words(&scratch.mnt)]).succeeds();
+    fs::write(scratch.mnt.join("unsynced"), "may be lost").unwrap();
+    scratch.kill();
+    assert!(fs::read_dir(&scratch.mnt).is_err(), "the mount is dead");
+    scratch.mount();
+    fs::remove_file(scratch.mnt.join("unsynced")).ok();
+    verify(&scratch);
+    scratch.umount();
+    skylog(&["check", scratch.store()]).succeeds();
+}
+
+#[test]
+fn promise_r6_under_always_every_change_survives_kill_9() {
+    let mut scratch = Scratch::new();
+    scratch.make();
+    scratch.mount_with(&["-o", "sync=always"]);
+    plant(&scratch);
+    scratch.kill();
+    scratch.mount();
+    verify(&scratch);
+}
+
+#[test]
+fn promise_r4_the_policy_changes_while_mounted() {
+    let mut scratch = Scratch::mounted();
+    assert_eq!(scratch.status()["policy"], "everysec");
+    skylog(&["set", words(&scratch.mnt), "sync=always"]).succeeds();
+    assert_eq!(scratch.status()["policy"], "always");
+    fs::write(scratch.mnt.join("file"), "kept").unwrap();
+    scratch.kill();
+    scratch.mount();
+    assert_eq!(fs::read(scratch.mnt.join("file")).unwrap(), b"kept");
+    let said = skylog(&["set", words(&scratch.mnt), "sync=sometimes"]).fails();
+    assert!(said.contains("sometimes"), "{said}");
+}
+
+#[test]
+fn promise_x10_umount_now_says_what_is_not_in_the_store() {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), pattern(1 << 20, 4)).unwrap();
+    let said = skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
+    assert!(said.contains("stay in the journal"), "{said}");
+    scratch.gone();
+    scratch.mount();
+    assert_eq!(fs::read(scratch.mnt.join("file")).unwrap(), pattern(1 << 20, 4));
+}
+
+#[test]
+fn umount_names_who_keeps_the_mount_busy() {
+    let scratch = Scratch::mounted();
+    let file = File::create(scratch.mnt.join("open")).unwrap();
+    let said = skylog(&["umount", words(&scratch.mnt)]).fails();
+    assert!(said.contains("in use by") && said.contains(&format!("process {}", std::process::id())), "{said}");
+    drop(file);
+    fs::write(scratch.mnt.join("still"), "works").unwrap();
+}
+
+#[test]
+fn a_plain_umount_drains_too() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    assert!(Command::new("umount").arg(&scratch.mnt).status().unwrap().success());
+    scratch.gone();
+    fs::remove_dir_all(scratch.root.join("store/state")).unwrap();
+    scratch.mount();
+    verify(&scratch);
+}
+
+#[test]
+fn sigterm_unmounts() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    assert!(Command::new("kill").arg(scratch.pid().to_string()).status().unwrap().success());
+    scratch.gone();
+    assert!(fs::read_dir(&scratch.mnt).unwrap().next().is_none());
+    scratch.mount();
+    verify(&scratch);
+}
+
+#[test]
+fn status_finds_a_volume_by_mount_point_and_by_store() {
+    let scratch = Scratch::mounted();
+    let by_dir = skylog(&["status", words(&scratch.mnt)]).succeeds();
+    assert!(by_dir.contains(&format!("pid: {}", scratch.pid())) && by_dir.contains("policy: everysec"), "{by_dir}");
+    let by_store = skylog(&["status", scratch.store()]).succeeds();
+    assert!(by_store.contains(words(&scratch.mnt)), "{by_store}");
+    let json = scratch.status();
+    for field in ["pid", "state", "policy", "mount_point", "store", "counters"] {
+        assert!(json.get(field).is_some(), "{field}: {json}");
+    }
+}

@@ -1,0 +1,5 @@
+//! The real program on real mounts. Needs root, `/dev/fuse`, `unshare` and `umount`; where they are missing these tests fail.
+
+mod life;
+mod scratch;
+mod sentences;

@@ -1,0 +1,147 @@
+//! A scratch store and mount for a test, and the program's words.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+/// What a run of the program came to.
+pub struct Said {
+    command: String,
+    output: Output,
+}
+
+/// Runs the program.
+pub fn skylog(arguments: &[&str]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_skylog")).args(arguments).output().expect("the program starts");
+    Said { command: arguments.join(" "), output }
+}
+
+impl Said {
+    /// It did what it was asked; what it printed.
+    pub fn succeeds(self) -> String {
+        let errors = String::from_utf8_lossy(&self.output.stderr);
+        assert!(self.output.status.success(), "`skylog {}`: {}: {errors}", self.command, self.output.status);
+        String::from_utf8_lossy(&self.output.stdout).into_owned()
+    }
+
+    /// It failed with exit code 1 and one sentence, which is returned.
+    pub fn fails(self) -> String {
+        self.fails_with(1)
+    }
+
+    /// It asked, nobody answered, and it did nothing.
+    pub fn fails_after_asking(self) {
+        let said = String::from_utf8_lossy(&self.output.stderr).into_owned();
+        assert_eq!(self.output.status.code(), Some(1), "{said}");
+        assert!(said.contains("Type `yes`") && said.contains("nothing was removed"), "{said}");
+    }
+
+    /// It failed with this exit code and one sentence.
+    pub fn fails_with(self, code: i32) -> String {
+        let said = String::from_utf8_lossy(&self.output.stderr).into_owned();
+        assert_eq!(self.output.status.code(), Some(code), "`skylog {}`: {said}", self.command);
+        assert!(said.starts_with("skylog: ") && said.trim_end().lines().count() == 1, "one sentence, not {said:?}");
+        said
+    }
+}
+
+/// A path as an argument.
+pub fn words(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are text")
+}
+
+/// A folder with a store and a mount point; unmounted and removed when dropped.
+pub struct Scratch {
+    /// The folder.
+    pub root: PathBuf,
+    /// The mount point.
+    pub mnt: PathBuf,
+    store: String,
+    pid: Option<u32>,
+    _folder: tempfile::TempDir,
+}
+
+impl Scratch {
+    /// A mount point, and no store yet.
+    pub fn new() -> Scratch {
+        assert!(Path::new("/dev/fuse").exists(), "these tests need /dev/fuse");
+        let folder = tempfile::Builder::new().prefix("skylog-test.").tempdir().expect("a scratch folder");
+        let root = folder.path().canonicalize().expect("it exists");
+        let (mnt, store) = (root.join("mnt"), words(&root.join("store")).to_string());
+        fs::create_dir(&mnt).expect("a mount point");
+        Scratch { root, mnt, store, pid: None, _folder: folder }
+    }
+
+    /// A fresh store, mounted.
+    pub fn mounted() -> Scratch {
+        let mut scratch = Scratch::new();
+        scratch.make();
+        scratch.mount();
+        scratch
+    }
+
+    /// Makes the store, with small segments so that small tests fill several.
+    pub fn make(&self) {
+        skylog(&["mkfs", "--segment-size", "1MiB", &self.store]).succeeds();
+    }
+
+    /// The store as an argument.
+    pub fn store(&self) -> &str {
+        &self.store
+    }
+
+    pub fn mount(&mut self) {
+        self.mount_with(&[]);
+    }
+
+    pub fn mount_with(&mut self, options: &[&str]) {
+        let arguments = [&["mount", "--journal-size", "32MiB"], options, &[&self.store, words(&self.mnt)]].concat();
+        skylog(&arguments).succeeds();
+        let pid = self.status()["pid"].as_u64().expect("a process");
+        self.pid = Some(u32::try_from(pid).expect("small"));
+    }
+
+    pub fn umount(&mut self) {
+        skylog(&["umount", words(&self.mnt)]).succeeds();
+        self.gone();
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.pid.expect("it is mounted")
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&skylog(&["status", "--json", words(&self.mnt)]).succeeds()).expect("status prints JSON")
+    }
+
+    /// Kills the daemon without warning.
+    pub fn kill(&mut self) {
+        let killed = Command::new("kill").args(["-9", &self.pid().to_string()]).status().expect("kill runs");
+        assert!(killed.success());
+        self.gone();
+    }
+
+    /// Waits until the daemon has ended by itself.
+    pub fn gone(&mut self) {
+        let pid = self.pid.take().expect("it was mounted");
+        for _ in 0..6000 {
+            if !Path::new("/proc").join(pid.to_string()).exists() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("process {pid} does not end");
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid.take() {
+            Command::new("kill").args(["-9", &pid.to_string()]).status().ok();
+        }
+        // A dead mount is cleared; one that is gone already is none of our business.
+        Command::new("umount").arg("-lq").arg(&self.mnt).output().ok();
+    }
+}

@@ -1,0 +1,228 @@
+//! When something is wrong the program says so in one sentence, ends with the documented code, and touches nothing.
+
+use super::scratch::{Scratch, skylog, words};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Every file below a folder, with its contents.
+fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().path()) {
+            match entry.is_dir() {
+                true => folders.push(entry),
+                false => drop(found.insert(entry.clone(), fs::read(&entry).unwrap())),
+            }
+        }
+    }
+    found
+}
+
+/// Tries to mount; it must fail with a sentence that has these words, and change nothing in the store.
+fn refuses_to_mount(scratch: &Scratch, expected: &[&str]) {
+    let store = scratch.root.join("store");
+    let before = contents(&store);
+    let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
+    for words in expected {
+        assert!(said.contains(words), "{words:?} is not in {said:?}");
+    }
+    // The lock file names who tried last, and says nothing about the filesystem.
+    let of_filesystem = |mut files: BTreeMap<PathBuf, Vec<u8>>| {
+        files.retain(|path, _| !path.ends_with("state/lock") && !path.ends_with("state/skylog.log"));
+        files
+    };
+    assert_eq!(of_filesystem(contents(&store)), of_filesystem(before), "a refused mount changes nothing");
+}
+
+/// The first file below a folder of the store.
+fn any_file(scratch: &Scratch, folder: &str) -> PathBuf {
+    contents(&scratch.root.join("store").join(folder)).into_keys().next().expect(folder)
+}
+
+#[test]
+fn wrong_path() {
+    let scratch = Scratch::new();
+    refuses_to_mount(&scratch, &["there is no store at", "skylog mkfs"]);
+    assert!(!scratch.root.join("store").exists());
+}
+
+#[test]
+fn foreign_directory() {
+    let scratch = Scratch::new();
+    let store = scratch.root.join("store");
+    fs::create_dir(&store).unwrap();
+    fs::write(store.join("letter.txt"), "mine").unwrap();
+    refuses_to_mount(&scratch, &["is not a skylog store", "skylog mkfs"]);
+    for command in ["mkfs", "destroy --yes", "check", "break-lock"] {
+        let arguments: Vec<&str> = command.split(' ').chain([scratch.store()]).collect();
+        skylog(&arguments).fails();
+        assert_eq!(contents(&store).len(), 1, "`skylog {command}` touched a foreign directory");
+    }
+}
+
+#[test]
+fn promise_g11_mkfs_never_makes_over_something() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let before = contents(&scratch.root.join("store"));
+    let said = skylog(&["mkfs", scratch.store()]).fails();
+    assert!(said.contains("already holds a skylog filesystem"), "{said}");
+    assert_eq!(contents(&scratch.root.join("store")), before);
+}
+
+#[test]
+fn newer_format() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let path = scratch.root.join("store/skylog.json");
+    let newer = fs::read_to_string(&path)
+        .unwrap()
+        .replace("\"skylog\": 1", "\"skylog\": 2")
+        .replace("\"skylog\":1", "\"skylog\":2");
+    fs::write(&path, newer).unwrap();
+    refuses_to_mount(&scratch, &["newer"]);
+}
+
+#[test]
+fn damaged_configuration() {
+    let scratch = Scratch::new();
+    scratch.make();
+    fs::write(scratch.root.join("store/skylog.json"), "{\"skylog\": ").unwrap();
+    refuses_to_mount(&scratch, &["skylog.json"]);
+}
+
+#[test]
+fn damaged_header() {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), "x").unwrap();
+    scratch.umount();
+    fs::remove_dir_all(scratch.root.join("store/state")).unwrap();
+    for path in contents(&scratch.root.join("store/gen")).into_keys() {
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    refuses_to_mount(&scratch, &["gen/"]);
+}
+
+#[test]
+fn missing_segment() {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), vec![7; 100_000]).unwrap();
+    scratch.umount();
+    let segment = any_file(&scratch, "seg");
+    fs::remove_file(&segment).unwrap();
+    let said = skylog(&["check", scratch.store()]).fails();
+    assert!(said.contains("problems in"), "{said}");
+}
+
+#[test]
+fn promise_r3_a_missing_journal_segment_is_fatal() {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), "x").unwrap();
+    scratch.kill();
+    skylog(&["umount", words(&scratch.mnt)]).succeeds();
+    for path in contents(&scratch.root.join("store/state/journal")).into_keys() {
+        fs::remove_file(path).unwrap();
+    }
+    refuses_to_mount(&scratch, &["journal"]);
+}
+
+#[test]
+fn mount_point_in_use() {
+    let scratch = Scratch::mounted();
+    let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
+    assert!(said.contains("is in use") && said.contains("skylog umount"), "{said}");
+}
+
+#[test]
+fn mount_point_missing_or_no_directory_or_not_empty() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let other = scratch.root.join("other");
+    let mount = || skylog(&["mount", scratch.store(), words(&other)]).fails();
+    assert!(mount().contains("does not exist"));
+    fs::write(&other, "x").unwrap();
+    assert!(mount().contains("is not a directory"));
+    fs::remove_file(&other).unwrap();
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("file"), "x").unwrap();
+    assert!(mount().contains("is not empty"));
+    let inside = scratch.root.join("store/mnt");
+    fs::create_dir(&inside).unwrap();
+    assert!(skylog(&["mount", scratch.store(), words(&inside)]).fails().contains("inside each other"));
+}
+
+#[test]
+fn no_fuse() {
+    let scratch = Scratch::new();
+    scratch.make();
+    // A mount namespace of its own, whose /dev has everything but fuse.
+    let script = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && exec \"$@\"";
+    let program = env!("CARGO_BIN_EXE_skylog");
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh", program, "mount", scratch.store(), words(&scratch.mnt)])
+        .output()
+        .expect("unshare is part of every Debian");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no /dev/fuse"), "{said}");
+}
+
+#[test]
+fn disk_full() {
+    let scratch = Scratch::new();
+    let disk = scratch.root.join("disk");
+    fs::create_dir(&disk).unwrap();
+    let tmpfs = Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m", "none", words(&disk)]).status().unwrap();
+    assert!(tmpfs.success(), "a small disk of its own needs root");
+    let on_disk = words(&disk.join("store")).to_string();
+    skylog(&["mkfs", "--segment-size", "1MiB", &on_disk]).succeeds();
+    skylog(&["mount", "--journal-size", "8MiB", &on_disk, words(&scratch.mnt)]).succeeds();
+    let mut refused = None;
+    for n in 0..100 {
+        if let Err(e) = fs::write(scratch.mnt.join(format!("file-{n}")), vec![n; 1 << 20]) {
+            refused = Some(e);
+            break;
+        }
+    }
+    assert_eq!(refused.expect("100 MiB do not fit into 40").raw_os_error(), Some(libc::ENOSPC));
+    for n in 0..100 {
+        fs::remove_file(scratch.mnt.join(format!("file-{n}"))).ok();
+    }
+    skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
+    Command::new("umount").arg("-l").arg(&disk).status().unwrap();
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let said = skylog(&["mount", "-o", "fly", scratch.store(), words(&scratch.mnt)]).fails_with(2);
+    assert!(said.contains("\"fly\""), "{said}");
+    let none = Command::new(env!("CARGO_BIN_EXE_skylog")).arg("fly").output().unwrap();
+    assert_eq!(none.status.code(), Some(2));
+}
+
+#[test]
+fn destroy_asks_and_removes_only_what_is_skylogs() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let store = scratch.root.join("store");
+    fs::write(store.join("letter.txt"), "mine").unwrap();
+    skylog(&["destroy", scratch.store()]).fails_after_asking();
+    assert!(store.join("skylog.json").exists(), "nobody said yes");
+    skylog(&["destroy", "--yes", scratch.store()]).succeeds();
+    assert_eq!(contents(&store).into_keys().collect::<Vec<_>>(), [store.join("letter.txt")]);
+}
+
+#[test]
+fn a_directory_that_is_no_mount_says_so() {
+    let scratch = Scratch::new();
+    for command in ["umount", "sync"] {
+        let said = skylog(&[command, words(&scratch.mnt)]).fails();
+        assert!(said.contains("is not a skylog mount"), "{said}");
+    }
+}
