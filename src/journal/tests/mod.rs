@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod failing;
 mod full;
+mod local;
 mod manifest;
 mod policy;
 mod queue;
