@@ -103,7 +103,7 @@ impl Mount for Whole {
             (cx.uid, cx.gid, cx.now) = (who.uid, who.gid, now);
             op(fs, cx).inspect_err(|stop| match stop {
                 Stop::Wait(Wait::Node(_)) => waits[0] += 1,
-                Stop::Wait(Wait::Object(_)) => waits[1] += 1,
+                Stop::Wait(Wait::Objects(_)) => waits[1] += 1,
                 Stop::Wait(Wait::Pressure) => waits[2] += 1,
                 Stop::Error(_) => {}
             })
@@ -206,9 +206,11 @@ impl Mount for Shared {
             match op(&self.fs, &cx) {
                 Ok(value) => return Ok(value),
                 Err(Stop::Error(error)) => return Err(error.errno()),
-                Err(Stop::Wait(Wait::Object(id))) => {
-                    let bytes = self.db.locate().fetch(&id).expect("the journal has every object");
-                    cx.pins.pin_object(id, bytes);
+                Err(Stop::Wait(Wait::Objects(ids))) => {
+                    for id in ids {
+                        let bytes = self.db.locate().fetch(&id).expect("the journal has every object");
+                        cx.pins.pin_object(id, bytes);
+                    }
                 }
                 Err(Stop::Wait(Wait::Pressure)) => drop(self.writer.lock().expect("no panic while stepping").step()),
                 Err(Stop::Wait(wait)) => panic!("no tree is here, but {wait:?} was asked for"),

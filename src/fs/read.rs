@@ -40,6 +40,7 @@ impl Work<'_> {
         let mut from = offset;
         loop {
             let pieces = self.overlapping(ino, from, end, PAGE)?;
+            self.tx.want_objects(pieces.iter().map(|piece| piece.extent.object))?;
             for piece in &pieces {
                 self.copy_piece(ino, piece, offset, out)?;
             }

@@ -26,7 +26,7 @@ pub enum Wait {
     /// A tree node that is not in memory.
     Node(NodePtr),
     /// File data that is not in memory.
-    Object(ObjectId),
+    Objects(Vec<ObjectId>),
     /// Room in the journal, its queue or the overlays.
     Pressure,
 }
@@ -299,7 +299,18 @@ impl Tx<'_> {
     /// An object's bytes.
     pub fn read_object(&mut self, id: &ObjectId) -> Result<Bytes, Stop> {
         let found = self.pins.object(id).cloned().or_else(|| self.db.locate.resident(id));
-        found.ok_or(Stop::Wait(Wait::Object(*id)))
+        found.ok_or(Stop::Wait(Wait::Objects(vec![*id])))
+    }
+
+    /// Goes on only if all these objects are in memory: so an operation waits once for all it will read.
+    pub fn want_objects(&self, ids: impl Iterator<Item = ObjectId>) -> Result<(), Stop> {
+        let mut missing: Vec<ObjectId> =
+            ids.filter(|id| self.pins.object(id).is_none() && self.db.locate.resident(id).is_none()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.dedup();
+        Err(Stop::Wait(Wait::Objects(missing)))
     }
 
     /// An inode number never used before. Lost, not reused, when the transaction does not commit.

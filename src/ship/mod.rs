@@ -13,11 +13,11 @@ use crate::checkpoint::nodes::{NodeStore, node_file};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::names;
-use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
+use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::{MapError, reachable_segments};
 use crate::media::Media;
-use crate::store::{Store, StoreError};
+use crate::store::{Created, Store, StoreError};
 use bytes::Bytes;
 use pack::{Window, pack};
 use publish::{Draft, Outcome, Position, Publisher};
@@ -260,10 +260,25 @@ impl Shipper {
             Ok(self.store.put(&names::segment(no), bytes)?)
         };
         let (entry, index) = pack(&window, &plan.births, &mut |id| Ok(self.locate.fetch_for_ship(id)?), &mut upload)?;
-        if entry.objects > 0 {
-            self.store.put(&names::window(job.start, job.end), index)?;
+        if entry.objects > 0 && self.store.create(&names::window(job.start, job.end), index)? == Created::Exists {
+            return self.shipped_before(job);
         }
         Ok(entry)
+    }
+
+    /// A window has one index for ever: an earlier life may have published the one that is there, in an object that is
+    /// still on its way and will be adopted. So the index that came first counts, with the segments it names; those of
+    /// this try are given up like any that were planned and not recorded.
+    fn shipped_before(&self, job: &WindowJob) -> Result<WindowEntry, ShipError> {
+        let index = self.locate.index(job.start, job.end)?;
+        let mut objects = vec![0; index.segments.len()];
+        index.entries.iter().for_each(|entry| objects[entry.segment as usize] += 1);
+        let mut segments = Vec::new();
+        for (&segment, objects) in index.segments.iter().zip(objects) {
+            segments.push(WindowSegment { segment, bytes: self.store.size(&names::segment(segment))?, objects });
+        }
+        let objects = segments.iter().map(|segment| segment.objects).sum();
+        Ok(WindowEntry { start: job.start, end: job.end, segments, objects })
     }
 
     fn put_late(&self, late: Vec<(SegmentNo, Bytes)>) -> Result<(), ShipError> {

@@ -84,7 +84,7 @@ impl Parking {
                 self.pressed.lock().push(task);
                 self.pressed_ready.notify_one();
             }
-            Wait::Node(_) | Wait::Object(_) => {
+            Wait::Node(_) | Wait::Objects(_) => {
                 self.fetch.lock().push_back(task);
                 self.fetch_ready.notify_one();
             }
@@ -235,9 +235,11 @@ pub fn resolve(wait: &Wait, db: &Db, nodes: &NodeStore, pins: &mut crate::map::P
             let node = db.cache().fetch(ptr, nodes).map_err(|e| e.to_string())?;
             pins.pin_node(*ptr, node);
         }
-        Wait::Object(id) => {
-            let bytes = db.locate().fetch(id).map_err(|e| e.to_string())?;
-            pins.pin_object(*id, bytes);
+        Wait::Objects(ids) => {
+            for id in ids {
+                let bytes = db.locate().fetch(id).map_err(|e| e.to_string())?;
+                pins.pin_object(*id, bytes);
+            }
         }
         Wait::Pressure => std::thread::yield_now(),
     }

@@ -131,8 +131,10 @@ impl Fixture {
         loop {
             match self.fs.read(&cx, ino, offset, len) {
                 Ok(data) => return data,
-                Err(Stop::Wait(Wait::Object(id))) => {
-                    cx.pins.pin_object(id, self.db.locate().fetch(&id).expect("the journal has it"));
+                Err(Stop::Wait(Wait::Objects(ids))) => {
+                    for id in ids {
+                        cx.pins.pin_object(id, self.db.locate().fetch(&id).expect("the journal has it"));
+                    }
                 }
                 Err(stop) => panic!("read: {stop:?}"),
             }
