@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     /// Why the store takes nothing any more, if another writer has taken over.
     pub fenced: Mutex<Option<String>>,
     pub ship_error: Mutex<Option<String>>,
+    /// The store has no room, so the journal's will not come back soon.
+    pub store_full: AtomicBool,
 }
 
 /// A mounted filesystem.
@@ -136,6 +138,7 @@ impl Volume {
             stopping: AtomicBool::new(false),
             fenced: Mutex::new(None),
             ship_error: Mutex::new(None),
+            store_full: AtomicBool::new(false),
             db,
             nodes,
             desk,

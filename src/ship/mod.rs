@@ -66,6 +66,17 @@ pub enum ShipError {
     Disk(#[from] io::Error),
 }
 
+impl ShipError {
+    /// Whether the store, or the disk of the state directory, has no room.
+    pub fn is_full(&self) -> bool {
+        match self {
+            ShipError::Store(StoreError::Full { .. }) => true,
+            ShipError::Disk(e) => e.kind() == io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+}
+
 /// A window to ship.
 #[derive(Clone, Debug)]
 pub struct WindowJob {

@@ -25,6 +25,12 @@ pub enum StoreError {
         /// The object.
         name: String,
     },
+    /// The store has no room for the object; heals when there is room.
+    #[error("store: no room for {name}")]
+    Full {
+        /// The object.
+        name: String,
+    },
     /// Anything else; the object may or may not have been written. Worth another try later.
     #[error("store: {action} {name}: {reason}")]
     Failed {

@@ -50,7 +50,7 @@ impl ObjectStoreBackend {
     /// Before an object of that name is written: its folder is there for good.
     fn prepare(&self, action: &'static str, name: &str) -> Result<(), StoreError> {
         match &self.folder {
-            Some(folder) => folder.make_durable(name).map_err(|e| failed(action, name, e)),
+            Some(folder) => folder.make_durable(name).map_err(|e| failed_io(action, name, e)),
             None => Ok(()),
         }
     }
@@ -58,7 +58,7 @@ impl ObjectStoreBackend {
     /// After an object of that name was changed in a way the crate does not sync.
     fn sync_folder_of(&self, action: &'static str, name: &str) -> Result<(), StoreError> {
         match &self.folder {
-            Some(folder) => sync_dir(folder.above(name)).map_err(|e| failed(action, name, e)),
+            Some(folder) => sync_dir(folder.above(name)).map_err(|e| failed_io(action, name, e)),
             None => Ok(()),
         }
     }
@@ -81,7 +81,21 @@ fn failed(action: &'static str, name: &str, reason: impl ToString) -> StoreError
 fn refused(action: &'static str, name: &str, error: Error) -> StoreError {
     match error {
         Error::NotFound { .. } => StoreError::NotFound { name: name.into() },
+        other if is_full(&other) => StoreError::Full { name: name.into() },
         other => failed(action, name, other),
+    }
+}
+
+/// Whether somewhere below an error the disk was full.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let full = |e: &io::Error| matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    error.downcast_ref::<io::Error>().is_some_and(full) || error.source().is_some_and(is_full)
+}
+
+fn failed_io(action: &'static str, name: &str, error: io::Error) -> StoreError {
+    match is_full(&error) {
+        true => StoreError::Full { name: name.into() },
+        false => failed(action, name, error),
     }
 }
 
@@ -161,8 +175,8 @@ impl Store for ObjectStoreBackend {
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {
         locate("put", name)?;
         let Some(folder) = &self.folder else { return Ok(false) };
-        folder.make_durable(name).map_err(|e| failed("put", name, e))?;
-        folder.link(file, name).map_err(|e| failed("put", name, e))
+        folder.make_durable(name).map_err(|e| failed_io("put", name, e))?;
+        folder.link(file, name).map_err(|e| failed_io("put", name, e))
     }
 }
 

@@ -113,6 +113,7 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
         while !stopping(shared) {
             match shipper.run(&job) {
                 Ok(report) => {
+                    shared.store_full.store(false, Ordering::Relaxed);
                     *shared.ship_error.lock() = None;
                     shared.desk.report(report);
                     break;
@@ -125,6 +126,7 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 }
                 Err(e) => {
                     log::warn!("ship: {e}; trying again in {} ms", pause.as_millis());
+                    shared.store_full.store(e.is_full(), Ordering::Relaxed);
                     *shared.ship_error.lock() = Some(e.to_string());
                     sleep(shared, pause);
                     pause = (pause * 2).min(RETRY_MAX);

@@ -20,6 +20,8 @@ const TASK_BYTES: usize = 4096;
 
 /// An operation that could not go on after this long is answered with an error.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// One that waits for room after this long, while the store has none to give the journal's back.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs an operation once more: `Some` if it must wait again, `None` once it is answered.
 type Attempt = Box<dyn FnMut(&Fs, &mut Cx) -> Option<Wait> + Send>;
@@ -30,8 +32,8 @@ pub(super) struct Task {
     pub wait: Wait,
     /// What it was waiting for when a fetch failed; failing twice at the same is final.
     pub failed: Option<Wait>,
-    /// When it gives up.
-    pub deadline: Duration,
+    /// Since when it waits.
+    pub since: Duration,
     attempt: Attempt,
     /// Answers it with an error.
     refuse: Arc<Mutex<Option<Error>>>,
@@ -177,8 +179,8 @@ pub(super) fn start<T: 'static>(
         }
         None
     });
-    let deadline = shared.parking.clock.elapsed() + DEADLINE;
-    shared.parking.park(Task { cx, wait, failed: None, deadline, attempt, refuse });
+    let since = shared.parking.clock.elapsed();
+    shared.parking.park(Task { cx, wait, failed: None, since, attempt, refuse });
 }
 
 /// A panic in one operation is its own end, not the thread's.
@@ -197,7 +199,7 @@ impl Task {
             self.wait = wait;
             if shared.stopping.load(Ordering::SeqCst) {
                 self.refuse(shared, Error::Io);
-            } else if shared.clock.elapsed() >= self.deadline {
+            } else if shared.clock.elapsed() >= self.since + patience(shared, &self.wait) {
                 let error = if self.wait == Wait::Pressure { Error::DiskFull } else { Error::Io };
                 log::error!("an operation waited too long for {:?}", self.wait);
                 self.refuse(shared, error);
@@ -225,6 +227,14 @@ impl Task {
     pub fn refuse(mut self, shared: &Shared, error: Error) {
         *self.refuse.lock() = Some(error);
         let _ = (self.attempt)(&shared.fs, &mut self.cx);
+    }
+}
+
+/// How long an operation may wait. While the store is full nothing makes room in the journal, so waiting long is no use.
+fn patience(shared: &Shared, wait: &Wait) -> Duration {
+    match wait {
+        Wait::Pressure if shared.store_full.load(Ordering::Relaxed) => PATIENCE,
+        _ => DEADLINE,
     }
 }
 

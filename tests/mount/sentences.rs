@@ -172,28 +172,50 @@ fn no_fuse() {
 }
 
 #[test]
-fn disk_full() {
+fn promise_r7_disk_full_is_enospc_and_heals_without_a_remount() {
     let scratch = Scratch::new();
-    let disk = scratch.root.join("disk");
-    fs::create_dir(&disk).unwrap();
-    let tmpfs = Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m", "none", words(&disk)]).status().unwrap();
-    assert!(tmpfs.success(), "a small disk of its own needs root");
-    let on_disk = words(&disk.join("store")).to_string();
-    skylog(&["mkfs", "--segment-size", "1MiB", &on_disk]).succeeds();
-    skylog(&["mount", "--journal-size", "8MiB", &on_disk, words(&scratch.mnt)]).succeeds();
-    let mut refused = None;
-    for n in 0..100 {
-        if let Err(e) = fs::write(scratch.mnt.join(format!("file-{n}")), vec![n; 1 << 20]) {
-            refused = Some(e);
-            break;
-        }
+    let disk = SmallDisk::new(&scratch);
+    let store = words(&disk.0.join("store")).to_string();
+    skylog(&["mkfs", "--segment-size", "1MiB", &store]).succeeds();
+    skylog(&["mount", "--journal-size", "8MiB", &store, words(&scratch.mnt)]).succeeds();
+    let write = |n: u8| fs::write(scratch.mnt.join(format!("file-{n}")), vec![n; 1 << 20]);
+    let (kept, refused) = (0..100).find_map(|n| write(n).err().map(|e| (n, e))).expect("100 MiB do not fit into 40");
+    assert_eq!(refused.raw_os_error(), Some(libc::ENOSPC));
+    disk.resize("200m");
+    let healed = (0..600).any(|_| write(kept).is_ok());
+    assert!(healed, "there is room again");
+    for n in 0..=kept {
+        assert_eq!(fs::read(scratch.mnt.join(format!("file-{n}"))).unwrap(), vec![n; 1 << 20]);
     }
-    assert_eq!(refused.expect("100 MiB do not fit into 40").raw_os_error(), Some(libc::ENOSPC));
-    for n in 0..100 {
-        fs::remove_file(scratch.mnt.join(format!("file-{n}"))).ok();
+    skylog(&["umount", words(&scratch.mnt)]).succeeds();
+    skylog(&["check", &store]).succeeds();
+}
+
+/// A disk of 40 MiB in memory.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(scratch: &Scratch) -> SmallDisk {
+        let disk = SmallDisk(scratch.root.join("disk"));
+        fs::create_dir(&disk.0).unwrap();
+        disk.mount(&["-t", "tmpfs", "-o", "size=40m"]);
+        disk
     }
-    skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
-    Command::new("umount").arg("-l").arg(&disk).status().unwrap();
+
+    fn resize(&self, size: &str) {
+        self.mount(&["-o", &format!("remount,size={size}")]);
+    }
+
+    fn mount(&self, options: &[&str]) {
+        let mounted = Command::new("mount").args(options).arg("none").arg(&self.0).status().unwrap();
+        assert!(mounted.success(), "a disk of its own needs root");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.0).output().ok();
+    }
 }
 
 #[test]
