@@ -25,6 +25,7 @@ mod replay;
 mod scan;
 mod segment;
 mod shared;
+mod state;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -121,8 +121,9 @@ impl Filling {
             self.file.write_at(&ZEROS[..len as usize], u64::from(self.filled))?;
             self.filled += len;
         }
+        // A part at a time, so that a sync someone waits for never waits for more than a part.
+        self.file.sync()?;
         if self.filled == self.size {
-            self.file.sync()?;
             media.sync_dir(FOLDER)?;
             self.durable = true;
         }

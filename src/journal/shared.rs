@@ -1,25 +1,17 @@
-//! What the threads share: the queue, what is reserved, who waits, and where written objects are.
+//! The journal as the threads see it that queue batches, wait and read.
 //!
 //! One lock, held for moments, never across a disk call or a waiter. Waiters are called by the writer's steps, or at once
 //! by the call that registers them.
 
 use super::segment::Segment;
+use super::state::{Due, Queued, State};
 use super::{Config, ManifestStore, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
 use crate::base::clock::Clock;
 use crate::format::ids::{Lsn, ObjectId};
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::mem;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Without a reason to hurry, this much is written at once,
-const WRITE_BYTES: u64 = 1 << 20;
-/// or what has waited this long.
-const WRITE_AFTER: Duration = Duration::from_millis(200);
-/// What policy `everysec` leaves un-synced at most this long.
-const SYNC_AFTER: Duration = Duration::from_secs(1);
 
 /// The journal as all threads but the writer see it.
 pub struct Journal {
@@ -28,57 +20,6 @@ pub struct Journal {
     pub(super) manifest: ManifestStore,
     pub(super) state: Mutex<State>,
     pub(super) work: Condvar,
-}
-
-/// A batch in the queue.
-pub(super) struct Queued {
-    pub batch: PendingBatch,
-    pub cost: u64,
-    pub since: Duration,
-}
-
-pub(super) struct State {
-    pub policy: SyncPolicy,
-    pub queue: VecDeque<Queued>,
-    pub queue_bytes: u64,
-    /// Objects of batches whose bytes are not written yet: readers find them here, and nowhere else.
-    pub pending: HashMap<ObjectId, Bytes>,
-    /// Sum of the costs that were granted and are not written yet, queued or not.
-    pub reserved: u64,
-    pub submitted: Lsn,
-    pub written: Lsn,
-    pub durable: Lsn,
-    /// Bytes written since the last sync, and when the oldest of them was submitted.
-    pub unsynced_bytes: u64,
-    pub unsynced_since: Option<Duration>,
-    /// A switch of the policy wants what is pending synced.
-    pub sync_wanted: bool,
-    pub durable_waiters: BTreeMap<(Lsn, u64), Waiter>,
-    waiters_made: u64,
-    pub room_waiters: Vec<Waiter>,
-    /// Someone was refused room, and nothing has changed since.
-    pub refused: bool,
-    /// Room may have come; the writer's next step calls the waiters.
-    pub room_changed: bool,
-    /// What may be reclaimed.
-    pub reclaim_upto: Lsn,
-    /// Segments in the order of the log; the last one is being written.
-    pub segments: VecDeque<Segment>,
-    /// Segments that are named and empty.
-    pub spares: u64,
-    pub disk_full: bool,
-    pub latched: Option<String>,
-    pub closed: bool,
-    /// Something is due that was not when the writer last looked.
-    pub signal: bool,
-    pub stats: Stats,
-}
-
-/// What the writer is to do with the queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Due {
-    pub write: bool,
-    pub sync: bool,
 }
 
 impl Journal {
@@ -90,33 +31,7 @@ impl Journal {
         spares: u64,
         disk_full: bool,
     ) -> Journal {
-        let last = segments.back().expect("a journal has a segment to write to").last;
-        let state = State {
-            policy: SyncPolicy::EverySecond,
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            pending: HashMap::new(),
-            reserved: 0,
-            submitted: last,
-            written: last,
-            durable: last,
-            unsynced_bytes: 0,
-            unsynced_since: None,
-            sync_wanted: false,
-            durable_waiters: BTreeMap::new(),
-            waiters_made: 0,
-            room_waiters: Vec::new(),
-            refused: false,
-            room_changed: false,
-            reclaim_upto: Lsn::ZERO,
-            segments,
-            spares,
-            disk_full,
-            latched: None,
-            closed: false,
-            signal: false,
-            stats: Stats::default(),
-        };
+        let state = State::new(segments, spares, disk_full);
         Journal { config, clock, manifest, state: Mutex::new(state), work: Condvar::new() }
     }
 
@@ -205,9 +120,7 @@ impl Journal {
             drop(state);
             return waiter(Err(reason));
         }
-        state.waiters_made += 1;
-        let key = (lsn, state.waiters_made);
-        state.durable_waiters.insert(key, waiter);
+        state.add_durable_waiter(lsn, waiter);
         self.signal(&mut state);
     }
 
@@ -302,138 +215,5 @@ impl Journal {
     pub(super) fn signal(&self, state: &mut State) {
         state.signal = true;
         self.work.notify_one();
-    }
-}
-
-impl State {
-    /// Why no more batches are taken.
-    fn ended(&self) -> Option<String> {
-        self.latched.clone().or_else(|| self.closed.then(|| "the journal is closed".to_string()))
-    }
-
-    fn refusal(&self, config: &Config, cost: u64, room: Room) -> Option<Refusal> {
-        if let Some(reason) = self.ended() {
-            return Some(Refusal::Latched(reason));
-        }
-        if self.reserved > 0 && self.reserved + cost > config.queue_bytes_max {
-            return Some(Refusal::QueueFull);
-        }
-        if self.room() >= cost + config.kept(room) {
-            return None;
-        }
-        Some(match () {
-            () if self.disk_full => Refusal::DiskFull,
-            () if self.may_grow(config) => Refusal::QueueFull,
-            () => Refusal::JournalFull,
-        })
-    }
-
-    /// Bytes of batches that surely find a place in the segments that are there.
-    pub fn room(&self) -> u64 {
-        let active = self.segments.back().map_or(0, Segment::guaranteed);
-        let spare = self.segments.back().map_or(0, |active| budget::guaranteed(active.size, 0, 0));
-        (active + self.spares * spare).saturating_sub(self.reserved)
-    }
-
-    /// Slot files that exist.
-    pub fn slots(&self) -> u64 {
-        self.segments.len() as u64 + self.spares
-    }
-
-    pub fn may_grow(&self, config: &Config) -> bool {
-        self.slots() < config.slots_max()
-    }
-
-    /// Whether another segment should be made ready: before an ordinary batch would have to wait for one, and well before
-    /// the one being written is full.
-    pub fn wants_slot(&self, config: &Config) -> bool {
-        self.may_grow(config) && self.room() < config.reserve() + config.slot_room() / 2
-    }
-
-    fn used_bytes(&self) -> u64 {
-        let sealed = self.segments.len().saturating_sub(1);
-        let full: u64 = self.segments.iter().take(sealed).map(|segment| u64::from(segment.size)).sum();
-        full + self.segments.back().map_or(0, |active| u64::from(active.end))
-    }
-
-    /// Marks that whoever was refused may try again.
-    pub fn room_came(&mut self) {
-        self.refused = false;
-        self.room_changed = !self.room_waiters.is_empty();
-    }
-
-    /// What the policy, and who waits, ask of the writer now.
-    pub fn due(&self, config: &Config, now: Duration) -> Due {
-        if self.durable == self.submitted || self.latched.is_some() {
-            return Due::default();
-        }
-        let asked = self.durable_waiters.first_key_value().is_some_and(|((lsn, _), _)| *lsn <= self.submitted);
-        let oldest = self.unsynced_since.or(self.queue.front().map(|queued| queued.since));
-        let late = oldest.is_some_and(|since| now.saturating_sub(since) >= SYNC_AFTER);
-        let sync = asked
-            || self.sync_wanted
-            || match self.policy {
-                SyncPolicy::Always => true,
-                SyncPolicy::EverySecond => late || self.unsynced_bytes >= config.queue_bytes_max,
-                SyncPolicy::None => false,
-            };
-        let aged = self.queue.front().is_some_and(|queued| now.saturating_sub(queued.since) >= WRITE_AFTER);
-        let starved = self.refused && !self.queue.is_empty();
-        let write = !self.queue.is_empty() && (sync || aged || starved || self.queue_bytes >= WRITE_BYTES);
-        Due { write, sync }
-    }
-
-    /// How long until something is due that is not yet.
-    fn next_due(&self, now: Duration) -> Option<Duration> {
-        let left = |since: Duration, after: Duration| (since + after).saturating_sub(now);
-        let write = self.queue.front().map(|queued| left(queued.since, WRITE_AFTER));
-        let sync = match self.policy {
-            SyncPolicy::EverySecond => self.unsynced_since.map(|since| left(since, SYNC_AFTER)),
-            SyncPolicy::Always | SyncPolicy::None => None,
-        };
-        [write, sync].into_iter().flatten().min()
-    }
-
-    /// Takes the waiters for durability that are to hear of success.
-    pub fn take_durable_waiters(&mut self) -> Vec<Waiter> {
-        let later = self.durable_waiters.split_off(&(self.durable, u64::MAX));
-        let due: Vec<Waiter> = mem::replace(&mut self.durable_waiters, later).into_values().collect();
-        self.stats.synced_waiters += due.len() as u64;
-        due
-    }
-
-    /// Takes everyone who waits.
-    pub fn take_all_waiters(&mut self) -> Vec<Waiter> {
-        let durable = mem::take(&mut self.durable_waiters).into_values();
-        durable.chain(mem::take(&mut self.room_waiters)).collect()
-    }
-}
-
-impl Config {
-    /// Slot files that there may be. Fewer than four could not be emptied while they are written.
-    pub(super) fn slots_max(&self) -> u64 {
-        (self.journal_bytes / u64::from(self.segment_bytes)).max(4)
-    }
-
-    fn capacity_bytes(&self) -> u64 {
-        self.slots_max() * u64::from(self.segment_bytes)
-    }
-
-    /// Bytes of batches that an empty segment surely takes.
-    pub(super) fn slot_room(&self) -> u64 {
-        budget::guaranteed(self.segment_bytes, 0, 0)
-    }
-
-    /// The reserve, at most half of what all segments surely take.
-    pub(super) fn reserve(&self) -> u64 {
-        self.reserve_bytes.min(self.slots_max() * self.slot_room() / 2)
-    }
-
-    fn kept(&self, room: Room) -> u64 {
-        match room {
-            Room::Ordinary => self.reserve(),
-            Room::Freeing => self.reserve() / 2,
-            Room::Maintenance => 0,
-        }
     }
 }

@@ -3,7 +3,8 @@
 //! [`Writer::step`] never blocks but on the disk. In production a thread steps it; the simulator steps it like any actor.
 
 use super::segment::{Filling, Segment, Slot};
-use super::shared::{Due, Journal, Queued, State};
+use super::shared::Journal;
+use super::state::{Due, Queued};
 use super::{JournalError, Progress, Waiter, budget};
 use crate::base::canary::{Canary, removed};
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, encode_group};
@@ -15,8 +16,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// At most this much is taken from the queue before there is a sync.
-const TAKE_BYTES_MAX: u64 = 16 << 20;
 /// A group is closed when it is this long; a longer batch has one of its own.
 const GROUP_BYTES: usize = 4 << 20;
 
@@ -301,56 +300,5 @@ fn entries(group: &[Queued], start: u32) -> Vec<DirectoryEntry> {
 impl Queued {
     fn len(&self) -> usize {
         self.batch.head.len() + self.batch.objects.iter().map(|(_, bytes)| bytes.len()).sum::<usize>()
-    }
-}
-
-impl State {
-    fn take_queue(&mut self) -> VecDeque<Queued> {
-        let mut taken = VecDeque::new();
-        let mut bytes = 0;
-        while bytes < TAKE_BYTES_MAX {
-            let Some(queued) = self.queue.pop_front() else { break };
-            bytes += queued.cost;
-            taken.push_back(queued);
-        }
-        self.queue_bytes -= bytes;
-        taken
-    }
-
-    /// A group is in the segment: readers find its objects there, and only then does the copy in memory go.
-    fn group_written(&mut self, group: &[Queued], entries: Vec<DirectoryEntry>, len: u32, sequence: u64) {
-        let (first, last) = (&group[0], &group[group.len() - 1]);
-        let active = self.segments.back_mut().expect("a journal has a segment to write to");
-        active.end += len;
-        active.first.get_or_insert(first.batch.lsn);
-        active.last = last.batch.lsn;
-        active.sequence = sequence;
-        for entry in &entries {
-            self.pending.remove(&entry.object);
-        }
-        active.directory.extend(entries);
-        self.written = last.batch.lsn;
-        self.reserved = self.reserved.saturating_sub(group.iter().map(|queued| queued.cost).sum());
-        self.unsynced_bytes += u64::from(len);
-        self.unsynced_since.get_or_insert(first.since);
-        self.room_came();
-    }
-
-    /// A sync has succeeded. Returns who waited for it.
-    fn synced(&mut self, took: Duration) -> Vec<Waiter> {
-        self.durable = self.written;
-        self.unsynced_bytes = 0;
-        self.unsynced_since = None;
-        self.sync_wanted &= !self.queue.is_empty();
-        self.stats.syncs += 1;
-        self.stats.sync_max_nanos = self.stats.sync_max_nanos.max(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-        self.take_durable_waiters()
-    }
-
-    fn take_room_waiters(&mut self) -> Vec<Waiter> {
-        match std::mem::take(&mut self.room_changed) {
-            true => std::mem::take(&mut self.room_waiters),
-            false => Vec::new(),
-        }
     }
 }

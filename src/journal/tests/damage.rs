@@ -153,6 +153,21 @@ fn replay_skips_no_hole() {
 }
 
 #[test]
+fn replay_skips_no_hole_between_mounts() {
+    let mut rig = Rig::new(CONFIG);
+    for seed in 2..=4 {
+        rig.submit(&[10]);
+        rig.writer.close().expect("closes");
+        rig = Rig::mount(&rig.disk, CONFIG, seed).expect("mounts");
+    }
+    let mut without = Manifest::clone(&rig.journal.manifest().current());
+    without.journal.remove(1);
+    let mut apply = |_: Batch| Ok::<(), JournalError>(());
+    let error = replay(&rig.disk, &without, Lsn::ZERO, &mut |_, _| (), &mut apply).err().expect("refused");
+    assert!(error.to_string().contains("batch 1.3 does not follow batch 1.1"), "{error}");
+}
+
+#[test]
 fn replay_applies_what_follows_the_checkpoint_and_shows_progress() {
     let rig = three_groups();
     let (mut numbers, mut seen) = (Vec::new(), Vec::new());

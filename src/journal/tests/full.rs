@@ -7,14 +7,14 @@ const RESERVE: Config = Config { reserve_bytes: 60 << 10, ..CONFIG };
 
 fn fill(rig: &mut Rig, room: Room) -> (u64, Refusal) {
     let mut count = 0;
-    loop {
+    for _ in 0..1000 {
         match rig.try_submit(&[3000], room) {
             Ok(_) => count += 1,
             Err(Refusal::QueueFull) => rig.sync(),
             Err(other) => return (count, other),
         }
-        assert!(count < 10_000, "the journal has no end");
     }
+    panic!("the journal has no end");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod failing;
 mod full;
+mod local;
 mod manifest;
 mod policy;
 mod queue;
@@ -100,7 +101,8 @@ impl Rig {
 
     /// Steps the writer until nothing is due.
     fn settle(&mut self) {
-        while self.writer.step() == Progress::Worked {}
+        let busy = (0..10_000).take_while(|_| self.writer.step() == Progress::Worked).count();
+        assert!(busy < 10_000, "the writer never rests");
     }
 
     /// Submits, waiting for room as an operation does.

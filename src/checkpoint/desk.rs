@@ -1,0 +1,111 @@
+//! What passes between the checkpointer and others: jobs and reports of the shipper, requests, figures for people.
+
+use crate::format::ids::Lsn;
+use crate::ship::{Job, Report};
+use parking_lot::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Jobs for the shipper and its reports, between two threads. At most one job at a time.
+#[derive(Default)]
+pub struct Desk {
+    tray: Mutex<Tray>,
+    job_ready: Condvar,
+    report_ready: Condvar,
+}
+
+#[derive(Default)]
+struct Tray {
+    job: Option<Job>,
+    report: Option<Report>,
+    woken: bool,
+}
+
+impl Desk {
+    /// The shipper takes its next job.
+    pub fn take_job(&self) -> Option<Job> {
+        self.tray.lock().job.take()
+    }
+
+    /// The shipper takes its next job; waits for one at most `timeout`.
+    pub fn wait_for_job(&self, timeout: Duration) -> Option<Job> {
+        let mut tray = self.tray.lock();
+        if tray.job.is_none() {
+            self.job_ready.wait_for(&mut tray, timeout);
+        }
+        tray.job.take()
+    }
+
+    /// The shipper reports on the job it took.
+    pub fn report(&self, report: Report) {
+        self.tray.lock().report = Some(report);
+        self.report_ready.notify_all();
+    }
+
+    /// The owner waits at most `timeout` for a report, or to be woken.
+    pub fn wait_for_report(&self, timeout: Duration) {
+        let mut tray = self.tray.lock();
+        if tray.report.is_none() && !tray.woken {
+            self.report_ready.wait_for(&mut tray, timeout);
+        }
+        tray.woken = false;
+    }
+
+    /// Wakes the owner: something may be due.
+    pub fn wake(&self) {
+        self.tray.lock().woken = true;
+        self.report_ready.notify_all();
+    }
+
+    pub(super) fn put_job(&self, job: Job) {
+        self.tray.lock().job = Some(job);
+        self.job_ready.notify_all();
+    }
+
+    pub(super) fn take_report(&self) -> Option<Report> {
+        self.tray.lock().report.take()
+    }
+}
+
+/// Numbers for people.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// The newest checkpoint's number.
+    pub checkpoint: u64,
+    /// When it was made, on the clock's own time line.
+    pub checkpoint_at: Duration,
+    /// Everything up to here is in it.
+    pub checkpoint_lsn: Lsn,
+    /// Everything up to here is in the store.
+    pub shipped: Lsn,
+    /// Windows that wait to be shipped.
+    pub windows_waiting: u64,
+    /// Checkpoints made in this mount.
+    pub checkpoints: u64,
+    /// Windows shipped in this mount.
+    pub windows_shipped: u64,
+    /// Store objects deleted in this mount.
+    pub objects_deleted: u64,
+    /// Whether everything was checkpointed, shipped and recorded after the last step.
+    pub drained: bool,
+    /// The last failure, until the next success.
+    pub last_error: Option<String>,
+}
+
+/// Requests from outside.
+#[derive(Default)]
+pub struct Wanted {
+    /// A checkpoint of everything so far, whatever its size or age.
+    checkpoint: AtomicBool,
+}
+
+impl Wanted {
+    /// Asks for a checkpoint as soon as possible.
+    pub fn checkpoint(&self) {
+        self.checkpoint.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn take(&self) -> bool {
+        self.checkpoint.swap(false, Ordering::SeqCst)
+    }
+}

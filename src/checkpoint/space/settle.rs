@@ -1,0 +1,164 @@
+//! Settling: what a merge found about objects becomes changes of counts, of live bytes, and of what is dead.
+
+use super::{Context, TxError, get, successor, waiting_object};
+use crate::checkpoint::CheckpointError;
+use crate::format::batch::TreeId;
+use crate::format::checkpoint::Settle;
+use crate::format::ids::{Lsn, ObjectId, SegmentNo};
+use crate::format::names;
+use crate::format::space::{self, SegmentRecord, Settled, WindowRecord};
+use crate::locate::Locate;
+use crate::map::Tx;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+impl Context<'_> {
+    /// Applies a checkpoint's settlement from where an earlier life stopped.
+    pub fn settle(&self, checkpoint: u64, settlement: &[Settle]) -> Result<(), CheckpointError> {
+        let (number, cursor) = self.settled()?;
+        if number > checkpoint {
+            return Ok(());
+        }
+        let done = if number == checkpoint { usize::try_from(cursor).unwrap_or(usize::MAX) } else { 0 };
+        let rest = settlement.get(done..).unwrap_or_default();
+        let mut cursor = done;
+        for part in rest.chunks(self.objects_per_batch()) {
+            cursor += part.len();
+            self.run(|tx| {
+                let mut ledger = Ledger::new(self);
+                for settle in part {
+                    ledger.settle(tx, settle)?;
+                }
+                tx.put(TreeId::Space, space::settled(), Settled { checkpoint, cursor: cursor as u64 }.encode());
+                ledger.write(tx)
+            })?
+            .0
+            .apply(self.locate());
+        }
+        Ok(())
+    }
+
+    /// Settles the deaths that waited for their window to be recorded.
+    pub fn settle_waiting(&self) -> Result<(), CheckpointError> {
+        let (from, to) = space::waitings();
+        let mut at = from;
+        loop {
+            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            at = successor(last);
+            let mut due = Vec::new();
+            for (key, _) in &rows {
+                let object = waiting_object(key)?;
+                if self.locate().windows().of(object.lsn).is_some() {
+                    due.push(object);
+                }
+            }
+            if due.is_empty() {
+                continue;
+            }
+            let (effects, _) = self.run(|tx| {
+                let mut ledger = Ledger::new(self);
+                for object in &due {
+                    tx.delete(TreeId::Space, space::waiting(*object));
+                    ledger.dies(tx, *object)?;
+                }
+                ledger.write(tx)
+            })?;
+            effects.apply(self.locate());
+        }
+    }
+}
+
+/// The records one transaction changes, read once and written once.
+struct Ledger<'a> {
+    context: &'a Context<'a>,
+    segments: BTreeMap<SegmentNo, SegmentRecord>,
+    windows: BTreeMap<Lsn, WindowRecord>,
+}
+
+/// What must follow once the batch is in the log.
+struct Effects {
+    dead_windows: Vec<Lsn>,
+}
+
+impl Effects {
+    fn apply(self, locate: &Locate) {
+        for end in self.dead_windows {
+            locate.windows().remove(end);
+        }
+    }
+}
+
+impl<'a> Ledger<'a> {
+    fn new(context: &'a Context<'a>) -> Ledger<'a> {
+        Ledger { context, segments: BTreeMap::new(), windows: BTreeMap::new() }
+    }
+
+    fn settle(&mut self, tx: &mut Tx<'_>, settle: &Settle) -> Result<(), TxError> {
+        let key = space::count(settle.object);
+        let count = get(tx, &key, space::decode_count)?.unwrap_or(1);
+        let count = i64::from(count) + i64::from(settle.delta);
+        match count {
+            i64::MIN..=0 => {
+                tx.delete(TreeId::Space, key);
+                self.dies(tx, settle.object)?;
+            }
+            1 => tx.delete(TreeId::Space, key),
+            n => tx.put(TreeId::Space, key, space::encode_count(u32::try_from(n).unwrap_or(u32::MAX))),
+        }
+        Ok(())
+    }
+
+    /// No extent names the object any more. A death whose window is not recorded yet waits for it.
+    fn dies(&mut self, tx: &mut Tx<'_>, object: ObjectId) -> Result<(), TxError> {
+        let Some((segment, row)) = self.context.locate().find(&object)? else {
+            tx.put(TreeId::Space, space::waiting(object), Bytes::new());
+            return Ok(());
+        };
+        let record = match self.segments.entry(segment) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => match get(tx, &space::segment(segment), SegmentRecord::decode)? {
+                Some(record) => new.insert(record),
+                None => return Ok(()),
+            },
+        };
+        record.live_bytes = record.live_bytes.saturating_sub(u64::from(row.len));
+        record.live_objects = record.live_objects.saturating_sub(1);
+        let end = record.window_end;
+        let window = match self.windows.entry(end) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => match get(tx, &space::window(end), WindowRecord::decode)? {
+                Some(window) => new.insert(window),
+                None => return Ok(()),
+            },
+        };
+        window.live_objects = window.live_objects.saturating_sub(1);
+        Ok(())
+    }
+
+    fn write(self, tx: &mut Tx<'_>) -> Result<Effects, TxError> {
+        let mut dead_windows = Vec::new();
+        for (no, record) in self.segments {
+            match record.live_objects {
+                0 => {
+                    tx.delete(TreeId::Space, space::segment(no));
+                    tx.put(TreeId::Space, space::pending(names::segment(no).as_bytes()), self.context.pending());
+                }
+                _ => tx.put(TreeId::Space, space::segment(no), record.encode()),
+            }
+        }
+        for (end, record) in self.windows {
+            match record.live_objects {
+                0 => {
+                    let name = names::window(record.start, end);
+                    tx.delete(TreeId::Space, space::window(end));
+                    tx.put(TreeId::Space, space::pending(name.as_bytes()), self.context.pending());
+                    dead_windows.push(end);
+                }
+                _ => tx.put(TreeId::Space, space::window(end), record.encode()),
+            }
+        }
+        Ok(Effects { dead_windows })
+    }
+}
