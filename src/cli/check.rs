@@ -8,6 +8,7 @@ use skylog::check::{Figures, check};
 use skylog::media::{LocalDisk, Media};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Verify every checksum, the order of trees, link counts, extents, and the accounting of space against a full scan.
 #[derive(clap::Args)]
@@ -25,7 +26,10 @@ impl Check {
         self.store.superblock()?;
         let state = self.store.state(self.state.as_deref())?;
         let state = state.is_dir().then_some(state);
-        let _lock = state.as_deref().map(|state| world::lock(state, "nowhere, it is being checked")).transpose()?;
+        let _lock = state
+            .as_deref()
+            .map(|state| world::lock(state, "nowhere, it is being checked", Duration::ZERO))
+            .transpose()?;
         let media = state.map(|state| Arc::new(LocalDisk::new(&state)) as Arc<dyn Media>);
         let progress = Progress::steps("checking");
         let report = check(&self.store.open()?, media, &mut |pass, done, total| progress.step(pass, done, total));

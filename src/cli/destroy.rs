@@ -8,6 +8,7 @@ use skylog::store::Store;
 use std::fs;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Remove a filesystem and all it holds.
 #[derive(clap::Args)]
@@ -36,7 +37,10 @@ impl Destroy {
         if !self.yes && !agreed(&format!("{} ({})", self.store.url(), superblock.uuid))? {
             return Err(Failure::failed("nothing was removed"));
         }
-        let lock = state.is_dir().then(|| world::lock(&state, "nowhere: it is being destroyed")).transpose()?;
+        let lock = state
+            .is_dir()
+            .then(|| world::lock(&state, "nowhere, it is being destroyed", Duration::ZERO))
+            .transpose()?;
         remove_objects(self.store.open()?.as_ref()).map_err(Failure::failed)?;
         remove_state(&state).map_err(|e| Failure::failed(format_args!("{}: {e}", state.display())))?;
         drop(lock);

@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::registry::Registration;
 use super::store_arg::StoreArg;
 use super::world::{self, Sizes};
-use super::{daemon, log_file, mkfs, mount_point, size};
+use super::{daemon, log_file, mkfs, mount_point, registry, size};
 use skylog::fuse::MountConfig;
 use skylog::media::Owner;
 use skylog::volume::Volume;
@@ -58,6 +58,9 @@ pub struct Mount {
 const LIVE: &str = "live";
 const PROGRESS: &str = "progress";
 const FAILED: &str = "failed";
+
+/// How long a killed daemon may take to die.
+const DYING_MAX: Duration = Duration::from_secs(10);
 
 impl Mount {
     /// Mounts; in the foreground, returns after the unmount.
@@ -121,7 +124,9 @@ impl Mount {
         daemon::hold_signals();
         log_file::start();
         let state = self.store.state(self.state.as_deref())?;
-        let lock = world::lock(&state, &dir.display().to_string())?;
+        // A daemon that did not sign off was killed, and may not be quite dead yet.
+        let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
+        let lock = world::lock(&state, &dir.display().to_string(), patience)?;
         let volume = self.open(&state, options, progress)?;
         let store = self.store.url();
         let config = MountConfig {

@@ -1,6 +1,7 @@
 //! The directory a volume is mounted on: what is there now, and whether it will do.
 
 use super::failure::Failure;
+use nix::errno::Errno;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -73,7 +74,8 @@ pub fn prepare(dir: &Path, may_cover: bool) -> Result<PathBuf, Failure> {
 /// Detaches a skylog mount whose daemon is gone. True if there was one.
 pub fn clear_dead(dir: &Path) -> Result<bool, Failure> {
     // `statfs` always asks the daemon; `stat` would be answered from the kernel's cache.
-    let dead = is_skylog(dir) && nix::sys::statvfs::statvfs(dir) == Err(nix::errno::Errno::ENOTCONN);
+    let asked = || nix::sys::statvfs::statvfs(dir).err();
+    let dead = is_skylog(dir) && matches!(asked(), Some(Errno::ENOTCONN | Errno::ECONNABORTED));
     if dead {
         detach(dir)
             .map_err(|e| Failure::failed(format_args!("the dead mount on {} cannot be removed: {e}", dir.display())))?;
@@ -84,7 +86,7 @@ pub fn clear_dead(dir: &Path) -> Result<bool, Failure> {
 /// Unmounts; fails while the mount is in use.
 pub fn unmount(dir: &Path) -> io::Result<()> {
     match nix::mount::umount2(dir, nix::mount::MntFlags::UMOUNT_NOFOLLOW) {
-        Err(nix::errno::Errno::EPERM) => fusermount(dir, "-u"),
+        Err(Errno::EPERM) => fusermount(dir, "-u"),
         done => Ok(done?),
     }
 }
@@ -92,7 +94,7 @@ pub fn unmount(dir: &Path) -> io::Result<()> {
 /// Takes the mount away now; whoever has files open keeps them until closed.
 pub fn detach(dir: &Path) -> io::Result<()> {
     match nix::mount::umount2(dir, nix::mount::MntFlags::MNT_DETACH) {
-        Err(nix::errno::Errno::EPERM) => fusermount(dir, "-uz"),
+        Err(Errno::EPERM) => fusermount(dir, "-uz"),
         done => Ok(done?),
     }
 }

@@ -9,12 +9,12 @@ use skylog::format::superblock::Superblock;
 use skylog::journal;
 use skylog::locate::CacheBytes;
 use skylog::map::{Limits, Shape};
-use skylog::media::{LocalDisk, LockGuard, Owner};
+use skylog::media::{LocalDisk, LockError, LockGuard, Owner};
 use skylog::recovery::{Tuning, World};
 use skylog::store::probe_create;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The name of the lock file in a state directory.
 pub const LOCK: &str = "lock";
@@ -55,12 +55,19 @@ pub fn world(store: &StoreArg, state: &Path) -> Result<World, Failure> {
     })
 }
 
-/// Takes the lock of a state directory, which is made if it does not exist; fails with a sentence that names the owner.
-pub fn lock(state: &Path, mount_point: &str) -> Result<LockGuard, Failure> {
+/// Takes the lock of a state directory, which is made if it does not exist; fails with a sentence that names the owner, if
+/// that does not give it up within `patience`.
+pub fn lock(state: &Path, mount_point: &str, patience: Duration) -> Result<LockGuard, Failure> {
     let shown = state.display();
     std::fs::create_dir_all(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
     let owner = Owner::this_process(mount_point).map_err(Failure::failed)?;
-    LocalDisk::new(state).lock(LOCK, &owner).map_err(Failure::failed)
+    let (disk, end) = (LocalDisk::new(state), Instant::now() + patience);
+    loop {
+        match disk.lock(LOCK, &owner) {
+            Err(LockError::Held { .. }) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+            taken => return taken.map_err(Failure::failed),
+        }
+    }
 }
 
 /// Makes sure that the store keeps writers apart.
