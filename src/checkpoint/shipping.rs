@@ -59,12 +59,11 @@ impl Checkpointer {
         let windows = plans.iter().map(|plan| self.window_job(plan)).collect::<Result<_, _>>()?;
         let roots = self.checkpoint.roots;
         let unrecorded = self.context().windows_not_in(roots)?;
-        let uploaded = self.context().uploaded_nodes()?;
         self.pinned.clear();
         for root in roots {
             self.pinned.extend(reachable_segments(root, &*self.nodes)?);
         }
-        Ok(Job::Base { windows, checkpoint: self.checkpoint.number, unrecorded, uploaded })
+        Ok(Job::Base { windows, checkpoint: self.checkpoint.number, unrecorded })
     }
 
     fn window_job(&mut self, plan: &Plan) -> Result<WindowJob, CheckpointError> {

@@ -64,9 +64,11 @@ pub fn find_store(url: &str) -> Option<(PathBuf, Registration)> {
     })
 }
 
-/// Whether a process of this number exists.
+/// Whether a process of this number runs. One that has ended, and whose parent has not asked how, does not.
 pub fn alive(pid: u32) -> bool {
-    Path::new("/proc").join(pid.to_string()).exists()
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The state follows the name, which may itself hold blanks and brackets.
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// The folder this user's daemons register in; made on first use, for its owner alone.

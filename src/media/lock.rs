@@ -157,12 +157,16 @@ fn kernel(what: &str) -> io::Result<String> {
     Ok(fs::read_to_string(format!("/proc/sys/kernel/{what}"))?.trim().to_owned())
 }
 
-/// When a process started, in clock ticks since the boot: field 22 of its `stat`, counted after the name, which may
-/// itself hold blanks and brackets.
+/// When a process that runs started, in clock ticks since the boot: field 22 of its `stat`, counted after the name, which
+/// may itself hold blanks and brackets. A process that has ended and waits for its parent holds nothing any more.
 fn start_of(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(19)?.parse().ok()
+    let mut fields = after_name.split_whitespace();
+    match fields.next()? {
+        "Z" | "X" => None,
+        _ => fields.nth(18)?.parse().ok(),
+    }
 }
 
 #[cfg(test)]

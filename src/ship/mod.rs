@@ -103,8 +103,6 @@ pub enum Job {
         checkpoint: u64,
         /// Windows that the checkpoint's own space tree does not record.
         unrecorded: Vec<WindowEntry>,
-        /// Node segments the store has already.
-        uploaded: BTreeSet<SegmentNo>,
     },
     /// Delete store objects.
     Delete(Vec<String>),
@@ -177,9 +175,7 @@ impl Shipper {
     pub fn run(&mut self, job: &Job) -> Result<Report, ShipError> {
         match job {
             Job::Increment(window) => self.increment(window),
-            Job::Base { windows, checkpoint, unrecorded, uploaded } => {
-                self.base(windows, *checkpoint, unrecorded, uploaded)
-            }
+            Job::Base { windows, checkpoint, unrecorded } => self.base(windows, *checkpoint, unrecorded),
             Job::Delete(names) => self.delete(names),
         }
     }
@@ -203,20 +199,14 @@ impl Shipper {
         })
     }
 
-    fn base(
-        &mut self,
-        windows: &[WindowJob],
-        number: u64,
-        unrecorded: &[WindowEntry],
-        uploaded: &BTreeSet<SegmentNo>,
-    ) -> Result<Report, ShipError> {
+    fn base(&mut self, windows: &[WindowJob], number: u64, unrecorded: &[WindowEntry]) -> Result<Report, ShipError> {
         let checkpoint = self.checkpoint(number)?;
         let mut late = Vec::new();
         let mut shipped = Vec::new();
         for window in windows {
             shipped.push(self.ship_window(window, &mut late)?);
         }
-        let node_segments = self.upload_nodes(&checkpoint, uploaded)?;
+        let node_segments = self.upload_nodes(&checkpoint)?;
         let draft = self.draft(number, Lsn::ZERO, checkpoint.lsn);
         if let Outcome::Adopted(found) = self.publisher.start_generation(draft)? {
             return Ok(Report::Adopted(found));
@@ -300,25 +290,25 @@ impl Shipper {
     }
 
     /// Only nodes of a root that is about to be published are uploaded; a base never names a node segment that is not in
-    /// the store.
-    fn upload_nodes(
-        &self,
-        checkpoint: &Checkpoint,
-        uploaded: &BTreeSet<SegmentNo>,
-    ) -> Result<Vec<(SegmentNo, u64)>, ShipError> {
+    /// the store. What is there already, perhaps from a writer before us, may have no local copy, and needs none.
+    fn upload_nodes(&self, checkpoint: &Checkpoint) -> Result<Vec<(SegmentNo, u64)>, ShipError> {
         let mut wanted = BTreeSet::new();
         for root in checkpoint.roots {
             wanted.extend(reachable_segments(root, &*self.nodes)?);
         }
         let mut listed = Vec::new();
         for no in wanted {
-            if uploaded.contains(&no) {
-                listed.push((no, self.store.size(&names::segment(no))?));
-                continue;
-            }
-            let bytes = self.nodes.whole(no)?;
-            listed.push((no, bytes.len() as u64));
-            self.put_nodes(no, bytes)?;
+            let size = match self.store.size(&names::segment(no)) {
+                Ok(size) => size,
+                Err(StoreError::NotFound { .. }) => {
+                    let bytes = self.nodes.whole(no)?;
+                    let size = bytes.len() as u64;
+                    self.put_nodes(no, bytes)?;
+                    size
+                }
+                Err(e) => return Err(e.into()),
+            };
+            listed.push((no, size));
         }
         Ok(listed)
     }

@@ -8,7 +8,7 @@ use crate::format::names;
 use crate::format::publication::{WindowEntry, WindowSegment};
 use crate::format::space::{self, Published, SegmentRecord, WindowRecord};
 use crate::map::{Overlay, Pins, Tx, View};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 impl Context<'_> {
     /// Records how far publications went, and a window that was shipped with this one unless it is recorded already: its
@@ -127,24 +127,6 @@ impl Context<'_> {
                 Ok(None) => return Ok(Lsn::ZERO),
                 Ok(Some(value)) => return Ok(Published::decode(&value).map_err(CheckpointError::from_format)?.end),
                 Err(ptr) => pins.pin_node(ptr, self.db.cache().fetch(&ptr, self.nodes)?),
-            }
-        }
-    }
-
-    /// Node segments that the store has, as far as is recorded.
-    pub fn uploaded_nodes(&self) -> Result<BTreeSet<SegmentNo>, CheckpointError> {
-        let (from, to) = space::segments();
-        let mut at = from;
-        let mut found = BTreeSet::new();
-        loop {
-            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
-            let Some((last, _)) = rows.last() else { return Ok(found) };
-            at = successor(last);
-            for (key, value) in &rows {
-                let record = SegmentRecord::decode(value).map_err(CheckpointError::from_format)?;
-                if record.kind == SegmentKind::Nodes {
-                    found.insert(segment_no(key)?);
-                }
             }
         }
     }
