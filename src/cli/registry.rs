@@ -4,6 +4,7 @@
 //! mount point. A file left behind by a killed daemon does no harm: its socket answers nobody.
 
 use super::failure::Failure;
+use super::mount_point;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -26,7 +27,9 @@ pub struct Registration {
 impl Registration {
     /// Writes this registration down, under the mount point's name.
     pub fn write(&self) -> io::Result<()> {
-        let path = path_for(&own_folder()?, &self.dir, "json");
+        let folder = own_folder()?;
+        sweep(&folder);
+        let path = path_for(&folder, &self.dir, "json");
         let temporary = path.with_extension("new");
         fs::write(&temporary, serde_json::to_vec(self)?)?;
         fs::rename(temporary, path)
@@ -57,9 +60,7 @@ pub fn find_mount(dir: &Path) -> Option<(PathBuf, Registration)> {
 /// The registration of the mount of a store, and its socket.
 pub fn find_store(url: &str) -> Option<(PathBuf, Registration)> {
     folders().iter().find_map(|folder| {
-        let names = fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
-        let found = names.filter(|p| p.extension().is_some_and(|e| e == "json")).filter_map(|p| read(&p));
-        let found = found.into_iter().find(|r| r.store == url && alive(r.pid))?;
+        let found = registrations(folder).into_iter().find(|r| r.store == url && alive(r.pid))?;
         Some((path_for(folder, &found.dir, "sock"), found))
     })
 }
@@ -101,6 +102,19 @@ fn others() -> Vec<PathBuf> {
     let sessions = below("/run/user").map(|p| p.join("skylog"));
     let private = below("/tmp").filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("skylog-")));
     sessions.chain(private).filter(|p| p.is_dir()).collect()
+}
+
+/// Takes away what killed daemons left, unless their dead mount is still there to be explained.
+fn sweep(folder: &Path) {
+    let left = |found: &Registration| !alive(found.pid) && !mount_point::is_skylog(&found.dir);
+    for found in registrations(folder).into_iter().filter(left) {
+        found.remove();
+    }
+}
+
+fn registrations(folder: &Path) -> Vec<Registration> {
+    let names = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    names.filter(|path| path.extension().is_some_and(|e| e == "json")).filter_map(|path| read(&path)).collect()
 }
 
 fn user() -> u32 {
