@@ -7,7 +7,7 @@ use skylog::fs::SetAttr;
 use std::time::Duration;
 
 /// Something a user might do, by chance.
-fn act(rig: &mut Rig, random: &SeededRandom, files: &mut Vec<(String, InodeNo)>, serial: &mut u32) {
+pub fn act(rig: &mut Rig, random: &SeededRandom, files: &mut Vec<(String, InodeNo)>, serial: &mut u64) {
     let pick = |len: usize| random.below(len as u64) as usize;
     match random.below(10) {
         0..=2 => {
@@ -139,9 +139,26 @@ fn a_filesystem_is_clean_after_crashes_and_takeovers() {
 }
 
 /// Mounts what a crash left.
-fn crashed(rig: &Rig, image: &Image, seed: u64) -> Rig {
+pub fn crashed(rig: &Rig, image: &Image, seed: u64) -> Rig {
     let log = CallLog::new();
     let disk = SimDisk::from_image(image, &log);
     let store = SimStore::from_image(&rig.store.image(), &log);
     Rig::mount(log, disk, store, rig.clock.clone(), seed, &small()).expect("what a crash left can be mounted")
+}
+
+#[test]
+fn a_state_directory_that_lost_the_filesystem_is_told_so_and_the_store_is_clean() {
+    let mut rig = Rig::new(9, &small());
+    let ino = create(&mut rig, ROOT, "file");
+    write(&mut rig, ino, 0, 9000);
+    rig.drain();
+    let lost = rig.disk.image();
+    let mut winner = crashed(&rig, &Image::default(), 900);
+    winner.drain();
+    let report = checked(&winner.store, Some(&lost));
+    let fenced = |problem: &skylog::check::Problem| problem.what.contains("another writer has taken over");
+    assert!(report.problems.len() == 1 && report.problems.iter().all(fenced), "{:?}", report.problems);
+    assert!(report.skipped.contains(&"windows"), "what the store holds is not judged by an old state");
+    assert_clean(&checked(&winner.store, None), "store alone");
+    assert_clean(&checked(&winner.store, Some(&winner.disk.image())), "winner");
 }

@@ -140,7 +140,7 @@ fn a_segment(tx: &mut Tx<'_>) -> (Bytes, SegmentRecord) {
 }
 
 #[test]
-fn wrong_live_counts_are_found() {
+fn promise_g8_wrong_live_counts_are_found() {
     let bytes = |tx: &mut Tx<'_>| {
         let (key, record) = a_segment(tx);
         let live_bytes = record.live_bytes - 1;

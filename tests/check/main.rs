@@ -1,6 +1,7 @@
 //! The check on whole filesystems in the rig: clean whenever nothing is wrong, and everything that is wrong is named.
 
 mod clean;
+mod crashes;
 mod damage;
 mod edits;
 
