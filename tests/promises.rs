@@ -249,7 +249,7 @@ fn promise_r12_old_files_go_after_the_manifest_names_the_new_ones_and_may_fail_t
 }
 
 #[test]
-fn promise_g3_a_lost_copy_of_a_node_segment_is_fetched_again() {
+fn promise_g3_a_lost_or_damaged_copy_of_a_node_segment_is_fetched_again() {
     let mut rig = Rig::new(12, &small());
     for n in 0..50 {
         put(&mut rig, &format!("file-{n}"), &bytes(n, 3000));
@@ -267,11 +267,15 @@ fn promise_g3_a_lost_copy_of_a_node_segment_is_fetched_again() {
     for name in local {
         let (epoch, number) = name.split_once('-').expect("epoch and number");
         if uploaded.contains(&format!("seg/{epoch}/{number}")) {
-            rig.disk.remove(&format!("nodes/{name}")).expect("removed");
+            let local = format!("nodes/{name}");
+            match lost % 2 {
+                0 => rig.disk.remove(&local).expect("removed"),
+                _ => rig.disk.open(&local).and_then(|f| f.write_at(&[0xff; 4096], 0)).expect("damaged"),
+            }
             lost += 1;
         }
     }
-    assert!(lost > 0, "no node segment was both local and in the store");
+    assert!(lost > 1, "only {lost} node segments were both local and in the store");
     let mut rig = kill_and_mount(rig, 14);
     for n in 0..50 {
         assert_eq!(get(&mut rig, &format!("file-{n}")), Some(bytes(n, 3000)));

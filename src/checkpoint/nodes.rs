@@ -67,12 +67,14 @@ pub struct NodeStore {
     media: Arc<dyn Media>,
     store: Arc<dyn Store>,
     open: Mutex<LruCache<SegmentNo, Arc<dyn File>>>,
+    /// Held across a fetch; only threads that may wait come here.
+    downloading: Mutex<()>,
 }
 
 impl NodeStore {
     /// Reads from `nodes/` of the state directory, else from the store.
     pub fn new(media: Arc<dyn Media>, store: Arc<dyn Store>) -> NodeStore {
-        NodeStore { media, store, open: Mutex::new(LruCache::new(OPEN_FILES)) }
+        NodeStore { media, store, open: Mutex::new(LruCache::new(OPEN_FILES)), downloading: Mutex::new(()) }
     }
 
     /// Removes local node segments that are not in `keep`. A file that cannot be removed is tried again next time.
@@ -111,16 +113,20 @@ impl NodeStore {
         }
         let file = match self.media.open(&node_file(no)) {
             Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => self.download(no)?,
+            Err(e) if e.kind() == ErrorKind::NotFound => self.download(no, false)?,
             Err(e) => return Err(MapError::io(no, e)),
         };
         self.open.lock().put(no, file.clone());
         Ok(file)
     }
 
-    /// Fetches a node segment whole. The copy appears under its name only when it is complete; it is not synced: a copy
-    /// that a crash damages fails its nodes' checksums, is dropped and fetched again.
-    fn download(&self, no: SegmentNo) -> Result<Arc<dyn File>, MapError> {
+    /// Fetches a node segment whole. The copy appears under its name only when it is complete. One fetch at a time: who
+    /// comes second finds the copy of the first, unless it wants it `again`, because the copy is damaged.
+    fn download(&self, no: SegmentNo, again: bool) -> Result<Arc<dyn File>, MapError> {
+        let _one_at_a_time = self.downloading.lock();
+        if !again && let Ok(file) = self.media.open(&node_file(no)) {
+            return Ok(file);
+        }
         let bytes = self.store.get(&names::segment(no)).map_err(|e| match e {
             StoreError::NotFound { .. } => MapError::Missing { segment: no },
             other => MapError::io(no, io::Error::other(other)),
@@ -130,14 +136,35 @@ impl NodeStore {
         let written = write_file(&*self.media, &temporary, &bytes).and_then(|()| self.media.rename(&temporary, &name));
         written.and_then(|()| self.media.open(&name)).map_err(|e| MapError::io(no, e))
     }
+
+    fn read_from(file: &dyn File, ptr: &NodePtr) -> Result<Bytes, MapError> {
+        let mut bytes = vec![0; ptr.len as usize];
+        match file.read_at(&mut bytes, u64::from(ptr.offset)) {
+            // A copy that is cut short reads as one that is damaged.
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Ok(Bytes::new()),
+            Err(e) => Err(MapError::io(ptr.segment, e)),
+            Ok(()) => Ok(bytes.into()),
+        }
+    }
 }
 
 impl NodeSource for NodeStore {
+    /// A damaged local copy gives way to the store's, if the store has one.
     fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
         let file = self.file(ptr.segment)?;
-        let mut bytes = vec![0; ptr.len as usize];
-        file.read_at(&mut bytes, u64::from(ptr.offset)).map_err(|e| MapError::io(ptr.segment, e))?;
-        Ok(bytes.into())
+        let bytes = NodeStore::read_from(&*file, ptr)?;
+        if bytes.len() == ptr.len as usize && crc32c::crc32c(&bytes) == ptr.crc {
+            return Ok(bytes);
+        }
+        match self.download(ptr.segment, true) {
+            Ok(fetched) => {
+                log::warn!("the local copy of node segment {} was damaged and was fetched again", ptr.segment);
+                self.open.lock().put(ptr.segment, fetched.clone());
+                NodeStore::read_from(&*fetched, ptr)
+            }
+            // The store does not have it: the damage is what there is to report.
+            Err(_) => Ok(bytes),
+        }
     }
 }
 
