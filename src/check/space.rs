@@ -54,11 +54,6 @@ impl Space {
     }
 }
 
-/// Whether a segment has a number and nothing more: its window is not shipped, or was given up.
-pub(super) fn is_planned(record: &SegmentRecord) -> bool {
-    record.kind == SegmentKind::Chunks && record.window_end == Lsn::ZERO
-}
-
 /// What a problem of the space tree is named after.
 pub(super) const PLACE: &str = "space tree";
 
@@ -119,7 +114,7 @@ fn window_problems(space: &Space) -> Vec<String> {
 
 fn segment_problems(space: &Space) -> Vec<String> {
     let mut problems = Vec::new();
-    for (no, record) in space.segments.iter().filter(|(_, record)| !is_planned(record)) {
+    for (no, record) in space.segments.iter().filter(|(_, record)| !record.is_planned()) {
         match record.kind {
             SegmentKind::Nodes if record.live_bytes != record.bytes => {
                 problems.push(format!("node segment {no} of {} bytes has {} live", record.bytes, record.live_bytes));

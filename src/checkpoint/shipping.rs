@@ -63,6 +63,7 @@ impl Checkpointer {
         for root in roots {
             self.pinned.extend(reachable_segments(root, &*self.nodes)?);
         }
+        self.context().plan_nodes(&self.pinned)?;
         Ok(Job::Base { windows, checkpoint: self.checkpoint.number, unrecorded })
     }
 

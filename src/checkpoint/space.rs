@@ -7,6 +7,8 @@
 mod settle;
 mod windows;
 
+pub use windows::node_segment;
+
 use super::CheckpointError;
 use crate::base::canary::{self, Canary};
 use crate::format::batch::TreeId;
@@ -16,6 +18,7 @@ use crate::format::space::{self, Key, Mark, Pending, Published, SegmentRecord, S
 use crate::locate::{Locate, LocateError};
 use crate::map::{Db, NodeSource, Pins, Room, Stop, Tx, Wait};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 
 /// Bytes one settled object may add to a batch.
 const SETTLE_BYTES: u64 = 256;
@@ -141,18 +144,35 @@ impl Context<'_> {
 
     /// Plans segments: they are known to the space tree before the first byte of them goes to the store, so that a crash
     /// in the middle leaves nothing in the store that nobody knows.
-    pub fn plan_segments(&self, numbers: &[SegmentNo]) -> Result<Lsn, CheckpointError> {
-        let mut lsn = self.db.last();
+    pub fn plan_segments(&self, numbers: &[SegmentNo]) -> Result<(), CheckpointError> {
         for part in numbers.chunks(self.objects_per_batch()) {
-            let put = |tx: &mut Tx<'_>| {
+            self.run(|tx| {
                 for no in part {
-                    tx.put(TreeId::Space, space::segment(*no), planned().encode());
+                    let record = SegmentRecord::planned(SegmentKind::Chunks);
+                    tx.put(TreeId::Space, space::segment(*no), record.encode());
                 }
                 Ok(())
-            };
-            lsn = self.run(put)?.1;
+            })?;
         }
-        Ok(lsn)
+        Ok(())
+    }
+
+    /// The same for node segments that a base may upload, unless they are known already. They stay planned until a base is
+    /// published that does not reach them: unlike numbers given up, the next base will want them under the same names.
+    pub fn plan_nodes(&self, numbers: &BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
+        let numbers: Vec<SegmentNo> = numbers.iter().copied().collect();
+        for part in numbers.chunks(self.objects_per_batch()) {
+            self.run(|tx| {
+                for no in part {
+                    if tx.get(TreeId::Space, &space::segment(*no))?.is_none() {
+                        let record = SegmentRecord::planned(SegmentKind::Nodes);
+                        tx.put(TreeId::Space, space::segment(*no), record.encode());
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Lists planned segments that never became part of a recorded window for deletion: those of a ship that has ended,
@@ -164,7 +184,7 @@ impl Context<'_> {
             let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             at = successor(last);
-            let planned = planned().encode();
+            let planned = SegmentRecord::planned(SegmentKind::Chunks).encode();
             let dead: Vec<_> = rows.iter().filter(|(_, v)| *v == planned).map(|(k, _)| k.clone()).collect();
             self.run(|tx| {
                 for key in &dead {
@@ -260,15 +280,4 @@ fn successor(key: &Bytes) -> Bytes {
     let mut next = key.to_vec();
     next.push(0);
     next.into()
-}
-
-fn planned() -> SegmentRecord {
-    SegmentRecord {
-        kind: SegmentKind::Chunks,
-        bytes: 0,
-        objects: 0,
-        live_bytes: 0,
-        live_objects: 0,
-        window_end: Lsn::ZERO,
-    }
 }

@@ -254,6 +254,16 @@ pub struct SegmentRecord {
 }
 
 impl SegmentRecord {
+    /// A segment that has a number: the store may hold nothing of it yet, a part, or all.
+    pub fn planned(kind: SegmentKind) -> SegmentRecord {
+        SegmentRecord { kind, bytes: 0, objects: 0, live_bytes: 0, live_objects: 0, window_end: Lsn::ZERO }
+    }
+
+    /// Whether it has a number and nothing more: it is not shipped yet, or was given up.
+    pub fn is_planned(&self) -> bool {
+        *self == SegmentRecord::planned(self.kind)
+    }
+
     /// The bytes of the value.
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(segment_at::SIZE);

@@ -5,6 +5,8 @@ use super::{MountError, Reader, Tuning, World, apply, damaged, put_mark};
 use crate::checkpoint::files;
 use crate::checkpoint::merge::merge_all;
 use crate::checkpoint::nodes::{NodeStore, NodeWriter};
+use crate::checkpoint::space::node_segment;
+use crate::format::batch::{Edit, TreeId};
 use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, NodePtr, Nonce, SegmentNo, Uuid};
 use crate::format::manifest::{CommitPoint, Manifest};
@@ -32,6 +34,8 @@ pub(crate) struct Remote {
     pub overlays: [Overlay; 2],
     /// Windows that are listed; the space tree may record them or not.
     pub windows: Vec<WindowEntry>,
+    /// The node segments of the base, with their sizes.
+    node_segments: Vec<(SegmentNo, u64)>,
     /// What the space tree has yet to be told of the newest publication's checkpoint.
     pub settlement: Vec<Settle>,
     /// The newest publication's checkpoint.
@@ -88,11 +92,12 @@ fn read_generation(store: &dyn Store, filesystem: Uuid, base: Publication) -> Re
     if uuid != filesystem {
         return Err(damaged(&name, format!("belongs to filesystem {uuid}, {SUPERBLOCK} says {filesystem}")));
     }
-    let Body::Base(Base { roots, windows, settlement, .. }) = base.body else {
+    let Body::Base(Base { roots, windows, node_segments, settlement }) = base.body else {
         return Err(damaged(&name, "is not a base"));
     };
     let free = Position { generation, number: 1 };
-    let mut remote = Remote { roots, overlays: Default::default(), windows, settlement, checkpoint, end, free };
+    let mut remote =
+        Remote { roots, overlays: Default::default(), windows, node_segments, settlement, checkpoint, end, free };
     while let Some(next) = read(store, remote.free)? {
         if !remote.take(next)? {
             break;
@@ -102,6 +107,15 @@ fn read_generation(store: &dyn Store, filesystem: Uuid, base: Publication) -> Re
 }
 
 impl Remote {
+    /// A base cannot record its own node segments; unless an increment does, they are recorded here: the next base need not
+    /// upload them again, and lists those it no longer reaches for deletion.
+    fn put_node_segments(&mut self) {
+        for (no, bytes) in &self.node_segments {
+            let edit = Edit::Put { key: space::segment(*no), value: node_segment(*bytes).encode() };
+            self.overlays[TreeId::Space as usize].apply(self.end, &edit);
+        }
+    }
+
     /// Goes on by one publication; `false` at a closing object.
     fn take(&mut self, next: Publication) -> Result<bool, MountError> {
         let Publication { generation, number, start, end, checkpoint, .. } = next;
@@ -215,6 +229,7 @@ impl Taking<'_> {
         let published = reader.value(&space, &space::published(), Published::decode)?;
         let recorded = published.map_or(Lsn::ZERO, |p| p.end);
         put_mark(&mut remote.overlays, remote.end, Mark::Segment, mark + NUMBERS);
+        remote.put_node_segments();
 
         let [files_layer, space_layer] = remote.overlays;
         let frozen = Frozen {

@@ -52,15 +52,7 @@ impl Context<'_> {
         for part in uploaded.chunks(self.objects_per_batch()) {
             self.run(|tx| {
                 for &(no, bytes) in part {
-                    let record = SegmentRecord {
-                        kind: SegmentKind::Nodes,
-                        bytes,
-                        objects: 0,
-                        live_bytes: bytes,
-                        live_objects: 0,
-                        window_end: Lsn::ZERO,
-                    };
-                    tx.put(TreeId::Space, space::segment(no), record.encode());
+                    tx.put(TreeId::Space, space::segment(no), node_segment(bytes).encode());
                     tx.delete(TreeId::Space, space::pending(names::segment(no).as_bytes()));
                 }
                 Ok(())
@@ -130,4 +122,9 @@ impl Context<'_> {
             }
         }
     }
+}
+
+/// A node segment of a published base.
+pub fn node_segment(bytes: u64) -> SegmentRecord {
+    SegmentRecord { bytes, live_bytes: bytes, ..SegmentRecord::planned(SegmentKind::Nodes) }
 }
