@@ -183,6 +183,8 @@ pub struct Checkpointer {
     /// Node segments a running base job reads.
     pinned: BTreeSet<SegmentNo>,
     published: Published,
+    /// An earlier life closed the newest generation, and nothing is in the next one yet.
+    closed: bool,
     increment_bytes: u64,
     wanted: Arc<Wanted>,
     figures: Arc<Mutex<Figures>>,
@@ -223,6 +225,7 @@ impl Checkpointer {
             running: None,
             pinned: BTreeSet::new(),
             published: Published::default(),
+            closed: false,
             increment_bytes: 0,
             wanted: Arc::default(),
             figures: Arc::new(Mutex::new(figures)),

@@ -48,7 +48,8 @@ impl Checkpointer {
 
     /// A generation starts with a base; a long chain of increments is folded into a new one.
     fn base_is_due(&self) -> bool {
-        self.published.generation < u64::from(self.db.epoch())
+        self.closed
+            || self.published.generation < u64::from(self.db.epoch())
             || self.published.number >= self.policy.increments_max
             || self.increment_bytes >= self.policy.increment_bytes_max
     }
@@ -127,6 +128,7 @@ impl Checkpointer {
         self.context().settle_waiting()?;
         self.figures.lock().windows_shipped += shipped.windows.len() as u64;
         self.increment_bytes = if shipped.base.is_some() { 0 } else { self.increment_bytes + shipped.bytes };
+        self.closed &= shipped.base.is_none();
         self.note_shipped();
         Ok(())
     }
@@ -140,8 +142,10 @@ impl Checkpointer {
             Body::Increment(Increment { windows, .. }) => self.record(windows, None, checkpoint, at)?,
             Body::Base(Base { windows, node_segments, .. }) => {
                 self.record(windows, Some(node_segments), checkpoint, at)?;
+                self.closed = false;
             }
-            Body::Closing(_) => {}
+            // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.
+            Body::Closing(_) => self.closed = true,
         }
         self.context().settle_waiting()?;
         self.note_shipped();
