@@ -111,7 +111,8 @@ impl State {
         if let Some(reason) = self.ended() {
             return Some(Refusal::Latched(reason));
         }
-        if self.reserved > 0 && self.reserved + cost > config.queue_bytes_max {
+        // Maintenance makes room for the others. Its batches are few and small, and the room in the segments bounds them.
+        if room != Room::Maintenance && self.reserved > 0 && self.reserved + cost > config.queue_bytes_max {
             return Some(Refusal::QueueFull);
         }
         if self.room() >= cost + config.kept(room) {
