@@ -1,7 +1,7 @@
 //! The owner's side of shipping: which job comes next, and what a report means for the space tree and the journal.
 
 use super::space::Context;
-use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, Plan};
+use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, Phase, Plan};
 use crate::base::canary::{self, Canary};
 use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::names;
@@ -228,11 +228,13 @@ impl Checkpointer {
     }
 
     pub(super) fn context(&self) -> Context<'_> {
+        // What is frozen already will not hold a batch of now.
+        let frozen = u64::from(matches!(self.phase, Phase::Frozen(_)));
         Context {
             db: &self.db,
             nodes: &*self.nodes,
             now: self.clock.now().as_nanos(),
-            next_checkpoint: self.checkpoint.number + 1,
+            next_checkpoint: self.checkpoint.number + 1 + frozen,
         }
     }
 
