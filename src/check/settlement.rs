@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 pub(super) fn check_settlement(check: &mut Check<'_>) -> bool {
     let mut counts = std::mem::take(&mut check.space.counts);
-    let mut unsettled = check.space.waiting.clone();
+    // A death whose window is gone as a whole waits until its owner next looks, and then changes nothing.
+    let mut unsettled = std::mem::take(&mut check.space.waiting);
     for settle in rest(check) {
         if settle_one(&mut counts, settle) {
             unsettled.insert(settle.object);
@@ -21,14 +22,6 @@ pub(super) fn check_settlement(check: &mut Check<'_>) -> bool {
     for object in &unsettled {
         if check.objects.at_checkpoint(object) > 0 {
             check.problem(PLACE, format!("object {object} counts as dead, yet an extent names it"));
-        }
-    }
-    for object in std::mem::take(&mut check.space.waiting) {
-        let comes = object.lsn > check.space.published.end
-            || check.space.window_of(object.lsn).is_some()
-            || check.listed.iter().any(|window| window.start < object.lsn && object.lsn <= window.end);
-        if !comes {
-            check.problem(PLACE, format!("the death of object {object} waits for a window that will not come"));
         }
     }
     check.unsettled = unsettled;

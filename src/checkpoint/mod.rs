@@ -296,7 +296,7 @@ impl Checkpointer {
             return Ok(false);
         }
         self.context().settle(self.checkpoint.number, &self.checkpoint.settlement)?;
-        self.context().settle_waiting()?;
+        self.context().settle_waiting(self.published.end)?;
         self.unsettled = false;
         Ok(true)
     }

@@ -125,7 +125,7 @@ impl Checkpointer {
     fn shipped(&mut self, shipped: &Shipped) -> Result<(), CheckpointError> {
         self.record(&shipped.windows, shipped.base.as_deref(), shipped.checkpoint, shipped.at)?;
         self.context().drop_planned()?;
-        self.context().settle_waiting()?;
+        self.context().settle_waiting(self.published.end)?;
         self.figures.lock().windows_shipped += shipped.windows.len() as u64;
         self.increment_bytes = if shipped.base.is_some() { 0 } else { self.increment_bytes + shipped.bytes };
         self.closed &= shipped.base.is_none();
@@ -147,7 +147,7 @@ impl Checkpointer {
             // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.
             Body::Closing(_) => self.closed = true,
         }
-        self.context().settle_waiting()?;
+        self.context().settle_waiting(self.published.end)?;
         self.note_shipped();
         Ok(())
     }

@@ -39,8 +39,9 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Settles the deaths that waited for their window to be recorded.
-    pub fn settle_waiting(&self) -> Result<(), CheckpointError> {
+    /// Settles the deaths that waited for their window to be recorded, which all are up to `recorded`. A window without a
+    /// record by then held nothing else that lived, so a death in it changes nothing.
+    pub fn settle_waiting(&self, recorded: Lsn) -> Result<(), CheckpointError> {
         let (from, to) = space::waitings();
         let mut at = from;
         loop {
@@ -50,7 +51,7 @@ impl Context<'_> {
             let mut due = Vec::new();
             for (key, _) in &rows {
                 let object = waiting_object(key)?;
-                if self.locate().windows().of(object.lsn).is_some() {
+                if object.lsn <= recorded {
                     due.push(object);
                 }
             }
@@ -61,7 +62,9 @@ impl Context<'_> {
                 let mut ledger = Ledger::new(self);
                 for object in &due {
                     tx.delete(TreeId::Space, space::waiting(*object));
-                    ledger.dies(tx, *object)?;
+                    if self.locate().windows().of(object.lsn).is_some() {
+                        ledger.dies(tx, *object)?;
+                    }
                 }
                 ledger.write(tx)
             })?;
