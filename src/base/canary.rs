@@ -14,7 +14,8 @@ pub enum Canary {
     Nonce,
     /// Store segments are durable before the index of a window names them.
     SegmentsBeforeIndex,
-    /// The batch that records a window is durable before the journal it covers is reclaimed.
+    /// The batch that records a window is durable before the journal it covers is reclaimed. Without it a checkpoint is
+    /// enough. (A batch that is logged and not durable is no danger as long as the publication it records is found again.)
     WindowBatchBeforeReclaim,
     /// A checkpoint's Lsn is durable before the checkpoint may be a root.
     DurableBeforeCheckpoint,

@@ -287,6 +287,9 @@ impl Checkpointer {
             let lsn = self.db.last();
             self.db.journal().when_durable(lsn, Box::new(|_| {}));
             self.recorded = Some((lsn, self.published.end));
+        } else if self.recorded.is_none() {
+            // All may have been dropped but the journal's segments.
+            self.db.journal().reclaim(self.published.end.min(self.checkpoint.lsn));
         }
     }
 
@@ -456,6 +459,9 @@ impl Checkpointer {
         figures.checkpoints += 1;
         figures.windows_waiting = self.plans.len() as u64;
         drop(figures);
+        if canary::removed(Canary::WindowBatchBeforeReclaim) {
+            self.db.journal().reclaim(self.checkpoint.lsn);
+        }
         self.unsettled = true;
         self.sweep_local()
     }

@@ -2,7 +2,6 @@
 
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, Phase, Plan};
-use crate::base::canary::{self, Canary};
 use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
@@ -207,13 +206,13 @@ impl Checkpointer {
     /// the window is durable: after a crash that lost the batch, the data must still be found in the journal.
     pub(super) fn reclaim_when_recorded(&mut self) -> Result<bool, CheckpointError> {
         let Some((lsn, end)) = self.recorded else { return Ok(false) };
-        if self.db.journal().durable() < lsn && !canary::removed(Canary::WindowBatchBeforeReclaim) {
+        if self.db.journal().durable() < lsn {
             return Ok(false);
         }
-        while self.plans.front().is_some_and(|plan| plan.end <= end) {
-            self.plans.pop_front();
+        if self.plans.front().is_some_and(|plan| plan.end <= end) {
+            self.db.journal().manifest().update(|m| m.plans.retain(|plan| plan.end > end))?;
+            self.plans.retain(|plan| plan.end > end);
         }
-        self.db.journal().manifest().update(|m| m.plans.retain(|plan| plan.end > end))?;
         self.db.journal().reclaim(end.min(self.checkpoint.lsn));
         super::files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)?;
         self.recorded = None;
