@@ -9,11 +9,30 @@ const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 /// Lengths and offsets around which the layout of a file changes.
 const EDGES: [u64; 9] = [0, 1, 512, 2047, 2048, 2049, 65535, 65536, 131_072];
 
+/// How large files and writes get, bytes.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    /// Writes and reads start below this.
+    pub offset_max: u64,
+    /// No write is longer.
+    pub write_max: u64,
+    /// No file is cut or grown to more.
+    pub size_max: u64,
+}
+
+impl Sizes {
+    /// Every edge of a file's layout.
+    pub const FULL: Sizes = Sizes { offset_max: 200_000, write_max: 150_000, size_max: 200_000 };
+    /// Small files, for worlds that are copied thousands of times.
+    pub const SMALL: Sizes = Sizes { offset_max: 14_000, write_max: 8000, size_max: 20_000 };
+}
+
 /// Makes operations one at a time.
 pub struct Generator<'r> {
     random: &'r SeededRandom,
     model: Model,
     depth_max: usize,
+    sizes: Sizes,
 }
 
 /// A history of `len` operations.
@@ -34,7 +53,12 @@ pub fn generate_contents(random: &SeededRandom, len: usize) -> Vec<Op> {
 impl<'r> Generator<'r> {
     /// Starts with an empty tree.
     pub fn new(random: &'r SeededRandom) -> Generator<'r> {
-        Generator { random, model: Model::new(0), depth_max: 3 }
+        Generator::over(random, Model::new(0), Sizes::FULL)
+    }
+
+    /// Goes on from what `model` holds.
+    pub fn over(random: &'r SeededRandom, model: Model, sizes: Sizes) -> Generator<'r> {
+        Generator { random, model, depth_max: 3, sizes }
     }
 
     /// The next operation.
@@ -119,14 +143,14 @@ impl<'r> Generator<'r> {
             35..=37 => Call::Rmdir { path: self.existing(&[libc::S_IFDIR]) },
             38..=45 => self.rename(),
             46..=65 => self.write(self.at()),
-            66..=72 => Call::Truncate { at: self.at(), size: self.edge(200_000) },
+            66..=72 => Call::Truncate { at: self.at(), size: self.edge(self.sizes.size_max) },
             73..=75 => Call::Chmod { path: self.existing(&[]), mode: self.mode() },
             76..=77 => self.chown(),
             78..=79 => self.utimens(),
             80..=84 => Call::Open { path: self.file(), slot: self.slot() },
             85..=88 => Call::Close { slot: self.slot() },
             89..=91 => Call::Readdir { path: self.existing(&[libc::S_IFDIR]), chunk: 1 + self.below(4) as usize },
-            92..=94 => Call::Read { at: self.at(), offset: self.edge(200_000), len: self.below(150_000) as u32 },
+            92..=94 => self.read(self.at()),
             95..=96 => Call::Stat { at: At::Path(self.existing(&[])) },
             97 => Call::Readlink { path: self.existing(&[libc::S_IFLNK]) },
             _ => Call::Forget,
@@ -145,16 +169,21 @@ impl<'r> Generator<'r> {
     fn contents(&self, at: At) -> Call {
         match self.below(10) {
             0..=6 => self.write(at),
-            7 => Call::Truncate { at, size: self.edge(200_000) },
+            7 => Call::Truncate { at, size: self.edge(self.sizes.size_max) },
             8 => Call::Truncate { at, size: self.edge(3000) },
-            _ => Call::Read { at, offset: self.edge(200_000), len: self.below(150_000) as u32 },
+            _ => self.read(at),
         }
     }
 
+    fn read(&self, at: At) -> Call {
+        let Sizes { offset_max, write_max, .. } = self.sizes;
+        Call::Read { at, offset: self.edge(offset_max), len: self.below(write_max) as u32 }
+    }
+
     fn write(&self, at: At) -> Call {
-        let len = if self.one_in(3) { 1 + self.below(300) } else { self.edge(150_000) };
+        let len = if self.one_in(3) { 1 + self.below(300) } else { self.edge(self.sizes.write_max) };
         let len = u32::try_from(len).expect("small");
-        Call::Write { at, offset: self.edge(200_000), len, fill: self.below(251) as u8 }
+        Call::Write { at, offset: self.edge(self.sizes.offset_max), len, fill: self.below(251) as u8 }
     }
 
     fn chown(&self) -> Call {

@@ -1,0 +1,70 @@
+//! What a run exercised: printed, and a zero of any fails it.
+
+use crate::world::Instance;
+use std::fmt;
+
+macro_rules! figures {
+    ($($field:ident: $text:literal,)*) => {
+        /// Counts of everything that must have happened.
+        #[derive(Clone, Debug, Default)]
+        pub struct Figures { $(pub $field: u64,)* }
+
+        impl std::ops::AddAssign<&Figures> for Figures {
+            fn add_assign(&mut self, other: &Figures) {
+                $(self.$field += other.$field;)*
+            }
+        }
+
+        impl Figures {
+            /// Each with its name.
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($text, self.$field),)*]
+            }
+        }
+    };
+}
+
+figures! {
+    histories: "histories",
+    operations: "operations",
+    syncs: "syncs",
+    switches: "policy switches",
+    mounts: "mounts",
+    takeovers: "takeovers",
+    checkpoints: "checkpoints",
+    windows: "windows shipped",
+    bases: "bases",
+    reclaims: "reclaims",
+    recycled: "recycled segments",
+    deleted: "store objects deleted",
+    calls: "calls crashed",
+    judged: "states judged",
+    recoveries: "recoveries",
+    recovery_calls: "calls of recoveries crashed",
+    drained: "states drained and audited",
+    bytes_lost: "dirty bytes lost",
+    names_lost: "names lost",
+    late_puts: "late puts landed",
+}
+
+impl Figures {
+    /// Adds what a mount did.
+    pub fn add(&mut self, instance: &Instance) {
+        let figures = instance.mounted.checkpointer.figures();
+        let figures = figures.lock();
+        self.checkpoints += figures.checkpoints;
+        self.windows += figures.windows_shipped;
+        self.deleted += figures.objects_deleted;
+        self.recycled += instance.mounted.db.journal().stats().recycled;
+        self.bases += instance.bases;
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, count) in self.named() {
+            writeln!(f, "{count:>10} {name}")?;
+        }
+        Ok(())
+    }
+}

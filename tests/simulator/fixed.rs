@@ -1,0 +1,167 @@
+//! What the simulator found once, each as the shortest way to it; and the histories in which rare ones came up.
+
+use crate::audit::{check_accounts, check_trees};
+use crate::book::digest;
+use crate::model::Model;
+use crate::model::driver::Driver;
+use crate::model::op::{At, Call, Op, ROOT};
+use crate::world::{Instance, Machine, new_model, new_store, next_time, tuning};
+use crate::{Scope, run_one};
+use skylog::base::clock::SimClock;
+use skylog::base::random::SeededRandom;
+use skylog::media::sim::{CallLog, Nth, SimDisk};
+use skylog::store::sim::{StoreFault, StoreOp};
+use std::sync::Arc;
+
+/// Seeds of histories that failed before something was put right.
+const FOUND: [u64; 6] = [1008, 1107, 1125, 1163, 3021, 0];
+
+#[test]
+fn what_failed_once_fails_no_more() {
+    for seed in FOUND {
+        let scope = Scope { seed, histories: 1, crash: None, plans: 6, sample: 8 };
+        let failures = run_one(&scope, seed).failures;
+        assert!(failures.is_empty(), "{}", failures[0]);
+    }
+}
+
+/// A machine with a mounted filesystem, and the model of it.
+struct Scene {
+    machine: Machine,
+    instance: Option<Instance>,
+    model: Model,
+    driver: Driver,
+    mounts: u64,
+}
+
+impl Scene {
+    fn new(increments_max: u64, increment_bytes_max: u64, queue_bytes_max: u64) -> Scene {
+        let random = SeededRandom::new(1);
+        let (log, clock) = (CallLog::new(), Arc::new(SimClock::default()));
+        let mut tuning = tuning(&random);
+        tuning.policy.increments_max = increments_max;
+        tuning.policy.increment_bytes_max = increment_bytes_max;
+        tuning.journal.queue_bytes_max = queue_bytes_max;
+        tuning.limits.overlay_bytes_max = 1 << 20;
+        let store = new_store(&log, &clock, &random);
+        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning };
+        let mut scene = Scene { machine, instance: None, model: new_model(), driver: Driver::default(), mounts: 0 };
+        scene.mount();
+        scene
+    }
+
+    fn instance(&mut self) -> &mut Instance {
+        self.instance.as_mut().expect("mounted")
+    }
+
+    /// The process dies and another one starts.
+    fn mount(&mut self) {
+        self.instance = None;
+        self.driver = Driver::default();
+        self.mounts += 1;
+        self.instance = Some(self.machine.mount(self.mounts).expect("mounts"));
+    }
+
+    /// A new file, and a checkpoint wanted.
+    fn write(&mut self, name: &str) {
+        let path = format!("/{name}");
+        let make = Call::Create { path: path.clone(), mode: 0o644 };
+        let fill = Call::Write { at: At::Path(path), offset: 0, len: 5000, fill: 7 };
+        for call in [make, fill] {
+            let op = Op { who: ROOT, call };
+            let now = next_time(&self.model);
+            let expected = self.model.apply(&op);
+            let instance = self.instance.as_mut().expect("mounted");
+            assert_eq!(self.driver.apply(instance, now, &op), expected);
+        }
+        self.instance().mounted.checkpointer.wanted().checkpoint();
+    }
+
+    fn step(&mut self, times: u32) {
+        for _ in 0..times {
+            self.instance().step_all();
+        }
+    }
+
+    fn drain(&mut self) {
+        self.instance().drain(&mut |_| {});
+    }
+
+    /// Drained, all accounts are right, and another machine finds the same.
+    fn end(mut self) {
+        self.drain();
+        let instance = self.instance.take().expect("mounted");
+        check_trees(&instance);
+        check_accounts(&instance, false);
+        drop(instance);
+        let disk = SimDisk::new(self.machine.disk.log());
+        let mut moved = Machine { disk, ..self.machine }.mount(99).expect("mounts from the store alone");
+        assert_eq!(digest(&moved.tree()), digest(&self.model.tree()), "from the store alone");
+    }
+}
+
+#[test]
+fn node_segments_of_a_base_that_was_never_published_are_known() {
+    let mut scene = Scene::new(1, 1 << 20, 64 << 10);
+    scene.write("a");
+    scene.drain();
+    scene.machine.store.fail(Nth::new(1).of(StoreOp::Create).on("gen/").forever(), StoreFault::Refused);
+    for name in ["b", "c", "d"] {
+        scene.write(name);
+        scene.step(40);
+    }
+    scene.mount();
+    scene.machine.store.heal();
+    scene.write("e");
+    scene.end();
+}
+
+#[test]
+fn a_generation_that_a_dead_life_closed_goes_on_with_a_base() {
+    let mut scene = Scene::new(100, 1 << 10, 64 << 10);
+    for name in ["a", "b", "c"] {
+        scene.write(name);
+        scene.drain();
+        scene.machine.store.fail(Nth::new(2).of(StoreOp::Create).on("gen/").forever(), StoreFault::Refused);
+        scene.write(&format!("{name}2"));
+        scene.step(60);
+        scene.machine.store.heal();
+        scene.mount();
+        scene.write(&format!("{name}3"));
+        scene.drain();
+    }
+    scene.end();
+}
+
+#[test]
+fn a_long_outage_ends_though_the_queue_is_small() {
+    let mut scene = Scene::new(100, 1 << 20, 8 << 10);
+    scene.machine.store.set_down(true);
+    for n in 0..9 {
+        scene.write(&format!("file {n}"));
+        scene.step(30);
+    }
+    scene.machine.store.set_down(false);
+    scene.end();
+}
+
+#[test]
+fn a_base_over_nodes_that_nobody_read_here_is_published() {
+    let mut scene = Scene::new(1, 1 << 20, 64 << 10);
+    for n in 0..20 {
+        scene.write(&format!("file {n}"));
+    }
+    scene.drain();
+    scene.instance = None;
+    scene.machine.disk = SimDisk::new(scene.machine.disk.log());
+    scene.mount();
+    scene.write("written by another");
+    scene.drain();
+    let folder = |name: &&str| name.starts_with("seg/");
+    let before = scene.machine.store.image().names().filter(folder).count();
+    scene.write("and again");
+    scene.drain();
+    let after = scene.machine.store.image().names().filter(folder).count();
+    assert!(after <= before + 6, "nothing piles up: {before}, then {after} segments");
+    scene.end();
+}

@@ -1,0 +1,442 @@
+//! One history: operations from a seed, and between them everything that goes on in the background, stepped by one
+//! scheduler. It leaves a recording of every call, with notes of what was promised when.
+
+use crate::book::{Book, Line, Note, digest};
+use crate::figures::Figures;
+use crate::model::Model;
+use crate::model::driver::Driver;
+use crate::model::generate::{Generator, Sizes};
+use crate::world::{Actor, Instance, Machine, new_model, new_store, next_time, tuning};
+use skylog::base::clock::{Clock, SimClock};
+use skylog::base::random::{Random, SeededRandom};
+use skylog::format::ids::Lsn;
+use skylog::journal::SyncPolicy;
+use skylog::media::sim::{Call, CallLog, Nth, SimDisk};
+use skylog::store::sim::{SimStore, StoreFault, StoreOp};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Operations of a history.
+pub const OPS: usize = 50;
+
+/// Calls of one disk that are to be crashed.
+pub struct Span {
+    pub disk: SimDisk,
+    /// Moments, both included.
+    pub from: usize,
+    pub to: usize,
+}
+
+/// A part of a history between two power cuts: one log.
+pub struct Stage {
+    pub store: SimStore,
+    pub book: Arc<Book>,
+    pub spans: Vec<Span>,
+}
+
+/// A history that was run.
+pub struct Recorded {
+    pub seed: u64,
+    pub stages: Vec<Stage>,
+    pub lines: Vec<Line>,
+    /// A machine of the kind that was used; its clock shows the end.
+    pub machine: Machine,
+    pub figures: Figures,
+}
+
+impl Recorded {
+    /// Whether a call to the store failed that may have arrived later.
+    pub fn adrift(&self) -> bool {
+        let logs = self.stages.iter().map(|stage| stage.store.log().calls());
+        logs.flatten().any(|call| matches!(call, Call::Adrift(_)))
+    }
+}
+
+/// What happens in the middle of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Middle {
+    /// Unmounted and mounted again.
+    Remount,
+    /// The process dies, the machine lives.
+    Kill,
+    /// The power goes.
+    PowerCut,
+    /// Unmounted; another machine mounts.
+    Moved,
+    /// The machine is lost; another one mounts.
+    Takeover,
+    /// Another machine mounts while the first still works.
+    Rival,
+}
+
+const MIDDLES: [Middle; 6] =
+    [Middle::Remount, Middle::Kill, Middle::PowerCut, Middle::Moved, Middle::Takeover, Middle::Rival];
+
+/// A history on its way.
+pub struct Runner {
+    seed: u64,
+    pub random: SeededRandom,
+    log: Arc<CallLog>,
+    pub machine: Machine,
+    pub instance: Option<Instance>,
+    rival: Option<(Instance, Lsn)>,
+    driver: Driver,
+    book: Arc<Book>,
+    lines: Vec<Line>,
+    /// The newest batch after each operation of the newest line.
+    lsns: Vec<Lsn>,
+    stages: Vec<Stage>,
+    spans: Vec<Span>,
+    span_from: usize,
+    pub figures: Figures,
+}
+
+/// Runs the history of a seed.
+pub fn run(seed: u64) -> Recorded {
+    let mut runner = Runner::new(seed);
+    let middle = 16 + runner.below(18);
+    for op in 0..OPS {
+        if op as u64 == middle {
+            let index = usize::try_from(runner.seed % MIDDLES.len() as u64).expect("few");
+            runner.middle(MIDDLES[index]);
+        }
+        runner.event();
+        runner.op();
+        runner.churn(5);
+    }
+    runner.finish()
+}
+
+impl Runner {
+    /// A new filesystem, mounted.
+    pub fn new(seed: u64) -> Runner {
+        let random = SeededRandom::new(seed);
+        let tuning = tuning(&random);
+        Runner::with(seed, random, tuning)
+    }
+
+    /// The same with given sizes.
+    pub fn with(seed: u64, random: SeededRandom, tuning: skylog::recovery::Tuning) -> Runner {
+        let (mkfs_log, log, clock) = (CallLog::new(), CallLog::new(), Arc::new(SimClock::default()));
+        let made = new_store(&mkfs_log, &clock, &random);
+        let store = SimStore::from_image(&made.image(), &log);
+        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning };
+        let book = Book::new(&log, Note::default());
+        let mut line = Line::default();
+        line.push(new_model());
+        let mut runner = Runner {
+            seed,
+            random,
+            log,
+            machine,
+            instance: None,
+            rival: None,
+            driver: Driver::default(),
+            book,
+            lines: vec![line],
+            lsns: vec![Lsn::ZERO],
+            stages: Vec::new(),
+            spans: Vec::new(),
+            span_from: 0,
+            figures: Figures::default(),
+        };
+        runner.mount();
+        runner.figures.takeovers += 1;
+        runner
+    }
+
+    pub fn below(&self, bound: u64) -> u64 {
+        self.random.below(bound)
+    }
+
+    fn one_in(&self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn line(&self) -> &Line {
+        self.lines.last().expect("there is one from the start")
+    }
+
+    fn instance(&mut self) -> &mut Instance {
+        self.instance.as_mut().expect("mounted")
+    }
+
+    /// Does one operation, on the filesystem and on the model.
+    pub fn op(&mut self) {
+        let model = self.line().last().clone();
+        let op = Generator::over(&self.random, Model::clone(&model), Sizes::SMALL).op();
+        self.do_op(&op);
+    }
+
+    /// Does a given operation.
+    pub fn do_op(&mut self, op: &crate::model::op::Op) {
+        let mut model = Model::clone(self.line().last());
+        let now = next_time(&model);
+        let n = self.line().len() + 1;
+        self.book.note(|note| note.started = n);
+        let expected = model.apply(op);
+        let instance = self.instance.as_mut().expect("mounted");
+        let found = self.driver.apply(instance, now, op);
+        assert_eq!(found, expected, "operation {n}: {op:?}");
+        let (journal, last) = (instance.mounted.db.journal().clone(), instance.mounted.db.last());
+        self.lines.last_mut().expect("there is one from the start").push(model);
+        self.lsns.push(last);
+        self.figures.operations += 1;
+        if journal.policy() == SyncPolicy::Always {
+            self.promise(n);
+        }
+        self.observe();
+    }
+
+    /// Asks for everything so far to be durable; noted when it is acknowledged.
+    fn promise(&mut self, n: usize) {
+        let (book, line) = (self.book.clone(), self.book.last().line);
+        let db = self.instance().mounted.db.clone();
+        let acknowledged = move |result: Result<(), String>| {
+            // A rival that lost the fence promises nothing to anyone of this line.
+            if result.is_ok() && book.last().line == line {
+                book.note(|note| note.synced = note.synced.max(n));
+            }
+        };
+        db.journal().when_durable(db.last(), Box::new(acknowledged));
+    }
+
+    /// A sync, as `fsync` asks for it; half of them are waited for.
+    pub fn sync(&mut self, wait: bool) {
+        let n = self.line().len();
+        self.promise(n);
+        self.figures.syncs += 1;
+        while wait && self.book.last().synced < n {
+            self.instance().step(Actor::Writer);
+        }
+    }
+
+    /// Notes what is durable and what is shipped.
+    fn observe(&mut self) {
+        let instance = self.instance();
+        let (durable, shipped) = (instance.mounted.db.journal().durable(), instance.shipped);
+        let upto = |lsn: Lsn| self.lsns.partition_point(|at| *at <= lsn).saturating_sub(1);
+        let (durable, shipped) = (upto(durable), upto(shipped));
+        self.book.note(|note| {
+            note.synced = note.synced.max(durable);
+            note.shipped = note.shipped.max(shipped);
+        });
+    }
+
+    /// Something goes on in the background.
+    pub fn churn(&mut self, most: u64) {
+        for _ in 0..self.below(most + 1) {
+            match self.below(12) {
+                0..=3 => self.step(Actor::Writer),
+                4..=6 => self.step(Actor::Checkpointer),
+                7..=8 => self.step(Actor::Shipper),
+                9 => self.step_rival(),
+                _ => {
+                    let wait = [1, 60, 300, 1100][usize::try_from(self.below(4)).expect("few")];
+                    self.machine.clock.advance(Duration::from_millis(wait));
+                }
+            }
+        }
+    }
+
+    /// What happened so far is not crashed.
+    pub fn begin_here(&mut self) {
+        self.span_from = self.log.len();
+    }
+
+    /// One step of one actor.
+    pub fn step(&mut self, actor: Actor) {
+        let instance = self.instance();
+        let used = instance.mounted.db.journal().stats().used_bytes;
+        instance.step(actor);
+        assert!(!instance.fenced, "the only writer was fenced");
+        let reclaimed = instance.mounted.db.journal().stats().used_bytes < used;
+        self.figures.reclaims += u64::from(reclaimed);
+        self.observe();
+    }
+
+    fn step_rival(&mut self) {
+        let Some((rival, shipped)) = &mut self.rival else { return };
+        rival.step_all();
+        assert!(rival.shipped <= *shipped, "a writer that lost the fence published on");
+    }
+
+    /// Sometimes a sync, a checkpoint, another policy, or trouble with the store.
+    fn event(&mut self) {
+        match self.below(40) {
+            0..=4 => self.sync(true),
+            5..=7 => self.sync(false),
+            8..=11 => self.instance().mounted.checkpointer.wanted().checkpoint(),
+            12..=13 => {
+                let policy = [SyncPolicy::Always, SyncPolicy::EverySecond, SyncPolicy::None];
+                let policy = policy[usize::try_from(self.below(3)).expect("few")];
+                self.instance().mounted.db.journal().set_policy(policy);
+                self.figures.switches += 1;
+            }
+            14..=16 => {
+                let op = [StoreOp::Put, StoreOp::Create, StoreOp::Delete][usize::try_from(self.below(3)).expect("few")];
+                let how = [StoreFault::Refused, StoreFault::AnswerLost, StoreFault::Adrift];
+                let how = how[usize::try_from(self.below(3)).expect("few")];
+                self.machine.store.fail(Nth::new(1 + self.below(3)).of(op), how);
+            }
+            17..=18 => self.figures.late_puts += self.machine.store.land_adrift() as u64,
+            _ => {}
+        }
+    }
+
+    /// Ends the first mount in one way or another, and mounts again.
+    pub fn middle(&mut self, middle: Middle) {
+        if middle == Middle::Moved || self.one_in(3) {
+            self.drain();
+        }
+        self.machine.store.heal();
+        if self.one_in(2) {
+            // What was done last is written and not synced, unless the policy says so.
+            self.op();
+            self.machine.clock.advance(Duration::from_millis(300));
+            self.step(Actor::Writer);
+        }
+        let note = self.book.last();
+        self.driver = Driver::default();
+        let old = self.instance.take().expect("mounted");
+        self.figures.add(&old);
+        match middle {
+            Middle::Remount => {
+                old.close();
+                let n = self.line().len();
+                self.book.note(|note| note.synced = n);
+                self.mount();
+            }
+            Middle::Kill => {
+                drop(old);
+                self.mount();
+            }
+            Middle::PowerCut => {
+                drop(old);
+                self.cut_power();
+            }
+            Middle::Moved => {
+                old.close();
+                self.move_on(note.shipped);
+            }
+            Middle::Takeover => {
+                drop(old);
+                self.move_on(note.shipped);
+            }
+            Middle::Rival => {
+                self.move_on(note.shipped);
+                // What the rival hears of late was in the store before it lost it.
+                let found = self.instance().mounted.checkpointer.figures().lock().checkpoint_lsn;
+                self.rival = Some((old, found));
+            }
+        }
+    }
+
+    /// Mounts on a fresh disk.
+    fn move_on(&mut self, shipped: usize) {
+        self.end_span();
+        self.machine.disk = SimDisk::new(&self.log);
+        self.book.note(|note| note.synced = shipped);
+        self.span_from = self.log.len();
+        self.mount();
+        self.figures.takeovers += 1;
+        let n = self.line().len();
+        self.book.note(|note| note.shipped = n);
+    }
+
+    /// Mounts, and goes on from what is found.
+    fn mount(&mut self) {
+        let seed = self.random.u64();
+        let mut instance = self.machine.mount(seed).unwrap_or_else(|e| panic!("the mount failed: {e}"));
+        let found = digest(&instance.tree());
+        let Note { line, synced, started, .. } = self.book.last();
+        let n = self.lines[line].find(found, synced, started);
+        let n = n.unwrap_or_else(|| panic!("mounted, and found no state between {synced} and {started}"));
+        self.lines.push(self.lines[line].cut(n));
+        let line = self.lines.len() - 1;
+        self.lsns.truncate(n);
+        self.lsns.push(instance.mounted.db.last());
+        self.book.note(|note| *note = Note { line, synced: n, started: n, shipped: note.shipped.min(n) });
+        self.instance = Some(instance);
+        self.figures.mounts += 1;
+    }
+
+    fn end_span(&mut self) {
+        let to = self.log.len();
+        self.spans.push(Span { disk: self.machine.disk.clone(), from: self.span_from, to });
+        self.span_from = to;
+    }
+
+    fn end_stage(&mut self) {
+        self.end_span();
+        let spans = std::mem::take(&mut self.spans);
+        self.stages.push(Stage { store: self.machine.store.clone(), book: self.book.clone(), spans });
+    }
+
+    /// The power goes now, and comes back to one of the states that are possible.
+    fn cut_power(&mut self) {
+        self.end_stage();
+        self.rival = None;
+        let crash = crate::crash::any_at_end(self.stages.last().expect("just ended"), &self.random);
+        self.figures.bytes_lost += crash.bytes_lost;
+        self.log = CallLog::new();
+        self.span_from = 0;
+        self.machine.disk = SimDisk::from_image(&crash.disk, &self.log);
+        self.machine.store = SimStore::from_image(&crash.store, &self.log);
+        self.book = Book::new(&self.log, self.book.last());
+        let late = crash.late.as_ref().filter(|_| self.one_in(2));
+        late.into_iter().for_each(|call| self.machine.store.land(call));
+        self.mount();
+        crash.late.as_ref().filter(|_| late.is_none()).into_iter().for_each(|call| self.machine.store.land(call));
+        self.figures.late_puts += u64::from(crash.late.is_some());
+    }
+
+    /// Everything is checkpointed, shipped and reclaimed.
+    pub fn drain(&mut self) {
+        self.machine.store.heal();
+        let mut instance = self.instance.take().expect("mounted");
+        let (book, lsns) = (self.book.clone(), &self.lsns);
+        let mut used = instance.mounted.db.journal().stats().used_bytes;
+        let mut reclaims = 0;
+        instance.drain(&mut |instance| {
+            let journal = instance.mounted.db.journal();
+            let upto = |lsn: Lsn| lsns.partition_point(|at| *at <= lsn).saturating_sub(1);
+            let (durable, shipped) = (upto(journal.durable()), upto(instance.shipped));
+            book.note(|note| {
+                note.synced = note.synced.max(durable);
+                note.shipped = note.shipped.max(shipped);
+            });
+            reclaims += u64::from(journal.stats().used_bytes < used);
+            used = journal.stats().used_bytes;
+        });
+        self.figures.reclaims += reclaims;
+        self.instance = Some(instance);
+    }
+
+    /// Goes on until everything that a history must have has happened.
+    pub fn finish(mut self) -> Recorded {
+        self.drain();
+        for _ in 0..60 {
+            let mut figures = self.figures.clone();
+            figures.add(self.instance.as_ref().expect("mounted"));
+            if figures.recycled > 0 && figures.windows > 0 && figures.reclaims > 0 {
+                break;
+            }
+            (0..4).for_each(|_| self.op());
+            self.drain();
+        }
+        self.end()
+    }
+
+    /// Ends the history as it is.
+    pub fn end(mut self) -> Recorded {
+        let instance = self.instance.take().expect("mounted");
+        self.figures.add(&instance);
+        self.figures.histories += 1;
+        drop(instance);
+        self.end_stage();
+        let Runner { seed, stages, lines, machine, figures, .. } = self;
+        assert!(machine.clock.elapsed() < Duration::from_secs(100_000), "simulated time is short");
+        Recorded { seed, stages, lines, machine, figures }
+    }
+}

@@ -1,0 +1,240 @@
+//! One machine of the simulated world: the product's own mount over a simulated disk and store, every actor stepped by hand.
+
+use crate::model::driver::{Driver, Mount};
+use crate::model::op::Who;
+use crate::model::{Model, Tree, time_of};
+use skylog::base::clock::{Clock, SimClock, Time};
+use skylog::base::random::SeededRandom;
+use skylog::checkpoint::{self, Policy};
+use skylog::format::ids::Lsn;
+use skylog::fs::{self, Cx, DiskSpace, Fs, Options};
+use skylog::journal;
+use skylog::locate::CacheBytes;
+use skylog::map::{Limits, Shape, Wait};
+use skylog::media::sim::{CallLog, SimDisk};
+use skylog::recovery::{MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
+use skylog::ship::{Job, Report, ShipError};
+use skylog::store::sim::SimStore;
+use skylog::volume::resolve;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes of a journal segment: the smallest there is.
+const SEGMENT_BYTES: u32 = 64 << 10;
+/// What one write may have, as the volume decides for segments of this size.
+const WRITE_BYTES_MAX: usize = 8 << 10;
+/// Rounds after which an operation that waits for room, or a drain, is stuck.
+const ROUNDS_MAX: u32 = 3000;
+
+/// Sizes that make much happen in little space; some of them differ from history to history.
+pub fn tuning(random: &SeededRandom) -> Tuning {
+    let pick = |of: &[u64]| of[usize::try_from(random.below(of.len() as u64)).expect("few")];
+    Tuning {
+        journal: journal::Config {
+            segment_bytes: SEGMENT_BYTES,
+            journal_bytes: pick(&[8, 10]) * u64::from(SEGMENT_BYTES),
+            queue_bytes_max: pick(&[24, 64]) << 10,
+            reserve_bytes: 128 << 10,
+        },
+        limits: Limits { overlay_bytes_max: pick(&[16, 64]) << 10, inode_step: pick(&[1, 8]) },
+        node_cache_bytes: pick(&[0, 4 << 10, 1 << 20]),
+        cache: CacheBytes { data: pick(&[0, 16 << 10, 1 << 20]), indexes: pick(&[0, 1 << 20]) },
+        policy: Policy {
+            age_max: Duration::from_secs(pick(&[2, 20])),
+            grace: Duration::from_millis(pick(&[0, 500])),
+            increments_max: pick(&[2, 3, 100]),
+            increment_bytes_max: pick(&[2 << 10, 1 << 20]),
+            segment_bytes: usize::try_from(pick(&[4, 16])).expect("small") << 10,
+            shape: Shape { node_bytes: 512 },
+        },
+        owner: "simulator".to_owned(),
+    }
+}
+
+/// A store with a new, empty filesystem in it.
+pub fn new_store(log: &Arc<CallLog>, clock: &SimClock, random: &SeededRandom) -> SimStore {
+    let store = SimStore::new(log);
+    let options = MkfsOptions { segment_size: SEGMENT_BYTES, uid: 0, gid: 0 };
+    mkfs(&store, clock, random, options).expect("an empty store takes a filesystem");
+    store
+}
+
+/// The model of a filesystem made at the beginning of simulated time.
+pub fn new_model() -> Model {
+    Model::new(SimClock::default().now().as_nanos())
+}
+
+/// What a machine has.
+#[derive(Clone)]
+pub struct Machine {
+    pub disk: SimDisk,
+    pub store: SimStore,
+    pub clock: Arc<SimClock>,
+    pub tuning: Tuning,
+}
+
+/// Something that can be stepped.
+#[derive(Clone, Copy, Debug)]
+pub enum Actor {
+    Writer,
+    Checkpointer,
+    Shipper,
+}
+
+/// A mounted filesystem.
+pub struct Instance {
+    pub machine: Machine,
+    pub mounted: Mounted,
+    pub fs: Arc<Fs>,
+    /// A job the shipper has not done yet.
+    job: Option<Job>,
+    /// Another writer has taken over.
+    pub fenced: bool,
+    /// What is published and acknowledged in this mount, and how much of it.
+    pub shipped: Lsn,
+    pub bases: u64,
+}
+
+impl Machine {
+    /// Mounts, and frees what a dead writer left open.
+    pub fn mount(&self, seed: u64) -> Result<Instance, MountError> {
+        let world = World {
+            media: Arc::new(self.disk.clone()),
+            store: Arc::new(self.store.clone()),
+            clock: self.clock.clone(),
+            random: Arc::new(SeededRandom::new(seed)),
+        };
+        let mounted = mount(&world, &self.tuning, &mut |_, _| {})?;
+        let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
+        let options = Options { write_bytes_max: WRITE_BYTES_MAX, space };
+        let fs = Arc::new(Fs::new(mounted.db.clone(), options));
+        let shipped = Lsn::ZERO;
+        let machine = self.clone();
+        let mut instance = Instance { machine, mounted, fs, job: None, fenced: false, shipped, bases: 0 };
+        let root = Who { uid: 0, gid: 0 };
+        let free = |fs: &Fs, cx: &Cx| fs.free_orphans(cx);
+        while instance.run(root, Time::default(), free).is_ok_and(|(freed, _)| freed > 0) {}
+        Ok(instance)
+    }
+}
+
+impl Instance {
+    /// One step of one actor; whether it did something.
+    pub fn step(&mut self, actor: Actor) -> bool {
+        match actor {
+            Actor::Writer => self.mounted.writer.step() == journal::Progress::Worked,
+            Actor::Checkpointer => self.mounted.checkpointer.step() == checkpoint::Progress::Worked,
+            Actor::Shipper => self.ship(),
+        }
+    }
+
+    /// One try of the shipper's job, if it has one.
+    fn ship(&mut self) -> bool {
+        if self.fenced {
+            return false;
+        }
+        if self.job.is_none() {
+            self.job = self.mounted.desk.take_job();
+        }
+        let Some(job) = &self.job else { return false };
+        match self.mounted.shipper.run(job) {
+            Ok(report) => {
+                self.note(&report);
+                self.mounted.desk.report(report);
+                self.job = None;
+            }
+            Err(ShipError::Fenced { .. }) => {
+                self.mounted.db.journal().latch("fenced".to_owned());
+                self.fenced = true;
+            }
+            Err(ShipError::Store(_) | ShipError::Locate(_)) => {}
+            Err(e) => panic!("shipping failed: {e}"),
+        }
+        true
+    }
+
+    fn note(&mut self, report: &Report) {
+        if let Report::Shipped(shipped) = report {
+            self.shipped = shipped.windows.iter().map(|window| window.end).fold(self.shipped, Lsn::max);
+            self.bases += u64::from(shipped.base.is_some());
+        }
+    }
+
+    /// One step of each actor; whether any did something.
+    pub fn step_all(&mut self) -> bool {
+        let worked = [Actor::Writer, Actor::Checkpointer, Actor::Shipper].map(|actor| self.step(actor));
+        worked.contains(&true)
+    }
+
+    /// Makes everything durable, checkpointed, shipped, recorded and reclaimed, and calls `stepped` on the way.
+    pub fn drain(&mut self, stepped: &mut dyn FnMut(&Instance)) {
+        let mut idle = 0;
+        for _ in 0..ROUNDS_MAX {
+            if self.mounted.db.files_changed() {
+                self.mounted.checkpointer.wanted().checkpoint();
+            }
+            let worked = self.step_all();
+            stepped(self);
+            if !worked {
+                self.machine.clock.advance(Duration::from_millis(400));
+                idle = if self.mounted.checkpointer.is_drained() { idle + 1 } else { 0 };
+                if idle > 4 {
+                    return;
+                }
+            }
+        }
+        let figures = self.mounted.checkpointer.figures();
+        let error = figures.lock().last_error.clone();
+        panic!("the filesystem cannot be drained: {error:?}, {:?}", self.mounted.db.journal().stats());
+    }
+
+    /// Everything there is.
+    pub fn tree(&mut self) -> Tree {
+        Driver::default().tree(self).expect("the tree can be read")
+    }
+
+    /// Ends the mount cleanly.
+    pub fn close(mut self) {
+        self.mounted.writer.close().expect("the journal closes");
+    }
+}
+
+impl Mount for Instance {
+    fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, fs::Stop>) -> Result<T, i32> {
+        let mut cx = Cx { uid: who.uid, gid: who.gid, now, ..Cx::default() };
+        let fs = self.fs.clone();
+        let mut failed: Option<Wait> = None;
+        for _ in 0..ROUNDS_MAX {
+            let wait = match op(&fs, &cx) {
+                Ok(value) => return Ok(value),
+                Err(fs::Stop::Error(error)) => return Err(errno(&error)),
+                Err(fs::Stop::Wait(wait)) => wait,
+            };
+            if wait == Wait::Pressure {
+                self.step_all();
+                self.machine.clock.advance(Duration::from_millis(50));
+                continue;
+            }
+            match resolve(&wait, &self.mounted.db, &self.mounted.nodes, &mut cx.pins) {
+                Ok(()) => failed = None,
+                Err(reason) if failed.as_ref() == Some(&wait) => panic!("{wait:?} cannot be had: {reason}"),
+                Err(_) => failed = Some(wait),
+            }
+        }
+        let stats = self.mounted.db.journal().stats();
+        panic!("an operation waits for ever: {stats:?}, drained {}", self.mounted.checkpointer.is_drained());
+    }
+}
+
+/// The errno of an expected error. Damage and read-only are never expected.
+fn errno(error: &fs::Error) -> i32 {
+    match error.errno() {
+        libc::EIO | libc::EROFS => panic!("an operation failed: {error}"),
+        errno => errno,
+    }
+}
+
+/// The time of the next operation on a model.
+pub fn next_time(model: &Model) -> i64 {
+    time_of(model.step() + 1)
+}
