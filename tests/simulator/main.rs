@@ -16,6 +16,7 @@ mod canaries;
 mod crash;
 mod figures;
 mod fixed;
+mod middle;
 mod oracle;
 mod run;
 mod small;

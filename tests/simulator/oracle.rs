@@ -62,15 +62,20 @@ impl<'a> Judge<'a> {
             self.figures.names_lost += crash.names_lost;
             self.figures.late_puts += u64::from(crash.late.is_some());
         }
-        let found = self.local[&crash.hash].clone()?;
-        self.expect("recovered", found, note, note.synced)?;
+        let local = self.local[&crash.hash].clone()?;
+        self.expect("recovered", local, note, note.synced)?;
         let store = &crash.store;
         if !self.remote.contains_key(&store.hash()) {
             let found = quietly(|| self.take_over(store));
             self.remote.insert(store.hash(), found);
         }
         let found = self.remote[&store.hash()].clone().map_err(|e| format!("from the store alone: {e}"))?;
-        self.expect("taken over from the store alone", found, note, note.shipped)
+        self.expect("taken over from the store alone", found, note, note.shipped)?;
+        let (line, to) = (self.line(note), note.started);
+        match line.find_first(found, note.shipped, to) > line.find(local, note.synced, to) {
+            true => Err("the store knows operations that the disk does not".to_owned()),
+            false => Ok(()),
+        }
     }
 
     fn line(&self, note: Note) -> &Line {

@@ -204,13 +204,17 @@ impl Mount for Instance {
         let mut cx = Cx { uid: who.uid, gid: who.gid, now, ..Cx::default() };
         let fs = self.fs.clone();
         let mut failed: Option<Wait> = None;
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             let wait = match op(&fs, &cx) {
                 Ok(value) => return Ok(value),
                 Err(fs::Stop::Error(error)) => return Err(errno(&error)),
                 Err(fs::Stop::Wait(wait)) => wait,
             };
             if wait == Wait::Pressure {
+                if round == ROUNDS_MAX / 4 {
+                    // Room comes from the store: an outage must end some time.
+                    self.machine.store.set_down(false);
+                }
                 self.step_all();
                 self.machine.clock.advance(Duration::from_millis(50));
                 continue;
