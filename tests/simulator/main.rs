@@ -14,6 +14,7 @@ mod audit;
 mod book;
 mod canaries;
 mod crash;
+mod failing;
 mod figures;
 mod fixed;
 mod middle;

@@ -100,6 +100,7 @@ impl<'a> Judge<'a> {
             store: SimStore::from_image(store, &log),
             clock,
             tuning: self.recorded.machine.tuning.clone(),
+            tolerant: false,
         }
     }
 

@@ -105,7 +105,7 @@ impl Runner {
         let (mkfs_log, log, clock) = (CallLog::new(), CallLog::new(), Arc::new(SimClock::default()));
         let made = new_store(&mkfs_log, &clock, &random);
         let store = SimStore::from_image(&made.image(), &log);
-        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning };
+        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning, tolerant: false };
         let book = Book::new(&log, Note::default());
         let mut line = Line::default();
         line.push(new_model());
