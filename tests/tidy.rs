@@ -29,11 +29,10 @@ const LAYERS: [(&str, u32); 18] = [
 ];
 
 /// Imports between two folders of one layer that are meant to be.
-const SIBLINGS: [(&str, &str); 11] = [
+const SIBLINGS: [(&str, &str); 10] = [
     ("store", "media"),
     ("map", "locate"),
-    // The desk between the two belongs to both: jobs go one way, reports the other.
-    ("checkpoint", "ship"),
+    // The shipper does the jobs of the owner of the space tree.
     ("ship", "checkpoint"),
     ("recovery", "ship"),
     ("recovery", "checkpoint"),

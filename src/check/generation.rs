@@ -4,9 +4,9 @@ use super::Check;
 use super::space::PLACE;
 use crate::format::ids::{Lsn, Nonce};
 use crate::format::names;
-use crate::format::publication::{Body, Publication};
+use crate::format::publication::{Body, Position, Publication};
 use crate::recovery::{newest_generation, next_position};
-use crate::ship::publish::{Identity, Position, Publisher, read};
+use crate::ship::publish::{Identity, Publisher, read};
 
 /// Walks the newest generation that has a base, as a takeover would.
 pub(super) fn check_publications(check: &mut Check<'_>) -> bool {

@@ -1,7 +1,7 @@
 //! What passes between the checkpointer and others: jobs and reports of the shipper, requests, figures for people.
 
+use super::jobs::{Job, Report};
 use crate::format::ids::Lsn;
-use crate::ship::{Job, Report};
 use parking_lot::{Condvar, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -14,6 +14,7 @@
 
 mod desk;
 pub mod files;
+pub mod jobs;
 pub mod merge;
 pub mod nodes;
 mod shipping;
@@ -33,7 +34,7 @@ use crate::journal::{JournalError, ManifestError};
 use crate::locate::LocateError;
 use crate::map::{Db, Frozen, MapError, Merge, Shape, Stop, reachable_segments};
 use crate::media::Media;
-use crate::ship::{Job, Report};
+use jobs::{Job, Report};
 use nodes::{NodeStore, NodeWriter};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};

@@ -1,14 +1,13 @@
 //! The owner's side of shipping: which job comes next, and what a report means for the space tree and the journal.
 
+use super::jobs::{Job, Report, Shipped, WindowJob};
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, Phase, Plan};
 use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::names;
-use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
+use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
 use crate::map::reachable_segments;
-use crate::ship::publish::Position;
-use crate::ship::{Job, Report, Shipped, WindowJob};
 
 impl Checkpointer {
     /// Gives the shipper its next job, one at a time.

@@ -11,12 +11,12 @@ use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, NodePtr, Nonce, SegmentNo, Uuid};
 use crate::format::manifest::{CommitPoint, Manifest};
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Closing, Publication, WindowEntry};
+use crate::format::publication::{Base, Body, Closing, Position, Publication, WindowEntry};
 use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::Superblock;
 use crate::journal::ManifestStore;
 use crate::map::{Frozen, Merge, NodeCache, Overlay, View};
-use crate::ship::publish::{Position, read};
+use crate::ship::publish::read;
 use crate::store::{Created, Store};
 use std::sync::Arc;
 

@@ -9,18 +9,19 @@ pub mod publish;
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
 use crate::checkpoint::files;
+use crate::checkpoint::jobs::{Job, Report, Shipped, WindowJob};
 use crate::checkpoint::nodes::{NodeStore, node_file};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::names;
-use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry, WindowSegment};
+use crate::format::publication::{Base, Body, Increment, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::{MapError, reachable_segments};
 use crate::media::Media;
 use crate::store::{Created, Store, StoreError};
 use bytes::Bytes;
 use pack::{Window, pack};
-use publish::{Draft, Outcome, Position, Publisher};
+use publish::{Draft, Outcome, Publisher};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
@@ -75,63 +76,6 @@ impl ShipError {
             _ => false,
         }
     }
-}
-
-/// A window to ship.
-#[derive(Clone, Debug)]
-pub struct WindowJob {
-    /// The checkpoint it ends at.
-    pub checkpoint: u64,
-    /// The batches after this one
-    pub start: Lsn,
-    /// up to and with this one.
-    pub end: Lsn,
-    /// Planned segment numbers, durable in the space tree.
-    pub numbers: Vec<SegmentNo>,
-}
-
-/// What the shipper is asked to do.
-#[derive(Clone, Debug)]
-pub enum Job {
-    /// Ship a window and publish it as an increment.
-    Increment(WindowJob),
-    /// Ship all windows that are due and publish the newest checkpoint as a base.
-    Base {
-        /// The windows, oldest first; the last ends at the checkpoint.
-        windows: Vec<WindowJob>,
-        /// The checkpoint.
-        checkpoint: u64,
-        /// Windows that the checkpoint's own space tree does not record.
-        unrecorded: Vec<WindowEntry>,
-    },
-    /// Delete store objects.
-    Delete(Vec<String>),
-}
-
-/// What the shipper has done.
-#[derive(Debug)]
-pub enum Report {
-    /// Windows and a publication are in the store.
-    Shipped(Shipped),
-    /// A publication of an earlier life of ours was found in the place of the job's.
-    Adopted(Box<Publication>),
-    /// These objects are gone from the store.
-    Deleted(Vec<String>),
-}
-
-/// See [`Report::Shipped`].
-#[derive(Debug)]
-pub struct Shipped {
-    /// The windows, oldest first.
-    pub windows: Vec<WindowEntry>,
-    /// The checkpoint that was published.
-    pub checkpoint: u64,
-    /// Where.
-    pub at: Position,
-    /// Bytes of the publication's body.
-    pub bytes: u64,
-    /// For a base: the node segments it reaches, with their sizes.
-    pub base: Option<Vec<(SegmentNo, u64)>>,
 }
 
 /// Ships.

@@ -8,7 +8,7 @@ use super::ShipError;
 use crate::base::clock::Time;
 use crate::format::ids::{Lsn, Nonce, Uuid};
 use crate::format::names;
-use crate::format::publication::{Body, Closing, Publication};
+use crate::format::publication::{Body, Closing, Position, Publication};
 use crate::store::{Created, Store, StoreError};
 use std::sync::Arc;
 
@@ -34,15 +34,6 @@ pub enum Outcome {
     Published(Position),
     /// An object that a dead life of ours sent has that number; it counts, and the attempt must be thought over.
     Adopted(Box<Publication>),
-}
-
-/// A number in a generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// The generation.
-    pub generation: u64,
-    /// The number in it.
-    pub number: u64,
 }
 
 /// The next free number, as far as we know, and the way to take it.

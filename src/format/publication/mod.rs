@@ -23,6 +23,15 @@ layout! {
     }
 }
 
+/// A number in a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The generation.
+    pub generation: u64,
+    /// The number in it.
+    pub number: u64,
+}
+
 /// A numbered object of a generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
