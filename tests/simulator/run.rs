@@ -328,15 +328,21 @@ impl Runner {
     pub fn finish(mut self) -> Recorded {
         self.drain();
         for _ in 0..60 {
-            let mut figures = self.figures.clone();
-            figures.add(self.instance.as_ref().expect("mounted"));
-            if figures.recycled > 0 && figures.windows > 0 && figures.reclaims > 0 {
-                break;
+            if self.is_whole() {
+                return self.end();
             }
             (0..4).for_each(|_| self.op());
             self.drain();
         }
-        self.end()
+        panic!("a history without all that it must have: {}", self.figures);
+    }
+
+    /// Whether there were two mounts, a checkpoint, a ship, a reclaim and a recycled segment.
+    fn is_whole(&self) -> bool {
+        let mut figures = self.figures.clone();
+        figures.add(self.instance.as_ref().expect("mounted"));
+        let Figures { mounts, checkpoints, windows, reclaims, recycled, .. } = figures;
+        mounts > 1 && [checkpoints, windows, reclaims, recycled].iter().all(|count| *count > 0)
     }
 
     /// Ends the history as it is.
