@@ -88,7 +88,8 @@ impl Runner {
     /// Mounts on a fresh disk.
     fn move_on(&mut self, shipped: usize) {
         self.end_span();
-        self.lost.push(self.machine.disk.image());
+        let images = [self.machine.disk.image(), self.machine.disk.image_durable()];
+        self.lost.extend(images.into_iter().filter(|disk| disk.file("MANIFEST").is_some()));
         self.machine.disk = SimDisk::new(&self.log);
         self.book.note(|note| note.synced = shipped);
         self.begin_here();

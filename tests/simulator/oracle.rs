@@ -136,8 +136,25 @@ impl<'a> Judge<'a> {
             drop(instance);
             self.go_on(&machine, found, note, crash.late.as_ref())?;
             self.crash_again(&machine, found, recovered)?;
+            crash.late.iter().try_for_each(|late| self.take_over_before(crash, late, note))?;
         }
         Ok(found)
+    }
+
+    /// A call of the dead writer arrives after another machine has taken over from the store alone.
+    fn take_over_before(&mut self, crash: &Crash, late: &StoreCall, note: Note) -> Result<(), Violation> {
+        let machine = self.machine(&Image::default(), &crash.store);
+        let mut instance = self.mount(&machine, 6);
+        machine.store.land(late);
+        let found = digest(&instance.tree());
+        let Some(n) = self.line(note).find(found, note.shipped, note.started) else {
+            return Err("taken over before a late call: a state that never was, or before what was shipped".to_owned());
+        };
+        let mut model = Model::clone(&self.line(note).models[n]);
+        write(&mut instance, &mut model);
+        instance.drain(&mut |_| {});
+        check_clean("after a late call to a store that was taken over", &machine, true);
+        self.move_on(&machine, model)
     }
 
     /// Recovering twice changes nothing; what is written and synced afterwards is there after the next crash, and in the store
