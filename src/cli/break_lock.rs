@@ -1,6 +1,7 @@
 //! `skylog break-lock STORE`: frees a lock whose owner died on a machine that cannot be asked any more.
 
 use super::failure::{Failure, Outcome};
+use super::state_dir;
 use super::store_arg::StoreArg;
 use super::world::LOCK;
 use skylog::media::{LocalDisk, Owner};
@@ -19,8 +20,8 @@ pub struct BreakLock {
 impl BreakLock {
     /// Breaks the lock and says whose it was.
     pub fn run(&self) -> Outcome {
-        self.store.superblock()?;
-        let state = self.store.state(self.state.as_deref())?;
+        let superblock = self.store.superblock()?;
+        let state = state_dir::existing(&self.store, self.state.as_deref(), superblock.uuid)?;
         let here = Owner::this_process("break-lock").map_err(Failure::failed)?;
         let broken = LocalDisk::new(&state).break_lock(LOCK, &here);
         match broken.map_err(|e| Failure::failed(format_args!("{e}; unmount there instead")))? {

@@ -3,7 +3,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::store_arg::{SUPERBLOCK, StoreArg};
-use super::world;
+use super::{state_dir, world};
 use skylog::store::Store;
 use std::fs;
 use std::io::{self, BufRead, Write};
@@ -25,15 +25,12 @@ pub struct Destroy {
 
 /// Folders of a store.
 const STORE_FOLDERS: [&str; 6] = ["gen", "seg", "win", "snap", "lease", "probe"];
-/// Folders of a state directory, then its files.
-const STATE_FOLDERS: [&str; 4] = ["journal", "nodes", "ckpt", "tmp"];
-const STATE_FILES: [&str; 4] = ["MANIFEST", "skylog.log", "skylog.log.1", "lock"];
 
 impl Destroy {
     /// Asks, then removes.
     pub fn run(&self) -> Outcome {
         let superblock = self.store.superblock()?;
-        let state = self.store.state(self.state.as_deref())?;
+        let state = state_dir::existing(&self.store, self.state.as_deref(), superblock.uuid)?;
         if !self.yes && !agreed(&format!("{} ({})", self.store.url(), superblock.uuid))? {
             return Err(Failure::failed("nothing was removed"));
         }
@@ -42,9 +39,8 @@ impl Destroy {
             .then(|| world::lock(&state, "nowhere, it is being destroyed", Duration::ZERO))
             .transpose()?;
         remove_objects(self.store.open()?.as_ref()).map_err(Failure::failed)?;
-        remove_state(&state).map_err(|e| Failure::failed(format_args!("{}: {e}", state.display())))?;
+        state_dir::remove(&state).map_err(|e| Failure::failed(format_args!("{}: {e}", state.display())))?;
         drop(lock);
-        fs::remove_dir(&state).ok();
         if let Some(folder) = self.store.folder() {
             remove_empty(folder);
         }
@@ -69,17 +65,6 @@ fn remove_objects(store: &dyn Store) -> Result<(), skylog::store::StoreError> {
         }
     }
     Ok(())
-}
-
-fn remove_state(state: &Path) -> io::Result<()> {
-    let gone = |done: io::Result<()>| match done {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    };
-    for folder in STATE_FOLDERS {
-        gone(fs::remove_dir_all(state.join(folder)))?;
-    }
-    STATE_FILES.into_iter().try_for_each(|file| gone(fs::remove_file(state.join(file))))
 }
 
 /// Takes away the folders that are empty now; whatever else the user keeps there stays.

@@ -17,6 +17,7 @@ mod progress;
 mod registry;
 mod set;
 mod size;
+mod state_dir;
 mod status;
 mod store_arg;
 mod sync;

@@ -9,7 +9,7 @@ use super::progress::Progress;
 use super::registry::Registration;
 use super::store_arg::StoreArg;
 use super::world::{self, Sizes};
-use super::{daemon, log_file, mkfs, mount_point, registry, size};
+use super::{daemon, log_file, mkfs, mount_point, registry, size, state_dir};
 use skylog::fuse::MountConfig;
 use skylog::media::Owner;
 use skylog::volume::Volume;
@@ -86,9 +86,13 @@ impl Mount {
                 )));
             }
         }
+        let state = self.store.state(self.state.as_deref())?;
         match self.create && self.store.folder().is_none_or(|f| !f.join(super::store_arg::SUPERBLOCK).exists()) {
-            true => mkfs::make(&self.store, self.segment_size).map(drop),
-            false => self.store.superblock().map(drop),
+            true => {
+                state_dir::usable(&state, None)?;
+                mkfs::make(&self.store, self.segment_size).map(drop)
+            }
+            false => state_dir::usable(&state, Some(self.store.superblock()?.uuid)),
         }
     }
 

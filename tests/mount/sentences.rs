@@ -248,3 +248,37 @@ fn a_directory_that_is_no_mount_says_so() {
         assert!(said.contains("is not a skylog mount"), "{said}");
     }
 }
+
+#[test]
+fn a_state_directory_that_is_not_this_filesystems_is_left_alone() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let (home, other) = (scratch.root.join("home"), words(&scratch.root.join("other")).to_string());
+    fs::create_dir_all(home.join("journal")).unwrap();
+    fs::write(home.join("journal/monday.txt"), "mine").unwrap();
+    fs::write(home.join("letter.txt"), "mine").unwrap();
+    skylog(&["mkfs", &other]).succeeds();
+    let foreign = |expected: &str| {
+        let before = contents(&home);
+        for command in ["destroy --yes", "break-lock", "mount"] {
+            let dir = if command == "mount" { vec![words(&scratch.mnt)] } else { vec![] };
+            let options = ["--state", words(&home), scratch.store()];
+            let arguments: Vec<&str> = command.split(' ').chain(options).chain(dir).collect();
+            let said = skylog(&arguments).fails();
+            assert!(said.contains(expected) || command == "mount", "{said}");
+            assert_eq!(contents(&home), before, "`skylog {command}` touched a foreign directory");
+        }
+    };
+    foreign("is not a state directory");
+    assert!(scratch.root.join("store/skylog.json").exists());
+
+    fs::remove_dir_all(&home).unwrap();
+    let state = ["--state", words(&home)];
+    skylog(&[&["mount"], &state[..], &[&other, words(&scratch.mnt)]].concat()).succeeds();
+    skylog(&["umount", words(&scratch.mnt)]).succeeds();
+    fs::write(home.join("journal/monday.txt"), "mine").unwrap();
+    foreign("belongs to filesystem");
+
+    skylog(&["destroy", "--yes", "--state", words(&home), &other]).succeeds();
+    assert_eq!(contents(&home).into_keys().collect::<Vec<_>>(), [home.join("journal/monday.txt")]);
+}
