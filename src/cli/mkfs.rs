@@ -1,12 +1,13 @@
 //! `skylog mkfs STORE`: makes a new, empty filesystem.
 
 use super::failure::{Failure, Outcome};
-use super::size;
 use super::store_arg::StoreArg;
+use super::{size, world};
 use skylog::base::clock::SystemClock;
 use skylog::base::random::OsRandom;
 use skylog::journal::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use skylog::recovery::{MkfsOptions, mkfs};
+use std::time::Duration;
 
 /// Bytes of a segment, unless asked otherwise.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -37,6 +38,11 @@ pub fn make(store: &StoreArg, segment_bytes: Option<u64>) -> Result<String, Fail
         return Err(Failure::failed(why));
     }
     store.place().make().map_err(Failure::failed)?;
+    // Nobody else makes one here at the same time.
+    let _lock = world::lock(store, None, "nowhere, it is being made", Duration::ZERO)?;
+    if let Some(why) = store.occupied() {
+        return Err(Failure::failed(why));
+    }
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let options = MkfsOptions { segment_size, uid, gid };
     let made = mkfs(store.open()?.as_ref(), &SystemClock::new(), &OsRandom, options);

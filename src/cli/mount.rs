@@ -130,7 +130,7 @@ impl Mount {
         let state = self.store.state(self.state.as_deref())?;
         // A daemon that did not sign off was killed, and may not be quite dead yet.
         let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
-        let lock = world::lock(&state, &dir.display().to_string(), patience)?;
+        let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
         let volume = self.open(&state, options, progress)?;
         let store = self.store.url();
         let config = MountConfig {

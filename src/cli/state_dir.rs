@@ -2,8 +2,8 @@
 
 use super::failure::{Failure, Outcome};
 use super::store_arg::StoreArg;
-use super::world::LOCK;
 use skylog::format::ids::Uuid;
+use skylog::format::names::LOCK;
 use skylog::journal::{MANIFEST, ManifestStore};
 use skylog::media::LocalDisk;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The lock that keeps two daemons off one state directory (promise G10).
+//! The lock that keeps two daemons off one state directory, and off one store that is a folder (promise G10).
 //!
 //! A kernel lock (`flock`) on a file holds off others on this machine and ends with its process, however that dies. The
 //! file's text says who holds it, for people and for machines that share the folder over a network but not its locks.
@@ -42,6 +42,11 @@ impl Owner {
         format!("process {} on {}, mounted at {}", self.pid, self.host, self.mount_point)
     }
 
+    /// Whether only that other machine can tell if this owner lives.
+    pub fn is_elsewhere(&self, here: &Owner) -> bool {
+        matches!(self.standing(here), Standing::Elsewhere)
+    }
+
     fn encode(&self) -> String {
         let Owner { host, boot, pid, started, mount_point } = self;
         format!("host={host}\nboot={boot}\npid={pid}\nstarted={started}\nmount={mount_point}")
@@ -80,7 +85,7 @@ enum Standing {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Someone has it.
-    #[error("the state directory is in use by {owner}")]
+    #[error("it is in use by {owner}")]
     Held {
         /// Who, in words.
         owner: String,
@@ -120,6 +125,15 @@ impl LocalDisk {
         file.write_all(owner.encode().as_bytes())?;
         file.sync_all()?;
         Ok(LockGuard { file })
+    }
+
+    /// Whom the lock file `name` names, whether it is held or not.
+    pub fn lock_owner(&self, name: &str) -> Result<Option<Owner>, LockError> {
+        match fs::read(self.path(name)?) {
+            Ok(text) => Ok(Owner::decode(&String::from_utf8_lossy(&text))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Clears the lock file `name` and returns whose it was; refuses while the owner lives: its kernel lock is held, or
@@ -219,7 +233,10 @@ mod tests {
         let elsewhere = Owner { host: "elsewhere".into(), boot: "other".into(), ..me() };
         plant(&disk, &elsewhere);
         assert!(matches!(disk.lock("lock", &me()), Err(LockError::Held { .. })));
+        assert!(elsewhere.is_elsewhere(&me()) && !me().is_elsewhere(&me()));
+        assert_eq!(disk.lock_owner("lock").expect("read"), Some(elsewhere.clone()));
         assert_eq!(disk.break_lock("lock", &me()).expect("broken"), Some(elsewhere));
+        assert_eq!(disk.lock_owner("lock").expect("read"), None);
         disk.lock("lock", &me()).expect("free");
 
         // A process that surely runs, though it holds no kernel lock (as over a network without locks).

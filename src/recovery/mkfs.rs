@@ -8,7 +8,7 @@ use crate::format::batch::{Edit, TreeId, encode_edits, encode_head};
 use crate::format::ids::{InodeNo, Lsn, Nonce, Uuid};
 use crate::format::inode::Inode;
 use crate::format::key;
-use crate::format::names::{self, SUPERBLOCK};
+use crate::format::names::{self, LOCK, SUPERBLOCK};
 use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
 use crate::format::superblock::Superblock;
 use crate::store::{Created, Store};
@@ -35,7 +35,8 @@ pub fn mkfs(
     if there.iter().any(|name| name == SUPERBLOCK) {
         return Err(MountError::Occupied("there is a skylog filesystem already".to_owned()));
     }
-    if let Some(name) = there.first() {
+    // Whoever makes one in a folder holds the lock that lies there.
+    if let Some(name) = there.iter().find(|name| *name != LOCK) {
         return Err(MountError::Occupied(format!("the store is not empty (it holds {name})")));
     }
     let superblock = Superblock {

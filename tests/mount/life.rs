@@ -67,6 +67,23 @@ fn files_behave_like_files() {
 }
 
 #[test]
+fn store_and_state_are_for_their_owner_alone() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    fs::write(scratch.mnt.join("open to all"), "x").unwrap();
+    assert_eq!(fs::metadata(scratch.mnt.join("open to all")).unwrap().mode() & 0o777, 0o644, "the user's own umask");
+    scratch.umount();
+    let mut folders = vec![scratch.root.join("store")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(|e| e.unwrap()) {
+            let found = entry.metadata().unwrap();
+            assert_eq!(found.mode() & 0o077, 0, "{} has mode {:o}", entry.path().display(), found.mode());
+            folders.extend(found.is_dir().then(|| entry.path()));
+        }
+    }
+}
+
+#[test]
 fn an_unlinked_file_lives_until_it_is_closed() {
     let scratch = Scratch::mounted();
     let path = scratch.mnt.join("file");
@@ -143,6 +160,34 @@ fn promise_g10_a_second_mount_is_kept_out_and_the_owner_named() {
     let said = skylog(&["check", scratch.store()]).fails();
     assert!(said.contains("in use"), "{said}");
     assert!(scratch.root.join("store/skylog.json").exists());
+}
+
+#[test]
+fn promise_g10_another_state_directory_is_no_way_around_the_lock() {
+    let scratch = Scratch::mounted();
+    let (other, state) = (scratch.root.join("other"), scratch.root.join("other-state"));
+    fs::create_dir(&other).unwrap();
+    let elsewhere = ["--state", words(&state), scratch.store()];
+    let said = skylog(&[&["mount"], &elsewhere[..], &[words(&other)]].concat()).fails();
+    assert!(said.contains(&format!("process {}", scratch.pid())) && said.contains(words(&scratch.mnt)), "{said}");
+    assert!(!state.exists(), "the refused mount left a state directory");
+    fs::write(scratch.mnt.join("file"), "still the owner").unwrap();
+    skylog(&["sync", words(&scratch.mnt)]).succeeds();
+}
+
+#[test]
+fn promise_g10_break_lock_asks_about_an_owner_on_another_machine() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let lock = scratch.root.join("store/lock");
+    fs::write(&lock, "host=elsewhere\nboot=other\npid=1\nstarted=1\nmount=/far").unwrap();
+    let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
+    assert!(said.contains("process 1 on elsewhere, mounted at /far"), "{said}");
+    skylog(&["break-lock", scratch.store()]).fails_after_asking();
+    assert_ne!(fs::read(&lock).unwrap(), b"");
+    let said = skylog(&["break-lock", "--yes", scratch.store()]).succeeds();
+    assert!(said.contains("broke the lock of process 1 on elsewhere"), "{said}");
+    skylog(&["check", scratch.store()]).succeeds();
 }
 
 #[test]
