@@ -69,15 +69,34 @@ pub fn usable(state: &Path, uuid: Option<Uuid>) -> Outcome {
     }
 }
 
+/// After a mount that failed: a state directory that holds no filesystem is left as it was found, or not at all if the
+/// mount made it.
+pub fn abandon(state: &Path, made: bool) {
+    if state.join(MANIFEST).exists() {
+        return;
+    }
+    if let Err(e) = clear(state) {
+        log::warn!("{}: what the failed mount made stays: {e}", state.display());
+    }
+    if made {
+        fs::remove_dir(state).ok();
+    }
+}
+
 /// Removes all we ever put into a state directory, and the directory if nothing else is left in it.
 pub fn remove(state: &Path) -> io::Result<()> {
+    clear(state)?;
+    fs::remove_dir(state).ok();
+    Ok(())
+}
+
+fn clear(state: &Path) -> io::Result<()> {
     for (folder, is_ours) in FOLDERS {
         remove_files(&state.join(folder), is_ours)?;
     }
     for file in FILES {
         gone(fs::remove_file(state.join(file)))?;
     }
-    fs::remove_dir(state).ok();
     Ok(())
 }
 

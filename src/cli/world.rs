@@ -91,15 +91,20 @@ pub fn probe(world: &World) -> Outcome {
     probe_create(world.store.as_ref(), world.random.as_ref()).map_err(Failure::failed)
 }
 
-/// All sizes of a mount.
-pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tuning, Failure> {
-    let segment_bytes = u32::try_from(superblock.segment_size).map_err(Failure::failed)?;
-    let journal_bytes = sizes.journal_bytes.unwrap_or(JOURNAL_BYTES);
-    let least = 4 * superblock.segment_size;
+/// The size of the journal, if segments of that size fit into it.
+pub fn journal_bytes(segment_bytes: u64, asked: Option<u64>) -> Result<u64, Failure> {
+    let (journal_bytes, least) = (asked.unwrap_or(JOURNAL_BYTES), 4 * segment_bytes);
     if journal_bytes < least {
         let least = super::size::show(least);
         return Err(Failure::usage(format_args!("--journal-size must be at least four segments, {least}")));
     }
+    Ok(journal_bytes)
+}
+
+/// All sizes of a mount.
+pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tuning, Failure> {
+    let segment_bytes = u32::try_from(superblock.segment_size).map_err(Failure::failed)?;
+    let journal_bytes = journal_bytes(superblock.segment_size, sizes.journal_bytes)?;
     Ok(Tuning {
         journal: journal::Config {
             segment_bytes,

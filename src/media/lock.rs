@@ -7,6 +7,8 @@ use super::local::{LocalDisk, options};
 use super::sys;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Who holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,17 +116,24 @@ impl LocalDisk {
     /// Takes the lock file `name` for `owner`, or says who has it. The text of a dead process of this machine is
     /// replaced; that of another machine holds until [`LocalDisk::break_lock`].
     pub fn lock(&self, name: &str, owner: &Owner) -> Result<LockGuard, LockError> {
-        let mut file = options().create(true).truncate(false).open(self.path(name)?)?;
-        if let Some(found) = seize(&mut file)? {
-            if !matches!(found.standing(owner), Standing::Dead) {
+        let path = self.path(name)?;
+        loop {
+            let mut file = options().create(true).truncate(false).open(&path)?;
+            let found = seize(&mut file)?;
+            // Its last holder may have removed the file just before it let go: then the lock is another file's.
+            if !is_at(&file, &path)? {
+                continue;
+            }
+            if let Some(found) = found.as_ref().filter(|found| !matches!(found.standing(owner), Standing::Dead)) {
                 return Err(LockError::Held { owner: found.describe() });
             }
+            if let Err(e) = name_owner(&mut file, owner) {
+                // A full disk, mostly. Nobody else gets in before the file is gone.
+                fs::remove_file(&path).ok();
+                return Err(e.into());
+            }
+            return Ok(LockGuard { file });
         }
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(owner.encode().as_bytes())?;
-        file.sync_all()?;
-        Ok(LockGuard { file })
     }
 
     /// Whom the lock file `name` names, whether it is held or not.
@@ -150,6 +159,23 @@ impl LocalDisk {
         file.set_len(0)?;
         file.sync_all()?;
         Ok(found)
+    }
+}
+
+fn name_owner(file: &mut File, owner: &Owner) -> io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(owner.encode().as_bytes())?;
+    file.sync_all()
+}
+
+/// Whether a path still leads to an open file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

@@ -293,3 +293,39 @@ fn a_state_directory_that_is_not_this_filesystems_is_left_alone() {
     skylog(&["destroy", "--yes", "--state", words(&home), &other]).succeeds();
     assert_eq!(files(&home), [home.join("journal/monday.txt")]);
 }
+
+#[test]
+fn what_cannot_be_mounted_is_not_made_either() {
+    let scratch = Scratch::new();
+    let create = |options: &[&str], code, expected: &str| {
+        refuses_to_mount_with(&scratch, &[&["--create"], options].concat(), code, &[expected]);
+        assert!(!scratch.root.join("store").exists());
+    };
+    create(&["--journal-size", "1MiB"], 2, "--journal-size");
+    create(&["--segment-size", "5"], 2, "--segment-size");
+    let foreign = scratch.root.join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("letter.txt"), "mine").unwrap();
+    create(&["--state", words(&foreign)], 1, "letter.txt");
+    create(&["--state", words(&scratch.mnt.join("state"))], 1, "inside each other");
+
+    scratch.make();
+    refuses_to_mount_with(&scratch, &["--journal-size", "1MiB"], 2, &["--journal-size"]);
+    refuses_to_mount_with(&scratch, &["--create", "--segment-size", "2MiB"], 2, &["--segment-size"]);
+}
+
+#[test]
+fn a_failed_mkfs_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    let store = scratch.root.join("store");
+    let program = env!("CARGO_BIN_EXE_skylog");
+    // No file may have a byte, as on a full disk.
+    let limited = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
+    let mkfs = || Command::new("sh").args(["-c", limited, "sh", program, "mkfs", scratch.store()]).output().unwrap();
+    assert_eq!(mkfs().status.code(), Some(1));
+    assert!(!store.exists(), "the folder it made is gone");
+    fs::create_dir(&store).unwrap();
+    assert_eq!(mkfs().status.code(), Some(1));
+    assert!(contents(&store).is_empty(), "the folder it found is empty");
+    scratch.make();
+}
