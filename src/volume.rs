@@ -49,7 +49,6 @@ pub struct Volume {
     filesystem: Uuid,
     shared: Arc<Shared>,
     threads: Mutex<Option<Threads>>,
-    started: Duration,
 }
 
 /// What `status` shows.
@@ -144,8 +143,7 @@ impl Volume {
             desk,
         });
         let threads = Threads::start(&shared, writer, checkpointer, shipper);
-        let started = world.clock.elapsed();
-        let volume = Arc::new(Volume { filesystem, shared, threads: Mutex::new(Some(threads)), started });
+        let volume = Arc::new(Volume { filesystem, shared, threads: Mutex::new(Some(threads)) });
         volume.free_orphans()?;
         Ok(volume)
     }
@@ -275,11 +273,6 @@ impl Volume {
                 node_misses: db.cache().misses(),
             },
         }
-    }
-
-    /// How long this volume has been mounted.
-    pub fn uptime(&self) -> Duration {
-        self.shared.clock.elapsed().saturating_sub(self.started)
     }
 
     fn is_drained(&self) -> bool {

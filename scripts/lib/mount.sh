@@ -1,8 +1,13 @@
-# A scratch store and mount for scripts that measure and verify. To be sourced after `cd` to the project.
+# A scratch store and mount for scripts that measure and verify. To be sourced after `cd` to the project and setup.sh.
 # Sets $skylog, $scratch, $store, $mnt; unmounts and removes all when the script ends.
 
+# What is measured is what the sources say now, unless the caller names a program.
+if [ -z "${SKYLOG:-}" ]; then
+    need_build_tools
+    cargo build --release --locked
+fi
+need_fuse
 skylog=${SKYLOG:-$PWD/target/release/skylog}
-[ -x "$skylog" ] || cargo build --release --locked
 scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/skylog.XXXXXX")
 store=$scratch/store
 mnt=$scratch/mnt

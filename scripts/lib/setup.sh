@@ -39,13 +39,23 @@ need_rust() {
         if apt-cache show rustup > /dev/null 2>&1; then apt_install rustup ca-certificates; fi
     fi
     if ! command -v rustup > /dev/null; then
-        need curl curl
+        command -v curl > /dev/null && [ -e /etc/ssl/certs/ca-certificates.crt ] || apt_install curl ca-certificates
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal --no-modify-path
         . "$HOME/.cargo/env"
     fi
     rustup default stable
     cargo_works || die "Rust $rust_at_least or later is needed; \`rustup update stable\` brings it"
 }
+
+# need_rust_tool SUBCOMMAND COMPONENT PACKAGE: a part of Rust that the smallest installation lacks.
+need_rust_tool() {
+    cargo "$1" --version > /dev/null 2>&1 && return
+    if command -v rustup > /dev/null; then rustup component add "$2"; else apt_install "$3"; fi
+    cargo "$1" --version > /dev/null 2>&1 || die "\`cargo $1\` is needed; install $2 for this compiler, then run this script again"
+}
+
+# need_root WHY
+need_root() { [ "$(id -u)" = 0 ] || die "$1 needs root; run it again as root"; }
 
 need_build_tools() {
     need cc gcc

@@ -102,11 +102,6 @@ impl NodeStore {
         read_file(&*self.media, &node_file(no))
     }
 
-    /// Whether the segment's file is on local disk.
-    pub fn is_local(&self, no: SegmentNo) -> bool {
-        self.open.lock().contains(&no) || self.media.open(&node_file(no)).is_ok()
-    }
-
     fn file(&self, no: SegmentNo) -> Result<Arc<dyn File>, MapError> {
         if let Some(file) = self.open.lock().get(&no) {
             return Ok(file.clone());

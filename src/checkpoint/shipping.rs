@@ -3,7 +3,7 @@
 use super::jobs::{Job, Report, Shipped, WindowJob};
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, Phase, Plan};
-use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
+use crate::format::ids::{OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
@@ -234,10 +234,5 @@ impl Checkpointer {
             now: self.clock.now().as_nanos(),
             next_checkpoint: self.checkpoint.number + 1 + frozen,
         }
-    }
-
-    /// The newest batch up to which everything is in the store.
-    pub fn shipped_to(&self) -> Lsn {
-        self.published.end
     }
 }

@@ -109,9 +109,9 @@ pub enum Room {
 /// Why no room was given. Nothing has happened yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Room comes as soon as the writer goes on: see [`Journal::when_room`].
+    /// Room comes as soon as the writer goes on, and being refused makes it go on.
     QueueFull,
-    /// Room comes when segments are reclaimed: see [`Journal::when_room`].
+    /// Room comes when segments are reclaimed: see [`Journal::reclaim`].
     JournalFull,
     /// The disk has no room for another segment. Heals when it has.
     DiskFull,

@@ -69,15 +69,6 @@ impl Journal {
         }
     }
 
-    /// Gives back room that was taken and will not be used.
-    pub fn unreserve(&self, cost: u64) {
-        let mut state = self.state.lock();
-        debug_assert!(cost <= state.reserved, "more given back than taken");
-        state.reserved = state.reserved.saturating_sub(cost);
-        state.room_came();
-        self.signal(&mut state);
-    }
-
     /// Queues a batch for which room was taken: first in, first out. The caller holds the lock under which it gave the Lsn,
     /// so the order of calls is the order of Lsns. Uses up exactly the [`Journal::cost`] of the batch.
     pub fn submit(&self, batch: PendingBatch) {
@@ -122,20 +113,6 @@ impl Journal {
         }
         state.add_durable_waiter(lsn, waiter);
         self.signal(&mut state);
-    }
-
-    /// Calls `waiter` when room may have come since the last refusal, maybe at once. Try again then.
-    pub fn when_room(&self, waiter: Waiter) {
-        let mut state = self.state.lock();
-        if let Some(reason) = state.ended() {
-            drop(state);
-            return waiter(Err(reason));
-        }
-        if !state.refused {
-            drop(state);
-            return waiter(Ok(()));
-        }
-        state.room_waiters.push(waiter);
     }
 
     /// The sync policy.

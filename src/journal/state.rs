@@ -44,11 +44,8 @@ pub(super) struct State {
     pub sync_wanted: bool,
     pub durable_waiters: BTreeMap<(Lsn, u64), Waiter>,
     waiters_made: u64,
-    pub room_waiters: Vec<Waiter>,
     /// Someone was refused room, and nothing has changed since.
     pub refused: bool,
-    /// Room may have come; the writer's next step calls the waiters.
-    pub room_changed: bool,
     /// What may be reclaimed.
     pub reclaim_upto: Lsn,
     /// Segments in the order of the log; the last one is being written.
@@ -87,9 +84,7 @@ impl State {
             sync_wanted: false,
             durable_waiters: BTreeMap::new(),
             waiters_made: 0,
-            room_waiters: Vec::new(),
             refused: false,
-            room_changed: false,
             reclaim_upto: Lsn::ZERO,
             segments,
             spares,
@@ -157,7 +152,6 @@ impl State {
     /// Marks that whoever was refused may try again.
     pub fn room_came(&mut self) {
         self.refused = false;
-        self.room_changed = !self.room_waiters.is_empty();
     }
 
     /// What the policy, and who waits, ask of the writer now.
@@ -202,8 +196,7 @@ impl State {
 
     /// Takes everyone who waits.
     pub fn take_all_waiters(&mut self) -> Vec<Waiter> {
-        let durable = mem::take(&mut self.durable_waiters).into_values();
-        durable.chain(mem::take(&mut self.room_waiters)).collect()
+        mem::take(&mut self.durable_waiters).into_values().collect()
     }
 
     pub fn add_durable_waiter(&mut self, lsn: Lsn, waiter: Waiter) {
@@ -251,13 +244,6 @@ impl State {
         self.stats.syncs += 1;
         self.stats.sync_max_nanos = self.stats.sync_max_nanos.max(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         self.take_durable_waiters()
-    }
-
-    pub fn take_room_waiters(&mut self) -> Vec<Waiter> {
-        match mem::take(&mut self.room_changed) {
-            true => mem::take(&mut self.room_waiters),
-            false => Vec::new(),
-        }
     }
 }
 

@@ -62,8 +62,7 @@ impl Writer {
             self.latch(reason);
             true
         });
-        let woke = self.wake_room();
-        if worked || woke { Progress::Worked } else { Progress::Idle }
+        if worked { Progress::Worked } else { Progress::Idle }
     }
 
     fn work(&mut self, due: Due) -> Result<bool, String> {
@@ -251,13 +250,6 @@ impl Writer {
 
     fn latch(&mut self, reason: String) {
         self.journal.latch(reason);
-    }
-
-    fn wake_room(&mut self) -> bool {
-        let waiters = self.journal.state.lock().take_room_waiters();
-        let any = !waiters.is_empty();
-        wake(waiters, &Ok(()));
-        any
     }
 }
 

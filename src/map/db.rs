@@ -1,4 +1,4 @@
-//! The commit point: operations read and change the two maps through a [`Tx`], and become batches of the log.
+//! Where a batch is submitted: operations read and change the two maps through a [`Tx`], and become batches of the log.
 //!
 //! One lock orders everything: under it a batch gets its Lsn, goes to the journal's queue and is applied to the active
 //! overlays, whole. So the order in memory is the order of the log, and no reader sees half a batch. No disk or store is

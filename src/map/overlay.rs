@@ -34,7 +34,8 @@ pub struct Overlay {
     /// Deleted ranges, start to end (exclusive); they neither overlap nor touch.
     ranges: BTreeMap<Bytes, Bytes>,
     bytes: u64,
-    lsns: Option<(Lsn, Lsn)>,
+    /// The batch of the last edit applied.
+    last: Lsn,
 }
 
 impl Overlay {
@@ -49,11 +50,8 @@ impl Overlay {
     /// # Panics
     /// When `edit` is an unresolved [`Edit::OwnExtent`], or (debug) when `lsn` goes back.
     pub fn apply(&mut self, lsn: Lsn, edit: &Edit) {
-        let first = self.lsns.map_or(lsn, |(first, last)| {
-            debug_assert!(lsn >= last, "edits come in log order: {lsn} after {last}");
-            first
-        });
-        self.lsns = Some((first, lsn));
+        debug_assert!(lsn >= self.last, "edits come in log order: {lsn} after {}", self.last);
+        self.last = lsn;
         match edit {
             Edit::Put { key, value } => self.put(key, value),
             Edit::Delete { key } => self.delete(key),
@@ -81,16 +79,6 @@ impl Overlay {
     /// An estimate of the memory it holds, for the byte cap.
     pub fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    /// The batch of the first edit applied.
-    pub fn first_lsn(&self) -> Option<Lsn> {
-        self.lsns.map(|(first, _)| first)
-    }
-
-    /// The batch of the last edit applied.
-    pub fn last_lsn(&self) -> Option<Lsn> {
-        self.lsns.map(|(_, last)| last)
     }
 
     /// The same changes as edits: applied in this order to an empty overlay they make this one again.

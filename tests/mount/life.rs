@@ -266,7 +266,7 @@ fn a_plain_umount_drains_too() {
 fn sigterm_unmounts() {
     let mut scratch = Scratch::mounted();
     plant(&scratch);
-    assert!(Command::new("kill").arg(scratch.pid().to_string()).status().unwrap().success());
+    scratch.signal(nix::sys::signal::Signal::SIGTERM);
     scratch.gone();
     assert!(fs::read_dir(&scratch.mnt).unwrap().next().is_none());
     scratch.mount();

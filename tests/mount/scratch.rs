@@ -1,5 +1,7 @@
 //! A scratch store and mount for a test, and the program's words.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -121,8 +123,13 @@ impl Scratch {
 
     /// Kills the daemon without warning, and does not wait until it is dead.
     pub fn kill(&mut self) {
-        let pid = self.pid.take().expect("it is mounted").to_string();
-        assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill runs").success());
+        self.signal(Signal::SIGKILL);
+        self.pid = None;
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: Signal) {
+        send(self.pid(), signal).expect("the daemon is alive");
     }
 
     /// Waits until the daemon has ended by itself.
@@ -138,10 +145,14 @@ impl Scratch {
     }
 }
 
+fn send(pid: u32, signal: Signal) -> nix::Result<()> {
+    kill(Pid::from_raw(i32::try_from(pid).expect("process numbers are small")), signal)
+}
+
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Some(pid) = self.pid.take() {
-            Command::new("kill").args(["-9", &pid.to_string()]).status().ok();
+            send(pid, Signal::SIGKILL).ok();
         }
         // A dead mount is cleared; one that is gone already is none of our business.
         Command::new("umount").arg("-lq").arg(&self.mnt).output().ok();

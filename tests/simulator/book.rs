@@ -50,6 +50,12 @@ impl Line {
         (from..=to).rev().find(|n| self.digests[*n] == digest)
     }
 
+    /// The first such operation.
+    pub fn find_first(&self, digest: u64, from: usize, to: usize) -> Option<usize> {
+        let to = to.min(self.digests.len() - 1);
+        (from..=to).find(|n| self.digests[*n] == digest)
+    }
+
     /// The number of operations.
     pub fn len(&self) -> usize {
         self.models.len() - 1

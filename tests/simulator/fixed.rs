@@ -44,7 +44,7 @@ impl Scene {
         tuning.journal.queue_bytes_max = queue_bytes_max;
         tuning.limits.overlay_bytes_max = 1 << 20;
         let store = new_store(&log, &clock, &random);
-        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning };
+        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning, tolerant: false };
         let mut scene = Scene { machine, instance: None, model: new_model(), driver: Driver::default(), mounts: 0 };
         scene.mount();
         scene

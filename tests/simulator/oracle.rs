@@ -62,15 +62,20 @@ impl<'a> Judge<'a> {
             self.figures.names_lost += crash.names_lost;
             self.figures.late_puts += u64::from(crash.late.is_some());
         }
-        let found = self.local[&crash.hash].clone()?;
-        self.expect("recovered", found, note, note.synced)?;
+        let local = self.local[&crash.hash].clone()?;
+        self.expect("recovered", local, note, note.synced)?;
         let store = &crash.store;
         if !self.remote.contains_key(&store.hash()) {
             let found = quietly(|| self.take_over(store));
             self.remote.insert(store.hash(), found);
         }
         let found = self.remote[&store.hash()].clone().map_err(|e| format!("from the store alone: {e}"))?;
-        self.expect("taken over from the store alone", found, note, note.shipped)
+        self.expect("taken over from the store alone", found, note, note.shipped)?;
+        let (line, to) = (self.line(note), note.started);
+        match line.find_first(found, note.shipped, to) > line.find(local, note.synced, to) {
+            true => Err("the store knows operations that the disk does not".to_owned()),
+            false => Ok(()),
+        }
     }
 
     fn line(&self, note: Note) -> &Line {
@@ -95,6 +100,7 @@ impl<'a> Judge<'a> {
             store: SimStore::from_image(store, &log),
             clock,
             tuning: self.recorded.machine.tuning.clone(),
+            tolerant: false,
         }
     }
 
@@ -130,8 +136,25 @@ impl<'a> Judge<'a> {
             drop(instance);
             self.go_on(&machine, found, note, crash.late.as_ref())?;
             self.crash_again(&machine, found, recovered)?;
+            crash.late.iter().try_for_each(|late| self.take_over_before(crash, late, note))?;
         }
         Ok(found)
+    }
+
+    /// A call of the dead writer arrives after another machine has taken over from the store alone.
+    fn take_over_before(&mut self, crash: &Crash, late: &StoreCall, note: Note) -> Result<(), Violation> {
+        let machine = self.machine(&Image::default(), &crash.store);
+        let mut instance = self.mount(&machine, 6);
+        machine.store.land(late);
+        let found = digest(&instance.tree());
+        let Some(n) = self.line(note).find(found, note.shipped, note.started) else {
+            return Err("taken over before a late call: a state that never was, or before what was shipped".to_owned());
+        };
+        let mut model = Model::clone(&self.line(note).models[n]);
+        write(&mut instance, &mut model);
+        instance.drain(&mut |_| {});
+        check_clean("after a late call to a store that was taken over", &machine, true);
+        self.move_on(&machine, model)
     }
 
     /// Recovering twice changes nothing; what is written and synced afterwards is there after the next crash, and in the store

@@ -3,6 +3,7 @@
 
 use crate::book::{Book, Line, Note, digest};
 use crate::figures::Figures;
+use crate::middle::{Lost, Middle};
 use crate::model::Model;
 use crate::model::driver::Driver;
 use crate::model::generate::{Generator, Sizes};
@@ -52,40 +53,22 @@ impl Recorded {
     }
 }
 
-/// What happens in the middle of a history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Middle {
-    /// Unmounted and mounted again.
-    Remount,
-    /// The process dies, the machine lives.
-    Kill,
-    /// The power goes.
-    PowerCut,
-    /// Unmounted; another machine mounts.
-    Moved,
-    /// The machine is lost; another one mounts.
-    Takeover,
-    /// Another machine mounts while the first still works.
-    Rival,
-}
-
-const MIDDLES: [Middle; 6] =
-    [Middle::Remount, Middle::Kill, Middle::PowerCut, Middle::Moved, Middle::Takeover, Middle::Rival];
-
 /// A history on its way.
 pub struct Runner {
     seed: u64,
     pub random: SeededRandom,
-    log: Arc<CallLog>,
+    pub log: Arc<CallLog>,
     pub machine: Machine,
     pub instance: Option<Instance>,
-    rival: Option<(Instance, Lsn)>,
-    driver: Driver,
-    book: Arc<Book>,
+    /// A writer that lost the fence and may not know it yet; the newest batch it may hear of as published.
+    pub rival: Option<(Instance, Lsn)>,
+    pub lost: Lost,
+    pub driver: Driver,
+    pub book: Arc<Book>,
     lines: Vec<Line>,
     /// The newest batch after each operation of the newest line.
     lsns: Vec<Lsn>,
-    stages: Vec<Stage>,
+    pub stages: Vec<Stage>,
     spans: Vec<Span>,
     span_from: usize,
     pub figures: Figures,
@@ -94,11 +77,13 @@ pub struct Runner {
 /// Runs the history of a seed.
 pub fn run(seed: u64) -> Recorded {
     let mut runner = Runner::new(seed);
-    let middle = 16 + runner.below(18);
-    for op in 0..OPS {
-        if op as u64 == middle {
-            let index = usize::try_from(runner.seed % MIDDLES.len() as u64).expect("few");
-            runner.middle(MIDDLES[index]);
+    let first = 12 + runner.below(18);
+    let second = first + 1 + runner.below(30);
+    for op in 0..OPS as u64 {
+        if op == first {
+            runner.middle(Middle::of(seed));
+        } else if op == second {
+            runner.middle(Middle::of(runner.below(6)));
         }
         runner.event();
         runner.op();
@@ -120,7 +105,7 @@ impl Runner {
         let (mkfs_log, log, clock) = (CallLog::new(), CallLog::new(), Arc::new(SimClock::default()));
         let made = new_store(&mkfs_log, &clock, &random);
         let store = SimStore::from_image(&made.image(), &log);
-        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning };
+        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning, tolerant: false };
         let book = Book::new(&log, Note::default());
         let mut line = Line::default();
         line.push(new_model());
@@ -131,6 +116,7 @@ impl Runner {
             machine,
             instance: None,
             rival: None,
+            lost: Lost::default(),
             driver: Driver::default(),
             book,
             lines: vec![line],
@@ -149,15 +135,15 @@ impl Runner {
         self.random.below(bound)
     }
 
-    fn one_in(&self, n: u64) -> bool {
+    pub fn one_in(&self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    fn line(&self) -> &Line {
+    pub fn line(&self) -> &Line {
         self.lines.last().expect("there is one from the start")
     }
 
-    fn instance(&mut self) -> &mut Instance {
+    pub fn instance(&mut self) -> &mut Instance {
         self.instance.as_mut().expect("mounted")
     }
 
@@ -263,7 +249,7 @@ impl Runner {
 
     /// Sometimes a sync, a checkpoint, another policy, or trouble with the store.
     fn event(&mut self) {
-        match self.below(40) {
+        match self.below(42) {
             0..=4 => self.sync(true),
             5..=7 => self.sync(false),
             8..=11 => self.instance().mounted.checkpointer.wanted().checkpoint(),
@@ -279,73 +265,15 @@ impl Runner {
                 let how = how[usize::try_from(self.below(3)).expect("few")];
                 self.machine.store.fail(Nth::new(1 + self.below(3)).of(op), how);
             }
+            40 => self.machine.store.set_down(true),
+            41 => self.machine.store.set_down(false),
             17..=18 => self.figures.late_puts += self.machine.store.land_adrift() as u64,
             _ => {}
         }
     }
 
-    /// Ends the first mount in one way or another, and mounts again.
-    pub fn middle(&mut self, middle: Middle) {
-        if middle == Middle::Moved || self.one_in(3) {
-            self.drain();
-        }
-        self.machine.store.heal();
-        if self.one_in(2) {
-            // What was done last is written and not synced, unless the policy says so.
-            self.op();
-            self.machine.clock.advance(Duration::from_millis(300));
-            self.step(Actor::Writer);
-        }
-        let note = self.book.last();
-        self.driver = Driver::default();
-        let old = self.instance.take().expect("mounted");
-        self.figures.add(&old);
-        match middle {
-            Middle::Remount => {
-                old.close();
-                let n = self.line().len();
-                self.book.note(|note| note.synced = n);
-                self.mount();
-            }
-            Middle::Kill => {
-                drop(old);
-                self.mount();
-            }
-            Middle::PowerCut => {
-                drop(old);
-                self.cut_power();
-            }
-            Middle::Moved => {
-                old.close();
-                self.move_on(note.shipped);
-            }
-            Middle::Takeover => {
-                drop(old);
-                self.move_on(note.shipped);
-            }
-            Middle::Rival => {
-                self.move_on(note.shipped);
-                // What the rival hears of late was in the store before it lost it.
-                let found = self.instance().mounted.checkpointer.figures().lock().checkpoint_lsn;
-                self.rival = Some((old, found));
-            }
-        }
-    }
-
-    /// Mounts on a fresh disk.
-    fn move_on(&mut self, shipped: usize) {
-        self.end_span();
-        self.machine.disk = SimDisk::new(&self.log);
-        self.book.note(|note| note.synced = shipped);
-        self.span_from = self.log.len();
-        self.mount();
-        self.figures.takeovers += 1;
-        let n = self.line().len();
-        self.book.note(|note| note.shipped = n);
-    }
-
     /// Mounts, and goes on from what is found.
-    fn mount(&mut self) {
+    pub fn mount(&mut self) {
         let seed = self.random.u64();
         let mut instance = self.machine.mount(seed).unwrap_or_else(|e| panic!("the mount failed: {e}"));
         let found = digest(&instance.tree());
@@ -361,39 +289,22 @@ impl Runner {
         self.figures.mounts += 1;
     }
 
-    fn end_span(&mut self) {
+    pub fn end_span(&mut self) {
         let to = self.log.len();
         self.spans.push(Span { disk: self.machine.disk.clone(), from: self.span_from, to });
         self.span_from = to;
     }
 
-    fn end_stage(&mut self) {
+    pub fn end_stage(&mut self) {
         self.end_span();
         let spans = std::mem::take(&mut self.spans);
         self.stages.push(Stage { store: self.machine.store.clone(), book: self.book.clone(), spans });
     }
 
-    /// The power goes now, and comes back to one of the states that are possible.
-    fn cut_power(&mut self) {
-        self.end_stage();
-        self.rival = None;
-        let crash = crate::crash::any_at_end(self.stages.last().expect("just ended"), &self.random);
-        self.figures.bytes_lost += crash.bytes_lost;
-        self.log = CallLog::new();
-        self.span_from = 0;
-        self.machine.disk = SimDisk::from_image(&crash.disk, &self.log);
-        self.machine.store = SimStore::from_image(&crash.store, &self.log);
-        self.book = Book::new(&self.log, self.book.last());
-        let late = crash.late.as_ref().filter(|_| self.one_in(2));
-        late.into_iter().for_each(|call| self.machine.store.land(call));
-        self.mount();
-        crash.late.as_ref().filter(|_| late.is_none()).into_iter().for_each(|call| self.machine.store.land(call));
-        self.figures.late_puts += u64::from(crash.late.is_some());
-    }
-
     /// Everything is checkpointed, shipped and reclaimed.
     pub fn drain(&mut self) {
         self.machine.store.heal();
+        self.machine.store.set_down(false);
         let mut instance = self.instance.take().expect("mounted");
         let (book, lsns) = (self.book.clone(), &self.lsns);
         let mut used = instance.mounted.db.journal().stats().used_bytes;
@@ -417,19 +328,26 @@ impl Runner {
     pub fn finish(mut self) -> Recorded {
         self.drain();
         for _ in 0..60 {
-            let mut figures = self.figures.clone();
-            figures.add(self.instance.as_ref().expect("mounted"));
-            if figures.recycled > 0 && figures.windows > 0 && figures.reclaims > 0 {
-                break;
+            if self.is_whole() {
+                return self.end();
             }
             (0..4).for_each(|_| self.op());
             self.drain();
         }
-        self.end()
+        panic!("a history without all that it must have: {}", self.figures);
+    }
+
+    /// Whether there were two mounts, a checkpoint, a ship, a reclaim and a recycled segment.
+    fn is_whole(&self) -> bool {
+        let mut figures = self.figures.clone();
+        figures.add(self.instance.as_ref().expect("mounted"));
+        let Figures { mounts, checkpoints, windows, reclaims, recycled, .. } = figures;
+        mounts > 1 && [checkpoints, windows, reclaims, recycled].iter().all(|count| *count > 0)
     }
 
     /// Ends the history as it is.
     pub fn end(mut self) -> Recorded {
+        self.check_fence();
         let instance = self.instance.take().expect("mounted");
         self.figures.add(&instance);
         self.figures.histories += 1;

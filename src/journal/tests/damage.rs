@@ -201,7 +201,7 @@ fn a_damaged_object_is_an_error_and_the_rest_serves() {
 }
 
 #[test]
-fn a_damaged_directory_is_rebuilt_from_the_groups() {
+fn promise_g4_a_damaged_directory_is_rebuilt_from_the_groups() {
     let mut rig = Rig::new(CONFIG);
     let mut lsns = Vec::new();
     while rig.journal.state.lock().segments.len() < 2 {

@@ -23,19 +23,13 @@ fn a_full_journal_waits_for_reclaiming_and_keeps_its_reserve() {
     let (_, refusal) = fill(&mut rig, Room::Ordinary);
     assert_eq!(refusal, Refusal::JournalFull);
     assert!(rig.journal.reclaim_wanted());
-    let told = Told::default();
-    rig.journal.when_room(told.waiter());
     let freeing = fill(&mut rig, Room::Freeing);
     let maintenance = fill(&mut rig, Room::Maintenance);
     assert!(freeing.0 > 2 && maintenance.0 > 2, "{freeing:?} {maintenance:?}");
-    assert_eq!(told.take(), vec![Ok(())], "writing gave room back, though not enough");
 
     rig.sync();
-    let told = Told::default();
-    rig.journal.when_room(told.waiter());
     rig.journal.reclaim(rig.journal.durable());
     rig.settle();
-    assert_eq!(told.take(), vec![Ok(())]);
     rig.submit(&[3000]);
     rig.sync();
     assert!(rig.journal.stats().used_bytes < rig.journal.stats().capacity_bytes / 2);

@@ -55,23 +55,8 @@ fn a_full_queue_refuses_until_the_writer_has_written() {
         refused = rig.try_submit(&[8000], Room::Ordinary).err();
     }
     assert_eq!(refused, Some(Refusal::QueueFull));
-    let told = Told::default();
-    rig.journal.when_room(told.waiter());
-    assert_eq!(told.take(), vec![]);
     rig.settle();
-    assert_eq!(told.take(), vec![Ok(())]);
     rig.submit(&[8000]);
-}
-
-#[test]
-fn a_waiter_for_room_that_came_meanwhile_is_called_at_once() {
-    let rig = Rig::new(CONFIG);
-    let cost = rig.journal.batch_bytes_max();
-    while rig.journal.reserve(cost, Room::Ordinary).is_ok() {}
-    rig.journal.unreserve(cost);
-    let told = Told::default();
-    rig.journal.when_room(told.waiter());
-    assert_eq!(told.take(), vec![Ok(())]);
 }
 
 #[test]
@@ -130,17 +115,6 @@ fn a_failed_write_latches_and_what_it_held_stays_readable() {
         assert!(matches!(rig.try_submit(&[], Room::Ordinary), Err(Refusal::Latched(_))));
         rig.assert_reads(lsn, &[3000]);
     }
-}
-
-#[test]
-fn whoever_waits_for_room_hears_of_the_latch() {
-    let mut rig = Rig::new(CONFIG);
-    while rig.try_submit(&[8000], Room::Ordinary).is_ok() {}
-    let told = Told::default();
-    rig.journal.when_room(told.waiter());
-    rig.disk.fail(Nth::new(1).of(DiskOp::Write).on("journal/"), DiskFault::Failed);
-    rig.settle();
-    assert!(matches!(&told.take()[..], [Err(_)]));
 }
 
 #[test]
