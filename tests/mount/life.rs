@@ -2,9 +2,10 @@
 
 use super::scratch::{Scratch, skylog, words};
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 fn pattern(bytes: usize, seed: u8) -> Vec<u8> {
     (0..bytes).map(|n| (n % 251) as u8 ^ seed).collect()
@@ -249,6 +250,39 @@ fn umount_names_who_keeps_the_mount_busy() {
     assert!(said.contains("in use by") && said.contains(&format!("process {}", std::process::id())), "{said}");
     drop(file);
     fs::write(scratch.mnt.join("still"), "works").unwrap();
+}
+
+#[test]
+fn an_interrupted_umount_does_not_unmount() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    // Nothing can be shipped while a file lies where the segments go.
+    let (segments, aside) = (scratch.root.join("store/seg"), scratch.root.join("store/aside"));
+    fs::rename(&segments, &aside).ok();
+    fs::write(&segments, "in the way").unwrap();
+    let mut umount = Command::new(env!("CARGO_BIN_EXE_skylog"))
+        .args(["umount", words(&scratch.mnt)])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(umount.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("waiting for the store: ") && said.contains("skylog umount --now"), "{said}");
+    umount.kill().unwrap();
+    umount.wait().unwrap();
+    fs::remove_file(&segments).unwrap();
+    fs::rename(&aside, &segments).or_else(|_| fs::create_dir(&segments)).unwrap();
+    let drained = || scratch.status()["unshipped_bytes"] == 0;
+    let drained = (0..500).any(|_| {
+        drained() || {
+            std::thread::sleep(Duration::from_millis(20));
+            false
+        }
+    });
+    assert!(drained, "what was under way is shipped, {}", scratch.status());
+    std::thread::sleep(Duration::from_millis(500));
+    verify(&scratch);
+    scratch.umount();
 }
 
 #[test]
