@@ -285,8 +285,9 @@ impl Volume {
         !self.shared.db.files_changed() && self.shared.figures.lock().drained
     }
 
-    /// Makes a checkpoint of everything and ships it. `progress` hears how many bytes of the journal are done, of how many.
-    pub fn drain(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), String> {
+    /// Makes a checkpoint of everything and ships it. `progress` hears how many bytes of the journal are done, of how many,
+    /// and ends the draining by an error.
+    pub fn drain(&self, progress: &mut dyn FnMut(u64, u64) -> Result<(), String>) -> Result<(), String> {
         let total = self.shared.db.journal().stats().used_bytes;
         while !self.is_drained() {
             let status = self.status();
@@ -298,11 +299,10 @@ impl Volume {
             }
             self.shared.wanted.checkpoint();
             self.shared.desk.wake();
-            progress(total.saturating_sub(status.unshipped_bytes), total);
+            progress(total.saturating_sub(status.unshipped_bytes), total)?;
             std::thread::sleep(Duration::from_millis(20));
         }
-        progress(total, total);
-        Ok(())
+        progress(total, total)
     }
 
     /// Ends everything in order. Operations that still wait are answered; what the journal holds stays there. The journal

@@ -26,10 +26,7 @@ impl Check {
         self.store.superblock()?;
         let state = self.store.state(self.state.as_deref())?;
         let state = state.is_dir().then_some(state);
-        let _lock = state
-            .as_deref()
-            .map(|state| world::lock(state, "nowhere, it is being checked", Duration::ZERO))
-            .transpose()?;
+        let _lock = world::lock(&self.store, state.as_deref(), "nowhere, it is being checked", Duration::ZERO)?;
         let media = state.map(|state| Arc::new(LocalDisk::new(&state)) as Arc<dyn Media>);
         let progress = Progress::steps("checking");
         let report = check(&self.store.open()?, media, &mut |pass, done, total| progress.step(pass, done, total));

@@ -119,6 +119,7 @@ impl Daemon {
     fn umount(&self, stream: &UnixStream, now: bool) {
         let drained = if now { Ok(()) } else { self.drain(stream) };
         if let Err(why) = drained {
+            log::info!("not unmounted: {why}");
             let why = format!("{why}; still mounted, `skylog umount --now` leaves in the journal what is not shipped");
             control::answer(stream, &Say::Failed { why }).ok();
             return;
@@ -135,14 +136,18 @@ impl Daemon {
     }
 
     fn drain(&self, stream: &UnixStream) -> Result<(), String> {
-        let mut say = |done, total| drop(control::answer(stream, &Say::Progress { done, total }));
-        self.volume.drain(&mut say)
+        self.volume.drain(&mut |done, total| {
+            let waiting = self.volume.status().last_error;
+            // Whoever was interrupted while waiting does not want the unmount any more.
+            control::answer(stream, &Say::Progress { done, total, waiting })
+                .map_err(|_| "the command that asked for it has ended".to_owned())
+        })
     }
 
     /// Called when the mount is gone: ships what came in last, unless told otherwise, and ends the volume. Returns the bytes
     /// that stay in the journal.
     fn close(&self) -> Result<u64, String> {
-        let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut |_, _| ()) };
+        let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut |_, _| Ok(())) };
         if let Err(why) = shipped {
             log::error!("not everything is in the store, the journal keeps it: {why}");
         }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 the command did what it was asked; 1 it failed, or `check` found damage; 2 the command line is wrong.
 
+mod ask;
 mod break_lock;
 mod check;
 mod control;
@@ -17,6 +18,7 @@ mod progress;
 mod registry;
 mod set;
 mod size;
+mod state_dir;
 mod status;
 mod store_arg;
 mod sync;
@@ -52,6 +54,8 @@ enum Command {
 
 /// Runs the command of the process's arguments.
 pub fn run() -> ExitCode {
+    // What lies in store and state directory is for their owner alone, whatever the modes of the files in the filesystem.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let done = match Arguments::parse().command {
         Command::Mkfs(command) => command.run(),
         Command::Mount(command) => command.run(),

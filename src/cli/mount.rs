@@ -7,9 +7,10 @@ use super::failure::{Failure, Outcome};
 use super::mount_options::MountOptions;
 use super::progress::Progress;
 use super::registry::Registration;
-use super::store_arg::StoreArg;
+use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::world::{self, Sizes};
-use super::{daemon, log_file, mkfs, mount_point, registry, size};
+use super::{daemon, log_file, mkfs, mount_point, registry, size, state_dir};
+use skylog::format::superblock::Superblock;
 use skylog::fuse::MountConfig;
 use skylog::media::Owner;
 use skylog::volume::Volume;
@@ -74,21 +75,40 @@ impl Mount {
         if self.foreground { self.serve(&dir, &options, |_, _| (), || ()) } else { start() }
     }
 
-    /// Whether a mount can succeed, as far as that can be seen before anything is touched.
+    /// Whether a mount can succeed, as far as that can be seen before anything is touched; then makes the filesystem if it
+    /// is to be made.
     fn look(&self, dir: &Path) -> Outcome {
         need_fuse()?;
-        if let Some(folder) = self.store.folder() {
-            let inside = folder.starts_with(dir) || dir.starts_with(folder);
-            if inside {
+        let state = self.store.state(self.state.as_deref())?;
+        for folder in self.store.folder().into_iter().chain([state.as_path()]) {
+            if folder.starts_with(dir) || dir.starts_with(folder) {
                 return Err(Failure::failed(format_args!(
                     "{} and its store must not lie inside each other",
                     dir.display()
                 )));
             }
         }
-        match self.create && self.store.folder().is_none_or(|f| !f.join(super::store_arg::SUPERBLOCK).exists()) {
-            true => mkfs::make(&self.store, self.segment_size).map(drop),
-            false => self.store.superblock().map(drop),
+        let there = self.store.folder().is_some_and(|folder| folder.join(SUPERBLOCK).exists());
+        let superblock = (!self.create || there).then(|| self.store.superblock()).transpose()?;
+        state_dir::usable(&state, superblock.as_ref().map(|superblock| superblock.uuid))?;
+        let segment_bytes = self.segment_bytes(superblock.as_ref())?;
+        world::journal_bytes(segment_bytes, self.journal_size)?;
+        match superblock {
+            Some(_) => Ok(()),
+            None => mkfs::make(&self.store, segment_bytes).map(drop),
+        }
+    }
+
+    /// The size of segments: the filesystem's, or that of the one to be made.
+    fn segment_bytes(&self, superblock: Option<&Superblock>) -> Result<u64, Failure> {
+        let Some(superblock) = superblock else { return mkfs::segment_bytes(self.segment_size) };
+        match self.segment_size {
+            Some(asked) if asked != superblock.segment_size => Err(Failure::usage(format_args!(
+                "--segment-size is for making a filesystem; {} has one with segments of {}",
+                self.store.url(),
+                size::show(superblock.segment_size)
+            ))),
+            _ => Ok(superblock.segment_size),
         }
     }
 
@@ -126,8 +146,10 @@ impl Mount {
         let state = self.store.state(self.state.as_deref())?;
         // A daemon that did not sign off was killed, and may not be quite dead yet.
         let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
-        let lock = world::lock(&state, &dir.display().to_string(), patience)?;
-        let volume = self.open(&state, options, progress)?;
+        let made = !state.exists();
+        let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
+        let opened = self.open(dir, &state, options, progress);
+        let volume = opened.inspect_err(|_| state_dir::abandon(&state, made))?;
         let store = self.store.url();
         let config = MountConfig {
             dir: dir.to_path_buf(),
@@ -145,13 +167,14 @@ impl Mount {
     /// Recovers and starts the volume.
     fn open(
         &self,
+        dir: &Path,
         state: &Path,
         options: &MountOptions,
         progress: impl FnMut(u64, u64),
     ) -> Result<Arc<Volume>, Failure> {
         let grace = self.grace.or(options.grace_seconds).map(Duration::from_secs);
         let sizes = Sizes { journal_bytes: self.journal_size, grace };
-        let owner = Owner::this_process(&self.dir.display().to_string()).map_err(Failure::failed)?;
+        let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let tuning = world::tuning(&self.store.superblock()?, sizes, owner.describe())?;
         let world = world::world(&self.store, state)?;
         world::probe(&world)?;

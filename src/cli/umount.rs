@@ -30,9 +30,17 @@ impl Umount {
         }
         let mut conversation = Conversation::with(&dir, &Ask::Umount { now: self.now })?;
         let progress = Progress::bytes("shipping");
+        let mut told = false;
         let unshipped = loop {
             match conversation.next()? {
-                Say::Progress { done, total } => progress.at(done, total),
+                Say::Progress { done, total, waiting } => {
+                    if let Some(why) = waiting.filter(|_| !std::mem::replace(&mut told, true)) {
+                        progress.say(&format!(
+                            "skylog: waiting for the store: {why}; `skylog umount --now` leaves it in the journal"
+                        ));
+                    }
+                    progress.at(done, total);
+                }
                 Say::Done { unshipped_bytes } => break unshipped_bytes,
                 Say::Status { .. } | Say::Failed { .. } => {}
             }

@@ -342,8 +342,8 @@ impl Tx<'_> {
         let mut encoded = encode_edits(&self.edits);
         let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
         let mark_bytes = encode_edits(std::slice::from_ref(&mark_edit));
-        let granted = Journal::cost(encoded.len() + mark_bytes.len(), &lens);
-        db.reserve(granted, room)?;
+        let reserved = Journal::cost(encoded.len() + mark_bytes.len(), &lens);
+        db.reserve(reserved, room)?;
 
         let mut state = db.state.write();
         if self.inode_max >= state.inode_mark {
@@ -351,8 +351,8 @@ impl Tx<'_> {
             encoded.extend(mark_bytes);
             self.edits.push(mark_edit);
         }
-        // What was taken for a mark that is not needed is given back, or it would be missing for ever.
-        let unused = granted - Journal::cost(encoded.len(), &lens);
+        // The journal takes what the batch costs; room for a mark that it does not carry would be lost for good.
+        let unused = reserved - Journal::cost(encoded.len(), &lens);
         if unused > 0 {
             db.journal.unreserve(unused);
         }

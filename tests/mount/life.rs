@@ -2,9 +2,10 @@
 
 use super::scratch::{Scratch, skylog, words};
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 fn pattern(bytes: usize, seed: u8) -> Vec<u8> {
     (0..bytes).map(|n| (n % 251) as u8 ^ seed).collect()
@@ -64,6 +65,23 @@ fn files_behave_like_files() {
     assert!(fs::remove_dir(at("dir/below")).is_err(), "it is not empty");
     fs::remove_dir_all(at("dir")).unwrap();
     assert_eq!(fs::metadata(at("tiny")).unwrap().nlink(), 1);
+}
+
+#[test]
+fn store_and_state_are_for_their_owner_alone() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    fs::write(scratch.mnt.join("open to all"), "x").unwrap();
+    assert_eq!(fs::metadata(scratch.mnt.join("open to all")).unwrap().mode() & 0o777, 0o644, "the user's own umask");
+    scratch.umount();
+    let mut folders = vec![scratch.root.join("store")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(|e| e.unwrap()) {
+            let found = entry.metadata().unwrap();
+            assert_eq!(found.mode() & 0o077, 0, "{} has mode {:o}", entry.path().display(), found.mode());
+            folders.extend(found.is_dir().then(|| entry.path()));
+        }
+    }
 }
 
 #[test]
@@ -146,6 +164,34 @@ fn promise_g10_a_second_mount_is_kept_out_and_the_owner_named() {
 }
 
 #[test]
+fn promise_g10_another_state_directory_is_no_way_around_the_lock() {
+    let scratch = Scratch::mounted();
+    let (other, state) = (scratch.root.join("other"), scratch.root.join("other-state"));
+    fs::create_dir(&other).unwrap();
+    let elsewhere = ["--state", words(&state), scratch.store()];
+    let said = skylog(&[&["mount"], &elsewhere[..], &[words(&other)]].concat()).fails();
+    assert!(said.contains(&format!("process {}", scratch.pid())) && said.contains(words(&scratch.mnt)), "{said}");
+    assert!(!state.exists(), "the refused mount left a state directory");
+    fs::write(scratch.mnt.join("file"), "still the owner").unwrap();
+    skylog(&["sync", words(&scratch.mnt)]).succeeds();
+}
+
+#[test]
+fn promise_g10_break_lock_asks_about_an_owner_on_another_machine() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let lock = scratch.root.join("store/lock");
+    fs::write(&lock, "host=elsewhere\nboot=other\npid=1\nstarted=1\nmount=/far").unwrap();
+    let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
+    assert!(said.contains("process 1 on elsewhere, mounted at /far"), "{said}");
+    skylog(&["break-lock", scratch.store()]).fails_after_asking();
+    assert_ne!(fs::read(&lock).unwrap(), b"");
+    let said = skylog(&["break-lock", "--yes", scratch.store()]).succeeds();
+    assert!(said.contains("broke the lock of process 1 on elsewhere"), "{said}");
+    skylog(&["check", scratch.store()]).succeeds();
+}
+
+#[test]
 fn what_was_synced_survives_kill_9() {
     let mut scratch = Scratch::mounted();
     plant(&scratch);
@@ -204,6 +250,39 @@ fn umount_names_who_keeps_the_mount_busy() {
     assert!(said.contains("in use by") && said.contains(&format!("process {}", std::process::id())), "{said}");
     drop(file);
     fs::write(scratch.mnt.join("still"), "works").unwrap();
+}
+
+#[test]
+fn an_interrupted_umount_does_not_unmount() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    // Nothing can be shipped while a file lies where the segments go.
+    let (segments, aside) = (scratch.root.join("store/seg"), scratch.root.join("store/aside"));
+    fs::rename(&segments, &aside).ok();
+    fs::write(&segments, "in the way").unwrap();
+    let mut umount = Command::new(env!("CARGO_BIN_EXE_skylog"))
+        .args(["umount", words(&scratch.mnt)])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(umount.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("waiting for the store: ") && said.contains("skylog umount --now"), "{said}");
+    umount.kill().unwrap();
+    umount.wait().unwrap();
+    fs::remove_file(&segments).unwrap();
+    fs::rename(&aside, &segments).or_else(|_| fs::create_dir(&segments)).unwrap();
+    let drained = || scratch.status()["unshipped_bytes"] == 0;
+    let drained = (0..500).any(|_| {
+        drained() || {
+            std::thread::sleep(Duration::from_millis(20));
+            false
+        }
+    });
+    assert!(drained, "what was under way is shipped, {}", scratch.status());
+    std::thread::sleep(Duration::from_millis(500));
+    verify(&scratch);
+    scratch.umount();
 }
 
 #[test]
