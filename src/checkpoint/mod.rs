@@ -535,12 +535,19 @@ impl Checkpointer {
         self.sweep_local()
     }
 
+    /// The node segments that the newest checkpoint's roots reach.
+    fn reached(&self) -> Result<BTreeSet<SegmentNo>, CheckpointError> {
+        let mut reached = BTreeSet::new();
+        for root in self.checkpoint.roots {
+            reached.extend(reachable_segments(root, &*self.nodes)?);
+        }
+        Ok(reached)
+    }
+
     /// Removes local node segments that no local root and no running ship reaches, and files of old checkpoints.
     fn sweep_local(&mut self) -> Result<(), CheckpointError> {
-        let mut keep = self.pinned.clone();
-        for root in self.checkpoint.roots {
-            keep.extend(reachable_segments(root, &*self.nodes)?);
-        }
+        let mut keep = self.reached()?;
+        keep.extend(&self.pinned);
         self.nodes.retain(&keep).map_err(CheckpointError::disk)?;
         files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)
     }

@@ -7,7 +7,6 @@ use crate::format::ids::{OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
-use crate::map::reachable_segments;
 use std::time::Duration;
 
 /// The pause before a job that failed is tried again,
@@ -89,10 +88,7 @@ impl Checkpointer {
         let windows = plans.iter().map(|plan| self.window_job(plan)).collect::<Result<_, _>>()?;
         let roots = self.checkpoint.roots;
         let unrecorded = self.context().windows_not_in(roots)?;
-        self.pinned.clear();
-        for root in roots {
-            self.pinned.extend(reachable_segments(root, &*self.nodes)?);
-        }
+        self.pinned = self.reached()?;
         self.context().plan_nodes(&self.pinned)?;
         Ok(Job::Base { windows, checkpoint: self.checkpoint.number, unrecorded })
     }
@@ -203,7 +199,8 @@ impl Checkpointer {
         at: Position,
     ) -> Result<(), CheckpointError> {
         if let Some(node_segments) = node_segments {
-            self.context().record_base(node_segments)?;
+            let reached = self.reached()?;
+            self.context().record_base(node_segments, &reached)?;
             self.list_old_generation(at)?;
         }
         for (i, entry) in windows.iter().enumerate() {

@@ -8,7 +8,7 @@ use crate::format::names;
 use crate::format::publication::{WindowEntry, WindowSegment};
 use crate::format::space::{self, Published, SegmentRecord, WindowRecord};
 use crate::map::{Overlay, Pins, Tx, View};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 impl Context<'_> {
     /// Records how far publications went, and a window that was shipped with this one unless it is recorded already: its
@@ -47,8 +47,15 @@ impl Context<'_> {
     }
 
     /// Records the node segments of a published base; those of older bases are listed for deletion.
-    pub fn record_base(&self, uploaded: &[(SegmentNo, u64)]) -> Result<(), CheckpointError> {
-        let wanted: BTreeMap<SegmentNo, u64> = uploaded.iter().copied().collect();
+    ///
+    /// Segments in `reached` are never listed: the next base will want them under the same names.
+    pub fn record_base(
+        &self,
+        uploaded: &[(SegmentNo, u64)],
+        reached: &BTreeSet<SegmentNo>,
+    ) -> Result<(), CheckpointError> {
+        let mut wanted = reached.clone();
+        wanted.extend(uploaded.iter().map(|(no, _)| *no));
         for part in uploaded.chunks(self.objects_per_batch()) {
             self.run(|tx| {
                 for &(no, bytes) in part {
@@ -67,7 +74,7 @@ impl Context<'_> {
             self.run(|tx| {
                 for (key, value) in &rows {
                     let (no, record) = (segment_no(key)?, SegmentRecord::decode(value)?);
-                    if record.kind == SegmentKind::Nodes && !wanted.contains_key(&no) {
+                    if record.kind == SegmentKind::Nodes && !wanted.contains(&no) {
                         tx.delete(TreeId::Space, key.clone());
                         tx.put(TreeId::Space, space::pending(names::segment(no).as_bytes()), self.pending());
                     }
