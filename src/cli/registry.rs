@@ -4,12 +4,14 @@
 //! mount point. A file left behind by a killed daemon does no harm: its socket answers nobody.
 
 use super::failure::Failure;
-use super::mount_point;
+use super::{mount_point, world};
 use serde::{Deserialize, Serialize};
+use skylog::media::{LockGuard, Owner};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What a daemon writes down about its mount.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +40,15 @@ impl Registration {
     /// Where the daemon listens: a short path, because a socket's name holds at most 107 bytes.
     pub fn socket(&self) -> io::Result<PathBuf> {
         Ok(path_for(&own_folder()?, &self.dir, "sock"))
+    }
+
+    /// Keeps other daemons off this mount point while the claim is held, also before anything is mounted there.
+    pub fn claim(dir: &Path, patience: Duration) -> Result<LockGuard, Failure> {
+        let shown = dir.display();
+        let owner = Owner::this_process(&shown.to_string()).map_err(Failure::failed)?;
+        let folder = own_folder().map_err(|e| Failure::failed(format_args!("{shown} cannot be registered: {e}")))?;
+        let lock = path_for(Path::new(""), dir, "lock");
+        world::lock_folder(&folder, &lock.to_string_lossy(), &format!("the mount point {shown}"), &owner, patience)
     }
 
     /// Takes registration and socket away; what is already gone is fine.
