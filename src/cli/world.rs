@@ -126,7 +126,8 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
             grace: sizes.grace.unwrap_or(GRACE),
             increments_max: 64,
             increment_bytes_max: 64 * MIB,
-            segment_bytes: superblock.segment_size.min(STORE_SEGMENT_BYTES) as usize,
+            // Not as small as the smallest journal segments: the record of a window is one batch, whatever its segments.
+            segment_bytes: (superblock.segment_size * 64).min(STORE_SEGMENT_BYTES) as usize,
             shape: Shape::default(),
         },
         owner,
