@@ -6,7 +6,7 @@
 use super::failure::{Failure, Outcome};
 use super::mount_options::MountOptions;
 use super::progress::Progress;
-use super::registry::Registration;
+use super::registry::{Claim, Registration};
 use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::world::{self, Sizes};
 use super::{daemon, log_file, mkfs, mount_point, registry, size, state_dir};
@@ -149,7 +149,7 @@ impl Mount {
         let state = self.store.state(self.state.as_deref())?;
         // A daemon that did not sign off was killed, and may not be quite dead yet.
         let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
-        let claim = Registration::claim(dir, patience)?;
+        let claim = Claim::on(dir, patience)?;
         mount_point::free(dir)?;
         let made = !state.exists();
         let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;

@@ -297,6 +297,9 @@ fn of_two_mounts_on_one_directory_at_once_one_is_refused() {
     scratch.adopt();
     scratch.umount();
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(words(&scratch.mnt)), "one mount, not two");
+    let left = fs::read_dir("/run/skylog").unwrap().map(|e| e.unwrap().path());
+    let left = left.filter(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(words(&scratch.mnt))));
+    assert_eq!(left.count(), 0, "registration and claim are gone");
 }
 
 #[test]
