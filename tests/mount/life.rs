@@ -178,6 +178,25 @@ fn promise_g10_another_state_directory_is_no_way_around_the_lock() {
 }
 
 #[test]
+fn a_volume_that_was_taken_over_can_be_unmounted() {
+    let mut scratch = Scratch::mounted();
+    let (other, state) = (scratch.root.join("other"), scratch.root.join("other-state"));
+    fs::create_dir(&other).unwrap();
+    // As from a machine that shares the folder but not its locks.
+    fs::remove_file(scratch.root.join("store/lock")).unwrap();
+    skylog(&["mount", "--journal-size", "32MiB", "--state", words(&state), scratch.store(), words(&other)]).succeeds();
+    fs::write(scratch.mnt.join("file"), "too late").unwrap();
+    let said = skylog(&["umount", words(&scratch.mnt)]).fails();
+    assert!(said.contains("still mounted") && said.contains("skylog umount --now"), "{said}");
+    assert_eq!(scratch.status()["state"], "fenced");
+    let said = skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
+    assert!(said.contains("stay in the journal"), "{said}");
+    scratch.gone();
+    skylog(&["umount", words(&other)]).succeeds();
+    skylog(&["check", "--state", words(&state), scratch.store()]).succeeds();
+}
+
+#[test]
 fn promise_g10_break_lock_asks_about_an_owner_on_another_machine() {
     let scratch = Scratch::new();
     scratch.make();

@@ -258,6 +258,15 @@ fn destroy_asks_and_removes_only_what_is_skylogs() {
 }
 
 #[test]
+fn destroy_leaves_nothing_of_a_store_that_was_used() {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), vec![7; 100_000]).unwrap();
+    scratch.umount();
+    skylog(&["destroy", "--yes", scratch.store()]).succeeds();
+    assert!(!scratch.root.join("store").exists(), "left are {:?}", files(&scratch.root.join("store")));
+}
+
+#[test]
 fn a_directory_that_is_no_mount_says_so() {
     let scratch = Scratch::new();
     for command in ["umount", "sync"] {
