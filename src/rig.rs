@@ -3,6 +3,7 @@
 
 use crate::base::clock::{Clock, SimClock};
 use crate::base::random::SeededRandom;
+use crate::checkpoint::jobs::Report;
 use crate::checkpoint::{Policy, Progress};
 use crate::format::ids::{Lsn, Uuid};
 use crate::format::manifest::Manifest;
@@ -188,13 +189,14 @@ impl Rig {
         self.mounted.checkpointer.step() == Progress::Worked
     }
 
-    /// One job of the shipper, if there is one. A job that fails is lost; only a test that makes the store fail sees that.
+    /// One job of the shipper, if there is one.
     pub fn step_shipper(&mut self) -> bool {
         let Some(job) = self.mounted.desk.take_job() else { return false };
-        match self.mounted.shipper.run(&job) {
-            Ok(report) => self.mounted.desk.report(report),
-            Err(e) => log::warn!("ship: {e}"),
-        }
+        let report = self.mounted.shipper.run(&job).unwrap_or_else(|e| {
+            log::warn!("ship: {e}");
+            Report::Failed
+        });
+        self.mounted.desk.report(report);
         true
     }
 

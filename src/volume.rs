@@ -76,8 +76,8 @@ pub struct Status {
     pub unshipped_bytes: u64,
     /// The newest checkpoint.
     pub checkpoint: u64,
-    /// Seconds since it was made in this mount; `None` if none was.
-    pub checkpoint_age_s: Option<u64>,
+    /// Seconds since it was made.
+    pub checkpoint_age_s: u64,
     /// Windows that wait to be shipped.
     pub windows_waiting: u64,
     /// Memory of changes since the checkpoint.
@@ -109,6 +109,8 @@ pub struct Counters {
     pub parked: u64,
     /// Requests that ended in a panic and were answered with EIO.
     pub panics: u64,
+    /// Operations answered with EIO because what they needed could not be read.
+    pub unreadable: u64,
     /// Tree nodes found in memory,
     pub node_hits: u64,
     /// and not.
@@ -239,10 +241,13 @@ impl Volume {
             (None, Some(_)) => "read-only",
             (None, None) => "active",
         };
-        let last_error =
-            fenced.or(stats.latched).or_else(|| ship_error.lock().clone()).or(figures.last_error).or(stats.last_error);
-        let now = clock.elapsed();
-        let made = figures.checkpoints > 0;
+        let last_error = fenced
+            .or(stats.latched)
+            .or_else(|| ship_error.lock().clone())
+            .or(figures.last_error)
+            .or_else(|| parking.damage())
+            .or(stats.last_error);
+        let now = clock.now().as_nanos();
         Status {
             pid: std::process::id(),
             uuid: self.filesystem.to_string(),
@@ -255,7 +260,7 @@ impl Volume {
             journal_capacity_bytes: stats.capacity_bytes,
             unshipped_bytes: if self.is_drained() { 0 } else { stats.used_bytes + stats.queue_bytes },
             checkpoint: figures.checkpoint,
-            checkpoint_age_s: made.then(|| now.saturating_sub(figures.checkpoint_at).as_secs()),
+            checkpoint_age_s: u64::try_from((now - figures.checkpoint_wall) / 1_000_000_000).unwrap_or(0),
             windows_waiting: figures.windows_waiting,
             overlay_bytes: db.overlay_bytes(),
             last_error,
@@ -269,6 +274,7 @@ impl Volume {
                 objects_deleted: figures.objects_deleted,
                 parked: parking.parked(),
                 panics: parking.panics(),
+                unreadable: parking.unreadable(),
                 node_hits: db.cache().hits(),
                 node_misses: db.cache().misses(),
             },
@@ -279,8 +285,9 @@ impl Volume {
         !self.shared.db.files_changed() && self.shared.figures.lock().drained
     }
 
-    /// Makes a checkpoint of everything and ships it. `progress` hears how many bytes of the journal are done, of how many.
-    pub fn drain(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), String> {
+    /// Makes a checkpoint of everything and ships it. `progress` hears how many bytes of the journal are done, of how many,
+    /// and ends the draining by an error.
+    pub fn drain(&self, progress: &mut dyn FnMut(u64, u64) -> Result<(), String>) -> Result<(), String> {
         let total = self.shared.db.journal().stats().used_bytes;
         while !self.is_drained() {
             let status = self.status();
@@ -292,11 +299,10 @@ impl Volume {
             }
             self.shared.wanted.checkpoint();
             self.shared.desk.wake();
-            progress(total.saturating_sub(status.unshipped_bytes), total);
+            progress(total.saturating_sub(status.unshipped_bytes), total)?;
             std::thread::sleep(Duration::from_millis(20));
         }
-        progress(total, total);
-        Ok(())
+        progress(total, total)
     }
 
     /// Ends everything in order. Operations that still wait are answered; what the journal holds stays there. The journal

@@ -72,8 +72,8 @@ impl Desk {
 pub struct Figures {
     /// The newest checkpoint's number.
     pub checkpoint: u64,
-    /// When it was made, on the clock's own time line.
-    pub checkpoint_at: Duration,
+    /// When it was made: nanoseconds since 1970.
+    pub checkpoint_wall: i64,
     /// Everything up to here is in it.
     pub checkpoint_lsn: Lsn,
     /// Everything up to here is in the store.

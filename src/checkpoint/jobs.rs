@@ -43,6 +43,8 @@ pub enum Report {
     Adopted(Box<Publication>),
     /// These objects are gone from the store.
     Deleted(Vec<String>),
+    /// Nothing is known to have been done; the reason was told where it happened. To be tried again.
+    Failed,
 }
 
 /// See [`Report::Shipped`].

@@ -25,7 +25,7 @@ pub use desk::{Desk, Figures, Wanted};
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
 use crate::format::FormatError;
-use crate::format::checkpoint::Checkpoint;
+use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::manifest::{CommitPoint, PlanEntry};
 use crate::format::publication::Publication;
@@ -103,6 +103,8 @@ const NUMBERS_STEP: u64 = 65536;
 const DELETE_EVERY: Duration = Duration::from_secs(1);
 /// Store objects deleted in one job.
 const DELETE_MAX: usize = 256;
+/// Changes above one part in so many of the journal's capacity count as heavy when the journal has little room.
+const JOURNAL_SHARE: u64 = 16;
 /// After a failure the next try waits this long.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -129,10 +131,17 @@ struct Plan {
     end: Lsn,
 }
 
+/// A job that the shipper handed back.
+struct FailedJob {
+    job: Job,
+    retry_at: Duration,
+    pause: Duration,
+}
+
 enum Phase {
     Idle,
-    /// Frozen; merged once durable.
-    Frozen(Frozen),
+    /// Frozen; merged once this batch is durable, which is the frozen one or a later reservation of numbers.
+    Frozen(Frozen, Lsn),
 }
 
 /// Whether a step found anything to do.
@@ -195,6 +204,8 @@ pub struct Checkpointer {
     startup: Option<Vec<Publication>>,
     /// The newest checkpoint's settlement is not all in the log yet.
     unsettled: bool,
+    /// A job that the shipper could not do.
+    failed: Option<FailedJob>,
     /// The shipper's report, until all of it is recorded.
     report: Option<Report>,
     /// Dead store objects are looked for at this time again.
@@ -208,7 +219,12 @@ impl Checkpointer {
         let Parts { filesystem, db, media, clock, nodes, desk, policy } = parts;
         let manifest = db.journal().manifest().current();
         let plans = manifest.plans.iter().map(|p| Plan { number: p.number, start: p.start, end: p.end }).collect();
-        let figures = Figures { checkpoint: checkpoint.number, checkpoint_lsn: checkpoint.lsn, ..Figures::default() };
+        let figures = Figures {
+            checkpoint: checkpoint.number,
+            checkpoint_lsn: checkpoint.lsn,
+            checkpoint_wall: checkpoint.wall,
+            ..Figures::default()
+        };
         let epoch = db.epoch();
         Checkpointer {
             filesystem,
@@ -234,6 +250,7 @@ impl Checkpointer {
             retry_at: Duration::ZERO,
             startup: Some(adopted),
             unsettled: true,
+            failed: None,
             report: None,
             delete_at: Duration::ZERO,
             db,
@@ -294,15 +311,29 @@ impl Checkpointer {
         }
     }
 
-    /// What the last merge learned becomes batches, before another merge can learn more.
+    /// What the last merge learned becomes batches, some in each step. When they crowd the overlays another checkpoint comes
+    /// in between, and takes the rest along.
     fn settle(&mut self) -> Result<bool, CheckpointError> {
-        if !self.unsettled {
+        if !self.unsettled || !matches!(self.phase, Phase::Idle) || self.is_pressed() {
             return Ok(false);
         }
-        self.context().settle(self.checkpoint.number, &self.checkpoint.settlement)?;
+        if self.context().settle_some(self.checkpoint.number, &self.checkpoint.settlement)? {
+            return Ok(true);
+        }
         self.context().settle_waiting(self.published.end)?;
         self.unsettled = false;
         Ok(true)
+    }
+
+    /// What of the newest checkpoint's settlement is not in the log yet.
+    fn unsettled_rest(&self) -> Result<Vec<Settle>, CheckpointError> {
+        let (number, cursor) = self.context().settled()?;
+        let done = match number.cmp(&self.checkpoint.number) {
+            std::cmp::Ordering::Less => 0,
+            std::cmp::Ordering::Equal => usize::try_from(cursor).unwrap_or(usize::MAX),
+            std::cmp::Ordering::Greater => usize::MAX,
+        };
+        Ok(self.checkpoint.settlement.get(done..).unwrap_or_default().to_vec())
     }
 
     /// One step. Errors are noted and tried again later; the journal's latch stops everything by itself.
@@ -337,6 +368,7 @@ impl Checkpointer {
             && self.recorded.is_none()
             && self.ready.is_none()
             && self.running.is_none()
+            && self.failed.is_none()
     }
 
     fn try_step(&mut self) -> Result<Progress, CheckpointError> {
@@ -354,17 +386,25 @@ impl Checkpointer {
 
     /// Whether a checkpoint is due: by journal size, overlay size, age, or on request; never when nothing changed.
     fn is_due(&mut self) -> bool {
+        // Batches of the space tree alone ask for a checkpoint only when they fill memory or journal.
         if !self.db.files_changed() {
             self.changed_since = None;
-            return false;
+            return self.is_pressed();
         }
         let now = self.clock.elapsed();
         let since = *self.changed_since.get_or_insert(now);
         self.wanted.take()
-            || self.db.overlays_crowded()
+            || self.is_pressed()
             // A window on its way frees more of the journal than another checkpoint would.
             || (self.plans.is_empty() && self.db.journal().reclaim_wanted())
             || now.saturating_sub(since) >= self.policy.age_max
+    }
+
+    /// Whether changes since the last freeze fill the overlays, or a journal that has little room.
+    fn is_pressed(&self) -> bool {
+        let journal = self.db.journal();
+        let heavy = || self.db.active_bytes() * JOURNAL_SHARE > journal.stats().capacity_bytes;
+        self.db.overlays_crowded() || (self.plans.is_empty() && journal.reclaim_wanted() && heavy())
     }
 
     fn freeze(&mut self) -> Result<bool, CheckpointError> {
@@ -373,10 +413,13 @@ impl Checkpointer {
         }
         // The numbers are durable before their first use: this batch is before the freeze, which waits for itself.
         self.reserve_numbers(NUMBERS_LOW)?;
+        // Nobody takes an empty overlay for a drained filesystem while its changes are on their way.
+        self.figures.lock().drained = false;
         let Some(frozen) = self.db.freeze() else { return Ok(false) };
         self.changed_since = None;
         self.ask_durable(frozen.lsn);
-        self.phase = Phase::Frozen(frozen);
+        let lsn = frozen.lsn;
+        self.phase = Phase::Frozen(frozen, lsn);
         Ok(true)
     }
 
@@ -389,11 +432,11 @@ impl Checkpointer {
     /// A checkpoint at L is a root for recovery only once L is durable: otherwise a crash could lose batches that the
     /// trees already hold, and files would come from the future of the log.
     fn merge_when_durable(&mut self) -> Result<bool, CheckpointError> {
-        let Phase::Frozen(frozen) = &self.phase else { return Ok(false) };
-        if self.db.journal().durable() < frozen.lsn && !canary::removed(Canary::DurableBeforeCheckpoint) {
+        let Phase::Frozen(_, lsn) = &self.phase else { return Ok(false) };
+        if self.db.journal().durable() < *lsn && !canary::removed(Canary::DurableBeforeCheckpoint) {
             return Ok(false);
         }
-        let Phase::Frozen(frozen) = std::mem::replace(&mut self.phase, Phase::Idle) else { return Ok(false) };
+        let Phase::Frozen(frozen, _) = std::mem::replace(&mut self.phase, Phase::Idle) else { return Ok(false) };
         match self.commit(&frozen) {
             Ok(checkpoint) => {
                 self.db.install(&frozen, checkpoint.roots);
@@ -402,8 +445,12 @@ impl Checkpointer {
                 Ok(true)
             }
             Err(e) => {
-                self.phase = Phase::Frozen(frozen);
-                Err(e)
+                // The next try takes numbers of its own, which are to be durable as well.
+                let reserved = self.reserve_numbers(NUMBERS_LOW);
+                let lsn = self.db.last();
+                self.ask_durable(lsn);
+                self.phase = Phase::Frozen(frozen, lsn);
+                reserved.and(Err(e))
             }
         }
     }
@@ -416,8 +463,29 @@ impl Checkpointer {
         let numbers = &mut self.numbers;
         let mut take = || numbers.take();
         let mut writer = NodeWriter::new(&*self.media, self.filesystem, &mut take, self.policy.segment_bytes);
-        let merged = merge::merge_all(frozen, previous, &trees, &mut writer)?;
-        writer.finish()?;
+        let merged = match merge::merge_all(frozen, previous, &trees, &mut writer) {
+            Ok(merged) => merged,
+            Err(e) => {
+                writer.abandon();
+                return Err(e);
+            }
+        };
+        let nodes = writer.finish()?;
+        let committed = self.commit_merged(frozen, merged);
+        match &committed {
+            // Whether the manifest on disk names the new checkpoint is unknown: its files stay, and nothing is tried again.
+            Err(CheckpointError::Manifest(e @ ManifestError::Latched(_))) => self.db.journal().latch(e.to_string()),
+            Err(_) => nodes::remove_nodes(&*self.media, &nodes),
+            Ok(_) => {}
+        }
+        committed
+    }
+
+    /// The rest of [`Checkpointer::commit`], once the nodes are durable.
+    fn commit_merged(&mut self, frozen: &Frozen, merged: merge::Merged) -> Result<Checkpoint, CheckpointError> {
+        let previous = self.checkpoint.lsn;
+        let mut settlement = if self.unsettled { self.unsettled_rest()? } else { Vec::new() };
+        settlement.extend(merged.settlement);
         let checkpoint = Checkpoint {
             uuid: self.filesystem,
             number: self.checkpoint.number + 1,
@@ -425,7 +493,7 @@ impl Checkpointer {
             previous_lsn: previous,
             roots: merged.roots,
             wall: self.clock.now().as_nanos(),
-            settlement: merged.settlement,
+            settlement,
             windows: Vec::new(),
         };
         let edits = merge::encode_changes(frozen);
@@ -455,7 +523,7 @@ impl Checkpointer {
         self.checkpoint = checkpoint;
         let mut figures = self.figures.lock();
         figures.checkpoint = self.checkpoint.number;
-        figures.checkpoint_at = self.clock.elapsed();
+        figures.checkpoint_wall = self.checkpoint.wall;
         figures.checkpoint_lsn = self.checkpoint.lsn;
         figures.checkpoints += 1;
         figures.windows_waiting = self.plans.len() as u64;

@@ -163,6 +163,15 @@ impl NodeSource for NodeStore {
     }
 }
 
+/// Removes node segments that no manifest names. One that stays is removed when the next checkpoint sweeps.
+pub fn remove_nodes(media: &dyn Media, segments: &[(SegmentNo, u64)]) {
+    for (no, _) in segments {
+        if let Err(e) = media.remove(&node_file(*no)) {
+            log::warn!("{}: {e}", node_file(*no));
+        }
+    }
+}
+
 /// Packs the nodes of one checkpoint into node segments.
 pub struct NodeWriter<'a> {
     media: &'a dyn Media,
@@ -186,19 +195,30 @@ impl<'a> NodeWriter<'a> {
 
     /// Writes what is left and makes all names durable. Returns the segments made and their sizes in bytes.
     pub fn finish(mut self) -> Result<Vec<(SegmentNo, u64)>, MapError> {
-        self.write_out()?;
+        let mut done = self.write_out();
         if let Some((no, _)) = self.written.last() {
-            self.media.sync_dir(NODES).map_err(|e| MapError::io(*no, e))?;
+            done = done.and_then(|()| self.media.sync_dir(NODES).map_err(|e| MapError::io(*no, e)));
         }
-        Ok(self.written)
+        match done {
+            Ok(()) => Ok(self.written),
+            Err(e) => {
+                self.abandon();
+                Err(e)
+            }
+        }
+    }
+
+    /// Gives up what was written: a merge that failed leaves nothing.
+    pub fn abandon(self) {
+        remove_nodes(self.media, &self.written);
     }
 
     fn write_out(&mut self) -> Result<(), MapError> {
         let Some((no, builder)) = self.current.take() else { return Ok(()) };
         let bytes = builder.finish();
-        write_file(self.media, &node_file(no), &bytes).map_err(|e| MapError::io(no, e))?;
+        // Noted before it is written: a half-written file is given up like a whole one.
         self.written.push((no, bytes.len() as u64));
-        Ok(())
+        write_file(self.media, &node_file(no), &bytes).map_err(|e| MapError::io(no, e))
     }
 }
 

@@ -2,12 +2,18 @@
 
 use super::jobs::{Job, Report, Shipped, WindowJob};
 use super::space::Context;
-use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, Phase, Plan};
+use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Phase, Plan};
 use crate::format::ids::{OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
 use crate::map::reachable_segments;
+use std::time::Duration;
+
+/// The pause before a job that failed is tried again,
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// which doubles up to this.
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 impl Checkpointer {
     /// Gives the shipper its next job, one at a time.
@@ -24,10 +30,11 @@ impl Checkpointer {
             self.hand_over(job);
             return Ok(true);
         }
-        if self.recorded.is_some() {
+        // While something is frozen its merge has the numbers that are durable, and it is near.
+        if self.recorded.is_some() || matches!(self.phase, Phase::Frozen(..)) {
             return Ok(false);
         }
-        let Some(job) = self.next_job()? else { return Ok(false) };
+        let Some(job) = self.next_job()? else { return self.retry() };
         let lsn = self.db.last();
         self.ask_durable(lsn);
         self.ready = Some((lsn, job));
@@ -39,9 +46,33 @@ impl Checkpointer {
         self.running = Some(job);
     }
 
+    /// What is dead goes first: it makes the room that a window may need.
     fn next_job(&mut self) -> Result<Option<Job>, CheckpointError> {
-        let Some(plan) = self.plans.front().cloned() else { return self.deletion() };
+        if let Some(deletion) = self.deletion()? {
+            return Ok(Some(deletion));
+        }
+        let Some(plan) = self.plans.front().cloned().filter(|_| self.failed.is_none()) else { return Ok(None) };
         if self.base_is_due() { self.base_job().map(Some) } else { Ok(Some(Job::Increment(self.window_job(&plan)?))) }
+    }
+
+    /// Gives a job that failed once more, after a pause that grows.
+    fn retry(&mut self) -> Result<bool, CheckpointError> {
+        let Some(failed) = self.failed.as_mut().filter(|failed| failed.retry_at <= self.clock.elapsed()) else {
+            return Ok(false);
+        };
+        // Until it succeeds; the next failure is after a longer pause.
+        failed.retry_at = Duration::MAX;
+        let job = failed.job.clone();
+        self.hand_over(job);
+        Ok(true)
+    }
+
+    /// The shipper could not do its job: everything it puts is immutable and named ahead, so it is given the same job again.
+    fn job_failed(&mut self) {
+        let Some(job) = self.running.take().filter(|job| !matches!(job, Job::Delete(_))) else { return };
+        let pause = self.failed.take().map_or(RETRY_MIN, |failed| (failed.pause * 2).min(RETRY_MAX));
+        let retry_at = self.clock.elapsed() + pause;
+        self.failed = Some(FailedJob { job, retry_at, pause });
     }
 
     /// A generation starts with a base; a long chain of increments is folded into a new one.
@@ -99,8 +130,13 @@ impl Checkpointer {
             self.report = Some(report);
             return done.map(|()| true);
         }
-        self.running = None;
-        self.pinned.clear();
+        match self.running.take() {
+            Some(Job::Delete(_)) | None => {}
+            Some(Job::Increment(_) | Job::Base { .. }) => {
+                self.failed = None;
+                self.pinned.clear();
+            }
+        }
         Ok(true)
     }
 
@@ -112,8 +148,15 @@ impl Checkpointer {
                 self.adopt(publication)?;
                 self.context().drop_planned()
             }
+            Report::Failed => {
+                self.job_failed();
+                Ok(())
+            }
             Report::Deleted(names) => {
                 self.context().deleted(names)?;
+                if matches!(&self.running, Some(Job::Delete(asked)) if asked.len() > names.len()) {
+                    self.delete_at = self.clock.elapsed() + RETRY_MAX;
+                }
                 self.figures.lock().objects_deleted += names.len() as u64;
                 Ok(())
             }
@@ -227,7 +270,7 @@ impl Checkpointer {
 
     pub(super) fn context(&self) -> Context<'_> {
         // What is frozen already will not hold a batch of now.
-        let frozen = u64::from(matches!(self.phase, Phase::Frozen(_)));
+        let frozen = u64::from(matches!(self.phase, Phase::Frozen(..)));
         Context {
             db: &self.db,
             nodes: &*self.nodes,

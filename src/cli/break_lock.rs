@@ -2,9 +2,10 @@
 
 use super::failure::{Failure, Outcome};
 use super::store_arg::StoreArg;
-use super::world::LOCK;
-use skylog::media::{LocalDisk, Owner};
-use std::path::PathBuf;
+use super::{ask, state_dir};
+use skylog::format::names::LOCK;
+use skylog::media::{LocalDisk, LockError, Owner};
+use std::path::{Path, PathBuf};
 
 /// Free the mount lock of a store whose owner is dead; refuses while it lives.
 #[derive(clap::Args)]
@@ -14,19 +15,44 @@ pub struct BreakLock {
     /// The state directory, if it is not the store's own.
     #[arg(long)]
     state: Option<PathBuf>,
+    /// Do not ask whether the owner on another machine is dead.
+    #[arg(long)]
+    yes: bool,
 }
 
 impl BreakLock {
-    /// Breaks the lock and says whose it was.
+    /// Breaks the locks and says whose they were.
     pub fn run(&self) -> Outcome {
-        self.store.superblock()?;
-        let state = self.store.state(self.state.as_deref())?;
+        let superblock = self.store.superblock()?;
+        let state = state_dir::existing(&self.store, self.state.as_deref(), superblock.uuid)?;
         let here = Owner::this_process("break-lock").map_err(Failure::failed)?;
-        let broken = LocalDisk::new(&state).break_lock(LOCK, &here);
-        match broken.map_err(|e| Failure::failed(format_args!("{e}; unmount there instead")))? {
-            Some(owner) => println!("broke the lock of {}", owner.describe()),
-            None => println!("there was no lock"),
+        let folders = [self.store.folder(), Some(state.as_path())];
+        let locks = folders.into_iter().flatten().filter(|folder| folder.is_dir());
+        let mut broken = Vec::new();
+        for folder in locks {
+            broken.extend(self.break_in(folder, &here)?);
+        }
+        broken.dedup();
+        match broken.is_empty() {
+            true => println!("there was no lock"),
+            false => broken.iter().for_each(|owner| println!("broke the lock of {}", owner.describe())),
         }
         Ok(())
+    }
+
+    fn break_in(&self, folder: &Path, here: &Owner) -> Result<Option<Owner>, Failure> {
+        let (disk, shown) = (LocalDisk::new(folder), folder.display());
+        let failed = |e: LockError| match e {
+            LockError::Held { .. } => Failure::failed(format_args!("{shown}: {e}; unmount there instead")),
+            e => Failure::failed(format_args!("{shown}: {e}")),
+        };
+        if let Some(owner) = disk.lock_owner(LOCK).map_err(failed)?.filter(|owner| owner.is_elsewhere(here)) {
+            let question =
+                format!("Only you can know whether {} is dead; two at once destroy the filesystem", owner.describe());
+            if !self.yes && !ask::agreed(&question)? {
+                return Err(Failure::failed("the lock was left alone"));
+            }
+        }
+        disk.break_lock(LOCK, here).map_err(failed)
     }
 }

@@ -39,6 +39,8 @@ pub enum Say {
         done: u64,
         /// Bytes in all.
         total: u64,
+        /// What it waits for, if the store does not take anything now.
+        waiting: Option<String>,
     },
     /// The status asked for.
     Status {

@@ -30,6 +30,19 @@ pub fn hold_signals() {
     }
 }
 
+/// Leaves the terminal, and what the starting process had open: nobody else is kept waiting for their end.
+pub fn detach() {
+    nix::unistd::setsid().ok();
+    // Started through a link, the kernel would call this process by the link's name.
+    nix::sys::prctl::set_name(c"skylog").ok();
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().filter_map(Result::ok);
+    let open: Vec<i32> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // One of them was the listing itself, which is closed already.
+        nix::unistd::close(fd).ok();
+    }
+}
+
 fn signals() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }
@@ -119,6 +132,7 @@ impl Daemon {
     fn umount(&self, stream: &UnixStream, now: bool) {
         let drained = if now { Ok(()) } else { self.drain(stream) };
         if let Err(why) = drained {
+            log::info!("not unmounted: {why}");
             let why = format!("{why}; still mounted, `skylog umount --now` leaves in the journal what is not shipped");
             control::answer(stream, &Say::Failed { why }).ok();
             return;
@@ -135,19 +149,31 @@ impl Daemon {
     }
 
     fn drain(&self, stream: &UnixStream) -> Result<(), String> {
-        let mut say = |done, total| drop(control::answer(stream, &Say::Progress { done, total }));
-        self.volume.drain(&mut say)
+        self.volume.drain(&mut |done, total| {
+            let waiting = self.volume.status().last_error;
+            // Whoever was interrupted while waiting does not want the unmount any more.
+            control::answer(stream, &Say::Progress { done, total, waiting })
+                .map_err(|_| "the command that asked for it has ended".to_owned())
+        })
     }
 
     /// Called when the mount is gone: ships what came in last, unless told otherwise, and ends the volume. Returns the bytes
     /// that stay in the journal.
     fn close(&self) -> Result<u64, String> {
-        let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut |_, _| ()) };
+        let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut |_, _| Ok(())) };
         if let Err(why) = shipped {
             log::error!("not everything is in the store, the journal keeps it: {why}");
         }
         let left = self.volume.status().unshipped_bytes;
-        self.volume.close().map(|()| left)
+        // A volume that somebody else has taken over can do nothing but go.
+        let fenced = self.volume.status().state == "fenced";
+        match self.volume.close() {
+            Err(why) if fenced && self.now.load(Ordering::Relaxed) => {
+                log::error!("{why}");
+                Ok(left)
+            }
+            closed => closed.map(|()| left),
+        }
     }
 
     /// The first signal unmounts, lazily if files are open; the second ends the process as it is.

@@ -3,10 +3,10 @@
 
 use super::failure::{Failure, Outcome};
 use super::store_arg::{SUPERBLOCK, StoreArg};
-use super::world;
-use skylog::store::Store;
+use super::{ask, state_dir, world};
+use skylog::format::names::LOCK;
+use skylog::store::{PROBE, Store};
 use std::fs;
-use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,41 +24,29 @@ pub struct Destroy {
 }
 
 /// Folders of a store.
-const STORE_FOLDERS: [&str; 6] = ["gen", "seg", "win", "snap", "lease", "probe"];
-/// Folders of a state directory, then its files.
-const STATE_FOLDERS: [&str; 4] = ["journal", "nodes", "ckpt", "tmp"];
-const STATE_FILES: [&str; 4] = ["MANIFEST", "skylog.log", "skylog.log.1", "lock"];
+const STORE_FOLDERS: [&str; 5] = ["gen", "seg", "win", "snap", "lease"];
 
 impl Destroy {
     /// Asks, then removes.
     pub fn run(&self) -> Outcome {
         let superblock = self.store.superblock()?;
-        let state = self.store.state(self.state.as_deref())?;
-        if !self.yes && !agreed(&format!("{} ({})", self.store.url(), superblock.uuid))? {
+        let state = state_dir::existing(&self.store, self.state.as_deref(), superblock.uuid)?;
+        let question = format!("This removes {} ({}) and all files in it", self.store.url(), superblock.uuid);
+        if !self.yes && !ask::agreed(&question)? {
             return Err(Failure::failed("nothing was removed"));
         }
-        let lock = state
-            .is_dir()
-            .then(|| world::lock(&state, "nowhere, it is being destroyed", Duration::ZERO))
-            .transpose()?;
+        let in_use = state.is_dir().then_some(state.as_path());
+        let lock = world::lock(&self.store, in_use, "nowhere, it is being destroyed", Duration::ZERO)?;
         remove_objects(self.store.open()?.as_ref()).map_err(Failure::failed)?;
-        remove_state(&state).map_err(|e| Failure::failed(format_args!("{}: {e}", state.display())))?;
-        drop(lock);
-        fs::remove_dir(&state).ok();
+        state_dir::remove(&state).map_err(|e| Failure::failed(format_args!("{}: {e}", state.display())))?;
         if let Some(folder) = self.store.folder() {
+            fs::remove_file(folder.join(LOCK)).ok();
             remove_empty(folder);
         }
+        drop(lock);
         println!("removed {}", self.store.url());
         Ok(())
     }
-}
-
-fn agreed(what: &str) -> Result<bool, Failure> {
-    eprint!("This removes {what} and all files in it. Type `yes` to go on: ");
-    io::stderr().flush().ok();
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).map_err(Failure::failed)?;
-    Ok(line.trim() == "yes")
 }
 
 fn remove_objects(store: &dyn Store) -> Result<(), skylog::store::StoreError> {
@@ -68,18 +56,8 @@ fn remove_objects(store: &dyn Store) -> Result<(), skylog::store::StoreError> {
             store.delete(&name)?;
         }
     }
-    Ok(())
-}
-
-fn remove_state(state: &Path) -> io::Result<()> {
-    let gone = |done: io::Result<()>| match done {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    };
-    for folder in STATE_FOLDERS {
-        gone(fs::remove_dir_all(state.join(folder)))?;
-    }
-    STATE_FILES.into_iter().try_for_each(|file| gone(fs::remove_file(state.join(file))))
+    let probes = store.list("")?.into_iter().filter(|name| name.starts_with(PROBE));
+    probes.into_iter().try_for_each(|name| store.delete(&name))
 }
 
 /// Takes away the folders that are empty now; whatever else the user keeps there stays.

@@ -1,12 +1,16 @@
 //! `skylog mkfs STORE`: makes a new, empty filesystem.
 
 use super::failure::{Failure, Outcome};
-use super::size;
 use super::store_arg::StoreArg;
+use super::{size, world};
 use skylog::base::clock::SystemClock;
 use skylog::base::random::OsRandom;
+use skylog::format::names::LOCK;
 use skylog::journal::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use skylog::recovery::{MkfsOptions, mkfs};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
 
 /// Bytes of a segment, unless asked otherwise.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -24,27 +28,54 @@ pub struct Mkfs {
 impl Mkfs {
     /// Makes it and says so.
     pub fn run(&self) -> Outcome {
-        let uuid = make(&self.store, self.segment_size)?;
+        let uuid = make(&self.store, segment_bytes(self.segment_size)?)?;
         println!("made a skylog filesystem in {}, {uuid}", self.store.url());
         Ok(())
     }
 }
 
-/// Makes a filesystem unless there is something at that place already; returns its UUID.
-pub fn make(store: &StoreArg, segment_bytes: Option<u64>) -> Result<String, Failure> {
-    let segment_size = segment_size(segment_bytes.unwrap_or(SEGMENT_BYTES))?;
+/// Makes a filesystem unless there is something at that place already; returns its UUID. If that fails, all it made goes.
+pub fn make(store: &StoreArg, segment_bytes: u64) -> Result<String, Failure> {
     if let Some(why) = store.occupied() {
         return Err(Failure::failed(why));
     }
-    store.place().make().map_err(Failure::failed)?;
+    let made = !store.folder().is_some_and(Path::exists);
+    let result = store.place().make().map_err(Failure::failed).and_then(|()| fill(store, segment_bytes));
+    if let (Err(_), Some(folder)) = (&result, store.folder()) {
+        // Only folders that are empty: what somebody else makes here at the same time stays.
+        for below in [folder.join("gen/0000000001"), folder.join("gen")] {
+            fs::remove_dir(below).ok();
+        }
+        if made {
+            fs::remove_dir(folder).ok();
+        }
+    }
+    result
+}
+
+fn fill(store: &StoreArg, segment_bytes: u64) -> Result<String, Failure> {
+    // Nobody else makes one here at the same time.
+    let lock = world::lock(store, None, "nowhere, it is being made", Duration::ZERO)?;
+    if let Some(why) = store.occupied() {
+        return Err(Failure::failed(why));
+    }
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let segment_size = u32::try_from(segment_bytes).map_err(Failure::failed)?;
     let options = MkfsOptions { segment_size, uid, gid };
     let made = mkfs(store.open()?.as_ref(), &SystemClock::new(), &OsRandom, options);
+    if let (Err(_), Some(folder)) = (&made, store.folder()) {
+        fs::remove_file(folder.join(LOCK)).ok();
+    }
+    drop(lock);
     made.map(|superblock| superblock.uuid.to_string()).map_err(Failure::failed)
 }
 
-fn segment_size(bytes: u64) -> Result<u32, Failure> {
-    let fits = |n: &u32| (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(n) && n % 4096 == 0;
-    let wrong = || Failure::usage("--segment-size must be a multiple of 4KiB, from 64KiB to 1GiB");
-    u32::try_from(bytes).ok().filter(fits).ok_or_else(wrong)
+/// The size of segments asked for, or the usual one.
+pub fn segment_bytes(asked: Option<u64>) -> Result<u64, Failure> {
+    let bytes = asked.unwrap_or(SEGMENT_BYTES);
+    let range = u64::from(SEGMENT_BYTES_MIN)..=u64::from(SEGMENT_BYTES_MAX);
+    match range.contains(&bytes) && bytes % 4096 == 0 {
+        true => Ok(bytes),
+        false => Err(Failure::usage("--segment-size must be a multiple of 4KiB, from 64KiB to 1GiB")),
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 the command did what it was asked; 1 it failed, or `check` found damage; 2 the command line is wrong.
 
+mod ask;
 mod break_lock;
 mod check;
 mod control;
@@ -17,6 +18,7 @@ mod progress;
 mod registry;
 mod set;
 mod size;
+mod state_dir;
 mod status;
 mod store_arg;
 mod sync;
@@ -24,6 +26,7 @@ mod umount;
 mod world;
 
 use clap::{Parser, Subcommand};
+use failure::Failure;
 use std::process::ExitCode;
 
 /// An ordinary directory whose contents live in an object store.
@@ -52,7 +55,13 @@ enum Command {
 
 /// Runs the command of the process's arguments.
 pub fn run() -> ExitCode {
-    let done = match Arguments::parse().command {
+    // What lies in store and state directory is for their owner alone, whatever the modes of the files in the filesystem.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => return usage(&e),
+    };
+    let done = match arguments.command {
         Command::Mkfs(command) => command.run(),
         Command::Mount(command) => command.run(),
         Command::Umount(command) => command.run(),
@@ -67,4 +76,17 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Help and version as the parser prints them; what is wrong with a command line as one sentence.
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
+        error.print().ok();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let text = error.to_string();
+    let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let what: Vec<&str> = what.split_whitespace().collect();
+    Failure::usage(format_args!("{}; `skylog --help` shows what there is", what.join(" "))).report()
 }

@@ -6,12 +6,14 @@
 use super::failure::{Failure, Outcome};
 use super::mount_options::MountOptions;
 use super::progress::Progress;
-use super::registry::Registration;
-use super::store_arg::StoreArg;
+use super::registry::{Claim, Registration};
+use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::world::{self, Sizes};
-use super::{daemon, log_file, mkfs, mount_point, registry, size};
+use super::{daemon, log_file, mkfs, mount_point, registry, size, state_dir};
+use skylog::format::superblock::Superblock;
 use skylog::fuse::MountConfig;
 use skylog::media::Owner;
+use skylog::recovery::MountError;
 use skylog::volume::Volume;
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Write};
@@ -46,7 +48,7 @@ pub struct Mount {
     /// How long a dead store object is kept before it is deleted, seconds.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
-    /// Options, separated by commas: sync=always|everysec|none, grace=SECONDS, ro, nonempty, nodev, nosuid, noexec, noatime, allow_other.
+    /// Options, separated by commas: sync=always|everysec|none, grace=SECONDS, ro, nonempty, nodev, nosuid, noexec, noatime, dirsync, allow_other; later ones win.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
     /// This is the daemon, and standard output goes to the command that started it.
@@ -74,27 +76,46 @@ impl Mount {
         if self.foreground { self.serve(&dir, &options, |_, _| (), || ()) } else { start() }
     }
 
-    /// Whether a mount can succeed, as far as that can be seen before anything is touched.
+    /// Whether a mount can succeed, as far as that can be seen before anything is touched; then makes the filesystem if it
+    /// is to be made.
     fn look(&self, dir: &Path) -> Outcome {
         need_fuse()?;
-        if let Some(folder) = self.store.folder() {
-            let inside = folder.starts_with(dir) || dir.starts_with(folder);
-            if inside {
+        let state = self.store.state(self.state.as_deref())?;
+        for folder in self.store.folder().into_iter().chain([state.as_path()]) {
+            if folder.starts_with(dir) || dir.starts_with(folder) {
                 return Err(Failure::failed(format_args!(
                     "{} and its store must not lie inside each other",
                     dir.display()
                 )));
             }
         }
-        match self.create && self.store.folder().is_none_or(|f| !f.join(super::store_arg::SUPERBLOCK).exists()) {
-            true => mkfs::make(&self.store, self.segment_size).map(drop),
-            false => self.store.superblock().map(drop),
+        let there = self.store.folder().is_some_and(|folder| folder.join(SUPERBLOCK).exists());
+        let superblock = (!self.create || there).then(|| self.store.superblock()).transpose()?;
+        state_dir::usable(&state, superblock.as_ref().map(|superblock| superblock.uuid))?;
+        let segment_bytes = self.segment_bytes(superblock.as_ref())?;
+        world::journal_bytes(segment_bytes, self.journal_size)?;
+        match superblock {
+            Some(_) => Ok(()),
+            None => mkfs::make(&self.store, segment_bytes).map(drop),
+        }
+    }
+
+    /// The size of segments: the filesystem's, or that of the one to be made.
+    fn segment_bytes(&self, superblock: Option<&Superblock>) -> Result<u64, Failure> {
+        let Some(superblock) = superblock else { return mkfs::segment_bytes(self.segment_size) };
+        match self.segment_size {
+            Some(asked) if asked != superblock.segment_size => Err(Failure::usage(format_args!(
+                "--segment-size is for making a filesystem; {} has one with segments of {}",
+                self.store.url(),
+                size::show(superblock.segment_size)
+            ))),
+            _ => Ok(superblock.segment_size),
         }
     }
 
     /// The daemon's part: everything it has to say before the mount is live goes through the pipe.
     fn daemon(self) -> Outcome {
-        nix::unistd::setsid().ok();
+        daemon::detach();
         let options = MountOptions::parse(&self.options)?;
         let dir = mount_point::canonical(&self.dir)?;
         let progress = |done, total| tell(&format!("{PROGRESS} {done} {total}"));
@@ -103,6 +124,8 @@ impl Mount {
         let live = || {
             tell(LIVE);
             log_file::take_over(&log);
+            // No folder is kept busy for having been the user's when the mount began.
+            nix::unistd::chdir("/").ok();
             is_live.set(true);
         };
         self.serve(&dir, &options, progress, live).map_err(|failure| {
@@ -126,8 +149,12 @@ impl Mount {
         let state = self.store.state(self.state.as_deref())?;
         // A daemon that did not sign off was killed, and may not be quite dead yet.
         let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
-        let lock = world::lock(&state, &dir.display().to_string(), patience)?;
-        let volume = self.open(&state, options, progress)?;
+        let claim = Claim::on(dir, patience)?;
+        mount_point::free(dir)?;
+        let made = !state.exists();
+        let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
+        let opened = self.open(dir, &state, options, progress);
+        let volume = opened.inspect_err(|_| state_dir::abandon(&state, made))?;
         let store = self.store.url();
         let config = MountConfig {
             dir: dir.to_path_buf(),
@@ -138,25 +165,37 @@ impl Mount {
         };
         let registration = Registration { dir: dir.to_path_buf(), store, state, pid: std::process::id() };
         let ended = daemon::serve(volume, registration, &config, live);
-        drop(lock);
+        drop((lock, claim));
         ended
+    }
+
+    /// Why the volume does not open, with the command that says more about damage.
+    fn refused(&self, error: &MountError) -> Failure {
+        let store = self.store.folder().map_or_else(|| self.store.url(), |folder| folder.display().to_string());
+        let sentence = error.to_string().replace("skylog check STORE", &format!("skylog check {store}"));
+        let damage = matches!(error, MountError::Checkpoint(_) | MountError::Map(_));
+        match damage && !sentence.contains("skylog check") {
+            true => Failure::failed(format_args!("{sentence}; run: skylog check {store}")),
+            false => Failure::failed(sentence),
+        }
     }
 
     /// Recovers and starts the volume.
     fn open(
         &self,
+        dir: &Path,
         state: &Path,
         options: &MountOptions,
         progress: impl FnMut(u64, u64),
     ) -> Result<Arc<Volume>, Failure> {
         let grace = self.grace.or(options.grace_seconds).map(Duration::from_secs);
         let sizes = Sizes { journal_bytes: self.journal_size, grace };
-        let owner = Owner::this_process(&self.dir.display().to_string()).map_err(Failure::failed)?;
+        let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let tuning = world::tuning(&self.store.superblock()?, sizes, owner.describe())?;
         let world = world::world(&self.store, state)?;
         world::probe(&world)?;
         let mut progress = progress;
-        let volume = Volume::open(&world, &tuning, &mut progress).map_err(Failure::failed)?;
+        let volume = Volume::open(&world, &tuning, &mut progress).map_err(|e| self.refused(&e))?;
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }

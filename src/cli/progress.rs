@@ -44,6 +44,11 @@ impl Progress {
         self.at(done, total.max(done));
     }
 
+    /// A line on standard error, above the bar.
+    pub fn say(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+
     /// Takes the bar away.
     pub fn end(&self) {
         self.bar.finish_and_clear();

@@ -1,6 +1,7 @@
 //! STORE on the command line, and where its local state lies.
 
 use super::failure::Failure;
+use skylog::format::names::LOCK;
 use skylog::format::superblock::{Superblock, SuperblockError};
 use skylog::store::{OpenError, Place, Store, StoreError};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,8 @@ impl FromStr for StoreArg {
     fn from_str(text: &str) -> Result<StoreArg, OpenError> {
         let place = match Place::parse(text)? {
             Place::Folder(folder) => Place::Folder(folder.canonicalize().unwrap_or(folder)),
-            memory => memory,
+            // It would be gone with this very command.
+            Place::Memory => return Err(OpenError::NotYet { scheme: "memory".into() }),
         };
         Ok(StoreArg { place })
     }
@@ -97,8 +99,10 @@ impl StoreArg {
             return Some(format!("{shown} already holds a skylog filesystem; `skylog mount {shown} DIR` mounts it"));
         }
         match folder.read_dir() {
-            Ok(mut entries) => {
-                entries.next().map(|_| format!("{shown} holds other files; take an empty or new directory"))
+            Ok(entries) => {
+                let mut names = entries.filter_map(Result::ok).map(|entry| entry.path());
+                let other = names.any(|path| !is_lock(&path));
+                other.then(|| format!("{shown} holds other files; take an empty or new directory"))
             }
             Err(_) if folder.exists() => Some(format!("{shown} is not a directory")),
             Err(_) => None,
@@ -111,4 +115,10 @@ impl StoreArg {
             "{shown} is not a skylog store (it has no {SUPERBLOCK}); `skylog mkfs` makes one in a new directory"
         ))
     }
+}
+
+/// Whether this is the lock of a filesystem that somebody was about to make here.
+fn is_lock(path: &Path) -> bool {
+    let text = std::fs::read(path).unwrap_or_default();
+    path.ends_with(LOCK) && (text.is_empty() || text.starts_with(b"host="))
 }

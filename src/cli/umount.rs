@@ -28,18 +28,38 @@ impl Umount {
             );
             return Ok(());
         }
+        if let Some(registration) =
+            registry::find_mount(&dir).map(|(_, found)| found).filter(|found| !registry::alive(found.pid))
+        {
+            registration.remove();
+            return Err(Failure::failed(format_args!(
+                "nothing is mounted on {}, its daemon (process {}) is gone; mounting again recovers everything synced",
+                dir.display(),
+                registration.pid
+            )));
+        }
         let mut conversation = Conversation::with(&dir, &Ask::Umount { now: self.now })?;
         let progress = Progress::bytes("shipping");
+        let mut told = false;
         let unshipped = loop {
             match conversation.next()? {
-                Say::Progress { done, total } => progress.at(done, total),
+                Say::Progress { done, total, waiting } => {
+                    if let Some(why) = waiting.filter(|_| !std::mem::replace(&mut told, true)) {
+                        progress.say(&format!(
+                            "skylog: waiting for the store: {why}; `skylog umount --now` leaves it in the journal"
+                        ));
+                    }
+                    progress.at(done, total);
+                }
                 Say::Done { unshipped_bytes } => break unshipped_bytes,
                 Say::Status { .. } | Say::Failed { .. } => {}
             }
         };
         progress.end();
         wait_for_end(conversation.pid())?;
-        if unshipped > 0 || self.now {
+        if unshipped == 0 && self.now {
+            println!("nothing stays in the journal; the store has everything");
+        } else if unshipped > 0 {
             println!(
                 "{} stay in the journal ({unshipped} bytes); the next mount with this state directory ships them",
                 size::show(unshipped)

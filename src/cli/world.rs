@@ -5,6 +5,7 @@ use super::store_arg::StoreArg;
 use skylog::base::clock::SystemClock;
 use skylog::base::random::OsRandom;
 use skylog::checkpoint::Policy;
+use skylog::format::names::LOCK;
 use skylog::format::superblock::Superblock;
 use skylog::journal;
 use skylog::locate::CacheBytes;
@@ -15,9 +16,6 @@ use skylog::store::probe_create;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// The name of the lock file in a state directory.
-pub const LOCK: &str = "lock";
 
 const MIB: u64 = 1 << 20;
 /// Local disk for the journal, unless asked otherwise.
@@ -55,17 +53,41 @@ pub fn world(store: &StoreArg, state: &Path) -> Result<World, Failure> {
     })
 }
 
-/// Takes the lock of a state directory, which is made if it does not exist; fails with a sentence that names the owner, if
-/// that does not give it up within `patience`.
-pub fn lock(state: &Path, mount_point: &str, patience: Duration) -> Result<LockGuard, Failure> {
-    let shown = state.display();
-    std::fs::create_dir_all(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
+/// What keeps others off while we use a store.
+pub struct Locks {
+    _store: Option<LockGuard>,
+    _state: Option<LockGuard>,
+}
+
+/// Takes the lock of a store that is a folder, and that of the state directory, which is made if it does not exist. Fails
+/// with a sentence that names the owner, if that does not give them up within `patience`.
+pub fn lock(store: &StoreArg, state: Option<&Path>, mount_point: &str, patience: Duration) -> Result<Locks, Failure> {
     let owner = Owner::this_process(mount_point).map_err(Failure::failed)?;
-    let (disk, end) = (LocalDisk::new(state), Instant::now() + patience);
+    let take = |folder: &Path, what: &str| {
+        lock_folder(folder, LOCK, &format!("{what} {}", folder.display()), &owner, patience)
+    };
+    let of_store = store.folder().map(|folder| take(folder, "the store")).transpose()?;
+    if let Some(state) = state {
+        let shown = state.display();
+        std::fs::create_dir_all(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
+    }
+    let of_state = state.map(|state| take(state, "the state directory")).transpose()?;
+    Ok(Locks { _store: of_store, _state: of_state })
+}
+
+/// Takes the lock `name` in a folder that exists; `what` is its name for people.
+pub fn lock_folder(
+    folder: &Path,
+    name: &str,
+    what: &str,
+    owner: &Owner,
+    patience: Duration,
+) -> Result<LockGuard, Failure> {
+    let (disk, end) = (LocalDisk::new(folder), Instant::now() + patience);
     loop {
-        match disk.lock(LOCK, &owner) {
+        match disk.lock(name, owner) {
             Err(LockError::Held { .. }) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
-            taken => return taken.map_err(Failure::failed),
+            taken => return taken.map_err(|e| Failure::failed(format_args!("{what} cannot be had: {e}"))),
         }
     }
 }
@@ -75,15 +97,20 @@ pub fn probe(world: &World) -> Outcome {
     probe_create(world.store.as_ref(), world.random.as_ref()).map_err(Failure::failed)
 }
 
-/// All sizes of a mount.
-pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tuning, Failure> {
-    let segment_bytes = u32::try_from(superblock.segment_size).map_err(Failure::failed)?;
-    let journal_bytes = sizes.journal_bytes.unwrap_or(JOURNAL_BYTES);
-    let least = 4 * superblock.segment_size;
+/// The size of the journal, if segments of that size fit into it.
+pub fn journal_bytes(segment_bytes: u64, asked: Option<u64>) -> Result<u64, Failure> {
+    let (journal_bytes, least) = (asked.unwrap_or(JOURNAL_BYTES), 4 * segment_bytes);
     if journal_bytes < least {
         let least = super::size::show(least);
         return Err(Failure::usage(format_args!("--journal-size must be at least four segments, {least}")));
     }
+    Ok(journal_bytes)
+}
+
+/// All sizes of a mount.
+pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tuning, Failure> {
+    let segment_bytes = u32::try_from(superblock.segment_size).map_err(Failure::failed)?;
+    let journal_bytes = journal_bytes(superblock.segment_size, sizes.journal_bytes)?;
     Ok(Tuning {
         journal: journal::Config {
             segment_bytes,
@@ -99,7 +126,8 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
             grace: sizes.grace.unwrap_or(GRACE),
             increments_max: 64,
             increment_bytes_max: 64 * MIB,
-            segment_bytes: superblock.segment_size.min(STORE_SEGMENT_BYTES) as usize,
+            // Not as small as the smallest journal segments: the record of a window is one batch, whatever its segments.
+            segment_bytes: (superblock.segment_size * 64).min(STORE_SEGMENT_BYTES) as usize,
             shape: Shape::default(),
         },
         owner,

@@ -5,6 +5,9 @@ use super::ids::{Lsn, SegmentNo};
 /// The superblock.
 pub const SUPERBLOCK: &str = "skylog.json";
 
+/// The lock file in a store that is a folder, and in a state directory.
+pub const LOCK: &str = "lock";
+
 /// Object `number` of a generation; 0 is its base.
 pub fn publication(generation: u64, number: u64) -> String {
     format!("gen/{generation:010}/{number:010}")

@@ -52,11 +52,21 @@ impl Frontend {
         self.volume.start_changing(self.cx(request), 0, op, self.answer(reply, say));
     }
 
-    /// A write: a change that holds its data until it is answered.
+    /// A write: a change that holds its data until it is answered. What one batch cannot take goes into further ones: the
+    /// kernel does not ask again for the rest of a page it writes back.
     pub fn write(&self, request: &Request, ino: InodeNo, offset: u64, data: &[u8], reply: ReplyWrite) {
         let data = Bytes::copy_from_slice(data);
         let bytes = data.len();
-        let op = move |fs: &Fs, cx: &mut Cx| fs.write(cx, ino, offset, &data);
+        let mut done = 0;
+        let op = move |fs: &Fs, cx: &mut Cx| {
+            loop {
+                let (written, lsn) = fs.write(cx, ino, offset + u64::from(done), &data[done as usize..])?;
+                done += written;
+                if written == 0 || done as usize >= data.len() {
+                    return Ok((done, lsn));
+                }
+            }
+        };
         self.volume.start_changing(self.cx(request), bytes, op, self.answer(reply, |reply, n| reply.written(n)));
     }
 

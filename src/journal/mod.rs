@@ -33,6 +33,7 @@ mod writer;
 pub use manifest_store::{MANIFEST, ManifestError, ManifestStore};
 pub use open::open;
 pub use replay::{Replayed, replay};
+pub use segment::FOLDER;
 pub use shared::Journal;
 pub use writer::Writer;
 

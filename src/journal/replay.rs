@@ -118,7 +118,16 @@ fn open_all(media: &dyn Media, manifest: &Manifest) -> Result<Vec<Arc<dyn File>>
     for slot in &manifest.free {
         open_listed(media, slot.slot, slot.size)?;
     }
-    manifest.journal.iter().map(|entry| open_listed(media, entry.slot, entry.size)).collect()
+    let mut files = Vec::new();
+    for entry in &manifest.journal {
+        let file = open_listed(media, entry.slot, entry.size)?;
+        if entry.end.is_none() {
+            // Its writer died, perhaps of a sync that failed: only what the disk has counts.
+            file.forget_cached().map_err(|e| JournalError::io("read", slot_name(entry.slot), e))?;
+        }
+        files.push(file);
+    }
+    Ok(files)
 }
 
 /// A segment that needs no scan: all of it is in the checkpoint, and its directory is on disk. What a checkpoint covers

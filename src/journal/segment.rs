@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 /// The folder of the slot files.
-pub(super) const FOLDER: &str = "journal";
+pub const FOLDER: &str = "journal";
 
 /// The name of a slot file.
 pub(super) fn slot_name(slot: u32) -> String {

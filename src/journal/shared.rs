@@ -69,6 +69,13 @@ impl Journal {
         }
     }
 
+    /// Gives back room that was taken and is not needed.
+    pub fn unreserve(&self, cost: u64) {
+        let mut state = self.state.lock();
+        debug_assert!(cost <= state.reserved, "more given back than taken");
+        state.reserved = state.reserved.saturating_sub(cost);
+    }
+
     /// Queues a batch for which room was taken: first in, first out. The caller holds the lock under which it gave the Lsn,
     /// so the order of calls is the order of Lsns. Uses up exactly the [`Journal::cost`] of the batch.
     pub fn submit(&self, batch: PendingBatch) {

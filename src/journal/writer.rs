@@ -52,10 +52,11 @@ impl Writer {
             if state.closed {
                 return Progress::Closed;
             }
+            // Also after a latch: or the thread would never sleep again.
+            state.signal = false;
             if state.latched.is_some() {
                 return Progress::Idle;
             }
-            state.signal = false;
             state.due(&self.journal.config, self.journal.clock.elapsed())
         };
         let worked = self.work(due).unwrap_or_else(|reason| {

@@ -172,6 +172,11 @@ impl Db {
         !self.state.read().stacks[TreeId::Files as usize].overlay.is_empty()
     }
 
+    /// Bytes in the active overlays: what changed since the last freeze.
+    pub fn active_bytes(&self) -> u64 {
+        self.state.read().stacks.iter().map(|stack| stack.overlay.bytes()).sum()
+    }
+
     /// Whether the overlays are above half their cap.
     pub fn overlays_crowded(&self) -> bool {
         self.overlay_bytes() > self.limits.overlay_bytes_max / 2
@@ -337,13 +342,19 @@ impl Tx<'_> {
         let mut encoded = encode_edits(&self.edits);
         let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
         let mark_bytes = encode_edits(std::slice::from_ref(&mark_edit));
-        db.reserve(Journal::cost(encoded.len() + mark_bytes.len(), &lens), room)?;
+        let reserved = Journal::cost(encoded.len() + mark_bytes.len(), &lens);
+        db.reserve(reserved, room)?;
 
         let mut state = db.state.write();
         if self.inode_max >= state.inode_mark {
             state.inode_mark = self.inode_max + db.limits.inode_step;
-            encoded.extend(encode_edits(std::slice::from_ref(&mark_edit)));
+            encoded.extend(mark_bytes);
             self.edits.push(mark_edit);
+        }
+        // The journal takes what the batch costs; room for a mark that it does not carry would be lost for good.
+        let unused = reserved - Journal::cost(encoded.len(), &lens);
+        if unused > 0 {
+            db.journal.unreserve(unused);
         }
         let lsn = state.last.next(db.epoch);
         let headers: Vec<ChunkHeader> = self.objects.iter().map(|(header, _)| *header).collect();

@@ -114,6 +114,13 @@ impl File for LocalFile {
     fn len(&self) -> Result<u64> {
         Ok(self.0.metadata()?.len())
     }
+
+    fn forget_cached(&self) -> Result<()> {
+        use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+        // A disk without a page cache has nothing to forget, and some refuse the advice.
+        let _ = posix_fadvise(&self.0, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

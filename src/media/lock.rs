@@ -1,4 +1,4 @@
-//! The lock that keeps two daemons off one state directory (promise G10).
+//! The lock that keeps two daemons off one state directory, and off one store that is a folder (promise G10).
 //!
 //! A kernel lock (`flock`) on a file holds off others on this machine and ends with its process, however that dies. The
 //! file's text says who holds it, for people and for machines that share the folder over a network but not its locks.
@@ -7,6 +7,8 @@ use super::local::{LocalDisk, options};
 use super::sys;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Who holds a lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,11 @@ impl Owner {
     /// One line for a message.
     pub fn describe(&self) -> String {
         format!("process {} on {}, mounted at {}", self.pid, self.host, self.mount_point)
+    }
+
+    /// Whether only that other machine can tell if this owner lives.
+    pub fn is_elsewhere(&self, here: &Owner) -> bool {
+        matches!(self.standing(here), Standing::Elsewhere)
     }
 
     fn encode(&self) -> String {
@@ -80,7 +87,7 @@ enum Standing {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Someone has it.
-    #[error("the state directory is in use by {owner}")]
+    #[error("it is in use by {owner}")]
     Held {
         /// Who, in words.
         owner: String,
@@ -109,17 +116,33 @@ impl LocalDisk {
     /// Takes the lock file `name` for `owner`, or says who has it. The text of a dead process of this machine is
     /// replaced; that of another machine holds until [`LocalDisk::break_lock`].
     pub fn lock(&self, name: &str, owner: &Owner) -> Result<LockGuard, LockError> {
-        let mut file = options().create(true).truncate(false).open(self.path(name)?)?;
-        if let Some(found) = seize(&mut file)? {
-            if !matches!(found.standing(owner), Standing::Dead) {
+        let path = self.path(name)?;
+        loop {
+            let mut file = options().create(true).truncate(false).open(&path)?;
+            let found = seize(&mut file)?;
+            // Its last holder may have removed the file just before it let go: then the lock is another file's.
+            if !is_at(&file, &path)? {
+                continue;
+            }
+            if let Some(found) = found.as_ref().filter(|found| !matches!(found.standing(owner), Standing::Dead)) {
                 return Err(LockError::Held { owner: found.describe() });
             }
+            if let Err(e) = name_owner(&mut file, owner) {
+                // A full disk, mostly. Nobody else gets in before the file is gone.
+                fs::remove_file(&path).ok();
+                return Err(e.into());
+            }
+            return Ok(LockGuard { file });
         }
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(owner.encode().as_bytes())?;
-        file.sync_all()?;
-        Ok(LockGuard { file })
+    }
+
+    /// Whom the lock file `name` names, whether it is held or not.
+    pub fn lock_owner(&self, name: &str) -> Result<Option<Owner>, LockError> {
+        match fs::read(self.path(name)?) {
+            Ok(text) => Ok(Owner::decode(&String::from_utf8_lossy(&text))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Clears the lock file `name` and returns whose it was; refuses while the owner lives: its kernel lock is held, or
@@ -136,6 +159,23 @@ impl LocalDisk {
         file.set_len(0)?;
         file.sync_all()?;
         Ok(found)
+    }
+}
+
+fn name_owner(file: &mut File, owner: &Owner) -> io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(owner.encode().as_bytes())?;
+    file.sync_all()
+}
+
+/// Whether a path still leads to an open file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
@@ -219,7 +259,10 @@ mod tests {
         let elsewhere = Owner { host: "elsewhere".into(), boot: "other".into(), ..me() };
         plant(&disk, &elsewhere);
         assert!(matches!(disk.lock("lock", &me()), Err(LockError::Held { .. })));
+        assert!(elsewhere.is_elsewhere(&me()) && !me().is_elsewhere(&me()));
+        assert_eq!(disk.lock_owner("lock").expect("read"), Some(elsewhere.clone()));
         assert_eq!(disk.break_lock("lock", &me()).expect("broken"), Some(elsewhere));
+        assert_eq!(disk.lock_owner("lock").expect("read"), None);
         disk.lock("lock", &me()).expect("free");
 
         // A process that surely runs, though it holds no kernel lock (as over a network without locks).

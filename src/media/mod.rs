@@ -65,4 +65,9 @@ pub trait File: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// Lets later reads see what is on the disk. After a sync that failed, memory may hold what the disk never got, and
+    /// call it clean; what is only waiting to be written stays.
+    fn forget_cached(&self) -> io::Result<()> {
+        Ok(())
+    }
 }

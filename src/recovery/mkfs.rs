@@ -8,7 +8,7 @@ use crate::format::batch::{Edit, TreeId, encode_edits, encode_head};
 use crate::format::ids::{InodeNo, Lsn, Nonce, Uuid};
 use crate::format::inode::Inode;
 use crate::format::key;
-use crate::format::names::{self, SUPERBLOCK};
+use crate::format::names::{self, LOCK, SUPERBLOCK};
 use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
 use crate::format::superblock::Superblock;
 use crate::store::{Created, Store};
@@ -35,7 +35,8 @@ pub fn mkfs(
     if there.iter().any(|name| name == SUPERBLOCK) {
         return Err(MountError::Occupied("there is a skylog filesystem already".to_owned()));
     }
-    if let Some(name) = there.first() {
+    // Whoever makes one in a folder holds the lock that lies there.
+    if let Some(name) = there.iter().find(|name| *name != LOCK) {
         return Err(MountError::Occupied(format!("the store is not empty (it holds {name})")));
     }
     let superblock = Superblock {
@@ -63,11 +64,29 @@ pub fn mkfs(
         publication(0, Lsn::ZERO, Lsn::ZERO, Body::Base(base)),
         publication(1, Lsn::ZERO, first, root_directory(clock, first, options)),
     ];
+    let mut objects: Vec<(String, bytes::Bytes)> = Vec::new();
     for publication in publications {
-        create(store, &names::publication(1, publication.number), publication.encode().into())?;
+        objects.push((names::publication(1, publication.number), publication.encode().into()));
     }
-    create(store, SUPERBLOCK, superblock.encode().into())?;
+    objects.push((SUPERBLOCK.to_owned(), superblock.encode().into()));
+    create_all(store, &objects)?;
     Ok(superblock)
+}
+
+/// Creates all or, as far as the store allows, none: what a failed mkfs left would keep the next one out.
+fn create_all(store: &dyn Store, objects: &[(String, bytes::Bytes)]) -> Result<(), MountError> {
+    for (made, (name, bytes)) in objects.iter().enumerate() {
+        let Err(e) = create(store, name, bytes.clone()) else { continue };
+        // The one that failed may be there all the same, unless somebody else has made it.
+        let ours = if matches!(e, MountError::Occupied(_)) { made } else { made + 1 };
+        for (name, _) in objects[..ours].iter().rev() {
+            if let Err(e) = store.delete(name) {
+                log::warn!("{name} stays in the store: {e}");
+            }
+        }
+        return Err(e);
+    }
+    Ok(())
 }
 
 fn create(store: &dyn Store, name: &str, bytes: bytes::Bytes) -> Result<(), MountError> {
@@ -100,4 +119,29 @@ fn root_directory(clock: &dyn Clock, lsn: Lsn, options: MkfsOptions) -> Body {
     let batches = encode_head(lsn, 1, &encode_edits(&edits), &[], false).into();
     let window = WindowEntry { start: Lsn::ZERO, end: lsn, segments: Vec::new(), objects: 0 };
     Body::Increment(Increment { windows: vec![window], settlement: Vec::new(), batches })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::SimClock;
+    use crate::base::random::SeededRandom;
+    use crate::media::sim::{CallLog, Nth};
+    use crate::store::sim::{SimStore, StoreFault, StoreOp};
+
+    #[test]
+    fn a_failed_mkfs_leaves_an_empty_store_and_the_next_one_succeeds() {
+        for nth in 1..=3 {
+            let store = SimStore::new(&CallLog::new());
+            let make = || {
+                let options = MkfsOptions { segment_size: 1 << 20, uid: 0, gid: 0 };
+                mkfs(&store, &SimClock::default(), &SeededRandom::new(nth), options)
+            };
+            store.fail(Nth::new(nth).of(StoreOp::Create), StoreFault::Refused);
+            make().expect_err("refused");
+            assert_eq!(store.image().names().count(), 0, "create {nth} was refused");
+            make().expect("made");
+            assert!(matches!(make(), Err(MountError::Occupied(_))));
+        }
+    }
 }

@@ -60,6 +60,20 @@ pub enum MountError {
         /// and in the store.
         expected: Uuid,
     },
+    /// What this state directory published is newer than what it holds: it is an old copy.
+    #[error(
+        "the state directory is an old copy: it holds batches up to {checkpoint} and has published up to {published}; \
+         to mount what the store has, use another --state DIR"
+    )]
+    OldState {
+        /// Published up to here,
+        published: Lsn,
+        /// checkpointed up to here.
+        checkpoint: Lsn,
+    },
+    /// There is a journal and nothing that says how to read it.
+    #[error("the state directory holds journal segments and no MANIFEST; move it away or put MANIFEST back")]
+    NoManifest,
     /// Stored bytes are not what they should be.
     #[error("{place}: {reason}; run: skylog check STORE")]
     Damaged {
@@ -183,9 +197,19 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
     let manifest = match ManifestStore::load(world.media.clone())? {
         Some(manifest) => manifest,
+        // Taking over would remove the segments, and with them the only copy of what was never shipped.
+        None if has_journal(&*world.media)? => return Err(MountError::NoManifest),
         None => takeover::take_over(world, tuning, &superblock, &nodes, &cache)?,
     };
     Opening { world, tuning, superblock, nodes, cache, manifest }.open(progress)
+}
+
+fn has_journal(media: &dyn Media) -> Result<bool, MountError> {
+    match media.list(journal::FOLDER) {
+        Ok(names) => Ok(!names.is_empty()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 struct Opening<'a> {
@@ -237,6 +261,9 @@ impl Opening<'_> {
         }
         let mut publisher = Publisher::new(world.store.clone(), identity, next_position(&known, published));
         let adopted = publisher.resume()?;
+        if let Some(ahead) = adopted.iter().find(|publication| publication.end > checkpoint.lsn) {
+            return Err(MountError::OldState { published: ahead.end, checkpoint: checkpoint.lsn });
+        }
         let start = Start { roots: checkpoint.roots, overlays, last, inode_mark };
         let db = Arc::new(Db::new(known.epoch, start, journal, locate.clone(), cache, tuning.limits));
         let desk = Arc::new(Desk::default());

@@ -73,8 +73,8 @@ pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid) -> Result<Remote,
             // would lose all that was shipped since, silently.
             None => return Err(damaged(&names::publication(generation, 0), "is missing, and later objects are there")),
             // A generation that was closed before its base: whoever won it never published. The one before holds.
-            Some(_) if generation > 1 => generation -= 1,
-            _ => return Err(damaged("gen/", "no generation has a base")),
+            Some(publication) if matches!(publication.body, Body::Closing(_)) && generation > 1 => generation -= 1,
+            Some(_) => return Err(damaged(&names::publication(generation, 0), "is neither a base nor the end of one")),
         }
     }
 }

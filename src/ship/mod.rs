@@ -26,6 +26,9 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+/// After so many failures a job that deletes gives up the rest.
+const DELETE_FAILURES_MAX: u32 = 8;
+
 /// Why shipping did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ShipError {
@@ -270,9 +273,20 @@ impl Shipper {
     }
 
     fn delete(&self, names: &[String]) -> Result<Report, ShipError> {
+        let (mut gone, mut failures) = (Vec::new(), 0);
         for name in names {
-            self.store.delete(name)?;
+            match self.store.delete(name) {
+                Ok(()) => gone.push(name.clone()),
+                // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
+                Err(e) => {
+                    log::warn!("{e}");
+                    failures += 1;
+                    if failures == DELETE_FAILURES_MAX {
+                        break;
+                    }
+                }
+            }
         }
-        Ok(Report::Deleted(names.to_vec()))
+        Ok(Report::Deleted(gone))
     }
 }

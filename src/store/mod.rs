@@ -10,7 +10,7 @@ pub mod sim;
 
 pub use object::ObjectStoreBackend;
 pub use place::{OpenError, Place, open_store};
-pub use probe::probe_create;
+pub use probe::{PROBE, probe_create};
 
 use bytes::Bytes;
 use std::ops::Range;

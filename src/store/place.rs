@@ -2,6 +2,7 @@
 
 use super::{ObjectStoreBackend, Store};
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 use url::Url;
@@ -68,7 +69,7 @@ impl Place {
         let Place::Folder(folder) = self else { return Ok(()) };
         let unusable = |e: std::io::Error| OpenError::Folder { folder: folder.clone(), reason: e.to_string() };
         let new: Vec<&Path> = folder.ancestors().take_while(|f| !f.exists()).collect();
-        fs::create_dir_all(folder).map_err(unusable)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
         for made in new {
             let above = made.parent().unwrap_or(made);
             fs::File::open(above).and_then(|f| f.sync_all()).map_err(unusable)?;
@@ -93,6 +94,7 @@ pub fn open_store(url_or_path: &str) -> Result<Arc<dyn Store>, OpenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_store_is_a_folder_a_file_url_or_memory() {
@@ -128,5 +130,7 @@ mod tests {
         place.make().expect("made");
         place.make().expect("already there");
         place.open().expect("opens");
+        let mode = |folder: &str| root.path().join(folder).metadata().expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode("a"), mode("a/b")), (0o700, 0o700), "for the owner alone");
     }
 }

@@ -4,10 +4,13 @@ use super::{Created, Store, StoreError};
 use crate::base::random::Random;
 use bytes::Bytes;
 
+/// The names of probes start with it. They lie in no folder of their own, for a refused mount leaves nothing behind.
+pub const PROBE: &str = "probe-";
+
 /// Creates an object twice under a name of its own and says in one sentence what is wrong if the second try was not
 /// refused. The object is removed either way.
 pub fn probe_create(store: &dyn Store, random: &dyn Random) -> Result<(), String> {
-    let name = format!("probe/{:032x}", random.u128());
+    let name = format!("{PROBE}{:032x}", random.u128());
     let verdict = create_twice(store, &name);
     let removed = store.delete(&name);
     verdict.and_then(|()| removed.map_err(|e| in_words(&e)))

@@ -1,9 +1,11 @@
 //! The threads: each drives one step function.
 
 use super::Shared;
+use crate::checkpoint::jobs::Report;
 use crate::checkpoint::{self, Checkpointer};
 use crate::journal::{self, Writer};
 use crate::ship::{ShipError, Shipper};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -15,8 +17,6 @@ const FETCHERS: usize = 2;
 const IDLE: Duration = Duration::from_millis(100);
 /// Operations that wait for room are tried again this often.
 const PRESSED: Duration = Duration::from_millis(5);
-/// The longest pause between two tries to reach the store.
-const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// All threads of a volume.
 pub(super) struct Threads {
@@ -31,6 +31,21 @@ fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'stati
     thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system gives a few threads")
 }
 
+/// An actor without which nothing goes on: its panic ends all writing, with the reason in `status`, instead of leaving
+/// everyone to wait for it.
+fn spawn_actor(
+    name: &'static str,
+    shared: &Arc<Shared>,
+    body: impl FnOnce(&Shared) + Send + 'static,
+) -> JoinHandle<()> {
+    let shared = shared.clone();
+    spawn(name, move || {
+        if catch_unwind(AssertUnwindSafe(|| body(&shared))).is_err() {
+            shared.db.journal().latch(format!("the {name} thread panicked; please report what the log says"));
+        }
+    })
+}
+
 impl Threads {
     pub fn start(shared: &Arc<Shared>, writer: Writer, checkpointer: Checkpointer, shipper: Shipper) -> Threads {
         let end_journal = Arc::new(AtomicBool::new(false));
@@ -42,12 +57,12 @@ impl Threads {
             .collect();
         let gate = shared.clone();
         waiters.push(spawn("gate", move || press(&gate)));
-        let (a, b, c, end) = (shared.clone(), shared.clone(), shared.clone(), end_journal.clone());
+        let (journal, end) = (shared.clone(), end_journal.clone());
         Threads {
             waiters,
-            checkpointer: spawn("checkpoint", move || run_checkpointer(&a, checkpointer)),
-            shipper: spawn("ship", move || run_shipper(&b, shipper)),
-            journal: spawn("journal", move || run_journal(&c, writer, &end)),
+            checkpointer: spawn_actor("checkpoint", shared, move |shared| run_checkpointer(shared, checkpointer)),
+            shipper: spawn_actor("ship", shared, move |shared| run_shipper(shared, shipper)),
+            journal: spawn("journal", move || run_journal(&journal, writer, &end)),
             end_journal,
         }
     }
@@ -109,38 +124,27 @@ fn run_checkpointer(shared: &Shared, mut checkpointer: Checkpointer) {
 fn run_shipper(shared: &Shared, mut shipper: Shipper) {
     while !stopping(shared) {
         let Some(job) = shared.desk.wait_for_job(IDLE) else { continue };
-        let mut pause = Duration::from_millis(100);
-        while !stopping(shared) {
-            match shipper.run(&job) {
-                Ok(report) => {
+        match shipper.run(&job) {
+            Ok(report) => {
+                if !matches!(report, Report::Deleted(_)) {
                     shared.store_full.store(false, Ordering::Relaxed);
                     *shared.ship_error.lock() = None;
-                    shared.desk.report(report);
-                    break;
                 }
-                Err(e @ ShipError::Fenced { .. }) => {
-                    log::error!("{e}; read-only from now on");
-                    shared.db.journal().latch(e.to_string());
-                    *shared.fenced.lock() = Some(e.to_string());
-                    return;
-                }
-                Err(e) => {
-                    log::warn!("ship: {e}; trying again in {} ms", pause.as_millis());
-                    shared.store_full.store(e.is_full(), Ordering::Relaxed);
-                    *shared.ship_error.lock() = Some(e.to_string());
-                    sleep(shared, pause);
-                    pause = (pause * 2).min(RETRY_MAX);
-                }
+                shared.desk.report(report);
+            }
+            Err(e @ ShipError::Fenced { .. }) => {
+                log::error!("{e}; read-only from now on");
+                shared.db.journal().latch(e.to_string());
+                *shared.fenced.lock() = Some(e.to_string());
+                return;
+            }
+            Err(e) => {
+                log::warn!("ship: {e}; it is tried again");
+                shared.store_full.store(e.is_full(), Ordering::Relaxed);
+                *shared.ship_error.lock() = Some(e.to_string());
+                shared.desk.report(Report::Failed);
             }
         }
-    }
-}
-
-fn sleep(shared: &Shared, mut pause: Duration) {
-    while !pause.is_zero() && !stopping(shared) {
-        let step = pause.min(IDLE);
-        thread::sleep(step);
-        pause -= step;
     }
 }
 

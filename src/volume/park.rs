@@ -50,6 +50,8 @@ pub(crate) struct Parking {
     fewer: Condvar,
     parked: AtomicU64,
     panics: AtomicU64,
+    unreadable: AtomicU64,
+    damage: Mutex<Option<String>>,
 }
 
 impl Parking {
@@ -64,6 +66,8 @@ impl Parking {
             fewer: Condvar::new(),
             parked: AtomicU64::new(0),
             panics: AtomicU64::new(0),
+            unreadable: AtomicU64::new(0),
+            damage: Mutex::new(None),
         }
     }
 
@@ -73,6 +77,22 @@ impl Parking {
 
     pub fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
+    }
+
+    /// How many operations were answered with EIO because what they needed could not be read.
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// The last of those: what could not be read, and why.
+    pub fn damage(&self) -> Option<String> {
+        self.damage.lock().clone()
+    }
+
+    fn note_damage(&self, reason: String) {
+        log::error!("{reason}");
+        self.unreadable.fetch_add(1, Ordering::Relaxed);
+        *self.damage.lock() = Some(reason);
     }
 
     pub fn count_panic(&self) {
@@ -215,7 +235,7 @@ impl Task {
         match resolve(&self.wait, &shared.db, &shared.nodes, &mut self.cx.pins) {
             Ok(()) => self.failed = None,
             Err(reason) if self.failed.as_ref() == Some(&self.wait) => {
-                log::error!("{reason}");
+                shared.parking.note_damage(reason);
                 return self.refuse(shared, Error::Io);
             }
             Err(_) => self.failed = Some(self.wait.clone()),

@@ -2,9 +2,11 @@
 
 use super::scratch::{Scratch, skylog, words};
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 fn pattern(bytes: usize, seed: u8) -> Vec<u8> {
     (0..bytes).map(|n| (n % 251) as u8 ^ seed).collect()
@@ -64,6 +66,23 @@ fn files_behave_like_files() {
     assert!(fs::remove_dir(at("dir/below")).is_err(), "it is not empty");
     fs::remove_dir_all(at("dir")).unwrap();
     assert_eq!(fs::metadata(at("tiny")).unwrap().nlink(), 1);
+}
+
+#[test]
+fn store_and_state_are_for_their_owner_alone() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    fs::write(scratch.mnt.join("open to all"), "x").unwrap();
+    assert_eq!(fs::metadata(scratch.mnt.join("open to all")).unwrap().mode() & 0o777, 0o644, "the user's own umask");
+    scratch.umount();
+    let mut folders = vec![scratch.root.join("store")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(|e| e.unwrap()) {
+            let found = entry.metadata().unwrap();
+            assert_eq!(found.mode() & 0o077, 0, "{} has mode {:o}", entry.path().display(), found.mode());
+            folders.extend(found.is_dir().then(|| entry.path()));
+        }
+    }
 }
 
 #[test]
@@ -146,6 +165,53 @@ fn promise_g10_a_second_mount_is_kept_out_and_the_owner_named() {
 }
 
 #[test]
+fn promise_g10_another_state_directory_is_no_way_around_the_lock() {
+    let scratch = Scratch::mounted();
+    let (other, state) = (scratch.root.join("other"), scratch.root.join("other-state"));
+    fs::create_dir(&other).unwrap();
+    let elsewhere = ["--state", words(&state), scratch.store()];
+    let said = skylog(&[&["mount"], &elsewhere[..], &[words(&other)]].concat()).fails();
+    assert!(said.contains(&format!("process {}", scratch.pid())) && said.contains(words(&scratch.mnt)), "{said}");
+    assert!(!state.exists(), "the refused mount left a state directory");
+    fs::write(scratch.mnt.join("file"), "still the owner").unwrap();
+    skylog(&["sync", words(&scratch.mnt)]).succeeds();
+}
+
+#[test]
+fn a_volume_that_was_taken_over_can_be_unmounted() {
+    let mut scratch = Scratch::mounted();
+    let (other, state) = (scratch.root.join("other"), scratch.root.join("other-state"));
+    fs::create_dir(&other).unwrap();
+    // As from a machine that shares the folder but not its locks.
+    fs::remove_file(scratch.root.join("store/lock")).unwrap();
+    skylog(&["mount", "--journal-size", "32MiB", "--state", words(&state), scratch.store(), words(&other)]).succeeds();
+    fs::write(scratch.mnt.join("file"), "too late").unwrap();
+    let said = skylog(&["umount", words(&scratch.mnt)]).fails();
+    assert!(said.contains("still mounted") && said.contains("skylog umount --now"), "{said}");
+    assert_eq!(scratch.status()["state"], "fenced");
+    let said = skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
+    assert!(said.contains("stay in the journal"), "{said}");
+    scratch.gone();
+    skylog(&["umount", words(&other)]).succeeds();
+    skylog(&["check", "--state", words(&state), scratch.store()]).succeeds();
+}
+
+#[test]
+fn promise_g10_break_lock_asks_about_an_owner_on_another_machine() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let lock = scratch.root.join("store/lock");
+    fs::write(&lock, "host=elsewhere\nboot=other\npid=1\nstarted=1\nmount=/far").unwrap();
+    let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
+    assert!(said.contains("process 1 on elsewhere, mounted at /far"), "{said}");
+    skylog(&["break-lock", scratch.store()]).fails_after_asking();
+    assert_ne!(fs::read(&lock).unwrap(), b"");
+    let said = skylog(&["break-lock", "--yes", scratch.store()]).succeeds();
+    assert!(said.contains("broke the lock of process 1 on elsewhere"), "{said}");
+    skylog(&["check", scratch.store()]).succeeds();
+}
+
+#[test]
 fn what_was_synced_survives_kill_9() {
     let mut scratch = Scratch::mounted();
     plant(&scratch);
@@ -181,7 +247,7 @@ fn promise_r4_the_policy_changes_while_mounted() {
     scratch.kill();
     scratch.mount();
     assert_eq!(fs::read(scratch.mnt.join("file")).unwrap(), b"kept");
-    let said = skylog(&["set", words(&scratch.mnt), "sync=sometimes"]).fails();
+    let said = skylog(&["set", words(&scratch.mnt), "sync=sometimes"]).fails_with(2);
     assert!(said.contains("sometimes"), "{said}");
 }
 
@@ -190,10 +256,69 @@ fn promise_x10_umount_now_says_what_is_not_in_the_store() {
     let mut scratch = Scratch::mounted();
     fs::write(scratch.mnt.join("file"), pattern(1 << 20, 4)).unwrap();
     let said = skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
-    assert!(said.contains("stay in the journal"), "{said}");
+    assert!(said.contains("stay in the journal") && !said.contains("nothing"), "{said}");
     scratch.gone();
     scratch.mount();
     assert_eq!(fs::read(scratch.mnt.join("file")).unwrap(), pattern(1 << 20, 4));
+    scratch.umount();
+    scratch.mount();
+    let said = skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
+    assert!(said.contains("nothing stays in the journal"), "{said}");
+    scratch.gone();
+}
+
+#[test]
+fn a_daemon_keeps_nothing_of_where_it_was_started() {
+    let mut scratch = Scratch::new();
+    scratch.make();
+    let script = "cd \"$1\" && shift && exec \"$@\" 7<.";
+    let arguments = [env!("CARGO_BIN_EXE_skylog"), "mount", "../store", words(&scratch.mnt)];
+    let here = scratch.root.join("here");
+    fs::create_dir(&here).unwrap();
+    assert!(Command::new("sh").args(["-c", script, "sh", words(&here)]).args(arguments).status().unwrap().success());
+    scratch.adopt();
+    let process = Path::new("/proc").join(scratch.pid().to_string());
+    assert_eq!(fs::read_to_string(process.join("comm")).unwrap().trim(), "skylog");
+    assert_eq!(fs::read_link(process.join("cwd")).unwrap(), Path::new("/"));
+    let open = fs::read_dir(process.join("fd")).unwrap().filter_map(|e| fs::read_link(e.unwrap().path()).ok());
+    assert!(!open.into_iter().any(|target| target == here), "an open file was inherited");
+    scratch.umount();
+}
+
+#[test]
+fn an_unmount_of_a_mount_that_is_gone_says_so() {
+    let mut scratch = Scratch::mounted();
+    scratch.kill();
+    assert!(Command::new("umount").args(["-l", words(&scratch.mnt)]).status().unwrap().success());
+    let said = (0..200).find_map(|_| {
+        let output = Command::new(env!("CARGO_BIN_EXE_skylog")).args(["umount", words(&scratch.mnt)]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        said.contains("nothing is mounted on").then_some(said)
+    });
+    assert!(said.is_some());
+    let said = skylog(&["umount", words(&scratch.mnt)]).fails();
+    assert!(said.contains("is not a skylog mount"), "{said}");
+}
+
+#[test]
+fn of_two_mounts_on_one_directory_at_once_one_is_refused() {
+    let mut scratch = Scratch::new();
+    scratch.make();
+    let other = words(&scratch.root.join("other")).to_string();
+    skylog(&["mkfs", &other]).succeeds();
+    let start = |store: &str| {
+        let mut mount = Command::new(env!("CARGO_BIN_EXE_skylog"));
+        mount.args(["mount", store, words(&scratch.mnt)]).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let outputs = [start(scratch.store()), start(&other)].map(|mount| mount.wait_with_output().unwrap());
+    let succeeded = outputs.iter().filter(|output| output.status.success()).count();
+    assert_eq!(succeeded, 1, "{outputs:?}");
+    scratch.adopt();
+    scratch.umount();
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(words(&scratch.mnt)), "one mount, not two");
+    let left = fs::read_dir("/run/skylog").unwrap().map(|e| e.unwrap().path());
+    let left = left.filter(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(words(&scratch.mnt))));
+    assert_eq!(left.count(), 0, "registration and claim are gone");
 }
 
 #[test]
@@ -204,6 +329,39 @@ fn umount_names_who_keeps_the_mount_busy() {
     assert!(said.contains("in use by") && said.contains(&format!("process {}", std::process::id())), "{said}");
     drop(file);
     fs::write(scratch.mnt.join("still"), "works").unwrap();
+}
+
+#[test]
+fn an_interrupted_umount_does_not_unmount() {
+    let mut scratch = Scratch::mounted();
+    plant(&scratch);
+    // Nothing can be shipped while a file lies where the segments go.
+    let (segments, aside) = (scratch.root.join("store/seg"), scratch.root.join("store/aside"));
+    fs::rename(&segments, &aside).ok();
+    fs::write(&segments, "in the way").unwrap();
+    let mut umount = Command::new(env!("CARGO_BIN_EXE_skylog"))
+        .args(["umount", words(&scratch.mnt)])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(umount.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("waiting for the store: ") && said.contains("skylog umount --now"), "{said}");
+    umount.kill().unwrap();
+    umount.wait().unwrap();
+    fs::remove_file(&segments).unwrap();
+    fs::rename(&aside, &segments).or_else(|_| fs::create_dir(&segments)).unwrap();
+    let drained = || scratch.status()["unshipped_bytes"] == 0;
+    let drained = (0..500).any(|_| {
+        drained() || {
+            std::thread::sleep(Duration::from_millis(20));
+            false
+        }
+    });
+    assert!(drained, "what was under way is shipped, {}", scratch.status());
+    std::thread::sleep(Duration::from_millis(500));
+    verify(&scratch);
+    scratch.umount();
 }
 
 #[test]

@@ -6,39 +6,50 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Every file below a folder, with its contents.
-fn contents(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+/// Everything below a folder: files with their contents, folders with nothing.
+fn contents(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_path_buf()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().map(|e| e.unwrap().path()) {
             match entry.is_dir() {
-                true => folders.push(entry),
-                false => drop(found.insert(entry.clone(), fs::read(&entry).unwrap())),
+                true => {
+                    found.insert(entry.clone(), None);
+                    folders.push(entry);
+                }
+                false => drop(found.insert(entry.clone(), Some(fs::read(&entry).unwrap()))),
             }
         }
     }
     found
 }
 
+/// Every file below a folder.
+fn files(root: &Path) -> Vec<PathBuf> {
+    contents(root).into_iter().filter_map(|(path, bytes)| bytes.map(|_| path)).collect()
+}
+
 /// Tries to mount; it must fail with a sentence that has these words, and change nothing in the store.
 fn refuses_to_mount(scratch: &Scratch, expected: &[&str]) {
-    let store = scratch.root.join("store");
-    let before = contents(&store);
-    let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
+    refuses_to_mount_with(scratch, &[], 1, expected);
+}
+
+fn refuses_to_mount_with(scratch: &Scratch, options: &[&str], code: i32, expected: &[&str]) {
+    let before = contents(&scratch.root);
+    let said = skylog(&[&["mount"], options, &[scratch.store(), words(&scratch.mnt)]].concat()).fails_with(code);
     for words in expected {
         assert!(said.contains(words), "{words:?} is not in {said:?}");
     }
-    // The lock file names who tried last, and says nothing about the filesystem.
-    let of_filesystem = |mut files: BTreeMap<PathBuf, Vec<u8>>| {
-        files.retain(|path, _| !path.ends_with("state/lock") && !path.ends_with("state/skylog.log"));
-        files
-    };
-    assert_eq!(of_filesystem(contents(&store)), of_filesystem(before), "a refused mount changes nothing");
+    let after = contents(&scratch.root);
+    // A lock's text names who tried last, and says nothing about the filesystem.
+    let changed = |path: &&PathBuf| !path.ends_with("lock") && before.get(*path) != after.get(*path);
+    let changed: Vec<_> = before.keys().chain(after.keys()).filter(changed).collect();
+    assert!(changed.is_empty(), "a refused mount changed {changed:?}");
+    assert!(before.keys().eq(after.keys()), "a refused mount left something or took it away");
 }
 
 /// The first file below a folder of the store.
 fn any_file(scratch: &Scratch, folder: &str) -> PathBuf {
-    contents(&scratch.root.join("store").join(folder)).into_keys().next().expect(folder)
+    files(&scratch.root.join("store").join(folder)).into_iter().next().expect(folder)
 }
 
 #[test]
@@ -99,7 +110,7 @@ fn damaged_header() {
     fs::write(scratch.mnt.join("file"), "x").unwrap();
     scratch.umount();
     fs::remove_dir_all(scratch.root.join("store/state")).unwrap();
-    for path in contents(&scratch.root.join("store/gen")).into_keys() {
+    for path in files(&scratch.root.join("store/gen")) {
         let mut bytes = fs::read(&path).unwrap();
         bytes[0] ^= 1;
         fs::write(&path, bytes).unwrap();
@@ -124,7 +135,7 @@ fn promise_r3_a_missing_journal_segment_is_fatal() {
     fs::write(scratch.mnt.join("file"), "x").unwrap();
     scratch.kill();
     skylog(&["umount", words(&scratch.mnt)]).succeeds();
-    for path in contents(&scratch.root.join("store/state/journal")).into_keys() {
+    for path in files(&scratch.root.join("store/state/journal")) {
         fs::remove_file(path).unwrap();
     }
     refuses_to_mount(&scratch, &["journal"]);
@@ -135,6 +146,8 @@ fn mount_point_in_use() {
     let scratch = Scratch::mounted();
     let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
     assert!(said.contains("is in use") && said.contains("skylog umount"), "{said}");
+    let said = skylog(&["mount", scratch.store(), "/proc"]).fails();
+    assert!(said.contains("is in use") && !said.contains("umount"), "{said}");
 }
 
 #[test]
@@ -224,8 +237,12 @@ fn a_wrong_command_line_is_exit_code_2() {
     scratch.make();
     let said = skylog(&["mount", "-o", "fly", scratch.store(), words(&scratch.mnt)]).fails_with(2);
     assert!(said.contains("\"fly\""), "{said}");
-    let none = Command::new(env!("CARGO_BIN_EXE_skylog")).arg("fly").output().unwrap();
-    assert_eq!(none.status.code(), Some(2));
+    for wrong in [&["fly"][..], &["mount"], &["mkfs", "--segment-size", "much", "/x"], &["mkfs", "s3://bucket"]] {
+        skylog(wrong).fails_with(2);
+    }
+    assert!(skylog(&["mount", "memory://", words(&scratch.mnt)]).fails_with(2).contains("memory"));
+    assert!(skylog(&["set", words(&scratch.mnt), "sync=bad"]).fails_with(2).contains("\"bad\""));
+    assert!(skylog(&["--help"]).succeeds().contains("Usage"));
 }
 
 #[test]
@@ -241,10 +258,121 @@ fn destroy_asks_and_removes_only_what_is_skylogs() {
 }
 
 #[test]
+fn destroy_leaves_nothing_of_a_store_that_was_used() {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), vec![7; 100_000]).unwrap();
+    scratch.umount();
+    skylog(&["destroy", "--yes", scratch.store()]).succeeds();
+    assert!(!scratch.root.join("store").exists(), "left are {:?}", files(&scratch.root.join("store")));
+}
+
+#[test]
 fn a_directory_that_is_no_mount_says_so() {
     let scratch = Scratch::new();
     for command in ["umount", "sync"] {
         let said = skylog(&[command, words(&scratch.mnt)]).fails();
         assert!(said.contains("is not a skylog mount"), "{said}");
     }
+    let said = skylog(&["status", words(&scratch.mnt)]).fails();
+    assert!(said.contains("is neither a skylog mount nor a skylog store"), "{said}");
+}
+
+#[test]
+fn damage_is_named_with_the_command_that_says_more() {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), "x").unwrap();
+    scratch.umount();
+    let command = format!("skylog check {}", scratch.store());
+    let checkpoints = scratch.root.join("store/state/ckpt");
+    let aside = scratch.root.join("aside");
+    fs::rename(&checkpoints, &aside).unwrap();
+    fs::create_dir(&checkpoints).unwrap();
+    refuses_to_mount(&scratch, &["ckpt/", &command]);
+    fs::remove_dir_all(scratch.root.join("store/state")).unwrap();
+    for file in files(&scratch.root.join("store/seg")) {
+        fs::remove_file(file).unwrap();
+    }
+    let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
+    assert!(said.contains("seg/") && said.contains(&command), "{said}");
+}
+
+#[test]
+fn a_check_of_no_state_directory_is_refused() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let said = skylog(&["check", "--state", words(&scratch.mnt), scratch.store()]).fails();
+    assert!(said.contains("is not a state directory"), "{said}");
+    let said = skylog(&["break-lock", "--state", words(&scratch.root.join("nowhere")), scratch.store()]).fails();
+    assert!(said.contains("is not a state directory"), "{said}");
+    assert!(contents(&scratch.mnt).is_empty() && !scratch.root.join("nowhere").exists());
+}
+
+#[test]
+fn a_state_directory_that_is_not_this_filesystems_is_left_alone() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let (home, other) = (scratch.root.join("home"), words(&scratch.root.join("other")).to_string());
+    fs::create_dir_all(home.join("journal")).unwrap();
+    fs::write(home.join("journal/monday.txt"), "mine").unwrap();
+    fs::write(home.join("letter.txt"), "mine").unwrap();
+    skylog(&["mkfs", &other]).succeeds();
+    let foreign = |expected: &str| {
+        let before = contents(&home);
+        for command in ["destroy --yes", "break-lock", "mount"] {
+            let dir = if command == "mount" { vec![words(&scratch.mnt)] } else { vec![] };
+            let options = ["--state", words(&home), scratch.store()];
+            let arguments: Vec<&str> = command.split(' ').chain(options).chain(dir).collect();
+            let said = skylog(&arguments).fails();
+            assert!(said.contains(expected) || command == "mount", "{said}");
+            assert_eq!(contents(&home), before, "`skylog {command}` touched a foreign directory");
+        }
+    };
+    foreign("is not a state directory");
+    assert!(scratch.root.join("store/skylog.json").exists());
+
+    fs::remove_dir_all(&home).unwrap();
+    let state = ["--state", words(&home)];
+    skylog(&[&["mount"], &state[..], &[&other, words(&scratch.mnt)]].concat()).succeeds();
+    skylog(&["umount", words(&scratch.mnt)]).succeeds();
+    fs::write(home.join("journal/monday.txt"), "mine").unwrap();
+    foreign("belongs to filesystem");
+
+    skylog(&["destroy", "--yes", "--state", words(&home), &other]).succeeds();
+    assert_eq!(files(&home), [home.join("journal/monday.txt")]);
+}
+
+#[test]
+fn what_cannot_be_mounted_is_not_made_either() {
+    let scratch = Scratch::new();
+    let create = |options: &[&str], code, expected: &str| {
+        refuses_to_mount_with(&scratch, &[&["--create"], options].concat(), code, &[expected]);
+        assert!(!scratch.root.join("store").exists());
+    };
+    create(&["--journal-size", "1MiB"], 2, "--journal-size");
+    create(&["--segment-size", "5"], 2, "--segment-size");
+    let foreign = scratch.root.join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("letter.txt"), "mine").unwrap();
+    create(&["--state", words(&foreign)], 1, "letter.txt");
+    create(&["--state", words(&scratch.mnt.join("state"))], 1, "inside each other");
+
+    scratch.make();
+    refuses_to_mount_with(&scratch, &["--journal-size", "1MiB"], 2, &["--journal-size"]);
+    refuses_to_mount_with(&scratch, &["--create", "--segment-size", "2MiB"], 2, &["--segment-size"]);
+}
+
+#[test]
+fn a_failed_mkfs_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    let store = scratch.root.join("store");
+    let program = env!("CARGO_BIN_EXE_skylog");
+    // No file may have a byte, as on a full disk.
+    let limited = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
+    let mkfs = || Command::new("sh").args(["-c", limited, "sh", program, "mkfs", scratch.store()]).output().unwrap();
+    assert_eq!(mkfs().status.code(), Some(1));
+    assert!(!store.exists(), "the folder it made is gone");
+    fs::create_dir(&store).unwrap();
+    assert_eq!(mkfs().status.code(), Some(1));
+    assert!(contents(&store).is_empty(), "the folder it found is empty");
+    scratch.make();
 }

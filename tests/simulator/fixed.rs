@@ -67,14 +67,17 @@ impl Scene {
         let path = format!("/{name}");
         let make = Call::Create { path: path.clone(), mode: 0o644 };
         let fill = Call::Write { at: At::Path(path), offset: 0, len: 5000, fill: 7 };
-        for call in [make, fill] {
-            let op = Op { who: ROOT, call };
-            let now = next_time(&self.model);
-            let expected = self.model.apply(&op);
-            let instance = self.instance.as_mut().expect("mounted");
-            assert_eq!(self.driver.apply(instance, now, &op), expected);
-        }
+        self.apply(make);
+        self.apply(fill);
         self.instance().mounted.checkpointer.wanted().checkpoint();
+    }
+
+    fn apply(&mut self, call: Call) {
+        let op = Op { who: ROOT, call };
+        let now = next_time(&self.model);
+        let expected = self.model.apply(&op);
+        let instance = self.instance.as_mut().expect("mounted");
+        assert_eq!(self.driver.apply(instance, now, &op), expected);
     }
 
     fn step(&mut self, times: u32) {
@@ -163,5 +166,16 @@ fn a_base_over_nodes_that_nobody_read_here_is_published() {
     scene.drain();
     let after = scene.machine.store.image().names().filter(folder).count();
     assert!(after <= before + 6, "nothing piles up: {before}, then {after} segments");
+    scene.end();
+}
+
+#[test]
+fn room_that_a_batch_did_not_use_is_given_back() {
+    let mut scene = Scene::new(100, 1 << 20, 64 << 10);
+    scene.write("file");
+    for len in (1..8000).step_by(9) {
+        let call = Call::Write { at: At::Path("/file".to_owned()), offset: 0, len, fill: 3 };
+        scene.apply(call);
+    }
     scene.end();
 }

@@ -33,9 +33,9 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
     Tuning {
         journal: journal::Config {
             segment_bytes: SEGMENT_BYTES,
-            journal_bytes: pick(&[8, 10]) * u64::from(SEGMENT_BYTES),
-            queue_bytes_max: pick(&[24, 64]) << 10,
-            reserve_bytes: 128 << 10,
+            journal_bytes: pick(&[4, 6, 10]) * u64::from(SEGMENT_BYTES),
+            queue_bytes_max: pick(&[16, 64]) << 10,
+            reserve_bytes: pick(&[64, 128]) << 10,
         },
         limits: Limits { overlay_bytes_max: pick(&[16, 64]) << 10, inode_step: pick(&[1, 8]) },
         node_cache_bytes: pick(&[0, 4 << 10, 1 << 20]),

@@ -14,29 +14,27 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 impl Context<'_> {
-    /// Applies a checkpoint's settlement from where an earlier life stopped.
-    pub fn settle(&self, checkpoint: u64, settlement: &[Settle]) -> Result<(), CheckpointError> {
+    /// Applies a part of a checkpoint's settlement, from where an earlier call or an earlier life stopped; `false` when all
+    /// of it is applied.
+    pub fn settle_some(&self, checkpoint: u64, settlement: &[Settle]) -> Result<bool, CheckpointError> {
         let (number, cursor) = self.settled()?;
         if number > checkpoint {
-            return Ok(());
+            return Ok(false);
         }
         let done = if number == checkpoint { usize::try_from(cursor).unwrap_or(usize::MAX) } else { 0 };
         let rest = settlement.get(done..).unwrap_or_default();
-        let mut cursor = done;
-        for part in rest.chunks(self.objects_per_batch()) {
-            cursor += part.len();
-            self.run(|tx| {
-                let mut ledger = Ledger::new(self);
-                for settle in part {
-                    ledger.settle(tx, settle)?;
-                }
-                tx.put(TreeId::Space, space::settled(), Settled { checkpoint, cursor: cursor as u64 }.encode());
-                ledger.write(tx)
-            })?
-            .0
-            .apply(self.locate());
-        }
-        Ok(())
+        let Some(part) = rest.chunks(self.objects_per_batch()).next() else { return Ok(false) };
+        let settled = Settled { checkpoint, cursor: (done + part.len()) as u64 };
+        let (effects, _) = self.run(|tx| {
+            let mut ledger = Ledger::new(self);
+            for settle in part {
+                ledger.settle(tx, settle)?;
+            }
+            tx.put(TreeId::Space, space::settled(), settled.encode());
+            ledger.write(tx)
+        })?;
+        effects.apply(self.locate());
+        Ok(true)
     }
 
     /// Settles the deaths that waited for their window to be recorded, which all are up to `recorded`. A window without a
@@ -100,13 +98,16 @@ impl<'a> Ledger<'a> {
 
     fn settle(&mut self, tx: &mut Tx<'_>, settle: &Settle) -> Result<(), TxError> {
         let key = space::count(settle.object);
-        let count = get(tx, &key, space::decode_count)?.unwrap_or(1);
-        let count = i64::from(count) + i64::from(settle.delta);
+        let known = get(tx, &key, space::decode_count)?;
+        let count = i64::from(known.unwrap_or(1)) + i64::from(settle.delta);
         match count {
             i64::MIN..=0 => {
-                tx.delete(TreeId::Space, key);
+                if known.is_some() {
+                    tx.delete(TreeId::Space, key);
+                }
                 self.dies(tx, settle.object)?;
             }
+            1 if known.is_none() => {}
             1 => tx.delete(TreeId::Space, key),
             n => tx.put(TreeId::Space, key, space::encode_count(u32::try_from(n).unwrap_or(u32::MAX))),
         }
@@ -115,7 +116,12 @@ impl<'a> Ledger<'a> {
 
     /// No extent names the object any more. A death whose window is not recorded yet waits for it.
     fn dies(&mut self, tx: &mut Tx<'_>, object: ObjectId) -> Result<(), TxError> {
-        let Some((segment, row)) = self.context.locate().find(&object)? else {
+        // A store that is away, or an index that is damaged, makes the death wait as well: it must not stop a checkpoint.
+        let found = self.context.locate().find(&object).unwrap_or_else(|e| {
+            log::warn!("the death of object {object} waits: {e}");
+            None
+        });
+        let Some((segment, row)) = found else {
             tx.put(TreeId::Space, space::waiting(object), Bytes::new());
             return Ok(());
         };
