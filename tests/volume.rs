@@ -163,15 +163,15 @@ fn promise_r8_status_shows_delays_errors_and_how_far_everything_is() {
     let status = life.status();
     assert!(status.counters.syncs > 0 && status.counters.sync_max_us >= 1000, "{status:?}");
     assert!(status.journal_used_bytes > 0 && status.journal_used_bytes <= status.journal_capacity_bytes, "{status:?}");
-    assert!(status.unshipped_bytes > 0 && status.checkpoint_age_s.is_none(), "{status:?}");
+    assert!(status.unshipped_bytes > 0, "{status:?}");
     assert_eq!((status.state, &status.last_error), ("active", &None));
 
-    life.volume.drain(&mut |_, _| ()).expect("drained");
+    life.volume.drain(&mut |_, _| Ok(())).expect("drained");
     let drained = life.status();
     assert_eq!(drained.unshipped_bytes, 0);
     life.clock.advance(Duration::from_secs(100));
     let older = life.status();
-    assert!(drained.checkpoint_age_s < older.checkpoint_age_s && older.checkpoint_age_s >= Some(100), "{older:?}");
+    assert!(drained.checkpoint_age_s < older.checkpoint_age_s && older.checkpoint_age_s >= 100, "{older:?}");
 
     life.store.set_down(true);
     life.create("while the store is away").expect("created");
