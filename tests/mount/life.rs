@@ -272,7 +272,7 @@ fn a_daemon_keeps_nothing_of_where_it_was_started() {
     let mut scratch = Scratch::new();
     scratch.make();
     let script = "cd \"$1\" && shift && exec \"$@\" 7<.";
-    let arguments = [env!("CARGO_BIN_EXE_skylog"), "mount", "../store", words(&scratch.mnt)];
+    let arguments = [env!("CARGO_BIN_EXE_skylog"), "mount", "../store", "../mnt"];
     let here = scratch.root.join("here");
     fs::create_dir(&here).unwrap();
     assert!(Command::new("sh").args(["-c", script, "sh", words(&here)]).args(arguments).status().unwrap().success());
@@ -282,6 +282,12 @@ fn a_daemon_keeps_nothing_of_where_it_was_started() {
     assert_eq!(fs::read_link(process.join("cwd")).unwrap(), Path::new("/"));
     let open = fs::read_dir(process.join("fd")).unwrap().filter_map(|e| fs::read_link(e.unwrap().path()).ok());
     assert!(!open.into_iter().any(|target| target == here), "an open file was inherited");
+    let lock = fs::read_to_string(scratch.root.join("store/lock")).unwrap();
+    assert!(lock.ends_with(words(&scratch.mnt)), "{lock}");
+    let publications = fs::read_dir(scratch.root.join("store/gen/0000000001")).unwrap();
+    let closing = publications.map(|e| e.unwrap().path()).max().unwrap();
+    let owner = String::from_utf8_lossy(&fs::read(closing).unwrap()).into_owned();
+    assert!(owner.ends_with(words(&scratch.mnt)), "the one who took over is named with its whole path: {owner}");
     scratch.umount();
 }
 
