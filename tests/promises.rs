@@ -3,11 +3,12 @@
 
 use skylog::base::clock::Clock;
 use skylog::base::random::SeededRandom;
+use skylog::checkpoint::Policy;
 use skylog::format::ids::InodeNo;
 use skylog::format::publication::{Body, Publication};
 use skylog::media::Media;
-use skylog::media::sim::{CallLog, DiskFault, DiskOp, Nth, SimDisk};
-use skylog::recovery::{MkfsOptions, MountError, mkfs};
+use skylog::media::sim::{Call, CallLog, DiskCall, DiskFault, DiskOp, Nth, SimDisk};
+use skylog::recovery::{MkfsOptions, MountError, Tuning, mkfs};
 use skylog::rig::{Rig, small};
 use skylog::store::Store;
 use skylog::store::sim::{SimStore, StoreFault, StoreOp};
@@ -191,7 +192,46 @@ fn promise_r9_a_sync_does_not_wait_for_a_checkpoint_in_the_making() {
 }
 
 #[test]
-fn promise_r10_a_torn_tail_is_cut_and_damage_before_it_is_refused_with_the_command_to_run() {
+fn promise_r10_a_torn_tail_is_cut_and_all_before_it_is_there() {
+    let mut rig = Rig::new(28, &small());
+    for n in 0..5 {
+        put(&mut rig, &format!("file-{n}"), &bytes(n, 6000));
+    }
+    rig.advance(Duration::from_secs(2));
+    while rig.step_journal() {}
+    put(&mut rig, "late", &bytes(9, 6000));
+    rig.advance(Duration::from_millis(300));
+    let before = rig.log.len();
+    rig.step_journal();
+    let calls = rig.log.calls();
+    let group = calls[before..].iter().find_map(|call| match call {
+        Call::Disk(_, DiskCall::Write { file, patch }) => Some((*file, patch.end() - patch.len(), patch.len())),
+        _ => None,
+    });
+    let (file, at, len) = group.expect("a group was written, and not synced");
+    let slot = calls.iter().rev().find_map(|call| match call {
+        Call::Disk(_, DiskCall::Create { name, file: made }) if *made == file => Some(name.to_string()),
+        _ => None,
+    });
+    let slot = slot.expect("the slot was made");
+    assert!(slot.starts_with("journal/"), "{slot}");
+    let log = CallLog::new();
+    let disk = SimDisk::from_image(&rig.disk.image(), &log);
+    let torn = vec![0; usize::try_from(len / 2).expect("small")];
+    disk.open(&slot).and_then(|f| f.write_at(&torn, at + len / 2)).expect("torn");
+    let store = SimStore::from_image(&rig.store.image(), &log);
+    let mut rig = Rig::mount(log, disk, store, rig.clock.clone(), 29, &small()).expect("a torn tail is no damage");
+    for n in 0..5 {
+        assert_eq!(get(&mut rig, &format!("file-{n}")), Some(bytes(n, 6000)));
+    }
+    assert_eq!(get(&mut rig, "late"), None, "its group was torn");
+    put(&mut rig, "after", b"goes on");
+    rig.drain();
+    assert_eq!(get(&mut rig, "after"), Some(b"goes on".to_vec()));
+}
+
+#[test]
+fn promise_r10_damage_before_durable_groups_is_refused_with_the_command_to_run() {
     let mut rig = Rig::new(8, &small());
     for n in 0..5 {
         put(&mut rig, &format!("file-{n}"), &bytes(n, 6000));
@@ -228,8 +268,59 @@ fn promise_r10_a_long_load_shows_its_progress() {
     assert!(heard.is_sorted());
 }
 
+/// Whether the call is about a name in a folder of a checkpoint.
+fn of_checkpoint(name: &str) -> bool {
+    name.starts_with("ckpt/") || name.starts_with("nodes/")
+}
+
 #[test]
-fn promise_r12_old_files_go_after_the_manifest_names_the_new_ones_and_may_fail_to() {
+fn promise_r12_new_files_are_synced_then_the_manifest_names_them_then_old_ones_go() {
+    let mut rig = Rig::new(30, &small());
+    put(&mut rig, "file", &bytes(1, 3000));
+    rig.drain();
+    put(&mut rig, "file", &bytes(2, 3000));
+    rig.advance(Duration::from_secs(2));
+    while rig.step_journal() {}
+    let before = rig.log.len();
+    let number = |rig: &Rig| rig.mounted.db.journal().manifest().current().checkpoint.map(|c| c.number);
+    let old = number(&rig);
+    rig.mounted.checkpointer.wanted().checkpoint();
+    while number(&rig) == old {
+        assert!(rig.step_checkpointer(), "no checkpoint was made");
+    }
+    // The last change of the manifest is the one that names the new checkpoint.
+    let calls: Vec<Call> = rig.log.calls().split_off(before);
+    let named = |call: &Call| matches!(call, Call::Disk(_, DiskCall::Rename { to, .. }) if &**to == "MANIFEST");
+    let commit = calls.iter().rposition(named).expect("the manifest was changed");
+    let mut made = 0;
+    for (at, call) in calls[..commit].iter().enumerate() {
+        match call {
+            Call::Disk(_, DiskCall::Create { name, file }) if of_checkpoint(name) => {
+                made += 1;
+                let folder = name.split('/').next();
+                let later = &calls[at..commit];
+                let synced = |call: &Call| matches!(call, Call::Disk(_, DiskCall::Sync { file: f }) if f == file);
+                let listed =
+                    |call: &Call| matches!(call, Call::Disk(_, DiskCall::SyncDir { dir }) if Some(&**dir) == folder);
+                assert!(later.iter().any(synced), "{name} was named before it was synced");
+                assert!(later.iter().any(listed), "{name} was named before its name was durable");
+            }
+            Call::Disk(_, DiskCall::Remove { name }) => assert!(!of_checkpoint(name), "{name} went too early"),
+            _ => {}
+        }
+    }
+    assert!(made >= 3, "{made} files made");
+    rig.drain();
+    let calls = rig.log.calls().split_off(before + commit);
+    let root = |call: &Call| matches!(call, Call::Disk(_, DiskCall::SyncDir { dir }) if dir.is_empty());
+    let gone = |call: &Call| matches!(call, Call::Disk(_, DiskCall::Remove { name }) if of_checkpoint(name));
+    let durable = calls.iter().position(root).expect("the manifest's name was made durable");
+    let removed = calls.iter().position(gone).expect("old files went");
+    assert!(durable < removed, "old files went before the manifest was durable");
+}
+
+#[test]
+fn promise_r12_old_files_may_fail_to_go() {
     let mut rig = Rig::new(10, &small());
     put(&mut rig, "file", &bytes(1, 3000));
     rig.drain();
@@ -316,6 +407,35 @@ fn promise_g5_what_was_put_and_never_published_is_never_read_and_is_removed() {
     let left = rig.store.list("seg").expect("listed");
     assert!(orphans.iter().all(|name| !left.contains(name)), "orphans {orphans:?} are still among {left:?}");
     assert_eq!(get(&mut rig, "file"), Some(bytes(2, 20_000)));
+}
+
+#[test]
+fn promise_g5_what_is_dead_stays_for_the_grace_time_and_then_goes() {
+    let policy = Policy { grace: Duration::from_secs(3600), ..small().policy };
+    let mut rig = Rig::new(31, &Tuning { policy, ..small() });
+    put(&mut rig, "file", &bytes(1, 30_000));
+    rig.drain();
+    // The other segments are small, and hold nodes.
+    let large = |name: &String| rig.store.size(name).expect("there") > 16_000;
+    let dead: Vec<String> = rig.store.list("seg").expect("listed").into_iter().filter(large).collect();
+    assert!(!dead.is_empty());
+    put(&mut rig, "file", &bytes(2, 30_000));
+    rig.drain();
+    put(&mut rig, "other", &bytes(3, 3000));
+    rig.drain();
+    let still_there = |rig: &Rig| {
+        let there = rig.store.list("seg").expect("listed");
+        dead.iter().filter(|name| there.contains(name)).count()
+    };
+    for minute in 0..58 {
+        assert_eq!(still_there(&rig), dead.len(), "gone after {minute} minutes");
+        rig.advance(Duration::from_secs(60));
+        rig.settle();
+    }
+    rig.advance(Duration::from_secs(240));
+    rig.settle();
+    assert_eq!(still_there(&rig), 0, "dead, and there after the grace time");
+    assert_eq!(get(&mut rig, "file"), Some(bytes(2, 30_000)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::failure::{Failure, Outcome};
 use super::progress::Progress;
 use super::store_arg::StoreArg;
-use super::{size, world};
+use super::{size, state_dir, world};
 use skylog::check::{Figures, check};
 use skylog::media::{LocalDisk, Media};
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ pub struct Check {
 impl Check {
     /// Prints every problem found, and how much was looked at.
     pub fn run(&self) -> Outcome {
-        self.store.superblock()?;
-        let state = self.store.state(self.state.as_deref())?;
+        let superblock = self.store.superblock()?;
+        let state = state_dir::existing_or_damaged(&self.store, self.state.as_deref(), superblock.uuid)?;
         let state = state.is_dir().then_some(state);
         let _lock = world::lock(&self.store, state.as_deref(), "nowhere, it is being checked", Duration::ZERO)?;
         let media = state.map(|state| Arc::new(LocalDisk::new(&state)) as Arc<dyn Media>);
@@ -44,6 +44,7 @@ impl Check {
         let problems = report.problems.len() as u64 + report.unlisted;
         match report.is_clean() {
             true => Ok(()),
+            false if problems == 1 => Err(Failure::failed(format_args!("1 problem in {}", self.store.url()))),
             false => Err(Failure::failed(format_args!("{problems} problems in {}", self.store.url()))),
         }
     }

@@ -30,6 +30,19 @@ pub fn hold_signals() {
     }
 }
 
+/// Leaves the terminal, and what the starting process had open: nobody else is kept waiting for their end.
+pub fn detach() {
+    nix::unistd::setsid().ok();
+    // Started through a link, the kernel would call this process by the link's name.
+    nix::sys::prctl::set_name(c"skylog").ok();
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().filter_map(Result::ok);
+    let open: Vec<i32> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // One of them was the listing itself, which is closed already.
+        nix::unistd::close(fd).ok();
+    }
+}
+
 fn signals() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect()
 }
@@ -152,7 +165,15 @@ impl Daemon {
             log::error!("not everything is in the store, the journal keeps it: {why}");
         }
         let left = self.volume.status().unshipped_bytes;
-        self.volume.close().map(|()| left)
+        // A volume that somebody else has taken over can do nothing but go.
+        let fenced = self.volume.status().state == "fenced";
+        match self.volume.close() {
+            Err(why) if fenced && self.now.load(Ordering::Relaxed) => {
+                log::error!("{why}");
+                Ok(left)
+            }
+            closed => closed.map(|()| left),
+        }
     }
 
     /// The first signal unmounts, lazily if files are open; the second ends the process as it is.

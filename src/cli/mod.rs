@@ -26,6 +26,7 @@ mod umount;
 mod world;
 
 use clap::{Parser, Subcommand};
+use failure::Failure;
 use std::process::ExitCode;
 
 /// An ordinary directory whose contents live in an object store.
@@ -56,7 +57,11 @@ enum Command {
 pub fn run() -> ExitCode {
     // What lies in store and state directory is for their owner alone, whatever the modes of the files in the filesystem.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    let done = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => return usage(&e),
+    };
+    let done = match arguments.command {
         Command::Mkfs(command) => command.run(),
         Command::Mount(command) => command.run(),
         Command::Umount(command) => command.run(),
@@ -71,4 +76,17 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// Help and version as the parser prints them; what is wrong with a command line as one sentence.
+fn usage(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
+        error.print().ok();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let text = error.to_string();
+    let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let what: Vec<&str> = what.split_whitespace().collect();
+    Failure::usage(format_args!("{}; `skylog --help` shows what there is", what.join(" "))).report()
 }

@@ -6,13 +6,14 @@
 use super::failure::{Failure, Outcome};
 use super::mount_options::MountOptions;
 use super::progress::Progress;
-use super::registry::Registration;
+use super::registry::{Claim, Registration};
 use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::world::{self, Sizes};
 use super::{daemon, log_file, mkfs, mount_point, registry, size, state_dir};
 use skylog::format::superblock::Superblock;
 use skylog::fuse::MountConfig;
 use skylog::media::Owner;
+use skylog::recovery::MountError;
 use skylog::volume::Volume;
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Write};
@@ -47,7 +48,7 @@ pub struct Mount {
     /// How long a dead store object is kept before it is deleted, seconds.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
-    /// Options, separated by commas: sync=always|everysec|none, grace=SECONDS, ro, nonempty, nodev, nosuid, noexec, noatime, allow_other.
+    /// Options, separated by commas: sync=always|everysec|none, grace=SECONDS, ro, nonempty, nodev, nosuid, noexec, noatime, dirsync, allow_other; later ones win.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
     /// This is the daemon, and standard output goes to the command that started it.
@@ -114,7 +115,7 @@ impl Mount {
 
     /// The daemon's part: everything it has to say before the mount is live goes through the pipe.
     fn daemon(self) -> Outcome {
-        nix::unistd::setsid().ok();
+        daemon::detach();
         let options = MountOptions::parse(&self.options)?;
         let dir = mount_point::canonical(&self.dir)?;
         let progress = |done, total| tell(&format!("{PROGRESS} {done} {total}"));
@@ -123,6 +124,8 @@ impl Mount {
         let live = || {
             tell(LIVE);
             log_file::take_over(&log);
+            // No folder is kept busy for having been the user's when the mount began.
+            nix::unistd::chdir("/").ok();
             is_live.set(true);
         };
         self.serve(&dir, &options, progress, live).map_err(|failure| {
@@ -146,6 +149,8 @@ impl Mount {
         let state = self.store.state(self.state.as_deref())?;
         // A daemon that did not sign off was killed, and may not be quite dead yet.
         let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
+        let claim = Claim::on(dir, patience)?;
+        mount_point::free(dir)?;
         let made = !state.exists();
         let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
         let opened = self.open(dir, &state, options, progress);
@@ -160,8 +165,19 @@ impl Mount {
         };
         let registration = Registration { dir: dir.to_path_buf(), store, state, pid: std::process::id() };
         let ended = daemon::serve(volume, registration, &config, live);
-        drop(lock);
+        drop((lock, claim));
         ended
+    }
+
+    /// Why the volume does not open, with the command that says more about damage.
+    fn refused(&self, error: &MountError) -> Failure {
+        let store = self.store.folder().map_or_else(|| self.store.url(), |folder| folder.display().to_string());
+        let sentence = error.to_string().replace("skylog check STORE", &format!("skylog check {store}"));
+        let damage = matches!(error, MountError::Checkpoint(_) | MountError::Map(_));
+        match damage && !sentence.contains("skylog check") {
+            true => Failure::failed(format_args!("{sentence}; run: skylog check {store}")),
+            false => Failure::failed(sentence),
+        }
     }
 
     /// Recovers and starts the volume.
@@ -179,7 +195,7 @@ impl Mount {
         let world = world::world(&self.store, state)?;
         world::probe(&world)?;
         let mut progress = progress;
-        let volume = Volume::open(&world, &tuning, &mut progress).map_err(Failure::failed)?;
+        let volume = Volume::open(&world, &tuning, &mut progress).map_err(|e| self.refused(&e))?;
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }

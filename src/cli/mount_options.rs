@@ -20,8 +20,8 @@ pub struct MountOptions {
 
 const KERNEL: [&str; 6] = ["nodev", "nosuid", "noexec", "noatime", "dirsync", "allow_other"];
 /// What mount(8) and fstab add without meaning anything by it.
-const DEFAULTS: [&str; 11] =
-    ["rw", "dev", "suid", "exec", "atime", "relatime", "defaults", "auto", "noauto", "_netdev", "nofail"];
+const DEFAULTS: [&str; 10] =
+    ["dev", "suid", "exec", "atime", "relatime", "defaults", "auto", "noauto", "_netdev", "nofail"];
 
 impl MountOptions {
     /// Reads all `-o` lists of a command line; later words win.
@@ -40,19 +40,27 @@ impl MountOptions {
                 let wrong = |_| Failure::usage(format_args!("grace={seconds}: give a number of seconds"));
                 self.grace_seconds = Some(seconds.parse().map_err(wrong)?);
             }
-            None if word == "ro" => self.read_only = true,
+            None if matches!(word, "ro" | "rw") => self.read_only = word == "ro",
             None if word == "nonempty" => self.nonempty = true,
-            None if KERNEL.contains(&word) => self.kernel.push(word.to_string()),
-            None if DEFAULTS.contains(&word) => {}
+            None if KERNEL.contains(&word) => {
+                self.kernel.retain(|earlier| earlier != word);
+                self.kernel.push(word.to_string());
+            }
+            None if DEFAULTS.contains(&word) => self.kernel.retain(|earlier| !takes_back(word, earlier)),
             _ => {
                 return Err(Failure::usage(format_args!(
-                    "unknown mount option {word:?}; known are sync=, grace=, ro, nonempty, {}",
+                    "unknown mount option {word:?}; known are sync=, grace=, ro, rw, nonempty, {}",
                     KERNEL.join(", ")
                 )));
             }
         }
         Ok(())
     }
+}
+
+/// Whether a word that asks for the default undoes an earlier one.
+fn takes_back(word: &str, earlier: &str) -> bool {
+    earlier.strip_prefix("no") == Some(word) || (word == "relatime" && earlier == "noatime")
 }
 
 #[cfg(test)]
@@ -70,6 +78,16 @@ mod tests {
         assert_eq!(options.grace_seconds, Some(0));
         assert_eq!(options.kernel, ["noexec"]);
         assert!(!options.read_only);
+    }
+
+    #[test]
+    fn a_later_word_takes_an_earlier_one_back() {
+        let kernel = |list: &str| parse(list).unwrap().kernel;
+        assert!(!parse("ro,rw").unwrap().read_only && parse("rw,ro").unwrap().read_only);
+        assert_eq!(kernel("noexec,exec,nodev"), ["nodev"]);
+        assert_eq!(kernel("exec,noexec,noexec"), ["noexec"]);
+        assert!(kernel("noatime,atime").is_empty() && kernel("noatime,relatime").is_empty());
+        assert!(kernel("nosuid,nodev,suid,dev").is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The directory a volume is mounted on: what is there now, and whether it will do.
 
-use super::failure::Failure;
+use super::failure::{Failure, Outcome};
 use nix::errno::Errno;
 use std::ffi::OsString;
 use std::fs;
@@ -46,12 +46,7 @@ pub fn prepare(dir: &Path, may_cover: bool) -> Result<PathBuf, Failure> {
     let path = canonical(dir)?;
     clear_dead(&path)?;
     let shown = path.display();
-    if let Some(line) = mounted_at(&path) {
-        let what = line.filesystem;
-        return Err(Failure::failed(format_args!(
-            "{shown} is in use: {what} is mounted there; `skylog umount {shown}` or take another directory"
-        )));
-    }
+    free(&path)?;
     match fs::metadata(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return Err(Failure::failed(format_args!("mount point {shown} does not exist; `mkdir {shown}` makes it")));
@@ -69,6 +64,20 @@ pub fn prepare(dir: &Path, may_cover: bool) -> Result<PathBuf, Failure> {
             "mount point {shown} is not empty; take an empty directory, or mount over it with `-o nonempty`"
         ))),
     }
+}
+
+/// Fails when something is mounted on `dir`.
+pub fn free(dir: &Path) -> Outcome {
+    let shown = dir.display();
+    if let Some(line) = mounted_at(dir) {
+        let what = line.filesystem;
+        let way_out = match what == FILESYSTEM {
+            true => format!("`skylog umount {shown}` or take another directory"),
+            false => "take another directory".to_owned(),
+        };
+        return Err(Failure::failed(format_args!("{shown} is in use: {what} is mounted there; {way_out}")));
+    }
+    Ok(())
 }
 
 /// Detaches a skylog mount whose daemon is gone. True if there was one.

@@ -4,12 +4,49 @@
 //! mount point. A file left behind by a killed daemon does no harm: its socket answers nobody.
 
 use super::failure::Failure;
-use super::mount_point;
+use super::{mount_point, world};
 use serde::{Deserialize, Serialize};
+use skylog::format::names::LOCK;
+use skylog::media::{LockGuard, Owner};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Keeps other daemons off a mount point, also before anything is mounted there.
+pub struct Claim {
+    path: PathBuf,
+    _lock: LockGuard,
+}
+
+/// A claim is waited for this long: whoever tidies up holds it for a moment.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
+
+impl Claim {
+    /// Claims a mount point; fails with a sentence that names who has it.
+    pub fn on(dir: &Path, patience: Duration) -> Result<Claim, Failure> {
+        let shown = dir.display();
+        let folder = own_folder().map_err(|e| Failure::failed(format_args!("{shown} cannot be registered: {e}")))?;
+        let path = path_for(&folder, dir, LOCK);
+        Claim::take(path, &shown.to_string(), patience.max(CLAIM_PATIENCE))
+    }
+
+    fn take(path: PathBuf, dir: &str, patience: Duration) -> Result<Claim, Failure> {
+        let owner = Owner::this_process(dir).map_err(Failure::failed)?;
+        let (folder, name) = (path.parent().unwrap_or(&path), path.file_name().unwrap_or_default());
+        let what = format!("the mount point {dir}");
+        let lock = world::lock_folder(folder, &name.to_string_lossy(), &what, &owner, patience)?;
+        Ok(Claim { path, _lock: lock })
+    }
+}
+
+impl Drop for Claim {
+    /// The file goes while its lock is still held.
+    fn drop(&mut self) {
+        fs::remove_file(&self.path).ok();
+    }
+}
 
 /// What a daemon writes down about its mount.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -110,11 +147,19 @@ fn sweep(folder: &Path) {
     for found in registrations(folder).into_iter().filter(left) {
         found.remove();
     }
+    // A claim that can be had was left behind; dropping it takes it away.
+    for path in files(folder, LOCK) {
+        drop(Claim::take(path, "nowhere, it is being tidied up", Duration::ZERO));
+    }
 }
 
 fn registrations(folder: &Path) -> Vec<Registration> {
+    files(folder, "json").iter().filter_map(|path| read(path)).collect()
+}
+
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let names = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
-    names.filter(|path| path.extension().is_some_and(|e| e == "json")).filter_map(|path| read(&path)).collect()
+    names.filter(|path| path.extension().is_some_and(|e| e == extension)).collect()
 }
 
 fn user() -> u32 {

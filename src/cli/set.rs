@@ -3,6 +3,7 @@
 use super::control::{Ask, Conversation};
 use super::failure::{Failure, Outcome};
 use super::mount_point;
+use skylog::journal::SyncPolicy;
 use std::path::PathBuf;
 
 /// Change the sync policy of a running mount.
@@ -23,6 +24,7 @@ impl Set {
                 self.setting
             )));
         };
+        let policy: SyncPolicy = policy.parse().map_err(Failure::usage)?;
         let dir = mount_point::canonical(&self.dir)?;
         Conversation::with(&dir, &Ask::Set { sync: policy.to_string() })?.next().map(drop)
     }

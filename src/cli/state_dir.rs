@@ -28,6 +28,12 @@ pub fn filesystem(state: &Path) -> Result<Option<Uuid>, Failure> {
 /// The state directory of a store for a command that works on an existing one. A directory that the user names must hold a
 /// state of this very filesystem; the one inside the store may also be missing, or hold nothing yet.
 pub fn existing(store: &StoreArg, given: Option<&Path>, uuid: Uuid) -> Result<PathBuf, Failure> {
+    let state = existing_or_damaged(store, given, uuid)?;
+    given.map_or(Ok(None), |_| filesystem(&state)).map(|_| state)
+}
+
+/// As [`existing`], for a command that looks at damage: the manifest may be damaged too.
+pub fn existing_or_damaged(store: &StoreArg, given: Option<&Path>, uuid: Uuid) -> Result<PathBuf, Failure> {
     let state = store.state(given)?;
     let shown = state.display();
     match filesystem(&state) {
@@ -35,7 +41,6 @@ pub fn existing(store: &StoreArg, given: Option<&Path>, uuid: Uuid) -> Result<Pa
         Ok(None) if given.is_some() => {
             Err(Failure::failed(format_args!("{shown} is not a state directory of skylog (it has no {MANIFEST})")))
         }
-        Err(damaged) if given.is_some() => Err(damaged),
         _ => Ok(state),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::control::{Ask, Conversation, Say};
 use super::failure::{Failure, Outcome};
-use super::store_arg::StoreArg;
+use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::{mount_point, registry};
 use serde_json::{Value, json};
 
@@ -54,6 +54,12 @@ impl Status {
     /// A store that nobody on this machine has mounted.
     fn unmounted(&self) -> Result<Value, Failure> {
         let store: StoreArg = self.what.parse().map_err(Failure::usage)?;
+        if let Some(folder) = store.folder().filter(|folder| folder.is_dir() && !folder.join(SUPERBLOCK).exists()) {
+            return Err(Failure::failed(format_args!(
+                "{} is neither a skylog mount nor a skylog store",
+                folder.display()
+            )));
+        }
         let superblock = store.superblock()?;
         Ok(json!({ "state": "not mounted on this machine", "store": store.url(), "uuid": superblock.uuid.to_string() }))
     }

@@ -23,7 +23,8 @@ impl FromStr for StoreArg {
     fn from_str(text: &str) -> Result<StoreArg, OpenError> {
         let place = match Place::parse(text)? {
             Place::Folder(folder) => Place::Folder(folder.canonicalize().unwrap_or(folder)),
-            memory => memory,
+            // It would be gone with this very command.
+            Place::Memory => return Err(OpenError::NotYet { scheme: "memory".into() }),
         };
         Ok(StoreArg { place })
     }

@@ -28,6 +28,16 @@ impl Umount {
             );
             return Ok(());
         }
+        if let Some(registration) =
+            registry::find_mount(&dir).map(|(_, found)| found).filter(|found| !registry::alive(found.pid))
+        {
+            registration.remove();
+            return Err(Failure::failed(format_args!(
+                "nothing is mounted on {}, its daemon (process {}) is gone; mounting again recovers everything synced",
+                dir.display(),
+                registration.pid
+            )));
+        }
         let mut conversation = Conversation::with(&dir, &Ask::Umount { now: self.now })?;
         let progress = Progress::bytes("shipping");
         let mut told = false;
@@ -47,7 +57,9 @@ impl Umount {
         };
         progress.end();
         wait_for_end(conversation.pid())?;
-        if unshipped > 0 || self.now {
+        if unshipped == 0 && self.now {
+            println!("nothing stays in the journal; the store has everything");
+        } else if unshipped > 0 {
             println!(
                 "{} stay in the journal ({unshipped} bytes); the next mount with this state directory ships them",
                 size::show(unshipped)

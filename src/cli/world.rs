@@ -63,25 +63,31 @@ pub struct Locks {
 /// with a sentence that names the owner, if that does not give them up within `patience`.
 pub fn lock(store: &StoreArg, state: Option<&Path>, mount_point: &str, patience: Duration) -> Result<Locks, Failure> {
     let owner = Owner::this_process(mount_point).map_err(Failure::failed)?;
-    let end = Instant::now() + patience;
-    let of_store = store.folder().map(|folder| lock_folder(folder, "the store", &owner, end)).transpose()?;
+    let take = |folder: &Path, what: &str| {
+        lock_folder(folder, LOCK, &format!("{what} {}", folder.display()), &owner, patience)
+    };
+    let of_store = store.folder().map(|folder| take(folder, "the store")).transpose()?;
     if let Some(state) = state {
         let shown = state.display();
         std::fs::create_dir_all(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
     }
-    let of_state = state.map(|state| lock_folder(state, "the state directory", &owner, end)).transpose()?;
+    let of_state = state.map(|state| take(state, "the state directory")).transpose()?;
     Ok(Locks { _store: of_store, _state: of_state })
 }
 
-fn lock_folder(folder: &Path, what: &str, owner: &Owner, end: Instant) -> Result<LockGuard, Failure> {
-    let disk = LocalDisk::new(folder);
+/// Takes the lock `name` in a folder that exists; `what` is its name for people.
+pub fn lock_folder(
+    folder: &Path,
+    name: &str,
+    what: &str,
+    owner: &Owner,
+    patience: Duration,
+) -> Result<LockGuard, Failure> {
+    let (disk, end) = (LocalDisk::new(folder), Instant::now() + patience);
     loop {
-        match disk.lock(LOCK, owner) {
+        match disk.lock(name, owner) {
             Err(LockError::Held { .. }) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
-            taken => {
-                return taken
-                    .map_err(|e| Failure::failed(format_args!("{what} {} cannot be had: {e}", folder.display())));
-            }
+            taken => return taken.map_err(|e| Failure::failed(format_args!("{what} cannot be had: {e}"))),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong below the map.
 
 use crate::format::ids::{NodePtr, SegmentNo};
+use crate::format::names;
 use std::io;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ pub enum MapError {
         reason: String,
     },
     /// The node segment is nowhere.
-    #[error("node segment {segment} is missing")]
+    #[error("{}, a node segment, is neither in the state directory nor in the store", names::segment(*segment))]
     Missing {
         /// The segment.
         segment: SegmentNo,

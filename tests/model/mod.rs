@@ -4,7 +4,7 @@
 //! Paths are absolute, made of components joined by `/`; the root is `/`. Symbolic links are never followed, since that
 //! is the kernel's work. Permissions are not checked, since that is the kernel's work too. The n-th applied operation, from 1,
 //! happens at [`time_of`]`(n)`, whether it succeeds or not.
-#![allow(dead_code, reason = "each test program that includes the model uses another part of it")]
+#![expect(dead_code, reason = "each test program that includes the model uses another part of it")]
 
 pub mod driver;
 pub mod generate;

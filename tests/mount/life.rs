@@ -4,6 +4,7 @@ use super::scratch::{Scratch, skylog, words};
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -177,6 +178,25 @@ fn promise_g10_another_state_directory_is_no_way_around_the_lock() {
 }
 
 #[test]
+fn a_volume_that_was_taken_over_can_be_unmounted() {
+    let mut scratch = Scratch::mounted();
+    let (other, state) = (scratch.root.join("other"), scratch.root.join("other-state"));
+    fs::create_dir(&other).unwrap();
+    // As from a machine that shares the folder but not its locks.
+    fs::remove_file(scratch.root.join("store/lock")).unwrap();
+    skylog(&["mount", "--journal-size", "32MiB", "--state", words(&state), scratch.store(), words(&other)]).succeeds();
+    fs::write(scratch.mnt.join("file"), "too late").unwrap();
+    let said = skylog(&["umount", words(&scratch.mnt)]).fails();
+    assert!(said.contains("still mounted") && said.contains("skylog umount --now"), "{said}");
+    assert_eq!(scratch.status()["state"], "fenced");
+    let said = skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
+    assert!(said.contains("stay in the journal"), "{said}");
+    scratch.gone();
+    skylog(&["umount", words(&other)]).succeeds();
+    skylog(&["check", "--state", words(&state), scratch.store()]).succeeds();
+}
+
+#[test]
 fn promise_g10_break_lock_asks_about_an_owner_on_another_machine() {
     let scratch = Scratch::new();
     scratch.make();
@@ -227,7 +247,7 @@ fn promise_r4_the_policy_changes_while_mounted() {
     scratch.kill();
     scratch.mount();
     assert_eq!(fs::read(scratch.mnt.join("file")).unwrap(), b"kept");
-    let said = skylog(&["set", words(&scratch.mnt), "sync=sometimes"]).fails();
+    let said = skylog(&["set", words(&scratch.mnt), "sync=sometimes"]).fails_with(2);
     assert!(said.contains("sometimes"), "{said}");
 }
 
@@ -236,10 +256,75 @@ fn promise_x10_umount_now_says_what_is_not_in_the_store() {
     let mut scratch = Scratch::mounted();
     fs::write(scratch.mnt.join("file"), pattern(1 << 20, 4)).unwrap();
     let said = skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
-    assert!(said.contains("stay in the journal"), "{said}");
+    assert!(said.contains("stay in the journal") && !said.contains("nothing"), "{said}");
     scratch.gone();
     scratch.mount();
     assert_eq!(fs::read(scratch.mnt.join("file")).unwrap(), pattern(1 << 20, 4));
+    scratch.umount();
+    scratch.mount();
+    let said = skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
+    assert!(said.contains("nothing stays in the journal"), "{said}");
+    scratch.gone();
+}
+
+#[test]
+fn a_daemon_keeps_nothing_of_where_it_was_started() {
+    let mut scratch = Scratch::new();
+    scratch.make();
+    let script = "cd \"$1\" && shift && exec \"$@\" 7<.";
+    let arguments = [env!("CARGO_BIN_EXE_skylog"), "mount", "../store", "../mnt"];
+    let here = scratch.root.join("here");
+    fs::create_dir(&here).unwrap();
+    assert!(Command::new("sh").args(["-c", script, "sh", words(&here)]).args(arguments).status().unwrap().success());
+    scratch.adopt();
+    let process = Path::new("/proc").join(scratch.pid().to_string());
+    assert_eq!(fs::read_to_string(process.join("comm")).unwrap().trim(), "skylog");
+    assert_eq!(fs::read_link(process.join("cwd")).unwrap(), Path::new("/"));
+    let open = fs::read_dir(process.join("fd")).unwrap().filter_map(|e| fs::read_link(e.unwrap().path()).ok());
+    assert!(!open.into_iter().any(|target| target == here), "an open file was inherited");
+    let lock = fs::read_to_string(scratch.root.join("store/lock")).unwrap();
+    assert!(lock.ends_with(words(&scratch.mnt)), "{lock}");
+    let publications = fs::read_dir(scratch.root.join("store/gen/0000000001")).unwrap();
+    let closing = publications.map(|e| e.unwrap().path()).max().unwrap();
+    let owner = String::from_utf8_lossy(&fs::read(closing).unwrap()).into_owned();
+    assert!(owner.ends_with(words(&scratch.mnt)), "the one who took over is named with its whole path: {owner}");
+    scratch.umount();
+}
+
+#[test]
+fn an_unmount_of_a_mount_that_is_gone_says_so() {
+    let mut scratch = Scratch::mounted();
+    scratch.kill();
+    assert!(Command::new("umount").args(["-l", words(&scratch.mnt)]).status().unwrap().success());
+    let said = (0..200).find_map(|_| {
+        let output = Command::new(env!("CARGO_BIN_EXE_skylog")).args(["umount", words(&scratch.mnt)]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        said.contains("nothing is mounted on").then_some(said)
+    });
+    assert!(said.is_some());
+    let said = skylog(&["umount", words(&scratch.mnt)]).fails();
+    assert!(said.contains("is not a skylog mount"), "{said}");
+}
+
+#[test]
+fn of_two_mounts_on_one_directory_at_once_one_is_refused() {
+    let mut scratch = Scratch::new();
+    scratch.make();
+    let other = words(&scratch.root.join("other")).to_string();
+    skylog(&["mkfs", &other]).succeeds();
+    let start = |store: &str| {
+        let mut mount = Command::new(env!("CARGO_BIN_EXE_skylog"));
+        mount.args(["mount", store, words(&scratch.mnt)]).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let outputs = [start(scratch.store()), start(&other)].map(|mount| mount.wait_with_output().unwrap());
+    let succeeded = outputs.iter().filter(|output| output.status.success()).count();
+    assert_eq!(succeeded, 1, "{outputs:?}");
+    scratch.adopt();
+    scratch.umount();
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(words(&scratch.mnt)), "one mount, not two");
+    let left = fs::read_dir("/run/skylog").unwrap().map(|e| e.unwrap().path());
+    let left = left.filter(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(words(&scratch.mnt))));
+    assert_eq!(left.count(), 0, "registration and claim are gone");
 }
 
 #[test]

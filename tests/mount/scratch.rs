@@ -103,6 +103,11 @@ impl Scratch {
     pub fn mount_with(&mut self, options: &[&str]) {
         let arguments = [&["mount", "--journal-size", "32MiB"], options, &[&self.store, words(&self.mnt)]].concat();
         skylog(&arguments).succeeds();
+        self.adopt();
+    }
+
+    /// Takes over a mount that the test has made itself.
+    pub fn adopt(&mut self) {
         let pid = self.status()["pid"].as_u64().expect("a process");
         self.pid = Some(u32::try_from(pid).expect("small"));
     }

@@ -146,6 +146,8 @@ fn mount_point_in_use() {
     let scratch = Scratch::mounted();
     let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
     assert!(said.contains("is in use") && said.contains("skylog umount"), "{said}");
+    let said = skylog(&["mount", scratch.store(), "/proc"]).fails();
+    assert!(said.contains("is in use") && !said.contains("umount"), "{said}");
 }
 
 #[test]
@@ -235,8 +237,12 @@ fn a_wrong_command_line_is_exit_code_2() {
     scratch.make();
     let said = skylog(&["mount", "-o", "fly", scratch.store(), words(&scratch.mnt)]).fails_with(2);
     assert!(said.contains("\"fly\""), "{said}");
-    let none = Command::new(env!("CARGO_BIN_EXE_skylog")).arg("fly").output().unwrap();
-    assert_eq!(none.status.code(), Some(2));
+    for wrong in [&["fly"][..], &["mount"], &["mkfs", "--segment-size", "much", "/x"], &["mkfs", "s3://bucket"]] {
+        skylog(wrong).fails_with(2);
+    }
+    assert!(skylog(&["mount", "memory://", words(&scratch.mnt)]).fails_with(2).contains("memory"));
+    assert!(skylog(&["set", words(&scratch.mnt), "sync=bad"]).fails_with(2).contains("\"bad\""));
+    assert!(skylog(&["--help"]).succeeds().contains("Usage"));
 }
 
 #[test]
@@ -252,12 +258,53 @@ fn destroy_asks_and_removes_only_what_is_skylogs() {
 }
 
 #[test]
+fn destroy_leaves_nothing_of_a_store_that_was_used() {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), vec![7; 100_000]).unwrap();
+    scratch.umount();
+    skylog(&["destroy", "--yes", scratch.store()]).succeeds();
+    assert!(!scratch.root.join("store").exists(), "left are {:?}", files(&scratch.root.join("store")));
+}
+
+#[test]
 fn a_directory_that_is_no_mount_says_so() {
     let scratch = Scratch::new();
     for command in ["umount", "sync"] {
         let said = skylog(&[command, words(&scratch.mnt)]).fails();
         assert!(said.contains("is not a skylog mount"), "{said}");
     }
+    let said = skylog(&["status", words(&scratch.mnt)]).fails();
+    assert!(said.contains("is neither a skylog mount nor a skylog store"), "{said}");
+}
+
+#[test]
+fn damage_is_named_with_the_command_that_says_more() {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), "x").unwrap();
+    scratch.umount();
+    let command = format!("skylog check {}", scratch.store());
+    let checkpoints = scratch.root.join("store/state/ckpt");
+    let aside = scratch.root.join("aside");
+    fs::rename(&checkpoints, &aside).unwrap();
+    fs::create_dir(&checkpoints).unwrap();
+    refuses_to_mount(&scratch, &["ckpt/", &command]);
+    fs::remove_dir_all(scratch.root.join("store/state")).unwrap();
+    for file in files(&scratch.root.join("store/seg")) {
+        fs::remove_file(file).unwrap();
+    }
+    let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
+    assert!(said.contains("seg/") && said.contains(&command), "{said}");
+}
+
+#[test]
+fn a_check_of_no_state_directory_is_refused() {
+    let scratch = Scratch::new();
+    scratch.make();
+    let said = skylog(&["check", "--state", words(&scratch.mnt), scratch.store()]).fails();
+    assert!(said.contains("is not a state directory"), "{said}");
+    let said = skylog(&["break-lock", "--state", words(&scratch.root.join("nowhere")), scratch.store()]).fails();
+    assert!(said.contains("is not a state directory"), "{said}");
+    assert!(contents(&scratch.mnt).is_empty() && !scratch.root.join("nowhere").exists());
 }
 
 #[test]
