@@ -73,18 +73,7 @@ pub fn bare() -> (Arc<Db>, journal::Writer) {
     let segment_bytes = 32 << 20;
     let config =
         journal::Config { segment_bytes, journal_bytes: 256 << 20, queue_bytes_max: u64::MAX / 4, reserve_bytes: 0 };
-    let manifest = Manifest {
-        uuid: Uuid(1),
-        state: Uuid(2),
-        epoch: 1,
-        generation: 1,
-        next_checkpoint: 1,
-        checkpoint: None,
-        plans: Vec::new(),
-        journal: Vec::new(),
-        free: Vec::new(),
-        history: Vec::new(),
-    };
+    let manifest = Manifest::new(Uuid(1), Uuid(2), 1, 1);
     let manifest = journal::ManifestStore::create(media.clone(), manifest).expect("a manifest is made");
     let random = Arc::new(SeededRandom::new(1));
     let nothing = journal::Replayed::nothing(Lsn::ZERO);

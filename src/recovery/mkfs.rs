@@ -6,11 +6,11 @@ use crate::base::clock::Clock;
 use crate::base::random::Random;
 use crate::format::batch::{Edit, TreeId, encode_edits, encode_head};
 use crate::format::ids::{InodeNo, Lsn, Nonce, Uuid};
-use crate::format::inode::Inode;
 use crate::format::key;
 use crate::format::names::{self, LOCK, SUPERBLOCK};
 use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
 use crate::format::superblock::Superblock;
+use crate::fs::root_inode;
 use crate::store::{Created, Store};
 
 /// What a new filesystem is like.
@@ -97,24 +97,7 @@ fn create(store: &dyn Store, name: &str, bytes: bytes::Bytes) -> Result<(), Moun
 }
 
 fn root_directory(clock: &dyn Clock, lsn: Lsn, options: MkfsOptions) -> Body {
-    let now = clock.now();
-    let root = Inode {
-        mode: libc::S_IFDIR | 0o755,
-        uid: options.uid,
-        gid: options.gid,
-        nlink: 2,
-        size: 0,
-        blocks: 0,
-        atime: now,
-        mtime: now,
-        ctime: now,
-        btime: now,
-        rdev: 0,
-        flags: 0,
-        parent: InodeNo::ROOT,
-        next_cookie: 3,
-        target: bytes::Bytes::new(),
-    };
+    let root = root_inode(clock.now(), 0o755, options.uid, options.gid);
     let edits = [(TreeId::Files, Edit::Put { key: key::inode(InodeNo::ROOT), value: root.encode() })];
     let batches = encode_head(lsn, 1, &encode_edits(&edits), &[], false).into();
     let window = WindowEntry { start: Lsn::ZERO, end: lsn, segments: Vec::new(), objects: 0 };

@@ -162,16 +162,9 @@ pub(super) fn take_over(
         let taking = Taking { world, tuning, superblock, nodes, cache };
         let checkpoint = taking.make_checkpoint(remote, epoch)?;
         let manifest = Manifest {
-            uuid: superblock.uuid,
-            state,
-            epoch,
-            generation: u64::from(epoch),
             next_checkpoint: checkpoint.number + 1,
             checkpoint: Some(CommitPoint { number: checkpoint.number, lsn: checkpoint.lsn }),
-            plans: Vec::new(),
-            journal: Vec::new(),
-            free: Vec::new(),
-            history: Vec::new(),
+            ..Manifest::new(superblock.uuid, state, epoch, u64::from(epoch))
         };
         return Ok(ManifestStore::create(world.media.clone(), manifest)?);
     }

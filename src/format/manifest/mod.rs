@@ -93,6 +93,22 @@ pub struct FreeSlot {
 }
 
 impl Manifest {
+    /// That of a state directory with nothing in it, for a writer that owns `generation`.
+    pub fn new(uuid: Uuid, state: Uuid, epoch: u32, generation: u64) -> Manifest {
+        Manifest {
+            uuid,
+            state,
+            epoch,
+            generation,
+            next_checkpoint: 1,
+            checkpoint: None,
+            plans: Vec::new(),
+            journal: Vec::new(),
+            free: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+
     /// The text.
     ///
     /// # Panics

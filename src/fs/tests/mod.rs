@@ -155,18 +155,7 @@ impl Fixture {
 fn open_db(queue_bytes_max: u64) -> (Arc<Db>, Writer) {
     let log = CallLog::new();
     let media: Arc<dyn Media> = Arc::new(SimDisk::new(&log));
-    let manifest = Manifest {
-        uuid: Uuid(1),
-        state: Uuid(2),
-        epoch: 1,
-        generation: 1,
-        next_checkpoint: 1,
-        checkpoint: None,
-        plans: Vec::new(),
-        journal: Vec::new(),
-        free: Vec::new(),
-        history: Vec::new(),
-    };
+    let manifest = Manifest::new(Uuid(1), Uuid(2), 1, 1);
     let manifest = ManifestStore::create(Arc::clone(&media), manifest).expect("created");
     let replayed = replay(&*media, &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
         .expect("nothing yet");

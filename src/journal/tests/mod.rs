@@ -38,18 +38,7 @@ struct Rig {
 }
 
 fn fresh_manifest() -> Manifest {
-    Manifest {
-        uuid: Uuid(1),
-        state: Uuid(2),
-        epoch: 1,
-        generation: 1,
-        next_checkpoint: 1,
-        checkpoint: None,
-        plans: Vec::new(),
-        journal: Vec::new(),
-        free: Vec::new(),
-        history: Vec::new(),
-    }
+    Manifest::new(Uuid(1), Uuid(2), 1, 1)
 }
 
 /// The data of object `n` of the batch with this number.
