@@ -56,17 +56,18 @@ impl Publisher {
 
     /// Finds what earlier lives of this state directory published from here on, and goes behind it.
     pub fn resume(&mut self) -> Result<Vec<Publication>, ShipError> {
+        let before = self.next.number.checked_sub(1).map(|number| Position { number, ..self.next });
         let mut found = Vec::new();
-        if let Some(number) = self.next.number.checked_sub(1) {
-            let before = Position { number, ..self.next };
+        // A closing object of another writer tells more than what that writer has deleted since.
+        while let Some(publication) = read(&*self.store, self.next)? {
+            self.pass(&publication)?;
+            found.push(publication);
+        }
+        if let Some(before) = before {
             if read(&*self.store, before)?.is_none() {
                 let place = names::publication(before.generation, before.number);
                 return Err(ShipError::Damaged { place, reason: "was published and is gone".to_owned() });
             }
-        }
-        while let Some(publication) = read(&*self.store, self.next)? {
-            self.pass(&publication)?;
-            found.push(publication);
         }
         Ok(found)
     }

@@ -83,7 +83,9 @@ pub fn check_accounts(instance: &Instance, strays: bool) {
             *named.entry(Extent::decode(&value).expect("an extent").object).or_default() += 1;
         }
     }
-    assert_eq!(instance.mounted.db.journal().stats().queue_bytes, 0, "room in the journal that nobody gives back");
+    let journal = instance.mounted.db.journal();
+    let written = (instance.mounted.db.last(), journal.durable(), journal.policy());
+    assert_eq!(journal.stats().queue_bytes, 0, "room in the journal that nobody gives back: {written:?}");
     let space = Space::read(instance);
     let many: BTreeMap<ObjectId, u32> = named.iter().filter(|(_, n)| **n > 1).map(|(o, n)| (*o, *n)).collect();
     assert_eq!(space.counts, many, "counts of shared objects");

@@ -9,8 +9,10 @@ use crate::world::{Instance, Machine, new_model, new_store, next_time, tuning};
 use crate::{Scope, run_one};
 use skylog::base::clock::SimClock;
 use skylog::base::random::SeededRandom;
+use skylog::format::names::publication;
 use skylog::media::sim::{CallLog, Nth, SimDisk};
-use skylog::store::sim::{StoreFault, StoreOp};
+use skylog::recovery::MountError;
+use skylog::store::sim::{SimStore, StoreFault, StoreOp};
 use std::sync::Arc;
 
 /// Seeds of histories that failed before something was put right.
@@ -177,5 +179,33 @@ fn room_that_a_batch_did_not_use_is_given_back() {
         let call = Call::Write { at: At::Path("/file".to_owned()), offset: 0, len, fill: 3 };
         scene.apply(call);
     }
+    scene.end();
+}
+
+#[test]
+fn a_machine_taken_over_from_is_refused_as_such_when_its_last_publication_is_deleted() {
+    let mut scene = Scene::new(100, 1 << 20, 64 << 10);
+    for name in ["a", "b"] {
+        scene.write(name);
+        scene.drain();
+    }
+    scene.write("c");
+    let shipped = scene.instance().shipped;
+    while scene.instance().shipped == shipped {
+        scene.step(1);
+    }
+    let old = scene.machine.disk.image_durable();
+    scene.instance = None;
+    scene.machine.disk = SimDisk::new(scene.machine.disk.log());
+    scene.mount();
+    for name in ["d", "e", "f"] {
+        scene.write(name);
+        scene.drain();
+    }
+    let log = CallLog::new();
+    let store = SimStore::from_image(&scene.machine.store.image(), &log);
+    assert!(store.image().object(&publication(2, 1)).is_none(), "the new owner has deleted what it took over");
+    let old = Machine { disk: SimDisk::from_image(&old, &log), store, ..scene.machine.clone() };
+    assert!(matches!(old.mount(7), Err(MountError::Fenced(_))));
     scene.end();
 }

@@ -178,12 +178,14 @@ impl Instance {
             }
             let worked = self.step_all();
             stepped(self);
-            if !worked {
-                self.machine.clock.advance(Duration::from_millis(400));
-                idle = if self.mounted.checkpointer.is_drained() { idle + 1 } else { 0 };
-                if idle > 4 {
-                    return;
-                }
+            if worked {
+                idle = 0;
+                continue;
+            }
+            self.machine.clock.advance(Duration::from_millis(400));
+            idle = if self.mounted.checkpointer.is_drained() { idle + 1 } else { 0 };
+            if idle > 4 {
+                return;
             }
         }
         let figures = self.mounted.checkpointer.figures();
@@ -207,6 +209,7 @@ impl Mount for Instance {
         let mut cx = Cx { uid: who.uid, gid: who.gid, now, ..Cx::default() };
         let fs = self.fs.clone();
         let mut failed: Option<Wait> = None;
+        let mut healed = false;
         for round in 0..ROUNDS_MAX {
             let wait = match op(&fs, &cx) {
                 Ok(value) => return Ok(value),
@@ -225,7 +228,17 @@ impl Mount for Instance {
             }
             match resolve(&wait, &self.mounted.db, &self.mounted.nodes, &mut cx.pins) {
                 Ok(()) => failed = None,
-                Err(_) if failed.as_ref() == Some(&wait) && self.machine.tolerant => return Err(libc::EIO),
+                Err(_) if self.machine.tolerant => {
+                    if failed.replace(wait.clone()) == Some(wait) {
+                        return Err(libc::EIO);
+                    }
+                }
+                Err(_) if !healed => {
+                    // An outage may fail reads; nothing else may.
+                    healed = true;
+                    self.machine.store.heal();
+                    self.machine.store.set_down(false);
+                }
                 Err(reason) if failed.as_ref() == Some(&wait) => panic!("{wait:?} cannot be had: {reason}"),
                 Err(_) => failed = Some(wait),
             }
