@@ -6,8 +6,8 @@
 
 use super::control::{self, Ask, Say};
 use super::failure::{Failure, Outcome};
-use super::mount_point;
 use super::registry::Registration;
+use super::{mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 use skylog::fuse::{self, MountConfig};
@@ -64,10 +64,12 @@ pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConf
         mount_point::detach(&config.dir).ok();
         return Err(Failure::failed(format_args!("the control socket cannot be made: {e}")));
     }
+    utab::enter(&config.dir, &config.source);
     live();
     if let Err(e) = mounted.wait() {
         log::error!("the session ended: {e}");
     }
+    utab::leave(&config.dir);
     daemon.registration.remove();
     let left = daemon.close();
     daemon.ending.announce(left.clone());

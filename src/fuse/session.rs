@@ -25,8 +25,8 @@ pub struct MountConfig {
     pub read_only: bool,
     /// Others than the user who mounts may use it.
     pub allow_other: bool,
-    /// `nodev`, `nosuid`, `noexec`, `noatime`, `dirsync`.
-    pub kernel: Vec<String>,
+    /// `nodev`, `nosuid`, `noexec`, `noatime`, as far as they are set.
+    pub flags: Vec<&'static str>,
 }
 
 /// A live mount.
@@ -59,7 +59,7 @@ fn fuser_config(config: &MountConfig) -> Config {
 }
 
 fn options(config: &MountConfig) -> Vec<MountOption> {
-    let asked = |word: &str| config.kernel.iter().any(|w| w == word);
+    let asked = |word: &str| config.flags.contains(&word);
     let either = |word: &str, yes: MountOption, no: MountOption| if asked(word) { yes } else { no };
     let mut options = vec![
         MountOption::FSName(config.source.clone()),
@@ -71,7 +71,6 @@ fn options(config: &MountConfig) -> Vec<MountOption> {
         either("noexec", MountOption::NoExec, MountOption::Exec),
         either("noatime", MountOption::NoAtime, MountOption::Atime),
     ];
-    options.extend(asked("dirsync").then_some(MountOption::DirSync));
     options.extend(config.read_only.then_some(MountOption::RO));
     options
 }
