@@ -10,7 +10,7 @@ use super::registry::Registration;
 use super::{mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
-use skylog::fuse::{self, MountConfig};
+use skylog::fuse::{self, MountConfig, Requests};
 use skylog::volume::Volume;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -49,6 +49,7 @@ fn signals() -> SigSet {
 
 struct Daemon {
     volume: Arc<Volume>,
+    requests: Arc<Requests>,
     registration: Registration,
     ending: Ending,
     /// The user asked to leave in the journal what is not shipped yet.
@@ -58,7 +59,8 @@ struct Daemon {
 /// Serves the volume until it is unmounted. `live` is called once the mount answers.
 pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConfig, live: impl FnOnce()) -> Outcome {
     let mounted = fuse::mount(volume.clone(), config).map_err(|e| not_mounted(&e, config))?;
-    let daemon = Daemon { volume, registration, ending: Ending::default(), now: AtomicBool::new(false) };
+    let requests = mounted.requests();
+    let daemon = Daemon { volume, requests, registration, ending: Ending::default(), now: AtomicBool::new(false) };
     let daemon = Arc::new(daemon);
     if let Err(e) = daemon.clone().listen() {
         mount_point::detach(&config.dir).ok();
@@ -110,7 +112,8 @@ impl Daemon {
     }
 
     fn status(&self) -> Say {
-        let status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        let mut status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        status["requests"] = serde_json::to_value(&*self.requests).expect("counts are plain data");
         Say::Status { status }
     }
 

@@ -1,5 +1,6 @@
 //! Mounting, and the session that ends when the mount is gone.
 
+use super::counted::{Counted, Requests};
 use super::requests::Frontend;
 use crate::volume::Volume;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
@@ -32,18 +33,26 @@ pub struct MountConfig {
 /// A live mount.
 pub struct Mounted {
     session: BackgroundSession,
+    requests: Arc<Requests>,
 }
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
-    let session = Session::new(Frontend::new(volume), &config.dir, &fuser_config(config))?.spawn()?;
+    let frontend = Frontend::new(volume);
+    let requests = frontend.requests.clone();
+    let session = Session::new(Counted::new(frontend), &config.dir, &fuser_config(config))?.spawn()?;
     if let Err(e) = raise_read_ahead(&config.dir) {
         log::info!("the kernel's read-ahead stays as it is: {e}");
     }
-    Ok(Mounted { session })
+    Ok(Mounted { session, requests })
 }
 
 impl Mounted {
+    /// What the kernel asks of this mount, counted from its start.
+    pub fn requests(&self) -> Arc<Requests> {
+        self.requests.clone()
+    }
+
     /// Returns when the mount is gone and every event thread has ended.
     pub fn wait(self) -> io::Result<()> {
         self.session.join()

@@ -2,5 +2,6 @@
 
 mod helpers;
 mod life;
+mod requests;
 mod scratch;
 mod sentences;
