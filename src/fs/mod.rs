@@ -12,11 +12,15 @@
 //! - no extent is longer than an object, none overlaps another, none reaches past the file's size;
 //! - `blocks` is the sum over the inline value and the extents of their bytes in 512-byte units, each rounded up;
 //! - a directory has for each name one name key and one cookie key that agree; `nlink` is 2 plus its subdirectories;
-//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one.
+//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one;
+//! - an inode's marks of extended attributes say which it has; an access control list agrees with the mode.
 //!
 //! What the kernel does, and this layer does not: permissions (sticky directories too), following links, resolving paths.
 
+mod acl;
+mod atime;
 mod attr;
+mod caller;
 mod create;
 mod entries;
 mod error;
@@ -25,6 +29,7 @@ mod link;
 mod locks;
 mod lookup;
 mod open;
+mod privileges;
 mod read;
 mod readdir;
 mod recover;
@@ -34,11 +39,13 @@ mod statfs;
 mod unlink;
 mod work;
 mod write;
+mod xattr;
 
 #[cfg(test)]
 mod tests;
 
 pub use attr::Attr;
+pub use caller::{Caller, Rights};
 pub use create::root_inode;
 pub use error::{Error, Stop};
 pub use readdir::DirEntry;
@@ -72,6 +79,10 @@ pub struct Cx {
     pub gid: u32,
     /// The time the request counts as.
     pub now: Time,
+    /// What else the caller may do.
+    pub caller: Caller,
+    /// Permission bits that what is made does not get, unless a default access control list says what it gets.
+    pub umask: u32,
     /// What was fetched for this request while it waited.
     pub pins: Pins,
 }
@@ -100,6 +111,6 @@ impl Fs {
     }
 
     fn begin<'a>(&'a self, cx: &'a Cx) -> Work<'a> {
-        Work::new(self.db.begin(&cx.pins), cx)
+        Work { tx: self.db.begin(&cx.pins), now: cx.now, cx }
     }
 }

@@ -2,7 +2,7 @@
 
 use fuser::{
     Errno, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite,
+    ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
 /// A reply that is still owed to the kernel. Dropped without a word it is EIO.
@@ -31,7 +31,8 @@ answers!(
     ReplyEntry,
     ReplyOpen,
     ReplyStatfs,
-    ReplyWrite
+    ReplyWrite,
+    ReplyXattr
 );
 
 /// Requests that nobody waits for (`forget`).
