@@ -2,6 +2,7 @@
 
 mod acls;
 mod damage;
+mod exchanges;
 mod files;
 mod names;
 mod orphans;
