@@ -48,7 +48,7 @@ pub struct Mount {
     /// How long a dead store object is kept before it is deleted, seconds.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
-    /// Options, separated by commas: sync=always|everysec|none, grace=SECONDS, ro, nonempty, nodev, nosuid, noexec, noatime, dirsync, allow_other; later ones win.
+    /// Options, separated by commas: sync=always|everysec|none, grace=SECONDS, ro, nonempty, relatime, nodev, nosuid, noexec, noatime, dirsync, allow_other; later ones win.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
     /// This is the daemon, and standard output goes to the command that started it.
@@ -160,6 +160,7 @@ impl Mount {
             dir: dir.to_path_buf(),
             source: store.clone(),
             read_only: options.read_only,
+            relatime: options.relatime && !options.read_only,
             allow_other: nix::unistd::geteuid().is_root() || options.kernel.iter().any(|word| word == "allow_other"),
             kernel: options.kernel.clone(),
         };

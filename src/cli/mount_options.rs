@@ -14,14 +14,15 @@ pub struct MountOptions {
     pub read_only: bool,
     /// `nonempty`: the mount point may hold files; they are hidden while mounted.
     pub nonempty: bool,
+    /// `relatime`: reading is noted in access times, as far as the daemon sees it; otherwise never.
+    pub relatime: bool,
     /// Words the kernel understands by itself: `nodev`, `nosuid`, `noexec`, `noatime`, `dirsync`, `allow_other`.
     pub kernel: Vec<String>,
 }
 
 const KERNEL: [&str; 6] = ["nodev", "nosuid", "noexec", "noatime", "dirsync", "allow_other"];
 /// What mount(8) and fstab add without meaning anything by it.
-const DEFAULTS: [&str; 10] =
-    ["dev", "suid", "exec", "atime", "relatime", "defaults", "auto", "noauto", "_netdev", "nofail"];
+const DEFAULTS: [&str; 9] = ["dev", "suid", "exec", "atime", "defaults", "auto", "noauto", "_netdev", "nofail"];
 
 impl MountOptions {
     /// Reads all `-o` lists of a command line; later words win.
@@ -42,6 +43,11 @@ impl MountOptions {
             }
             None if matches!(word, "ro" | "rw") => self.read_only = word == "ro",
             None if word == "nonempty" => self.nonempty = true,
+            None if matches!(word, "relatime" | "norelatime" | "noatime") => {
+                self.relatime = word == "relatime";
+                self.kernel.retain(|earlier| earlier != "noatime");
+                self.kernel.extend((word == "noatime").then(|| word.to_string()));
+            }
             None if KERNEL.contains(&word) => {
                 self.kernel.retain(|earlier| earlier != word);
                 self.kernel.push(word.to_string());
@@ -49,7 +55,7 @@ impl MountOptions {
             None if DEFAULTS.contains(&word) => self.kernel.retain(|earlier| !takes_back(word, earlier)),
             _ => {
                 return Err(Failure::usage(format_args!(
-                    "unknown mount option {word:?}; known are sync=, grace=, ro, rw, nonempty, {}",
+                    "unknown mount option {word:?}; known are sync=, grace=, ro, rw, nonempty, relatime, {}",
                     KERNEL.join(", ")
                 )));
             }
@@ -60,7 +66,7 @@ impl MountOptions {
 
 /// Whether a word that asks for the default undoes an earlier one.
 fn takes_back(word: &str, earlier: &str) -> bool {
-    earlier.strip_prefix("no") == Some(word) || (word == "relatime" && earlier == "noatime")
+    earlier.strip_prefix("no") == Some(word)
 }
 
 #[cfg(test)]
@@ -87,6 +93,8 @@ mod tests {
         assert_eq!(kernel("noexec,exec,nodev"), ["nodev"]);
         assert_eq!(kernel("exec,noexec,noexec"), ["noexec"]);
         assert!(kernel("noatime,atime").is_empty() && kernel("noatime,relatime").is_empty());
+        let relatime = |list: &str| parse(list).unwrap().relatime;
+        assert!(relatime("noatime,relatime") && !relatime("relatime,noatime") && !relatime("rw,atime"));
         assert!(kernel("nosuid,nodev,suid,dev").is_empty());
     }
 

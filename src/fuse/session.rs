@@ -25,6 +25,8 @@ pub struct MountConfig {
     pub read_only: bool,
     /// Others than the user who mounts may use it.
     pub allow_other: bool,
+    /// Reading is noted in access times, as `relatime` says; else never.
+    pub relatime: bool,
     /// `nodev`, `nosuid`, `noexec`, `noatime`, `dirsync`.
     pub kernel: Vec<String>,
 }
@@ -36,7 +38,7 @@ pub struct Mounted {
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
-    let session = Session::new(Frontend::new(volume), &config.dir, &fuser_config(config))?.spawn()?;
+    let session = Session::new(Frontend::new(volume, config.relatime), &config.dir, &fuser_config(config))?.spawn()?;
     if let Err(e) = raise_read_ahead(&config.dir) {
         log::info!("the kernel's read-ahead stays as it is: {e}");
     }

@@ -1,6 +1,7 @@
 //! The filesystem core on a map in memory, one operation at a time. Random histories are in `tests/fs_model.rs`.
 
 mod acls;
+mod atimes;
 mod damage;
 mod exchanges;
 mod files;
