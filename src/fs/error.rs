@@ -71,12 +71,21 @@ pub enum Error {
     /// Only directories have a default access control list.
     #[error("inode {0} is not a directory and has no default access control list")]
     NoDefaultAcl(InodeNo),
-    /// There is nothing of this kind on this filesystem.
-    #[error("not supported")]
-    NotSupported,
     /// A size or offset beyond the largest file.
     #[error("beyond the largest file")]
     TooBig,
+    /// There is no data, or no hole, at or after the offset.
+    #[error("nothing of that kind at or after the offset")]
+    NothingThere,
+    /// A fifo has no offsets.
+    #[error("inode {0} has no offsets")]
+    NotSeekable(InodeNo),
+    /// Only regular files have space that can be allocated.
+    #[error("inode {0} is not a regular file")]
+    NotAllocatable(InodeNo),
+    /// What this filesystem does not do; what.
+    #[error("{0} is not supported")]
+    NotSupported(&'static str),
     /// Arguments that make no sense together; why.
     #[error("{0}")]
     Invalid(&'static str),
@@ -112,8 +121,11 @@ impl Error {
             Error::ValueTooBig { .. } => libc::E2BIG,
             Error::NoRoomInSegment(_) => libc::ENOSPC,
             Error::NoDefaultAcl(_) => libc::EACCES,
-            Error::NotSupported => libc::EOPNOTSUPP,
             Error::TooBig => libc::EFBIG,
+            Error::NothingThere => libc::ENXIO,
+            Error::NotSeekable(_) => libc::ESPIPE,
+            Error::NotAllocatable(_) => libc::ENODEV,
+            Error::NotSupported(_) => libc::EOPNOTSUPP,
             Error::Invalid(_) => libc::EINVAL,
             Error::DiskFull => libc::ENOSPC,
             Error::ReadOnly(_) => libc::EROFS,

@@ -104,7 +104,7 @@ fn check_name(name: &[u8]) -> Result<Xattrs, Error> {
     let namespace = [&b"user."[..], TRUSTED, b"security."].into_iter().find(|prefix| name.starts_with(prefix));
     match namespace {
         Some(prefix) if prefix.len() == name.len() => Err(Error::Invalid("a namespace without a name")),
-        None if !is_acl(which) => Err(Error::NotSupported),
+        None if !is_acl(which) => Err(Error::NotSupported("this namespace of extended attributes")),
         _ => Ok(which),
     }
 }
@@ -115,7 +115,7 @@ fn is_acl(which: Xattrs) -> bool {
 
 fn refused(fault: Fault) -> Error {
     match fault {
-        Fault::Version => Error::NotSupported,
+        Fault::Version => Error::NotSupported("this version of access control lists"),
         Fault::TooLong => Error::ValueTooBig { found: super::acl::ACL_BYTES_MAX + 1, limit: super::acl::ACL_BYTES_MAX },
         Fault::Invalid => Error::Invalid("not a valid access control list"),
     }
@@ -177,7 +177,7 @@ impl Work<'_> {
     fn set_acl(&mut self, ino: InodeNo, inode: &mut Inode, name: &[u8], acl: Option<Acl>) -> Result<(), Stop> {
         let access = name == ACCESS_ACL;
         if file_type(inode.mode) == libc::S_IFLNK {
-            return Err(Error::NotSupported.into());
+            return Err(Error::NotSupported("an access control list of a link").into());
         }
         if !access && !is_dir(inode.mode) {
             return if acl.is_some() { Err(Error::NoDefaultAcl(ino).into()) } else { Ok(()) };

@@ -199,8 +199,12 @@ impl Filesystem for Frontend {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let requests = self.requests.clone();
         let read = move |fs: &Fs, cx: &mut Cx| fs.read(cx, ino(inode), offset, size);
-        let say = |reply: ReplyData, data: Vec<u8>| reply.data(&data);
+        let say = move |reply: ReplyData, data: Vec<u8>| {
+            requests.bytes_read.add(data.len() as u64);
+            reply.data(&data);
+        };
         match flags.0 & libc::O_NOATIME {
             0 => self.read(request, ino(inode), reply, read, say),
             _ => self.ask(request, reply, read, say),
@@ -317,31 +321,46 @@ impl Filesystem for Frontend {
         self.change(request, reply, move |fs, cx| fs.remove_xattr(cx, ino(inode), &entry), say_ok);
     }
 
-    /// Not there yet: the kernel reports it as not supported.
-    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
-        reply.error(Errno::EOPNOTSUPP);
+    fn fallocate(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.change(request, reply, move |fs, cx| fs.fallocate(cx, ino(inode), offset, length, mode), say_ok);
     }
 
-    /// Not there yet: the kernel then shows every file as all data, which is always allowed.
-    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
-        reply.error(Errno::ENOSYS);
+    fn lseek(&self, request: &Request, inode: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let say = |reply: ReplyLseek, found: u64| reply.offset(i64::try_from(found).unwrap_or(i64::MAX));
+        match convert::seek(offset, whence) {
+            Ok((offset, what)) => self.ask(request, reply, move |fs, cx| fs.seek(cx, ino(inode), offset, what), say),
+            Err(errno) => reply.error(errno),
+        }
     }
 
-    /// Not there yet: the kernel copies through its page cache instead.
     fn copy_file_range(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        inode: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: INodeNo,
+        offset: u64,
+        to_inode: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: u64,
-        _: fuser::CopyFileRangeFlags,
+        to_offset: u64,
+        length: u64,
+        flags: fuser::CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::EOPNOTSUPP);
+        if flags.bits() != 0 {
+            return reply.error(Errno::EINVAL);
+        }
+        let (from, to) = (convert::place(inode, offset), convert::place(to_inode, to_offset));
+        let op = move |fs: &Fs, cx: &mut Cx| fs.copy_file_range(cx, from, to, length);
+        self.change(request, reply, op, |reply, n| reply.written(n));
     }
 
     fn ioctl(

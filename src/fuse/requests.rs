@@ -5,6 +5,7 @@
 use super::answer::Answer;
 use super::caller;
 use super::convert;
+use super::counted::Requests;
 use super::listing::Fetch;
 use crate::format::ids::{InodeNo, Lsn};
 use crate::fs::{Caller, Cx, Error, Fs, Stop};
@@ -19,13 +20,14 @@ use std::sync::Arc;
 pub struct Frontend {
     pub(super) volume: Arc<Volume>,
     pub(super) fetch: Arc<Fetch>,
+    pub(super) requests: Arc<Requests>,
     /// Whether reading is noted in access times.
     relatime: bool,
 }
 
 impl Frontend {
     pub fn new(volume: Arc<Volume>, relatime: bool) -> Frontend {
-        Frontend { volume, fetch: Arc::new(Fetch::new()), relatime }
+        Frontend { volume, fetch: Arc::new(Fetch::new()), requests: Arc::default(), relatime }
     }
 
     /// Who asks, and when.
@@ -94,6 +96,7 @@ impl Frontend {
         }
         let data = Bytes::copy_from_slice(data);
         let bytes = data.len();
+        self.requests.bytes_written.add(bytes as u64);
         let mut done = 0;
         let op = move |fs: &Fs, cx: &mut Cx| {
             loop {
