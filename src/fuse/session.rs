@@ -27,6 +27,8 @@ pub struct MountConfig {
     pub read_only: bool,
     /// Others than the user who mounts may use it.
     pub allow_other: bool,
+    /// Reading is noted in access times, as `relatime` says; else never.
+    pub relatime: bool,
     /// `nodev`, `nosuid`, `noexec`, `noatime`, as far as they are set.
     pub flags: Vec<&'static str>,
 }
@@ -40,7 +42,7 @@ pub struct Mounted {
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
-    let (frontend, mapped) = Frontend::new(volume);
+    let (frontend, mapped) = Frontend::new(volume, config.relatime);
     let requests = frontend.requests.clone();
     let session = Session::new(Counted::new(frontend), &config.dir, &fuser_config(config))?.spawn()?;
     let mapped = mapped.serve(session.notifier())?;
