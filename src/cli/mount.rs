@@ -11,6 +11,7 @@ use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::world::{self, Sizes};
 use super::{daemon, log_file, mkfs, mount_point, registry, size, state_dir};
 use skylog::format::superblock::Superblock;
+use skylog::format::usage::UsageLimit;
 use skylog::fuse::MountConfig;
 use skylog::media::Owner;
 use skylog::recovery::MountError;
@@ -96,7 +97,7 @@ impl Mount {
         world::journal_bytes(segment_bytes, self.journal_size)?;
         match superblock {
             Some(_) => Ok(()),
-            None => mkfs::make(&self.store, segment_bytes).map(drop),
+            None => mkfs::make(&self.store, segment_bytes, UsageLimit::default()).map(drop),
         }
     }
 

@@ -12,7 +12,8 @@
 //! - no extent is longer than an object, none overlaps another, none reaches past the file's size;
 //! - `blocks` is the sum over the inline value and the extents of their bytes in 512-byte units, each rounded up;
 //! - a directory has for each name one name key and one cookie key that agree; `nlink` is 2 plus its subdirectories;
-//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one.
+//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one;
+//! - where usage is counted, it is the number of all inodes and the sum of their `blocks`.
 //!
 //! What the kernel does, and this layer does not: permissions (sticky directories too), following links, resolving paths.
 
@@ -21,6 +22,7 @@ mod create;
 mod entries;
 mod error;
 mod extents;
+mod limit;
 mod link;
 mod locks;
 mod lookup;
@@ -41,6 +43,7 @@ mod tests;
 pub use attr::Attr;
 pub use create::root_inode;
 pub use error::{Error, Stop};
+pub use limit::SetLimit;
 pub use readdir::DirEntry;
 pub use setattr::{SetAttr, SetTime};
 pub use statfs::{DiskSpace, StatFs};
