@@ -134,8 +134,11 @@ impl Volume {
         let filesystem = mounted.superblock.uuid;
         let media = world.media.clone();
         let space = move || {
-            let space = media.space().unwrap_or(crate::media::Space { total: 0, free: 0 });
-            DiskSpace { total: space.total, free: space.free, available: space.free }
+            let space = media.space();
+            space.map_or_else(
+                |_| DiskSpace::default(),
+                |s| DiskSpace { total: s.total, free: s.free, available: s.available },
+            )
         };
         let Mounted { db, nodes, desk, writer, checkpointer, shipper, .. } = mounted;
         let write_bytes_max = write_bytes_max(&db);
