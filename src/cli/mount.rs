@@ -12,6 +12,7 @@ use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::world::{self, Sizes};
 use super::{daemon, log_file, mkfs, mount_point, mount_words, registry, size, state_dir};
 use skylog::format::superblock::Superblock;
+use skylog::format::usage::UsageLimit;
 use skylog::fuse::MountConfig;
 use skylog::media::Owner;
 use skylog::recovery::MountError;
@@ -86,7 +87,7 @@ impl Mount {
             return Ok(());
         }
         if superblock.is_none() {
-            mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?)?;
+            mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?, UsageLimit::default())?;
         }
         if self.foreground { self.serve(&dir, &options, |_, _| (), || ()) } else { start(arguments) }
     }
