@@ -3,9 +3,10 @@
 use super::answer::Nobody;
 use super::convert::{self, ino, name};
 use super::requests::Frontend;
+use super::shown::Shown;
 use super::{GENERATION, LIFETIME, negotiate};
 use crate::base::clock::Time;
-use crate::fs::SetAttr;
+use crate::fs::{Attr, SetAttr};
 use bytes::Bytes;
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
@@ -28,12 +29,12 @@ fn open_flags() -> FopenFlags {
     FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
 }
 
-fn say_entry(reply: ReplyEntry, attr: crate::fs::Attr) {
-    reply.entry(&LIFETIME, &convert::attr(&attr), GENERATION);
+fn say_entry(shown: Shown) -> impl FnOnce(ReplyEntry, Attr) {
+    move |reply, attr| reply.entry(&LIFETIME, &shown.attr(&attr), GENERATION)
 }
 
-fn say_attr(reply: ReplyAttr, attr: crate::fs::Attr) {
-    reply.attr(&LIFETIME, &convert::attr(&attr));
+fn say_attr(shown: Shown) -> impl FnOnce(ReplyAttr, Attr) {
+    move |reply, attr| reply.attr(&LIFETIME, &shown.attr(&attr))
 }
 
 fn say_ok(reply: ReplyEmpty, (): ()) {
@@ -42,18 +43,18 @@ fn say_ok(reply: ReplyEmpty, (): ()) {
 
 impl Filesystem for Frontend {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        negotiate(config, self.volume.write_bytes_max());
+        negotiate(config, self.volume.write_bytes_max(), self.writeback);
         Ok(())
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
-        let entry = name(entry);
+        let (entry, shown) = (name(entry), self.shown);
         self.ask(
             request,
             reply,
             move |fs, cx| fs.lookup(cx, ino(parent), &entry),
-            |reply, found| match found {
-                Some(attr) => say_entry(reply, attr),
+            move |reply, found| match found {
+                Some(attr) => say_entry(shown)(reply, attr),
                 None => reply.entry(&LIFETIME, &convert::no_such_name(), GENERATION),
             },
         );
@@ -64,7 +65,7 @@ impl Filesystem for Frontend {
     }
 
     fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.ask(request, reply, move |fs, cx| fs.getattr(cx, ino(inode)), say_attr);
+        self.ask(request, reply, move |fs, cx| fs.getattr(cx, ino(inode)), say_attr(self.shown));
     }
 
     fn setattr(
@@ -85,9 +86,13 @@ impl Filesystem for Frontend {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let (uid, gid) = match self.shown.owner(uid, gid) {
+            Ok(owner) => owner,
+            Err(refused) => return reply.error(refused),
+        };
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
         let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(Time::from) };
-        self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr);
+        self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr(self.shown));
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
@@ -105,12 +110,12 @@ impl Filesystem for Frontend {
         reply: ReplyEntry,
     ) {
         let (entry, mode) = (name(entry), mode & !umask);
-        self.change(request, reply, move |fs, cx| fs.mknod(cx, ino(parent), &entry, mode, rdev), say_entry);
+        self.change(request, reply, move |fs, cx| fs.mknod(cx, ino(parent), &entry, mode, rdev), say_entry(self.shown));
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, entry: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
         let (entry, mode) = (name(entry), mode & !umask);
-        self.change(request, reply, move |fs, cx| fs.mkdir(cx, ino(parent), &entry, mode), say_entry);
+        self.change(request, reply, move |fs, cx| fs.mkdir(cx, ino(parent), &entry, mode), say_entry(self.shown));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
@@ -125,7 +130,7 @@ impl Filesystem for Frontend {
 
     fn symlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, target: &Path, reply: ReplyEntry) {
         let (entry, target) = (name(entry), Bytes::copy_from_slice(target.as_os_str().as_bytes()));
-        self.change(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), say_entry);
+        self.change(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), say_entry(self.shown));
     }
 
     fn rename(
@@ -144,7 +149,7 @@ impl Filesystem for Frontend {
 
     fn link(&self, request: &Request, inode: INodeNo, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
         let entry = name(entry);
-        self.change(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry);
+        self.change(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry(self.shown));
     }
 
     fn open(&self, request: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -161,13 +166,13 @@ impl Filesystem for Frontend {
         _: i32,
         reply: ReplyCreate,
     ) {
-        let (entry, mode) = (name(entry), mode & !umask);
+        let (entry, mode, shown) = (name(entry), mode & !umask, self.shown);
         self.change(
             request,
             reply,
             move |fs, cx| fs.create(cx, ino(parent), &entry, mode),
-            |reply, attr| {
-                reply.created(&LIFETIME, &convert::attr(&attr), GENERATION, HANDLE, open_flags());
+            move |reply, attr| {
+                reply.created(&LIFETIME, &shown.attr(&attr), GENERATION, HANDLE, open_flags());
             },
         );
     }

@@ -5,6 +5,8 @@
 use super::answer::Answer;
 use super::convert;
 use super::listing::Fetch;
+use super::session::MountConfig;
+use super::shown::Shown;
 use crate::format::ids::{InodeNo, Lsn};
 use crate::fs::{Cx, Error, Fs, Stop};
 use crate::volume::Volume;
@@ -18,11 +20,14 @@ use std::sync::Arc;
 pub struct Frontend {
     pub(super) volume: Arc<Volume>,
     pub(super) fetch: Arc<Fetch>,
+    pub(super) shown: Shown,
+    /// The kernel holds writes back.
+    pub(super) writeback: bool,
 }
 
 impl Frontend {
-    pub fn new(volume: Arc<Volume>) -> Frontend {
-        Frontend { volume, fetch: Arc::new(Fetch::new()) }
+    pub fn new(volume: Arc<Volume>, config: &MountConfig) -> Frontend {
+        Frontend { volume, fetch: Arc::new(Fetch::new()), shown: config.shown, writeback: config.writeback }
     }
 
     /// Who asks, and when.

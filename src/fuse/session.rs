@@ -1,6 +1,7 @@
 //! Mounting, and the session that ends when the mount is gone.
 
 use super::requests::Frontend;
+use super::shown::Shown;
 use crate::volume::Volume;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use std::fs;
@@ -25,6 +26,10 @@ pub struct MountConfig {
     pub read_only: bool,
     /// Others than the user who mounts may use it.
     pub allow_other: bool,
+    /// The kernel holds writes back, merges them, and sends them when it likes or when asked to sync.
+    pub writeback: bool,
+    /// Whose the files look, and what they allow.
+    pub shown: Shown,
     /// `nodev`, `nosuid`, `noexec`, `noatime`, as far as they are set.
     pub flags: Vec<&'static str>,
 }
@@ -36,9 +41,13 @@ pub struct Mounted {
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
-    let session = Session::new(Frontend::new(volume), &config.dir, &fuser_config(config))?.spawn()?;
-    if let Err(e) = raise_read_ahead(&config.dir) {
-        log::info!("the kernel's read-ahead stays as it is: {e}");
+    let session = Session::new(Frontend::new(volume, config), &config.dir, &fuser_config(config))?.spawn()?;
+    match raise_read_ahead(&config.dir) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            log::debug!("the kernel's read-ahead is root's to change")
+        }
+        Err(e) => log::info!("the kernel's read-ahead stays as it is: {e}"),
+        Ok(()) => {}
     }
     Ok(Mounted { session })
 }

@@ -2,5 +2,7 @@
 
 mod helpers;
 mod life;
+mod options;
 mod scratch;
 mod sentences;
+mod users;
