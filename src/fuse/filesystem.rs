@@ -147,8 +147,17 @@ impl Filesystem for Frontend {
         self.change(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry);
     }
 
-    fn open(&self, request: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.ask(request, reply, move |fs, cx| fs.open(cx, ino(inode)), |reply, ()| reply.opened(HANDLE, open_flags()));
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let writers = self.mapped.writers.clone();
+        self.ask(
+            request,
+            reply,
+            move |fs, cx| fs.open(cx, ino(inode)),
+            move |reply, ()| {
+                writers.opened(ino(inode), flags.0);
+                reply.opened(HANDLE, open_flags());
+            },
+        );
     }
 
     fn create(
@@ -158,15 +167,16 @@ impl Filesystem for Frontend {
         entry: &OsStr,
         mode: u32,
         umask: u32,
-        _: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
-        let (entry, mode) = (name(entry), mode & !umask);
+        let (entry, mode, writers) = (name(entry), mode & !umask, self.mapped.writers.clone());
         self.change(
             request,
             reply,
             move |fs, cx| fs.create(cx, ino(parent), &entry, mode),
-            |reply, attr| {
+            move |reply, attr| {
+                writers.opened(attr.ino, flags);
                 reply.created(&LIFETIME, &convert::attr(&attr), GENERATION, HANDLE, open_flags());
             },
         );
@@ -220,11 +230,12 @@ impl Filesystem for Frontend {
         request: &Request,
         inode: INodeNo,
         _: FileHandle,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
+        self.mapped.writers.released(ino(inode), flags.0);
         self.ask(request, reply, move |fs, cx| fs.release(cx, ino(inode)), say_ok);
     }
 
@@ -311,9 +322,8 @@ impl Filesystem for Frontend {
     }
 
     fn lseek(&self, request: &Request, inode: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        let say = |reply: ReplyLseek, found: u64| reply.offset(i64::try_from(found).unwrap_or(i64::MAX));
         match convert::seek(offset, whence) {
-            Ok((offset, what)) => self.ask(request, reply, move |fs, cx| fs.seek(cx, ino(inode), offset, what), say),
+            Ok((offset, what)) => self.seek(request, ino(inode), offset, what, reply),
             Err(errno) => reply.error(errno),
         }
     }

@@ -13,6 +13,7 @@ mod convert;
 mod counted;
 mod filesystem;
 mod listing;
+mod mapped;
 mod requests;
 mod session;
 

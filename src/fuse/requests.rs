@@ -6,11 +6,12 @@ use super::answer::Answer;
 use super::convert;
 use super::counted::Requests;
 use super::listing::Fetch;
+use super::mapped::{Inbox, Mapped};
 use crate::format::ids::{InodeNo, Lsn};
-use crate::fs::{Cx, Error, Fs, Stop};
+use crate::fs::{Cx, Error, Fs, Seek, Stop};
 use crate::volume::Volume;
 use bytes::Bytes;
-use fuser::{Errno, ReplyWrite, Request};
+use fuser::{Errno, ReplyLseek, ReplyWrite, Request};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,11 +21,14 @@ pub struct Frontend {
     pub(super) volume: Arc<Volume>,
     pub(super) fetch: Arc<Fetch>,
     pub(super) requests: Arc<Requests>,
+    pub(super) mapped: Mapped,
 }
 
 impl Frontend {
-    pub fn new(volume: Arc<Volume>) -> Frontend {
-        Frontend { volume, fetch: Arc::new(Fetch::new()), requests: Arc::default() }
+    /// The frontend, and the inbox of the thread that it needs.
+    pub fn new(volume: Arc<Volume>) -> (Frontend, Inbox) {
+        let (mapped, inbox) = Mapped::new();
+        (Frontend { volume, fetch: Arc::new(Fetch::new()), requests: Arc::default(), mapped }, inbox)
     }
 
     /// Who asks, and when.
@@ -71,6 +75,14 @@ impl Frontend {
             }
         };
         self.volume.start_changing(self.cx(request), bytes, op, self.answer(reply, |reply, n| reply.written(n)));
+    }
+
+    /// Looks for data or for a hole.
+    pub fn seek(&self, request: &Request, ino: InodeNo, offset: u64, what: Seek, reply: ReplyLseek) {
+        let (volume, cx) = (self.volume.clone(), self.cx(request));
+        let say = |reply: ReplyLseek, found: u64| reply.offset(i64::try_from(found).unwrap_or(i64::MAX));
+        let done = self.answer(reply, say);
+        self.mapped.written_back(ino, move || volume.start(cx, move |fs, cx| fs.seek(cx, ino, offset, what), done));
     }
 
     /// Answers once everything acknowledged so far is durable.

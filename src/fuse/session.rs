@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// Event threads, at most. More than a few fight over the one channel to the kernel.
 const THREADS_MAX: usize = 4;
@@ -33,18 +34,20 @@ pub struct MountConfig {
 /// A live mount.
 pub struct Mounted {
     session: BackgroundSession,
+    mapped: JoinHandle<()>,
     requests: Arc<Requests>,
 }
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
-    let frontend = Frontend::new(volume);
+    let (frontend, mapped) = Frontend::new(volume);
     let requests = frontend.requests.clone();
     let session = Session::new(Counted::new(frontend), &config.dir, &fuser_config(config))?.spawn()?;
+    let mapped = mapped.serve(session.notifier())?;
     if let Err(e) = raise_read_ahead(&config.dir) {
         log::info!("the kernel's read-ahead stays as it is: {e}");
     }
-    Ok(Mounted { session, requests })
+    Ok(Mounted { session, mapped, requests })
 }
 
 impl Mounted {
@@ -55,7 +58,9 @@ impl Mounted {
 
     /// Returns when the mount is gone and every event thread has ended.
     pub fn wait(self) -> io::Result<()> {
-        self.session.join()
+        let ended = self.session.join();
+        // Its inbox went with the frontend.
+        self.mapped.join().map_err(|_| io::Error::other("the thread `mapped` panicked")).and(ended)
     }
 }
 

@@ -83,7 +83,6 @@ pub fn check_accounts(instance: &Instance, strays: bool) {
             *named.entry(Extent::decode(&value).expect("an extent").object).or_default() += 1;
         }
     }
-    let journal = instance.mounted.db.journal();
     // Nothing is on its way: a drain ends after rounds in a row in which nothing was due, also by the clock.
     let journal = instance.mounted.db.journal();
     assert_eq!(journal.stats().queue_bytes, 0, "room in the journal that nobody gives back");
