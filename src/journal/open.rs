@@ -7,6 +7,7 @@ use super::{Config, JournalError, ManifestStore, Replayed, SEGMENT_BYTES_MAX, SE
 use crate::base::canary::{Canary, removed};
 use crate::base::clock::Clock;
 use crate::base::random::Random;
+use crate::base::trouble::Trouble;
 use crate::format::group::GROUP_BLOCK;
 use crate::format::ids::{JournalNo, Nonce};
 use crate::format::manifest::Manifest;
@@ -57,6 +58,8 @@ pub fn open(
         spares: ready.slots,
         filling: None,
         retry_at: Duration::ZERO,
+        no_segment: Trouble::default(),
+        leftover: None,
     };
     Ok((journal, writer))
 }

@@ -7,6 +7,7 @@ use super::shared::Journal;
 use super::state::{Due, Queued};
 use super::{JournalError, Progress, Waiter, budget};
 use crate::base::canary::{Canary, removed};
+use crate::base::trouble::Trouble;
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, encode_group};
 use crate::format::ids::{JournalNo, Nonce, ObjectId};
 use crate::format::journal_directory::{DirectoryEntry, Footer};
@@ -30,8 +31,12 @@ pub struct Writer {
     /// Named and empty, in the order in which they will be used.
     pub(super) spares: VecDeque<Slot>,
     pub(super) filling: Option<Filling>,
-    /// When the disk was full: not before this is another attempt made.
+    /// When no segment could be made: not before this is another attempt made.
     pub(super) retry_at: Duration,
+    /// The same, as people are told of it.
+    pub(super) no_segment: Trouble,
+    /// A slot file that was given up and could not be removed yet.
+    pub(super) leftover: Option<u32>,
 }
 
 /// Where the next group goes.
@@ -57,13 +62,28 @@ impl Writer {
             if state.latched.is_some() {
                 return Progress::Idle;
             }
-            state.due(&self.journal.config, self.journal.clock.elapsed())
+            let now = self.journal.clock.elapsed();
+            state.busy_since = Some(now);
+            state.due(&self.journal.config, now)
         };
         let worked = self.work(due).unwrap_or_else(|reason| {
             self.latch(reason);
             true
         });
+        self.rest();
         if worked { Progress::Worked } else { Progress::Idle }
+    }
+
+    /// The writer is back from the disk.
+    fn rest(&self) {
+        let now = self.journal.clock.elapsed();
+        let mut state = self.journal.state.lock();
+        state.busy_since = None;
+        let slow = state.slow.is_over(now);
+        drop(state);
+        if slow.is_some() {
+            log::info!("the journal's disk has caught up");
+        }
     }
 
     fn work(&mut self, due: Due) -> Result<bool, String> {

@@ -64,6 +64,10 @@ impl File for SimFile {
 
     fn sync(&self) -> Result<()> {
         let (name, file) = (self.name(), self.inode.number);
+        let meanwhile = self.disk.state.lock().while_syncing.take_if(|(prefix, _)| name.starts_with(prefix.as_str()));
+        if let Some((_, meanwhile)) = meanwhile {
+            meanwhile();
+        }
         let mut state = self.disk.state.lock();
         let fault = state.faults.strike(DiskOp::Sync, &name);
         if fault.is_some_and(|fault| fault != DiskFault::Done) {

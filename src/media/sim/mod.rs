@@ -91,7 +91,11 @@ struct State {
     faults: Faults<DiskOp, DiskFault>,
     deaf_files: Vec<String>,
     deaf_dirs: Vec<String>,
+    while_syncing: Option<(String, Meanwhile)>,
 }
+
+/// Something that happens while a call has not come back.
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 struct Inode {
     number: FileNo,
@@ -128,6 +132,7 @@ impl SimDisk {
             faults: Faults::default(),
             deaf_files: Vec::new(),
             deaf_dirs: Vec::new(),
+            while_syncing: None,
         };
         let number = log.next_disk();
         let shared = Shared { state: Mutex::new(state), log: Arc::clone(log), number, start: image.clone() };
@@ -193,6 +198,12 @@ impl SimDisk {
     /// or the sync is not needed.
     pub fn ignore_sync(&self, prefix: &str) {
         self.shared.state.lock().deaf_files.push(prefix.to_owned());
+    }
+
+    /// The next sync of a file whose name starts like this takes as long as `meanwhile`, which may move the clock and use
+    /// the disk.
+    pub fn while_syncing(&self, prefix: &str, meanwhile: impl FnOnce() + Send + 'static) {
+        self.shared.state.lock().while_syncing = Some((prefix.to_owned(), Box::new(meanwhile)));
     }
 
     /// A disk that says yes to a sync of this folder, and does nothing.
