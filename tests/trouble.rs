@@ -1,4 +1,4 @@
-//! Promises about disks that fail for a while, each seen on a whole filesystem over simulated disk and store. A test's name is
+//! Promises about disks that fail for a while, and about open files, each seen on a whole filesystem over simulated disk and store. A test's name is
 //! the promise it keeps; it goes red when the line that keeps it is removed.
 
 use skylog::base::clock::Clock;
@@ -128,4 +128,24 @@ fn promise_r13_a_failed_checkpoint_leaves_no_file_and_what_was_made_before_is_sh
             assert_eq!(failures(&rig), 0);
         }
     }
+}
+
+#[test]
+fn promise_g12_few_files_are_open_however_many_segments_of_nodes_there_are() {
+    let mut tuning = small();
+    tuning.node_cache_bytes = 0;
+    tuning.policy.segment_bytes = 1 << 10;
+    let mut rig = Rig::new(3, &tuning);
+    for n in 0..1500 {
+        write(&mut rig, &format!("file-{n}"), 1).expect("written");
+    }
+    rig.drain();
+    let nodes = rig.disk.image().names().filter(|name| name.starts_with("nodes/")).count();
+    assert!(nodes > 200, "{nodes} segments of nodes");
+    for n in 0..1500 {
+        let name = format!("file-{n}");
+        assert!(rig.run(|fs, cx| fs.lookup(cx, InodeNo::ROOT, name.as_bytes())).expect("looked up").is_some());
+    }
+    let open = rig.disk.open_files_max();
+    assert!(open < 160, "{open} files were open");
 }

@@ -24,6 +24,7 @@
 mod audit;
 mod budget;
 mod directory;
+mod files;
 mod lookup;
 mod manifest_store;
 mod open;

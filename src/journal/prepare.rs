@@ -56,7 +56,7 @@ impl Writer {
         for segment in state.segments.drain(..count) {
             match named.iter().find(|(_, slot)| *slot == segment.slot) {
                 Some(&(number, slot)) => {
-                    self.spares.push_back(Slot { number, slot, size: segment.size, file: segment.file });
+                    self.spares.push_back(Slot { number, slot, size: segment.size });
                 }
                 None => unused.push(segment.slot),
             }
@@ -66,6 +66,7 @@ impl Writer {
         state.room_came();
         drop(state);
         for slot in unused {
+            self.files.forget(slot);
             remove_slot(&*self.media, slot);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! [`Writer::step`] never blocks but on the disk. In production a thread steps it; the simulator steps it like any actor.
 
-use super::segment::{Filling, Segment, Slot};
+use super::files::Files;
+use super::segment::{Filling, Segment, Slot, slot_name};
 use super::shared::Journal;
 use super::state::{Due, Queued};
 use super::{JournalError, Progress, Waiter, budget};
@@ -24,6 +25,7 @@ const GROUP_BYTES: usize = 4 << 20;
 pub struct Writer {
     pub(super) journal: Arc<Journal>,
     pub(super) media: Arc<dyn Media>,
+    pub(super) files: Arc<Files>,
     pub(super) nonce: Nonce,
     /// The number that the next segment gets, and the slot that the next file gets.
     pub(super) next_number: JournalNo,
@@ -235,9 +237,11 @@ impl Writer {
     fn switch(&mut self) -> Result<(), String> {
         self.seal()?;
         let slot = self.spares.pop_front().ok_or("no journal segment is ready for what was promised room")?;
+        let name = slot_name(slot.slot);
+        let file = self.media.open(&name).map_err(|e| format!("{name} cannot be opened any more: {e}"))?;
         let mut state = self.journal.state.lock();
         let (last, sequence) = state.segments.back().map(|active| (active.last, active.sequence)).unwrap_or_default();
-        state.segments.push_back(Segment::empty(slot, self.nonce, last, sequence));
+        state.segments.push_back(Segment::empty(slot, file, self.nonce, last, sequence));
         state.spares -= 1;
         Ok(())
     }
@@ -265,6 +269,7 @@ impl Writer {
         self.sync_file(&*file, footer.segment)?;
         if let Some(active) = self.journal.state.lock().segments.back_mut() {
             active.directory = sparse;
+            active.file = self.files.file(active.slot);
         }
         Ok(())
     }

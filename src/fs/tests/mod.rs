@@ -157,8 +157,9 @@ fn open_db(queue_bytes_max: u64) -> (Arc<Db>, Writer) {
     let media: Arc<dyn Media> = Arc::new(SimDisk::new(&log));
     let manifest = Manifest::new(Uuid(1), Uuid(2), 1, 1);
     let manifest = ManifestStore::create(Arc::clone(&media), manifest).expect("created");
-    let replayed = replay(&*media, &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
-        .expect("nothing yet");
+    let replayed =
+        replay(media.clone(), &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
+            .expect("nothing yet");
     let config =
         Config { segment_bytes: SEGMENT_BYTES, journal_bytes: 1 << 30, queue_bytes_max, reserve_bytes: 1 << 20 };
     let (clock, random) = (Arc::new(SimClock::default()), Arc::new(SeededRandom::new(1)));

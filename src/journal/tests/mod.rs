@@ -61,7 +61,7 @@ impl Rig {
         };
         let mut replayed = Vec::new();
         let from = manifest.current().checkpoint.map_or(Lsn::ZERO, |point| point.lsn);
-        let accepted = replay(&*media, &manifest.current(), from, &mut |_, _| (), &mut |batch: Batch| {
+        let accepted = replay(Arc::clone(&media), &manifest.current(), from, &mut |_, _| (), &mut |batch: Batch| {
             replayed.push(number_of(&batch));
             Ok::<(), JournalError>(())
         })?;

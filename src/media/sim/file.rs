@@ -6,6 +6,7 @@ use super::{DiskFault, DiskOp, Inode, Shared, State};
 use crate::media::File;
 use std::io::{ErrorKind, Result};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A handle of a file; stays good when the file is renamed or removed.
 pub(super) struct SimFile {
@@ -15,6 +16,8 @@ pub(super) struct SimFile {
 
 impl SimFile {
     pub(super) fn open(disk: &Arc<Shared>, inode: Arc<Inode>) -> Arc<dyn File> {
+        let open = disk.open_files.fetch_add(1, Ordering::Relaxed) + 1;
+        disk.open_files_max.fetch_max(open, Ordering::Relaxed);
         Arc::new(SimFile { disk: Arc::clone(disk), inode })
     }
 
@@ -38,6 +41,12 @@ impl SimFile {
 
     fn name(&self) -> Arc<str> {
         Arc::clone(&self.inode.inner.lock().name)
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.disk.open_files.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A kind of call to the disk, for [`SimDisk::fail`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ struct Shared {
     log: Arc<CallLog>,
     number: DiskNo,
     start: Image,
+    open_files: AtomicUsize,
+    open_files_max: AtomicUsize,
 }
 
 struct State {
@@ -135,7 +138,14 @@ impl SimDisk {
             while_syncing: None,
         };
         let number = log.next_disk();
-        let shared = Shared { state: Mutex::new(state), log: Arc::clone(log), number, start: image.clone() };
+        let shared = Shared {
+            state: Mutex::new(state),
+            log: Arc::clone(log),
+            number,
+            start: image.clone(),
+            open_files: AtomicUsize::new(0),
+            open_files_max: AtomicUsize::new(0),
+        };
         SimDisk { shared: Arc::new(shared) }
     }
 
@@ -187,6 +197,11 @@ impl SimDisk {
     /// How many calls were made to fail so far: a test that asked for a failure and got none proves nothing.
     pub fn failed(&self) -> u64 {
         self.shared.state.lock().faults.struck()
+    }
+
+    /// How many files were open at the same time, at most.
+    pub fn open_files_max(&self) -> usize {
+        self.shared.open_files_max.load(Ordering::Relaxed)
     }
 
     /// Limits the bytes that all files may hold together.
