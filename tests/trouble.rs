@@ -103,7 +103,7 @@ fn promise_r13_changes_that_wait_for_room_do_not_wait_an_hour_for_a_disk_that_he
 }
 
 #[test]
-fn promise_r13_a_failed_checkpoint_leaves_no_file_and_what_was_made_before_is_shipped() {
+fn promise_r13_a_failed_checkpoint_leaves_no_file() {
     let cases = [(DiskOp::Write, "nodes/"), (DiskOp::Sync, "nodes/"), (DiskOp::SyncDir, "nodes")];
     let more =
         [(DiskOp::Write, "ckpt/"), (DiskOp::Sync, "ckpt/"), (DiskOp::SyncDir, "ckpt"), (DiskOp::Write, "MANIFEST")];
@@ -128,6 +128,32 @@ fn promise_r13_a_failed_checkpoint_leaves_no_file_and_what_was_made_before_is_sh
             assert_eq!(failures(&rig), 0);
         }
     }
+}
+
+#[test]
+fn promise_r13_while_a_checkpoint_backs_off_the_one_before_is_shipped() {
+    let mut rig = Rig::new(4, &small());
+    rig.drain();
+    rig.store.set_down(true);
+    write(&mut rig, "first", 3000).expect("written");
+    rig.mounted.checkpointer.wanted().checkpoint();
+    rig.settle();
+    let waiting = |rig: &Rig| rig.mounted.checkpointer.figures().lock().windows_waiting;
+    assert_eq!(waiting(&rig), 1);
+    rig.disk.fail(Nth::new(1).of(DiskOp::Write).on("ckpt/").forever(), DiskFault::NoSpace);
+    write(&mut rig, "second", 3000).expect("written");
+    rig.mounted.checkpointer.wanted().checkpoint();
+    gaps(&mut rig, 8);
+    rig.store.set_down(false);
+    let before = failures(&rig);
+    for _ in 0..90 {
+        rig.advance(Duration::from_secs(1));
+        rig.settle();
+    }
+    assert_eq!((waiting(&rig), failures(&rig)), (0, before), "not shipped while the next checkpoint backs off");
+    rig.disk.heal();
+    rig.drain();
+    assert_eq!((waiting(&rig), failures(&rig)), (0, 0));
 }
 
 #[test]
