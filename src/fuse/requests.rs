@@ -51,7 +51,9 @@ impl Frontend {
     /// Who asks, and when.
     pub(super) fn cx(&self, request: &Request) -> Cx {
         let caller = Caller { thread: request.pid(), look_up: caller::rights };
-        Cx { uid: request.uid(), gid: request.gid(), now: self.volume.now(), caller, ..Cx::default() }
+        let (uid, gid, now) = (request.uid(), request.gid(), self.volume.now());
+        // A kernel that holds writes back sets the times of contents when they change, and sends them apart.
+        Cx { uid, gid, now, caller, keeps_times: self.writeback, ..Cx::default() }
     }
 
     /// An operation that changes nothing: `op` runs, perhaps more than once, and `say` answers with its result.
@@ -109,8 +111,6 @@ impl Frontend {
         reply: ReplyWrite,
     ) {
         let mut cx = self.cx(request);
-        // What is written back now was written earlier; at that time the kernel set the times, which it sends apart.
-        cx.keeps_times = self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         if !flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             cx.caller = Caller::PRIVILEGED;
         }
