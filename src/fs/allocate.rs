@@ -55,6 +55,7 @@ impl Fs {
             self.has_room(&mut work, ino, offset, end)?;
         }
         if allocation.empties {
+            work.always_fits();
             work.empty(ino, &mut inode, offset, end, true)?;
         }
         if !allocation.keeps_size && end > inode.size {
@@ -68,13 +69,11 @@ impl Fs {
 
     /// Whether what is not stored yet of `from..to` could be stored now.
     fn has_room(&self, work: &mut Work<'_>, ino: InodeNo, from: u64, to: u64) -> Result<(), Stop> {
-        let space = self.statfs();
-        let room = space.blocks_available.saturating_mul(u64::from(space.block_size));
-        if to - from <= room {
+        if self.check_room(to - from).is_ok() {
             return Ok(());
         }
         let stored = work.blocks_in(ino, from, to)?.saturating_mul(512);
-        if (to - from).saturating_sub(stored) <= room { Ok(()) } else { Err(Error::DiskFull.into()) }
+        self.check_room((to - from).saturating_sub(stored))
     }
 }
 

@@ -170,6 +170,46 @@ fn a_write_across_the_limit_is_short_by_whole_blocks() {
 }
 
 #[test]
+fn a_copy_counts_what_it_shares_and_is_short_at_the_limit() {
+    let fixture = Fixture::new();
+    let (from, to) = (fixture.file("f"), fixture.file("g"));
+    fixture.write(from, 0, &[1; 100_000]);
+    let copy = |at: u64| {
+        let (from, to) = (Place { ino: from, offset: at }, Place { ino: to, offset: at });
+        move |fs: &Fs| fs.copy_file_range(&root(), from, to, u64::MAX >> 1).map(|(copied, _)| copied)
+    };
+    fixture.limit_bytes(100_352 + 10_000);
+    assert_eq!(copy(0)(&fixture.fs), Ok(8192));
+    assert_eq!(fixture.usage(), (3, 196 + 16));
+    fixture.refused(copy(8192));
+    fixture.limit_bytes(0);
+    assert_eq!(copy(8192)(&fixture.fs), Ok(100_000 - 8192));
+    assert_eq!(fixture.usage().1, 196 + fixture.attr(to).blocks);
+    fixture.fs.unlink(&root(), ROOT, b"f").expect("removed");
+    fixture.fs.unlink(&root(), ROOT, b"g").expect("removed");
+    assert_eq!(fixture.usage(), (1, 0));
+}
+
+#[test]
+fn allocating_asks_for_room_below_the_limit_and_punching_never_does() {
+    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let fixture = Fixture::new();
+    let file = fixture.file("f");
+    fixture.write(file, 0, &[1; 8192]);
+    fixture.limit_bytes(16_384);
+    let allocate = |mode, offset, len| move |fs: &Fs| fs.fallocate(&root(), file, offset, len, mode);
+    fixture.refused(allocate(0, 0, 16_385));
+    fixture.refused(allocate(libc::FALLOC_FL_KEEP_SIZE, 8192, 8193));
+    fixture.refused(allocate(libc::FALLOC_FL_ZERO_RANGE, 8192, 8193));
+    allocate(0, 0, 16_384)(&fixture.fs).expect("what is stored needs no room");
+    fixture.limit_bytes(1);
+    allocate(PUNCH, 100, 10)(&fixture.fs).expect("punched");
+    assert_eq!(fixture.usage(), (2, 1 + 16), "both parts round up");
+    allocate(PUNCH, 0, 16_384)(&fixture.fs).expect("punched");
+    assert_eq!(fixture.usage(), (2, 0));
+}
+
+#[test]
 fn a_quota_is_refused_as_a_quota() {
     let fixture = Fixture::new();
     let file = fixture.file("f");
