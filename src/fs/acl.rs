@@ -32,6 +32,11 @@ pub(super) enum Fault {
     Invalid,
 }
 
+/// The permission bits that go with a stored list; `None` when it is not one.
+pub fn acl_permissions(bytes: &[u8]) -> Option<u32> {
+    Some(Acl::parse(bytes).ok()??.permissions())
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     tag: u16,
@@ -55,14 +60,13 @@ impl Acl {
         if bytes.len() > ACL_BYTES_MAX {
             return Err(Fault::TooLong);
         }
-        let (entries, odd) = rest.as_chunks::<ENTRY_BYTES>();
-        if !odd.is_empty() {
+        if rest.len() % ENTRY_BYTES != 0 {
             return Err(Fault::Invalid);
         }
-        if entries.is_empty() {
+        if rest.is_empty() {
             return Ok(None);
         }
-        let acl = Acl { entries: entries.iter().map(Entry::read).collect() };
+        let acl = Acl { entries: rest.chunks_exact(ENTRY_BYTES).map(Entry::read).collect() };
         if acl.is_valid() { Ok(Some(acl)) } else { Err(Fault::Invalid) }
     }
 
@@ -140,11 +144,12 @@ impl Acl {
 }
 
 impl Entry {
-    fn read(bytes: &[u8; ENTRY_BYTES]) -> Entry {
-        let [t0, t1, p0, p1, id @ ..] = *bytes;
-        let tag = u16::from_le_bytes([t0, t1]);
-        let id = if matches!(tag, USER | GROUP) { u32::from_le_bytes(id) } else { NO_ID };
-        Entry { tag, perm: u16::from_le_bytes([p0, p1]), id }
+    /// Reads as many bytes as an entry has.
+    fn read(bytes: &[u8]) -> Entry {
+        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let id = u32::from(u16_at(4)) | u32::from(u16_at(6)) << 16;
+        let (tag, perm) = (u16_at(0), u16_at(2));
+        Entry { tag, perm, id: if matches!(tag, USER | GROUP) { id } else { NO_ID } }
     }
 }
 
