@@ -60,13 +60,12 @@ impl Acl {
         if bytes.len() > ACL_BYTES_MAX {
             return Err(Fault::TooLong);
         }
-        if rest.len() % ENTRY_BYTES != 0 {
-            return Err(Fault::Invalid);
-        }
-        if rest.is_empty() {
+        let entries = rest.chunks(ENTRY_BYTES).map(|bytes| bytes.try_into().map(Entry::read));
+        let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|_| Fault::Invalid)?;
+        if entries.is_empty() {
             return Ok(None);
         }
-        let acl = Acl { entries: rest.chunks_exact(ENTRY_BYTES).map(Entry::read).collect() };
+        let acl = Acl { entries };
         if acl.is_valid() { Ok(Some(acl)) } else { Err(Fault::Invalid) }
     }
 
@@ -144,12 +143,11 @@ impl Acl {
 }
 
 impl Entry {
-    /// Reads as many bytes as an entry has.
-    fn read(bytes: &[u8]) -> Entry {
-        let u16_at = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let id = u32::from(u16_at(4)) | u32::from(u16_at(6)) << 16;
-        let (tag, perm) = (u16_at(0), u16_at(2));
-        Entry { tag, perm, id: if matches!(tag, USER | GROUP) { id } else { NO_ID } }
+    fn read(bytes: &[u8; ENTRY_BYTES]) -> Entry {
+        let [t0, t1, p0, p1, id @ ..] = *bytes;
+        let tag = u16::from_le_bytes([t0, t1]);
+        let id = if matches!(tag, USER | GROUP) { u32::from_le_bytes(id) } else { NO_ID };
+        Entry { tag, perm: u16::from_le_bytes([p0, p1]), id }
     }
 }
 
