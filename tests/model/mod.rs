@@ -162,9 +162,7 @@ impl Model {
             Call::ReadData { at } => self.read(at, 0, u32::MAX),
             Call::Chmod { path, mode } => self.attributes(path, |node| node.mode = node.mode & S_IFMT | mode & 0o7777),
             Call::Chown { path, uid, gid } => self.attributes(path, |node| {
-                if uid.is_some() || gid.is_some() {
-                    node.owner_changes(who);
-                }
+                node.owner_changes(who);
                 node.uid = uid.unwrap_or(node.uid);
                 node.gid = gid.unwrap_or(node.gid);
             }),
