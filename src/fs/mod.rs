@@ -51,6 +51,7 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
+pub use acl::acl_permissions;
 pub use attr::Attr;
 pub use caller::{Caller, Rights};
 pub use copy::Place;
@@ -61,6 +62,7 @@ pub use readdir::DirEntry;
 pub use seek::Seek;
 pub use setattr::{SetAttr, SetTime};
 pub use statfs::{DiskSpace, StatFs};
+pub use xattr::ACCESS_ACL;
 
 use crate::base::clock::Time;
 use crate::map::db::{Db, Pins};

@@ -407,7 +407,7 @@ impl Tx<'_> {
         let mut edits = self.edits.clone();
         edits.push(self.inode_mark_edit());
         let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
-        Journal::cost(encode_edits(&edits).len(), &lens) <= self.db.journal.batch_bytes_max()
+        Journal::cost(encode_edits(&edits).len() + USAGE_EDIT_BYTES, &lens) <= self.db.journal.batch_bytes_max()
     }
 
     /// Makes the edits one batch of the log. Without edits nothing is logged and the last Lsn is returned.
