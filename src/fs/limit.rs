@@ -50,6 +50,17 @@ impl Fs {
         Ok(())
     }
 
+    /// Whether a request that meets the limit waits. What was removed is freed when the kernel forgets it, which it is about to
+    /// do and says later: without waiting, a file that replaces one just removed could be refused.
+    pub(super) fn waits_for_leaving(&self, cx: &Cx) -> bool {
+        cx.patient && self.uses.any_leaving()
+    }
+
+    /// How many files without a name have lost their last use so far. While this goes on, waiting makes sense.
+    pub fn inodes_left(&self) -> u64 {
+        self.uses.left()
+    }
+
     /// Bytes up to the limit; `None` without one.
     pub(super) fn limit_left(&self) -> Option<u64> {
         match self.db.usage() {

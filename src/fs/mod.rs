@@ -77,6 +77,8 @@ pub struct Cx {
     pub now: Time,
     /// What was fetched for this request while it waited.
     pub pins: Pins,
+    /// Whether it may wait for the kernel to forget files that were removed, when it needs their room.
+    pub patient: bool,
 }
 
 /// What the layers above decide.
@@ -103,6 +105,6 @@ impl Fs {
     }
 
     fn begin<'a>(&'a self, cx: &'a Cx) -> Work<'a> {
-        Work::new(self.db.begin(&cx.pins), cx)
+        Work::new(self.db.begin(&cx.pins), cx.now, self.waits_for_leaving(cx))
     }
 }

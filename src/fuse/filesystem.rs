@@ -2,7 +2,7 @@
 
 use super::answer::Nobody;
 use super::convert::{self, ino, name};
-use super::requests::Frontend;
+use super::requests::{Frontend, Target};
 use super::{GENERATION, LIFETIME, negotiate};
 use crate::base::clock::Time;
 use crate::fs::SetAttr;
@@ -193,12 +193,13 @@ impl Filesystem for Frontend {
         _: FileHandle,
         offset: u64,
         data: &[u8],
-        _: WriteFlags,
+        flags: WriteFlags,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        Frontend::write(self, request, ino(inode), offset, data, reply);
+        let to = Target { offset, written_back: flags.contains(WriteFlags::FUSE_WRITE_CACHE) };
+        Frontend::write(self, request, ino(inode), to, data, reply);
     }
 
     /// Never asked again after the first answer, and not at all for files opened with `FOPEN_NOFLUSH`.
@@ -256,7 +257,7 @@ impl Filesystem for Frontend {
         self.ask(
             request,
             reply,
-            |fs, _| Ok(fs.statfs()),
+            |fs, cx| fs.statfs(cx),
             |reply, s| {
                 let (size, name) = (s.block_size, s.name_max);
                 reply.statfs(s.blocks, s.blocks_free, s.blocks_available, s.files, s.files_free, size, name, size);

@@ -20,6 +20,14 @@ pub struct Frontend {
     pub(super) fetch: Arc<Fetch>,
 }
 
+/// Where and how something is written.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub offset: u64,
+    /// The data comes from the kernel's cache, long after the user was told that it is written.
+    pub written_back: bool,
+}
+
 impl Frontend {
     pub fn new(volume: Arc<Volume>) -> Frontend {
         Frontend { volume, fetch: Arc::new(Fetch::new()) }
@@ -53,17 +61,24 @@ impl Frontend {
     }
 
     /// A write: a change that holds its data until it is answered. What one batch cannot take goes into further ones: the
-    /// kernel does not ask again for the rest of a page it writes back.
-    pub fn write(&self, request: &Request, ino: InodeNo, offset: u64, data: &[u8], reply: ReplyWrite) {
+    /// kernel does not ask again for the rest of a page it writes back. When one of these fails, the answer is how much was
+    /// written; but for pages written back it is the error, since the kernel would take the rest for written.
+    pub fn write(&self, request: &Request, ino: InodeNo, to: Target, data: &[u8], reply: ReplyWrite) {
         let data = Bytes::copy_from_slice(data);
         let bytes = data.len();
-        let mut done = 0;
+        let (mut done, mut last) = (0, None);
         let op = move |fs: &Fs, cx: &mut Cx| {
             loop {
-                let (written, lsn) = fs.write(cx, ino, offset + u64::from(done), &data[done as usize..])?;
-                done += written;
-                if written == 0 || done as usize >= data.len() {
-                    return Ok((done, lsn));
+                match (fs.write(cx, ino, to.offset + u64::from(done), &data[done as usize..]), last) {
+                    (Ok((written, lsn)), _) => {
+                        done += written;
+                        last = Some(lsn);
+                        if written == 0 || done as usize >= data.len() {
+                            return Ok((done, lsn));
+                        }
+                    }
+                    (Err(Stop::Error(_)), Some(lsn)) if !to.written_back => return Ok((done, lsn)),
+                    (Err(stop), _) => return Err(stop),
                 }
             }
         };
