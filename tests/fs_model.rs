@@ -101,9 +101,9 @@ impl Mount for Whole {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, i32> {
         let waits = &mut self.waits;
         let result = self.rig.run(|fs, cx| {
-            (cx.uid, cx.gid, cx.now) = (who.uid, who.gid, now);
+            (cx.uid, cx.gid, cx.now, cx.caller) = (who.uid, who.gid, now, who.caller());
             op(fs, cx).inspect_err(|stop| match stop {
-                Stop::Wait(Wait::Node(_)) => waits[0] += 1,
+                Stop::Wait(Wait::Node(_) | Wait::Nodes(_)) => waits[0] += 1,
                 Stop::Wait(Wait::Objects(_)) => waits[1] += 1,
                 Stop::Wait(Wait::Pressure) => waits[2] += 1,
                 Stop::Error(_) => {}
@@ -187,6 +187,7 @@ fn may_refuse(call: &Call, used: Usage, limit: UsageLimit) -> bool {
         }
         // A block of the file may be cut, an inline value moved.
         Call::Write { len, .. } => used.bytes() + u64::from(*len) + 8192 > limit.bytes,
+        Call::Copy { len, .. } | Call::Allocate { len, .. } => used.bytes() + *len + 8192 > limit.bytes,
         _ => false,
     }
 }
@@ -260,7 +261,7 @@ impl Shared {
 
 impl Mount for Shared {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, i32> {
-        let mut cx = Cx { uid: who.uid, gid: who.gid, now, ..Cx::default() };
+        let mut cx = Cx { uid: who.uid, gid: who.gid, now, caller: who.caller(), ..Cx::default() };
         loop {
             match op(&self.fs, &cx) {
                 Ok(value) => return Ok(value),

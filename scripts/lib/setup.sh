@@ -54,6 +54,16 @@ need_rust_tool() {
     cargo "$1" --version > /dev/null 2>&1 || die "\`cargo $1\` is needed; install $2 for this compiler, then run this script again"
 }
 
+# need_cargo_tool CRATE VERSION [ARGUMENT...]: a program that cargo builds, in exactly this version, kept in the project's `.tools`
+# and on PATH for the rest of the script. Arguments go to `cargo install`, as `--git URL` with an empty VERSION.
+need_cargo_tool() {
+    local tools=$PWD/.tools crate=$1 version=$2
+    case ":$PATH:" in *":$tools/bin:"*) ;; *) PATH=$tools/bin:$PATH ;; esac
+    grep -qs "^\"$crate ${version:+$version }" "$tools/.crates.toml" && return
+    say "building $crate $version"
+    cargo install --quiet --locked --root "$tools" "$crate" ${version:+--version "$version"} "${@:3}"
+}
+
 # need_root WHY
 need_root() { [ "$(id -u)" = 0 ] || die "$1 needs root; run it again as root"; }
 
@@ -69,4 +79,13 @@ need_fuse() {
     [ -e /dev/fuse ] || as_root modprobe fuse 2> /dev/null || true
     [ -e /dev/fuse ] || die "this machine has no /dev/fuse; skylog needs a kernel with FUSE (in a container: --device /dev/fuse --cap-add SYS_ADMIN)"
     if [ "$(id -u)" != 0 ]; then need fusermount3 fuse3; fi
+}
+
+# need_cargo_tool NAME VERSION: a program from the crates' registry, built once into .tools of the project.
+need_cargo_tool() {
+    export PATH="$PWD/.tools/bin:$PATH"
+    [ -e ".tools/$1-$2" ] && return
+    say "building $1 $2"
+    CARGO_TARGET_DIR="$PWD/.tools/target" cargo install --quiet --locked --root "$PWD/.tools" --version "$2" "$1"
+    touch ".tools/$1-$2"
 }

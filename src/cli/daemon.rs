@@ -6,12 +6,12 @@
 
 use super::control::{self, Ask, Say};
 use super::failure::{Failure, Outcome};
-use super::mount_point;
 use super::registry::Registration;
+use super::{mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 use skylog::fs::SetLimit;
-use skylog::fuse::{self, MountConfig};
+use skylog::fuse::{self, MountConfig, Requests};
 use skylog::volume::Volume;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -50,6 +50,7 @@ fn signals() -> SigSet {
 
 struct Daemon {
     volume: Arc<Volume>,
+    requests: Arc<Requests>,
     registration: Registration,
     ending: Ending,
     /// The user asked to leave in the journal what is not shipped yet.
@@ -59,16 +60,19 @@ struct Daemon {
 /// Serves the volume until it is unmounted. `live` is called once the mount answers.
 pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConfig, live: impl FnOnce()) -> Outcome {
     let mounted = fuse::mount(volume.clone(), config).map_err(|e| not_mounted(&e, config))?;
-    let daemon = Daemon { volume, registration, ending: Ending::default(), now: AtomicBool::new(false) };
+    let requests = mounted.requests();
+    let daemon = Daemon { volume, requests, registration, ending: Ending::default(), now: AtomicBool::new(false) };
     let daemon = Arc::new(daemon);
     if let Err(e) = daemon.clone().listen() {
         mount_point::detach(&config.dir).ok();
         return Err(Failure::failed(format_args!("the control socket cannot be made: {e}")));
     }
+    utab::enter(&config.dir, &config.source);
     live();
     if let Err(e) = mounted.wait() {
         log::error!("the session ended: {e}");
     }
+    utab::leave(&config.dir);
     daemon.registration.remove();
     let left = daemon.close();
     daemon.ending.announce(left.clone());
@@ -110,7 +114,8 @@ impl Daemon {
     }
 
     fn status(&self) -> Say {
-        let status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        let mut status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        status["requests"] = serde_json::to_value(&*self.requests).expect("counts are plain data");
         Say::Status { status }
     }
 
@@ -260,12 +265,17 @@ fn busy(dir: &std::path::Path, error: &io::Error) -> String {
 }
 
 fn not_mounted(error: &io::Error, config: &MountConfig) -> Failure {
-    let dir = config.dir.display();
+    let (dir, said) = (config.dir.display(), error.to_string());
+    // fusermount3 may say several things, each after its own name.
+    let said: Vec<&str> = said.lines().map(|line| line.trim().trim_start_matches("fusermount3: ")).collect();
     match error.kind() {
         io::ErrorKind::NotFound => {
-            Failure::failed("mounting as a user needs fusermount3; `apt-get install fuse3` brings it")
+            Failure::failed("mounting as a user needs fusermount3; `apt-get install fuse3` by root brings it")
         }
-        _ => Failure::failed(format_args!("{dir} cannot be mounted: {}", error.to_string().trim())),
+        io::ErrorKind::PermissionDenied if config.allow_other => Failure::failed(
+            "allow_other is refused to ordinary users here; root allows it by a line `user_allow_other` in /etc/fuse.conf",
+        ),
+        _ => Failure::failed(format_args!("{dir} cannot be mounted: {}", said.join("; "))),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Every inode is read and written through it, so it knows by how much the operation changes what the filesystem holds.
 
+use super::Cx;
 use super::attr::{file_type, is_dir};
 use super::error::{Error, Stop, damaged};
 use crate::base::clock::Time;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 pub(super) struct Work<'a> {
     pub tx: Tx<'a>,
     pub now: Time,
+    pub cx: &'a Cx,
     seen: BTreeMap<InodeNo, Seen>,
     refusable: bool,
     /// Whether to wait at a limit.
@@ -32,8 +34,8 @@ struct Seen {
 }
 
 impl<'a> Work<'a> {
-    pub fn new(tx: Tx<'a>, now: Time, patient: bool) -> Work<'a> {
-        Work { tx, now, seen: BTreeMap::new(), refusable: true, patient }
+    pub fn new(tx: Tx<'a>, cx: &'a Cx, patient: bool) -> Work<'a> {
+        Work { tx, now: cx.now, cx, seen: BTreeMap::new(), refusable: true, patient }
     }
 
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, Stop> {

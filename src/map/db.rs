@@ -27,6 +27,8 @@ pub use crate::journal::Room;
 pub enum Wait {
     /// A tree node that is not in memory.
     Node(NodePtr),
+    /// Several of them.
+    Nodes(Vec<NodePtr>),
     /// File data that is not in memory.
     Objects(Vec<ObjectId>),
     /// Room in the journal, its queue or the overlays.
@@ -53,6 +55,9 @@ const USAGE_EDIT_BYTES: usize = put_bytes(key::USAGE_KEY_BYTES, USAGE_BYTES);
 
 /// Most frozen layers that wait for their merge.
 pub const LAYERS_MAX: usize = 4;
+
+/// Most nodes that an operation asks for at once.
+const WANTED_MAX: usize = 256;
 
 /// Limits of the maps in memory.
 #[derive(Clone, Copy, Debug)]
@@ -322,6 +327,14 @@ impl Tx<'_> {
         found.map_err(|node| Stop::Wait(Wait::Node(node)))
     }
 
+    /// Goes on only if the nodes with the keys in `from..to` are in memory, or waits for many of them at once. For those who
+    /// scan a long range: a restart for each node would go over all that was there before, again and again.
+    pub fn want_range(&self, tree: TreeId, from: &[u8], to: &[u8]) -> Result<(), Stop> {
+        let state = self.db.state.read();
+        let missing = state.stacks[tree as usize].view().missing(&self.db.cache, self.pins, from, to, WANTED_MAX);
+        if missing.is_empty() { Ok(()) } else { Err(Stop::Wait(Wait::Nodes(missing))) }
+    }
+
     /// Gives a key a value.
     pub fn put(&mut self, tree: TreeId, key: Bytes, value: Bytes) {
         self.edits.push((tree, Edit::Put { key, value }));
@@ -387,6 +400,14 @@ impl Tx<'_> {
     /// Whether nothing was edited so far.
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()
+    }
+
+    /// Whether one batch can take the edits.
+    pub fn fits(&self) -> bool {
+        let mut edits = self.edits.clone();
+        edits.push(self.inode_mark_edit());
+        let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
+        Journal::cost(encode_edits(&edits).len(), &lens) <= self.db.journal.batch_bytes_max()
     }
 
     /// Makes the edits one batch of the log. Without edits nothing is logged and the last Lsn is returned.

@@ -217,12 +217,16 @@ fn the_limit_is_exact_however_many_write_at_once() {
 fn room_can_be_asked_for_before_it_is_taken() {
     let fixture = Fixture::new();
     let file = fixture.file("f");
-    assert_eq!(fixture.fs.check_room(3 << 20), Ok(()));
-    assert_eq!(fixture.fs.check_room((3 << 20) + 1), Err(Error::DiskFull.into()), "the disk has no more available");
+    assert_eq!(fixture.fs.check_room(&root(), 3 << 20), Ok(()));
+    assert_eq!(
+        fixture.fs.check_room(&root(), (3 << 20) + 1),
+        Err(Error::DiskFull.into()),
+        "the disk has no more available"
+    );
     fixture.limit_bytes(8192);
     fixture.write(file, 0, &[1; 4096]);
-    assert_eq!(fixture.fs.check_room(4096), Ok(()));
-    assert_eq!(fixture.fs.check_room(4097), Err(Error::Limit(OnLimit::NoSpace).into()));
+    assert_eq!(fixture.fs.check_room(&root(), 4096), Ok(()));
+    assert_eq!(fixture.fs.check_room(&root(), 4097), Err(Error::Limit(OnLimit::NoSpace).into()));
 }
 
 #[test]
@@ -248,7 +252,7 @@ fn statfs_shows_the_limit_as_the_size_of_the_filesystem() {
 fn a_filesystem_that_is_not_counted_takes_no_limit() {
     let fixture = Fixture::new();
     let uncounted = Start::default();
-    let (db, _writer) = open_db_from(1 << 30, uncounted);
+    let (db, _writer) = open_db_from(1 << 30, SEGMENT_BYTES, uncounted);
     let fs = Fixture::fs_over(&db);
     let refused = fs.set_limit(&root(), SetLimit { bytes: Some(1), ..SetLimit::default() });
     assert_eq!(refused.expect_err("refused"), Error::NotCounted.into());
@@ -280,4 +284,21 @@ fn what_meets_the_limit_waits_for_files_that_are_leaving_and_for_no_others() {
     assert_eq!(fixture.fs.statfs(&patient).expect("told").files_free, 1);
     assert_eq!(another(&patient), Ok(()));
     assert_eq!(fixture.fs.unlink(&patient, ROOT, b"nothing").map(drop), Err(Error::NoSuchName.into()));
+}
+
+#[test]
+fn a_preallocation_that_cannot_fit_is_refused_and_punching_never_is() {
+    let fixture = Fixture::new();
+    let file = fixture.file("f");
+    fixture.write(file, 0, &[1; 4096]);
+    fixture.limit_bytes(4096);
+    fixture.refused(|fs| fs.fallocate(&root(), file, 4096, 1, 0));
+    fixture.refused(|fs| fs.fallocate(&root(), file, 0, 1 << 40, libc::FALLOC_FL_KEEP_SIZE));
+    fixture.fs.fallocate(&root(), file, 0, 4096, 0).expect("it is all there");
+    let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    fixture.fs.fallocate(&root(), file, 100, 1, punch).expect("freeing goes on");
+    assert_eq!(fixture.usage().1, 9, "both parts are rounded up");
+    fixture.fs.fallocate(&root(), file, 0, 4096, punch).expect("freeing goes on");
+    assert_eq!(fixture.usage().1, 0);
+    fixture.fs.fallocate(&root(), file, 4096, 4096, 0).expect("there is room now");
 }
