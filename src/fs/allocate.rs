@@ -49,6 +49,7 @@ impl Fs {
         let allocation = Allocation::of(mode)?;
         let _held = self.locks.exclusive(&[ino]);
         let mut work = self.begin(cx);
+        work.always_fits();
         let mut inode = work.allocatable(ino)?;
         let end = offset.checked_add(len).filter(|end| *end <= FILE_BYTES_MAX).ok_or(Error::TooBig)?;
         if !allocation.frees {
@@ -69,11 +70,11 @@ impl Fs {
 
     /// Whether what is not stored yet of `from..to` could be stored now.
     fn has_room(&self, work: &mut Work<'_>, ino: InodeNo, from: u64, to: u64) -> Result<(), Stop> {
-        if self.check_room(to - from).is_ok() {
+        if self.check_room(work.cx, to - from).is_ok() {
             return Ok(());
         }
         let stored = work.blocks_in(ino, from, to)?.saturating_mul(512);
-        self.check_room((to - from).saturating_sub(stored))
+        self.check_room(work.cx, (to - from).saturating_sub(stored))
     }
 }
 

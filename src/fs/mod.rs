@@ -99,6 +99,8 @@ pub struct Cx {
     pub keeps_times: bool,
     /// What was fetched for this request while it waited.
     pub pins: Pins,
+    /// Whether it may wait for the kernel to forget files that were removed, when it needs their room.
+    pub patient: bool,
 }
 
 /// What the layers above decide.
@@ -125,6 +127,6 @@ impl Fs {
     }
 
     fn begin<'a>(&'a self, cx: &'a Cx) -> Work<'a> {
-        Work::new(self.db.begin(&cx.pins), cx)
+        Work::new(self.db.begin(&cx.pins), cx, self.waits_for_leaving(cx))
     }
 }

@@ -3,6 +3,7 @@
 mod attributes;
 mod helpers;
 mod life;
+mod limits;
 mod options;
 mod ranges;
 mod requests;
