@@ -6,6 +6,7 @@
 
 use super::control::{self, Ask, Say};
 use super::failure::{Failure, Outcome};
+use super::notify::{self, Effort};
 use super::registry::Registration;
 use super::{mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
@@ -66,9 +67,11 @@ pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConf
     }
     utab::enter(&config.dir, &config.source);
     live();
+    notify::ready(&format!("mounted on {}", config.dir.display()));
     if let Err(e) = mounted.wait() {
         log::error!("the session ended: {e}");
     }
+    notify::stopping("unmounted");
     utab::leave(&config.dir);
     daemon.registration.remove();
     let left = daemon.close();
@@ -151,7 +154,9 @@ impl Daemon {
     }
 
     fn drain(&self, stream: &UnixStream) -> Result<(), String> {
+        let mut effort = Effort::new("shipping");
         self.volume.drain(&mut |done, total| {
+            effort.at(done, total);
             let waiting = self.volume.status().last_error;
             // Whoever was interrupted while waiting does not want the unmount any more.
             control::answer(stream, &Say::Progress { done, total, waiting })
@@ -162,7 +167,12 @@ impl Daemon {
     /// Called when the mount is gone: ships what came in last, unless told otherwise, and ends the volume. Returns the bytes
     /// that stay in the journal.
     fn close(&self) -> Result<u64, String> {
-        let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut |_, _| Ok(())) };
+        let mut effort = Effort::new("shipping");
+        let mut progress = |done, total| {
+            effort.at(done, total);
+            Ok(())
+        };
+        let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut progress) };
         if let Err(why) = shipped {
             log::error!("not everything is in the store, the journal keeps it: {why}");
         }

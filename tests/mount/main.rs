@@ -5,4 +5,5 @@ mod life;
 mod options;
 mod scratch;
 mod sentences;
+mod service;
 mod users;
