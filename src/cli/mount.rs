@@ -13,6 +13,7 @@ use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::world::{self, Sizes};
 use super::{daemon, log_file, mkfs, mount_point, mount_words, registry, size, state_dir};
 use skylog::format::superblock::Superblock;
+use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
 use skylog::media::Owner;
 use skylog::recovery::MountError;
@@ -87,7 +88,7 @@ impl Mount {
             return Ok(());
         }
         if superblock.is_none() {
-            mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?)?;
+            mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?, UsageLimit::default())?;
         }
         if self.foreground { self.serve(&dir, &options, |_, _| (), || ()) } else { start(arguments) }
     }
@@ -186,6 +187,7 @@ impl Mount {
             dir: dir.to_path_buf(),
             source: options.source.clone().unwrap_or_else(|| store.clone()),
             read_only: options.flag("ro"),
+            relatime: options.relatime && !options.flag("ro"),
             allow_other: options.allow_other,
             writeback: options.writeback,
             shown: Shown { uid: options.uid, gid: options.gid, umask: options.umask.unwrap_or(0) },

@@ -46,8 +46,9 @@ impl Frontend {
         let (max, fetch, volume) = (self.fetch.entries(), self.fetch.clone(), self.volume.clone());
         let shown = self.shown;
         let Cx { uid, gid, now, .. } = self.cx(request);
-        self.ask(
+        self.read(
             request,
+            ino(inode),
             reply,
             move |fs, cx| fs.readdir_plus(cx, ino(inode), after, max),
             move |mut reply, entries| {

@@ -44,6 +44,11 @@ fn uid_gid_and_umask_say_how_all_files_look_and_who_may() {
     assert!(may(SOMEBODY, &["dd", "if=/dev/null", &format!("of={}", words(&at("dir/theirs")))]));
     assert!(!may(SOMEBODY + 1, &["cat", words(&file)]), "the umask hides it from others");
 
+    fs::write(at("listed"), "x").unwrap();
+    let list = format!("u:{}:r", SOMEBODY + 1);
+    assert!(Command::new("setfacl").args(["-m", &list, words(&at("listed"))]).status().unwrap().success());
+    assert!(!may(SOMEBODY + 1, &["cat", words(&at("listed"))]), "nor does a list open it");
+
     chown(&file, Some(SOMEBODY), Some(7)).unwrap();
     let refused = chown(&file, Some(SOMEBODY + 1), None).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
