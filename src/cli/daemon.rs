@@ -12,7 +12,7 @@ use super::{mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 use skylog::fs::SetLimit;
-use skylog::fuse::{self, MountConfig, Requests};
+use skylog::fuse::{self, MountConfig, Requests, Unwritten};
 use skylog::volume::Volume;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -52,6 +52,7 @@ fn signals() -> SigSet {
 struct Daemon {
     volume: Arc<Volume>,
     requests: Arc<Requests>,
+    unwritten: Unwritten,
     registration: Registration,
     ending: Ending,
     /// The user asked to leave in the journal what is not shipped yet.
@@ -61,9 +62,14 @@ struct Daemon {
 /// Serves the volume until it is unmounted. `live` is called once the mount answers.
 pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConfig, live: impl FnOnce()) -> Outcome {
     let mounted = fuse::mount(volume.clone(), config).map_err(|e| not_mounted(&e, config))?;
-    let requests = mounted.requests();
-    let daemon = Daemon { volume, requests, registration, ending: Ending::default(), now: AtomicBool::new(false) };
-    let daemon = Arc::new(daemon);
+    let daemon = Arc::new(Daemon {
+        volume,
+        requests: mounted.requests(),
+        unwritten: mounted.unwritten(),
+        registration,
+        ending: Ending::default(),
+        now: AtomicBool::new(false),
+    });
     if let Err(e) = daemon.clone().listen() {
         mount_point::detach(&config.dir).ok();
         return Err(Failure::failed(format_args!("the control socket cannot be made: {e}")));
@@ -124,7 +130,8 @@ impl Daemon {
 
     fn sync(&self) -> Say {
         let (tell, told) = mpsc::sync_channel(1);
-        self.volume.sync(move |synced| drop(tell.send(synced)));
+        let volume = self.volume.clone();
+        self.unwritten.written_back(move || volume.sync(move |synced| drop(tell.send(synced))));
         done(told.recv().unwrap_or_else(|_| Err("the volume is closing".into())))
     }
 

@@ -24,6 +24,7 @@ mod session;
 mod shown;
 
 pub use counted::Requests;
+pub use mapped::Unwritten;
 pub use session::{MountConfig, Mounted, mount};
 pub use shown::Shown;
 

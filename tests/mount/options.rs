@@ -92,6 +92,16 @@ fn with_writeback_fsync_sends_all_first_and_times_stay() {
     let contents = fs::read(&path).unwrap();
     assert!(contents.chunks(1000).enumerate().all(|(n, chunk)| chunk.iter().all(|byte| *byte == n as u8)));
 
+    // What open files hold back, `skylog sync` asks for.
+    let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(b"synced").unwrap();
+    skylog(&["sync", words(&scratch.mnt)]).succeeds();
+    scratch.kill();
+    drop(file);
+    scratch.mount_with(&["-o", "writeback"]);
+    assert!(fs::read(&path).unwrap().ends_with(b"synced"));
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(300_000).unwrap();
+
     // Part of a page through a handle that cannot read, an appended line, and times set by hand.
     scratch.umount();
     scratch.mount_with(&["-o", "writeback"]);

@@ -106,3 +106,21 @@ fn root_unmounts_what_a_user_without_a_home_has_mounted() {
         "#);
     assert!(!said.contains("file\n"), "it is unmounted: {said}");
 }
+
+#[test]
+fn a_line_of_fstab_lets_a_user_mount_and_umount_drains() {
+    let (_scratch, said) = run(r#"
+        mkdir sbin
+        for name in mount.skylog mount.fuse.skylog umount.skylog umount.fuse.skylog; do ln -s "$ROOT/skylog" sbin/$name; done
+        echo "$STORE $MNT skylog user,noauto,journal_size=32MiB 0 0" > fstab
+        mount --bind sbin "$(readlink -f /sbin)"
+        mount --bind fstab /etc/fstab
+        $U mount mnt
+        findmnt -n -o SOURCE,OPTIONS mnt
+        $U sh -c 'echo one > mnt/file'
+        pid=$(pid)
+        $U umount mnt
+        ended $pid
+        "#);
+    assert!(said.contains("user_id=65534") && said.contains("noexec"), "{said}");
+}
