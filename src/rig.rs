@@ -78,7 +78,7 @@ pub fn bare() -> (Arc<Db>, journal::Writer) {
     let manifest = Manifest::new(Uuid(1), Uuid(2), 1, 1);
     let manifest = journal::ManifestStore::create(media.clone(), manifest).expect("a manifest is made");
     let random = Arc::new(SeededRandom::new(1));
-    let nothing = journal::Replayed::nothing(Lsn::ZERO);
+    let nothing = journal::Replayed::nothing(media.clone(), Lsn::ZERO);
     let (journal, writer) = journal::open(media, clock, random, manifest, nothing, config).expect("a journal is made");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
     let locate = Arc::new(Locate::new(journal.clone(), Arc::new(SimStore::new(&log)), cache));

@@ -107,6 +107,12 @@ pub struct Counters {
     pub synced_waiters: u64,
     /// The longest of them, microseconds.
     pub sync_max_us: u64,
+    /// Those that took two seconds or longer.
+    pub slow_syncs: u64,
+    /// How long the journal has been waiting for its disk, milliseconds.
+    pub disk_busy_ms: u64,
+    /// Checkpoints that failed since the last one that was made.
+    pub checkpoint_failures: u32,
     /// Journal segments used again.
     pub segments_recycled: u64,
     /// Checkpoints made.
@@ -299,6 +305,9 @@ impl Volume {
                 syncs: stats.syncs,
                 synced_waiters: stats.synced_waiters,
                 sync_max_us: stats.sync_max_nanos / 1000,
+                slow_syncs: stats.slow_syncs,
+                disk_busy_ms: stats.busy_nanos / 1_000_000,
+                checkpoint_failures: figures.checkpoint_failures,
                 segments_recycled: stats.recycled,
                 checkpoints: figures.checkpoints,
                 windows_shipped: figures.windows_shipped,

@@ -5,10 +5,14 @@ use super::failure::{Failure, Outcome};
 use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::{ask, state_dir, world};
 use skylog::format::names::LOCK;
-use skylog::store::{PROBE, Store};
+use skylog::store::{PROBE, Store, StoreError};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Names of objects in memory at a time.
+const PAGE: usize = 1000;
 
 /// Remove a filesystem and all it holds.
 #[derive(clap::Args)]
@@ -49,15 +53,29 @@ impl Destroy {
     }
 }
 
-fn remove_objects(store: &dyn Store) -> Result<(), skylog::store::StoreError> {
+fn remove_objects(store: &dyn Store) -> Result<(), StoreError> {
     store.delete(SUPERBLOCK)?;
     for folder in STORE_FOLDERS {
-        for name in store.list(folder)? {
-            store.delete(&name)?;
-        }
+        remove_page_by_page(store, folder, |_| true)?;
     }
-    let probes = store.list("")?.into_iter().filter(|name| name.starts_with(PROBE));
-    probes.into_iter().try_for_each(|name| store.delete(&name))
+    remove_page_by_page(store, "", |name| name.starts_with(PROBE))
+}
+
+/// However many there are, few names are in memory at a time.
+fn remove_page_by_page(store: &dyn Store, folder: &str, of: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+    loop {
+        let mut page = Vec::new();
+        store.walk(folder, &mut |name| {
+            if of(name) {
+                page.push(name.to_owned());
+            }
+            if page.len() < PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        page.iter().try_for_each(|name| store.delete(name))?;
+    }
 }
 
 /// Takes away the folders that are empty now; whatever else the user keeps there stays.
@@ -75,6 +93,7 @@ fn remove_empty(store: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
     use skylog::base::clock::SimClock;
     use skylog::base::random::SeededRandom;
     use skylog::media::sim::{Call, CallLog, Nth, StoreCall};
@@ -117,5 +136,17 @@ mod tests {
                 (_, found) => panic!("after deletion {nth} was refused: {found:?}"),
             }
         }
+    }
+
+    #[test]
+    fn promise_g12_a_store_of_many_objects_is_removed_page_by_page_and_what_is_not_ours_stays() {
+        let store = SimStore::new(&CallLog::new());
+        let put = |name: &str| store.put(name, Bytes::from_static(b"x")).expect("put");
+        (0..2 * PAGE + 7).for_each(|n| put(&format!("seg/0000000001/{n:016}")));
+        for name in ["skylog.json", "gen/0000000001/0000000000", "somebody/else", &format!("{PROBE}1")] {
+            put(name);
+        }
+        remove_objects(&store).expect("removed");
+        assert_eq!(store.list("").expect("listed"), ["somebody/else"]);
     }
 }

@@ -12,7 +12,8 @@ use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry
 use crate::format::superblock::Superblock;
 use crate::format::usage::{Usage, UsageLimit};
 use crate::fs::root_inode;
-use crate::store::{Created, Store};
+use crate::store::{Created, Store, StoreError};
+use std::ops::ControlFlow;
 
 /// What a new filesystem is like.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,12 +35,21 @@ pub fn mkfs(
     random: &dyn Random,
     options: MkfsOptions,
 ) -> Result<Superblock, MountError> {
-    let there = store.list("")?;
-    if there.iter().any(|name| name == SUPERBLOCK) {
-        return Err(MountError::Occupied("there is a skylog filesystem already".to_owned()));
+    match store.size(SUPERBLOCK) {
+        Ok(_) => return Err(MountError::Occupied("there is a skylog filesystem already".to_owned())),
+        Err(StoreError::NotFound { .. }) => {}
+        Err(e) => return Err(e.into()),
     }
-    // Whoever makes one in a folder holds the lock that lies there.
-    if let Some(name) = there.iter().find(|name| *name != LOCK) {
+    let mut other = None;
+    store.walk("", &mut |name| {
+        // Whoever makes one in a folder holds the lock that lies there.
+        if name == LOCK {
+            return ControlFlow::Continue(());
+        }
+        other = Some(name.to_owned());
+        ControlFlow::Break(())
+    })?;
+    if let Some(name) = other {
         return Err(MountError::Occupied(format!("the store is not empty (it holds {name})")));
     }
     let superblock = Superblock {

@@ -233,7 +233,7 @@ impl Opening<'_> {
         let number = known.checkpoint.ok_or_else(|| damaged("MANIFEST", "it names no checkpoint"))?.number;
         let checkpoint = files::read_checkpoint(&*world.media, number)?;
         let mut overlays: [Overlay; 2] = Default::default();
-        let replayed = journal::replay(&*world.media, &known, checkpoint.lsn, progress, &mut |batch| {
+        let replayed = journal::replay(world.media.clone(), &known, checkpoint.lsn, progress, &mut |batch| {
             apply(&mut overlays, batch);
             Ok::<(), JournalError>(())
         })?;

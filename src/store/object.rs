@@ -17,7 +17,7 @@ use object_store::path::Path as Location;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use std::fs;
 use std::io;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -186,15 +186,21 @@ impl Store for ObjectStoreBackend {
         }
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+    fn walk(&self, prefix: &str, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), StoreError> {
         let prefix = prefix.trim_end_matches('/');
         let at = if prefix.is_empty() { None } else { Some(locate("list", prefix)?) };
-        let found = self.store.list(at.as_ref()).map_ok(|object| object.location.to_string());
-        let names: Result<Vec<String>, Error> = self.runtime.block_on(found.try_collect());
-        let mut names = names.map_err(|e| failed("list", prefix, e))?;
-        names.retain(|name| !name.contains('#'));
-        names.sort_unstable();
-        Ok(names)
+        let mut found = self.store.list(at.as_ref());
+        let walked = async {
+            while let Some(object) = found.try_next().await? {
+                let name = object.location.as_ref();
+                // An upload that has not ended, or never will.
+                if !name.contains('#') && each(name).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        self.runtime.block_on(walked).map_err(|e: Error| failed("list", prefix, e))
     }
 
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {

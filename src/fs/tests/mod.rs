@@ -203,8 +203,9 @@ fn open_db_from(queue_bytes_max: u64, segment_bytes: u32, start: Start) -> (Arc<
     let media: Arc<dyn Media> = Arc::new(SimDisk::new(&log));
     let manifest = Manifest::new(Uuid(1), Uuid(2), 1, 1);
     let manifest = ManifestStore::create(Arc::clone(&media), manifest).expect("created");
-    let replayed = replay(&*media, &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
-        .expect("nothing yet");
+    let replayed =
+        replay(media.clone(), &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
+            .expect("nothing yet");
     let config = Config { segment_bytes, journal_bytes: 1 << 30, queue_bytes_max, reserve_bytes: 1 << 20 };
     let (clock, random) = (Arc::new(SimClock::default()), Arc::new(SeededRandom::new(1)));
     let (journal, writer) = open(media, clock, random, manifest, replayed, config).expect("opened");
