@@ -35,6 +35,12 @@ fn run(script: &str) -> (Scratch, String) {
 #[test]
 fn an_ordinary_user_mounts_and_unmounts() {
     let (scratch, said) = run(r#"
+        # A comma in the name of a store is no option.
+        mv store "a,noatime"
+        $U ./skylog mount --journal-size 32MiB "a,noatime" mnt
+        findmnt -n -o OPTIONS mnt | grep -v noatime
+        $U ./skylog umount mnt
+        mv "a,noatime" store
         start -o noexec
         findmnt -n -o SOURCE,FSTYPE,OPTIONS "$MNT"
         ls -d home/.local/state/skylog/*.sock
@@ -56,7 +62,7 @@ fn an_ordinary_user_mounts_and_unmounts() {
         until ended $pid; do read -t 0.01 < /dev/zero || true; done
         $U ./skylog check store
         "#);
-    let line: Vec<&str> = said.lines().find(|line| line.contains("fuse.skylog")).unwrap().split_whitespace().collect();
+    let line: Vec<&str> = said.lines().find(|line| line.contains(" fuse.skylog")).unwrap().split_whitespace().collect();
     assert_eq!(line[0], format!("file://{}", scratch.store()));
     for word in ["nosuid", "nodev", "noexec", "user_id=65534", "default_permissions"] {
         assert!(line[2].split(',').any(|found| found == word), "{word} is missing in {line:?}");
