@@ -51,7 +51,7 @@ fn say_ok(reply: ReplyEmpty, (): ()) {
 
 impl Filesystem for Frontend {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        negotiate(config, self.volume.write_bytes_max(), self.writeback);
+        negotiate(config, self.volume.write_bytes_max(), self.writeback, self.shown);
         Ok(())
     }
 

@@ -24,7 +24,7 @@ pub struct Frontend {
     pub(super) volume: Arc<Volume>,
     pub(super) fetch: Arc<Fetch>,
     pub(super) requests: Arc<Requests>,
-    pub(super) mapped: Mapped,
+    pub(super) mapped: Arc<Mapped>,
     pub(super) shown: Shown,
     /// The kernel holds writes back.
     pub(super) writeback: bool,
@@ -50,7 +50,7 @@ impl Frontend {
             volume,
             fetch: Arc::new(Fetch::new()),
             requests: Arc::default(),
-            mapped,
+            mapped: Arc::new(mapped),
             shown: config.shown,
             writeback: config.writeback,
             relatime: config.relatime,

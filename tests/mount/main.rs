@@ -9,4 +9,5 @@ mod ranges;
 mod requests;
 mod scratch;
 mod sentences;
+mod service;
 mod users;
