@@ -99,6 +99,10 @@ impl File for LocalFile {
         self.0.read_exact_at(buf, offset)
     }
 
+    fn read_resident_at(&self, buf: &mut [u8], offset: u64) -> bool {
+        sys::read_resident(&self.0, buf, offset)
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         match self.0.write_all_at(buf, offset) {
             Err(e) if e.kind() == ErrorKind::WriteZero => Err(ErrorKind::StorageFull.into()),
