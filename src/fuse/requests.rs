@@ -118,7 +118,7 @@ impl Frontend {
         let mut done = 0;
         let op = move |fs: &Fs, cx: &mut Cx| {
             loop {
-                let (written, lsn) = fs.write(cx, ino, offset + u64::from(done), &data[done as usize..])?;
+                let (written, lsn) = fs.write_bytes(cx, ino, offset + u64::from(done), &data.slice(done as usize..))?;
                 done += written;
                 if written == 0 || done as usize >= data.len() {
                     return Ok((done, lsn));
