@@ -1,7 +1,7 @@
 //! Layer 4: where an object is now, and reading it there.
 //!
 //! An object is in the journal's queue, else in a journal segment, else in the store segment that its window's index
-//! names. Event threads use [`Locate::resident`], which never touches disk or store; fetchers use [`Locate::fetch`].
+//! names. Event threads use [`Locate::resident`], which never waits for disk or store; fetchers use [`Locate::fetch`].
 
 mod cache;
 mod windows;

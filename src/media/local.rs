@@ -155,6 +155,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_just_written_is_read_without_waiting_and_nothing_is_read_past_the_end() {
+        let root = tempfile::tempdir_in("/var/tmp").expect("a folder on a disk");
+        let file = LocalDisk::new(root.path()).create("slot").expect("new");
+        file.write_at(&[7; 5000], 0).expect("written");
+        let mut found = [0; 1000];
+        assert!(file.read_resident_at(&mut found, 4000));
+        assert_eq!(found, [7; 1000]);
+        assert!(!file.read_resident_at(&mut found, 4001), "fewer bytes than asked for");
+    }
+
+    #[test]
     fn a_file_is_created_only_once() {
         let (_root, disk) = disk();
         disk.create("a").expect("new");
