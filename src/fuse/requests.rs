@@ -14,7 +14,7 @@ use crate::format::ids::{InodeNo, Lsn};
 use crate::fs::{Caller, Cx, Error, Fs, Seek, Stop};
 use crate::volume::Volume;
 use bytes::Bytes;
-use fuser::{Errno, ReplyLseek, ReplyWrite, Request};
+use fuser::{Errno, ReplyLseek, ReplyWrite, Request, WriteFlags};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -51,7 +51,9 @@ impl Frontend {
     /// Who asks, and when.
     pub(super) fn cx(&self, request: &Request) -> Cx {
         let caller = Caller { thread: request.pid(), look_up: caller::rights };
-        Cx { uid: request.uid(), gid: request.gid(), now: self.volume.now(), caller, ..Cx::default() }
+        let (uid, gid, now) = (request.uid(), request.gid(), self.volume.now());
+        // A kernel that holds writes back sets the times of contents when they change, and sends them apart.
+        Cx { uid, gid, now, caller, keeps_times: self.writeback, ..Cx::default() }
     }
 
     /// An operation that changes nothing: `op` runs, perhaps more than once, and `say` answers with its result.
@@ -105,11 +107,11 @@ impl Frontend {
         request: &Request,
         ino: InodeNo,
         (offset, data): (u64, &[u8]),
-        keeps_set_id: bool,
+        flags: WriteFlags,
         reply: ReplyWrite,
     ) {
         let mut cx = self.cx(request);
-        if keeps_set_id {
+        if !flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             cx.caller = Caller::PRIVILEGED;
         }
         let data = Bytes::copy_from_slice(data);
