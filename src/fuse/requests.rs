@@ -122,7 +122,8 @@ impl Frontend {
         let (mut done, mut last) = (0, None);
         let op = move |fs: &Fs, cx: &mut Cx| {
             loop {
-                match (fs.write(cx, ino, to.offset + u64::from(done), &data[done as usize..]), last) {
+                let rest = data.slice(done as usize..);
+                match (fs.write_bytes(cx, ino, to.offset + u64::from(done), &rest), last) {
                     (Ok((written, lsn)), _) => {
                         done += written;
                         last = Some(lsn);

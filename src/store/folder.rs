@@ -1,5 +1,6 @@
 //! The folder behind a store: what the `object_store` crate leaves to us there, and reading without it.
 
+use crate::media::read_resident;
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -55,6 +56,13 @@ impl Folder {
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// A range of an object that is open already and in the system's page cache.
+    pub fn read_resident(&self, name: &str, range: &Range<u64>) -> Option<Vec<u8>> {
+        let file = self.open.lock().files.get(name)?.clone();
+        let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
+        read_resident(&file, &mut bytes, range.start).then_some(bytes)
     }
 
     fn file(&self, name: &str) -> io::Result<Arc<File>> {

@@ -177,3 +177,21 @@ fn a_removed_folder_is_made_again() {
     store.put("seg/1/2", bytes("y")).expect("put");
     assert_eq!(store.list("seg").expect("listed"), ["seg/1/2"]);
 }
+
+#[test]
+fn an_object_that_was_read_is_read_again_without_waiting_until_it_is_another_one() {
+    let root = tempfile::tempdir_in("/var/tmp").expect("a folder on a disk");
+    let store = ObjectStoreBackend::in_folder(root.path()).expect("opens");
+    store.put("seg/a", Bytes::from_static(b"first one")).expect("written");
+    assert_eq!(store.get_resident("seg/a", 0..5), None, "opening it might wait");
+    assert_eq!(store.get_range("seg/a", 0..5).expect("there"), "first");
+    assert_eq!(store.get_resident("seg/a", 6..9).expect("open, and in memory"), "one");
+    assert_eq!(store.get_resident("seg/a", 6..10), None, "beyond the end");
+
+    store.put("seg/a", Bytes::from_static(b"other one")).expect("replaced");
+    assert_eq!(store.get_resident("seg/a", 0..5), None, "the open file is the old object");
+    assert_eq!(store.get_range("seg/a", 0..5).expect("there"), "other");
+    store.delete("seg/a").expect("removed");
+    assert_eq!(store.get_resident("seg/a", 0..5), None);
+    assert!(matches!(store.get_range("seg/a", 0..5), Err(StoreError::NotFound { .. })));
+}
