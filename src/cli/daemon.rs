@@ -6,11 +6,12 @@
 
 use super::control::{self, Ask, Say};
 use super::failure::{Failure, Outcome};
-use super::mount_point;
 use super::registry::Registration;
+use super::{mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
-use skylog::fuse::{self, MountConfig};
+use skylog::fs::SetLimit;
+use skylog::fuse::{self, MountConfig, Requests};
 use skylog::volume::Volume;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -49,6 +50,7 @@ fn signals() -> SigSet {
 
 struct Daemon {
     volume: Arc<Volume>,
+    requests: Arc<Requests>,
     registration: Registration,
     ending: Ending,
     /// The user asked to leave in the journal what is not shipped yet.
@@ -58,16 +60,19 @@ struct Daemon {
 /// Serves the volume until it is unmounted. `live` is called once the mount answers.
 pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConfig, live: impl FnOnce()) -> Outcome {
     let mounted = fuse::mount(volume.clone(), config).map_err(|e| not_mounted(&e, config))?;
-    let daemon = Daemon { volume, registration, ending: Ending::default(), now: AtomicBool::new(false) };
+    let requests = mounted.requests();
+    let daemon = Daemon { volume, requests, registration, ending: Ending::default(), now: AtomicBool::new(false) };
     let daemon = Arc::new(daemon);
     if let Err(e) = daemon.clone().listen() {
         mount_point::detach(&config.dir).ok();
         return Err(Failure::failed(format_args!("the control socket cannot be made: {e}")));
     }
+    utab::enter(&config.dir, &config.source);
     live();
     if let Err(e) = mounted.wait() {
         log::error!("the session ended: {e}");
     }
+    utab::leave(&config.dir);
     daemon.registration.remove();
     let left = daemon.close();
     daemon.ending.announce(left.clone());
@@ -101,6 +106,7 @@ impl Daemon {
             Ok(Ask::Status) => self.status(),
             Ok(Ask::Sync) => self.sync(),
             Ok(Ask::Set { sync }) => self.set(&sync),
+            Ok(Ask::Limit { size, inodes, on_limit }) => self.set_limit(size, inodes, on_limit.as_deref()),
             Err(e) => Say::Failed { why: format!("the request makes no sense: {e}") },
         };
         // The other side may have gone; then nobody needs the answer.
@@ -108,7 +114,8 @@ impl Daemon {
     }
 
     fn status(&self) -> Say {
-        let status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        let mut status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        status["requests"] = serde_json::to_value(&*self.requests).expect("counts are plain data");
         Say::Status { status }
     }
 
@@ -126,6 +133,16 @@ impl Daemon {
             }
             Err(why) => Say::Failed { why },
         }
+    }
+
+    fn set_limit(&self, bytes: Option<u64>, inodes: Option<u64>, on_limit: Option<&str>) -> Say {
+        let on_limit = match on_limit.map(str::parse).transpose() {
+            Ok(on_limit) => on_limit,
+            Err(why) => return Say::Failed { why },
+        };
+        let (tell, told) = mpsc::sync_channel(1);
+        self.volume.set_limit(SetLimit { bytes, inodes, on_limit }, move |set| drop(tell.send(set)));
+        done(told.recv().unwrap_or_else(|_| Err("the volume is closing".into())))
     }
 
     /// Ships, unmounts, and tells how the end went. While the mount is in use nothing ends.

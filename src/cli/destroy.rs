@@ -93,14 +93,54 @@ fn remove_empty(store: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
-    use skylog::media::sim::CallLog;
-    use skylog::store::sim::SimStore;
+    use skylog::base::clock::SimClock;
+    use skylog::base::random::SeededRandom;
+    use skylog::media::sim::{Call, CallLog, Nth, StoreCall};
+    use skylog::recovery::{MkfsOptions, MountError, mkfs, superblock};
+    use skylog::store::sim::{SimStore, StoreFault, StoreOp};
+
+    /// A store with a new filesystem.
+    fn made() -> SimStore {
+        let store = SimStore::new(&CallLog::new());
+        let options = MkfsOptions { segment_size: 1 << 20, ..MkfsOptions::default() };
+        mkfs(&store, &SimClock::default(), &SeededRandom::new(1), options).expect("made");
+        store.put("letter.txt", "mine".into()).expect("put");
+        store
+    }
+
+    #[test]
+    fn promise_g11_the_configuration_is_destroyed_first() {
+        let store = made();
+        let before = store.log().len();
+        remove_objects(&store).expect("removed");
+        let calls = store.log().calls().split_off(before);
+        let first = calls.iter().map(|call| match call {
+            Call::Store(StoreCall::Delete { name }) => name.to_string(),
+            other => panic!("{other:?} while destroying"),
+        });
+        assert_eq!(first.collect::<Vec<_>>()[0], SUPERBLOCK);
+        assert_eq!(store.image().names().collect::<Vec<_>>(), ["letter.txt"]);
+    }
+
+    #[test]
+    fn promise_g11_a_destruction_that_is_interrupted_leaves_no_filesystem() {
+        let deletions = made().image().names().count() - 1;
+        for nth in 1..=deletions {
+            let store = made();
+            store.fail(Nth::new(nth as u64).of(StoreOp::Delete), StoreFault::Refused);
+            remove_objects(&store).expect_err("refused");
+            match (nth, superblock(&store)) {
+                (1, Ok(_)) => assert_eq!(store.image().names().count(), deletions + 1, "nothing is gone"),
+                (2.., Err(MountError::NotAStore)) => {}
+                (_, found) => panic!("after deletion {nth} was refused: {found:?}"),
+            }
+        }
+    }
 
     #[test]
     fn promise_g12_a_store_of_many_objects_is_removed_page_by_page_and_what_is_not_ours_stays() {
         let store = SimStore::new(&CallLog::new());
-        let put = |name: &str| store.put(name, Bytes::from_static(b"x")).expect("put");
+        let put = |name: &str| store.put(name, "x".into()).expect("put");
         (0..2 * PAGE + 7).for_each(|n| put(&format!("seg/0000000001/{n:016}")));
         for name in ["skylog.json", "gen/0000000001/0000000000", "somebody/else", &format!("{PROBE}1")] {
             put(name);

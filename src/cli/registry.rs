@@ -4,6 +4,7 @@
 //! mount point. A file left behind by a killed daemon does no harm: its socket answers nobody.
 
 use super::failure::Failure;
+use super::mount_options::MountOptions;
 use super::{mount_point, world};
 use serde::{Deserialize, Serialize};
 use skylog::format::names::LOCK;
@@ -59,6 +60,9 @@ pub struct Registration {
     pub state: PathBuf,
     /// The daemon.
     pub pid: u32,
+    /// What was asked of the mount.
+    #[serde(default)]
+    pub options: MountOptions,
 }
 
 impl Registration {
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn the_hash_never_changes() {
         assert_eq!(hash(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(hash(b"/mnt"), hash(b"/mnt"));
+        assert_eq!(hash(b"/mnt"), 0xce6b_489c_78c9_71c3);
         assert_ne!(hash(b"/mnt/a"), hash(b"/mnt/b"));
     }
 

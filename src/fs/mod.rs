@@ -10,38 +10,55 @@
 //! **Invariants** that `skylog check` verifies:
 //! - a file has either an inline value or extents, never both; with an inline value its size is at most [`INLINE_BYTES_MAX`];
 //! - no extent is longer than an object, none overlaps another, none reaches past the file's size;
-//! - `blocks` is the sum over the inline value and the extents of their bytes in 512-byte units, each rounded up;
+//! - extents may start anywhere, and any number of them, of one file or of several, may name the same object;
+//! - `blocks` is the sum over the inline value and the extents of their bytes in 512-byte units, each rounded up,
+//!   so what two files share counts in both;
 //! - a directory has for each name one name key and one cookie key that agree; `nlink` is 2 plus its subdirectories;
-//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one.
+//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one;
+//! - an inode's marks of extended attributes say which it has; an access control list agrees with the mode;
+//! - where usage is counted, it is the number of all inodes and the sum of their `blocks`.
 //!
 //! What the kernel does, and this layer does not: permissions (sticky directories too), following links, resolving paths.
 
+mod acl;
+mod allocate;
+mod atime;
 mod attr;
+mod caller;
+mod copy;
 mod create;
 mod entries;
 mod error;
 mod extents;
+mod limit;
 mod link;
 mod locks;
 mod lookup;
 mod open;
+mod privileges;
 mod read;
 mod readdir;
 mod recover;
 mod rename;
+mod seek;
 mod setattr;
 mod statfs;
 mod unlink;
 mod work;
 mod write;
+mod xattr;
 
 #[cfg(test)]
 mod tests;
 
 pub use attr::Attr;
+pub use caller::{Caller, Rights};
+pub use copy::Place;
 pub use create::root_inode;
 pub use error::{Error, Stop};
+pub use limit::SetLimit;
 pub use readdir::DirEntry;
+pub use seek::Seek;
 pub use setattr::{SetAttr, SetTime};
 pub use statfs::{DiskSpace, StatFs};
 
@@ -72,6 +89,10 @@ pub struct Cx {
     pub gid: u32,
     /// The time the request counts as.
     pub now: Time,
+    /// What else the caller may do.
+    pub caller: Caller,
+    /// Permission bits that what is made does not get, unless a default access control list says what it gets.
+    pub umask: u32,
     /// What was fetched for this request while it waited.
     pub pins: Pins,
 }

@@ -2,7 +2,6 @@
 
 use super::error::{Error, Stop};
 use super::extents::Stored;
-use super::setattr::drop_set_id;
 use super::work::Work;
 use super::{Cx, FILE_BYTES_MAX, Fs, INLINE_BYTES_MAX, Options};
 use crate::format::ids::{InodeNo, Lsn};
@@ -15,17 +14,27 @@ use bytes::Bytes;
 pub(super) const OLD_EXTENTS_MAX: usize = 2048;
 
 impl Options {
-    /// How many old extents a write may go over. Their edits (some 20 bytes each), an inline value that is moved, and the
-    /// inode stay together below [`Options::write_bytes_max`], so a batch takes at most twice that; it must be 4 KiB or more.
-    fn old_extents_max(&self) -> usize {
+    /// How many old extents a write may go over, and how many a copy may share. Their edits (some 20 bytes each, or 50), an
+    /// inline value that is moved, and the inode stay together below [`Options::write_bytes_max`], so a batch takes at most
+    /// twice that; it must be 4 KiB or more.
+    pub(super) fn old_extents_max(&self) -> usize {
         (self.write_bytes_max / 128).clamp(2, OLD_EXTENTS_MAX)
     }
 }
 
 impl Fs {
     /// Writes data at an offset, beyond the end too. Returns how many bytes were written, at least one if there are any.
-    pub fn write(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &[u8]) -> Result<(u32, Lsn), Stop> {
+    pub fn write(&self, cx: &Cx, ino: InodeNo, offset: u64, mut data: &[u8]) -> Result<(u32, Lsn), Stop> {
         let _held = self.locks.exclusive(&[ino]);
+        loop {
+            match self.write_locked(cx, ino, offset, data) {
+                Err(stop @ Stop::Error(Error::Limit(_))) => data = self.fitting(offset, data).ok_or(stop)?,
+                done => return done,
+            }
+        }
+    }
+
+    fn write_locked(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &[u8]) -> Result<(u32, Lsn), Stop> {
         let mut work = self.begin(cx);
         let mut inode = work.file(ino)?;
         if data.is_empty() {
@@ -34,11 +43,7 @@ impl Fs {
         let data = self.writable(offset, data)?;
         let written = work.write(ino, &mut inode, offset, &data, self.options.old_extents_max())?;
         inode.size = inode.size.max(offset + written);
-        inode.mtime = work.now;
-        inode.ctime = work.now;
-        if cx.uid != 0 {
-            drop_set_id(&mut inode);
-        }
+        work.contents_changed(ino, &mut inode);
         work.set_inode(ino, &inode);
         let lsn = work.commit(Room::Ordinary)?;
         Ok((u32::try_from(written).expect("a write is short"), lsn))
@@ -54,7 +59,7 @@ impl Fs {
 
 impl Work<'_> {
     /// Stores data; says how much of it.
-    fn write(
+    pub fn write(
         &mut self,
         ino: InodeNo,
         inode: &mut Inode,

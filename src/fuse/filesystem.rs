@@ -4,8 +4,7 @@ use super::answer::Nobody;
 use super::convert::{self, ino, name};
 use super::requests::Frontend;
 use super::{GENERATION, LIFETIME, negotiate};
-use crate::base::clock::Time;
-use crate::fs::SetAttr;
+use crate::fs::{Cx, Fs, SetAttr};
 use bytes::Bytes;
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
@@ -34,6 +33,15 @@ fn say_entry(reply: ReplyEntry, attr: crate::fs::Attr) {
 
 fn say_attr(reply: ReplyAttr, attr: crate::fs::Attr) {
     reply.attr(&LIFETIME, &convert::attr(&attr));
+}
+
+/// Bytes for a buffer of `size`; a buffer of none asks how many there are.
+fn say_xattr(reply: ReplyXattr, size: u32, bytes: &[u8]) {
+    match (size, u32::try_from(bytes.len())) {
+        (0, Ok(len)) => reply.size(len),
+        (_, Ok(len)) if len <= size => reply.data(bytes),
+        _ => reply.error(Errno::ERANGE),
+    }
 }
 
 fn say_ok(reply: ReplyEmpty, (): ()) {
@@ -86,12 +94,13 @@ impl Filesystem for Frontend {
         reply: ReplyAttr,
     ) {
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
-        let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(Time::from) };
+        let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(convert::asked_time) };
         self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr);
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
-        self.ask(request, reply, move |fs, cx| fs.readlink(cx, ino(inode)), |reply, target| reply.data(&target));
+        let read = move |fs: &Fs, cx: &mut Cx| fs.readlink(cx, ino(inode));
+        self.read(request, ino(inode), reply, read, |reply, target| reply.data(&target));
     }
 
     fn mknod(
@@ -104,13 +113,21 @@ impl Filesystem for Frontend {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let (entry, mode) = (name(entry), mode & !umask);
-        self.change(request, reply, move |fs, cx| fs.mknod(cx, ino(parent), &entry, mode, rdev), say_entry);
+        let entry = name(entry);
+        let make = move |fs: &Fs, cx: &mut Cx| {
+            cx.umask = umask;
+            fs.mknod(cx, ino(parent), &entry, mode, rdev)
+        };
+        self.change(request, reply, make, say_entry);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, entry: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let (entry, mode) = (name(entry), mode & !umask);
-        self.change(request, reply, move |fs, cx| fs.mkdir(cx, ino(parent), &entry, mode), say_entry);
+        let entry = name(entry);
+        let make = move |fs: &Fs, cx: &mut Cx| {
+            cx.umask = umask;
+            fs.mkdir(cx, ino(parent), &entry, mode)
+        };
+        self.change(request, reply, make, say_entry);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
@@ -147,8 +164,17 @@ impl Filesystem for Frontend {
         self.change(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry);
     }
 
-    fn open(&self, request: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.ask(request, reply, move |fs, cx| fs.open(cx, ino(inode)), |reply, ()| reply.opened(HANDLE, open_flags()));
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let writers = self.mapped.writers.clone();
+        self.ask(
+            request,
+            reply,
+            move |fs, cx| fs.open(cx, ino(inode)),
+            move |reply, ()| {
+                writers.opened(ino(inode), flags.0);
+                reply.opened(HANDLE, open_flags());
+            },
+        );
     }
 
     fn create(
@@ -158,18 +184,18 @@ impl Filesystem for Frontend {
         entry: &OsStr,
         mode: u32,
         umask: u32,
-        _: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
-        let (entry, mode) = (name(entry), mode & !umask);
-        self.change(
-            request,
-            reply,
-            move |fs, cx| fs.create(cx, ino(parent), &entry, mode),
-            |reply, attr| {
-                reply.created(&LIFETIME, &convert::attr(&attr), GENERATION, HANDLE, open_flags());
-            },
-        );
+        let (entry, writers) = (name(entry), self.mapped.writers.clone());
+        let make = move |fs: &Fs, cx: &mut Cx| {
+            cx.umask = umask;
+            fs.create(cx, ino(parent), &entry, mode)
+        };
+        self.change(request, reply, make, move |reply, attr| {
+            writers.opened(attr.ino, flags);
+            reply.created(&LIFETIME, &convert::attr(&attr), GENERATION, HANDLE, open_flags());
+        });
     }
 
     fn read(
@@ -179,11 +205,20 @@ impl Filesystem for Frontend {
         _: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.ask(request, reply, move |fs, cx| fs.read(cx, ino(inode), offset, size), |reply, data| reply.data(&data));
+        let requests = self.requests.clone();
+        let read = move |fs: &Fs, cx: &mut Cx| fs.read(cx, ino(inode), offset, size);
+        let say = move |reply: ReplyData, data: Vec<u8>| {
+            requests.bytes_read.add(data.len() as u64);
+            reply.data(&data);
+        };
+        match flags.0 & libc::O_NOATIME {
+            0 => self.read(request, ino(inode), reply, read, say),
+            _ => self.ask(request, reply, read, say),
+        }
     }
 
     fn write(
@@ -193,12 +228,13 @@ impl Filesystem for Frontend {
         _: FileHandle,
         offset: u64,
         data: &[u8],
-        _: WriteFlags,
+        flags: WriteFlags,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        Frontend::write(self, request, ino(inode), offset, data, reply);
+        let keeps_set_id = !flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        Frontend::write(self, request, ino(inode), (offset, data), keeps_set_id, reply);
     }
 
     /// Never asked again after the first answer, and not at all for files opened with `FOPEN_NOFLUSH`.
@@ -211,11 +247,12 @@ impl Filesystem for Frontend {
         request: &Request,
         inode: INodeNo,
         _: FileHandle,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
+        self.mapped.writers.released(ino(inode), flags.0);
         self.ask(request, reply, move |fs, cx| fs.release(cx, ino(inode)), say_ok);
     }
 
@@ -233,19 +270,15 @@ impl Filesystem for Frontend {
     }
 
     fn readdir(&self, request: &Request, inode: INodeNo, _: FileHandle, after: u64, reply: ReplyDirectory) {
-        self.ask(
-            request,
-            reply,
-            move |fs, cx| fs.readdir(cx, ino(inode), after, ENTRIES),
-            |mut reply, entries| {
-                for e in entries {
-                    if reply.add(INodeNo(e.ino.0), e.cookie, convert::entry_type(e.kind), OsStr::from_bytes(&e.name)) {
-                        break;
-                    }
+        let list = move |fs: &Fs, cx: &mut Cx| fs.readdir(cx, ino(inode), after, ENTRIES);
+        self.read(request, ino(inode), reply, list, |mut reply, entries| {
+            for e in entries {
+                if reply.add(INodeNo(e.ino.0), e.cookie, convert::entry_type(e.kind), OsStr::from_bytes(&e.name)) {
+                    break;
                 }
-                reply.ok();
-            },
-        );
+            }
+            reply.ok();
+        });
     }
 
     fn readdirplus(&self, request: &Request, inode: INodeNo, _: FileHandle, after: u64, reply: ReplyDirectoryPlus) {
@@ -269,50 +302,75 @@ impl Filesystem for Frontend {
         reply.error(Errno::ENOSYS);
     }
 
-    // Extended attributes are not there yet: ENOSYS makes the kernel answer "not supported" by itself from then on, which
-    // also spares a look-up of security.capability on every write.
-
-    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn setxattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        entry: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (entry, value) = (name(entry), Bytes::copy_from_slice(value));
+        self.change(request, reply, move |fs, cx| fs.set_xattr(cx, ino(inode), &entry, &value, flags), say_ok);
     }
 
-    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn getxattr(&self, request: &Request, inode: INodeNo, entry: &OsStr, size: u32, reply: ReplyXattr) {
+        let entry = name(entry);
+        let get = move |fs: &Fs, cx: &mut Cx| fs.get_xattr(cx, ino(inode), &entry);
+        self.ask(request, reply, get, move |reply, value| say_xattr(reply, size, &value));
     }
 
-    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        let list = move |fs: &Fs, cx: &mut Cx| fs.list_xattrs(cx, ino(inode));
+        self.ask(request, reply, list, move |reply, names| say_xattr(reply, size, &names));
     }
 
-    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn removexattr(&self, request: &Request, inode: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
+        let entry = name(entry);
+        self.change(request, reply, move |fs, cx| fs.remove_xattr(cx, ino(inode), &entry), say_ok);
     }
 
-    /// Not there yet: the kernel reports it as not supported.
-    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
-        reply.error(Errno::EOPNOTSUPP);
+    fn fallocate(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.change(request, reply, move |fs, cx| fs.fallocate(cx, ino(inode), offset, length, mode), say_ok);
     }
 
-    /// Not there yet: the kernel then shows every file as all data, which is always allowed.
-    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
-        reply.error(Errno::ENOSYS);
+    fn lseek(&self, request: &Request, inode: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        match convert::seek(offset, whence) {
+            Ok((offset, what)) => self.seek(request, ino(inode), offset, what, reply),
+            Err(errno) => reply.error(errno),
+        }
     }
 
-    /// Not there yet: the kernel copies through its page cache instead.
     fn copy_file_range(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        inode: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: INodeNo,
+        offset: u64,
+        to_inode: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: u64,
-        _: fuser::CopyFileRangeFlags,
+        to_offset: u64,
+        length: u64,
+        flags: fuser::CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::EOPNOTSUPP);
+        if flags.bits() != 0 {
+            return reply.error(Errno::EINVAL);
+        }
+        let (from, to) = (convert::place(inode, offset), convert::place(to_inode, to_offset));
+        let op = move |fs: &Fs, cx: &mut Cx| fs.copy_file_range(cx, from, to, length);
+        self.change(request, reply, op, |reply, n| reply.written(n));
     }
 
     fn ioctl(

@@ -1,5 +1,6 @@
 //! Operations and what they answer, as plain data: printable, comparable, replayable.
 
+use skylog::fs::Caller;
 use std::collections::BTreeMap;
 
 /// Who asks.
@@ -9,6 +10,13 @@ pub struct Who {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+}
+
+impl Who {
+    /// The superuser may everything; others are in no group but their own.
+    pub fn caller(self) -> Caller {
+        if self.uid == 0 { Caller::PRIVILEGED } else { Caller::default() }
+    }
 }
 
 /// The superuser.
@@ -87,6 +95,25 @@ pub enum Call {
         at: At,
         size: u64,
     },
+    /// `fallocate`; the flags of that call.
+    Allocate {
+        at: At,
+        mode: i32,
+        offset: u64,
+        len: u64,
+    },
+    /// Copies a range by sharing what is stored.
+    Copy {
+        from: At,
+        offset: u64,
+        to: At,
+        to_offset: u64,
+        len: u64,
+    },
+    /// Goes from data to hole to data, and reads the data alone.
+    ReadData {
+        at: At,
+    },
     Chmod {
         path: String,
         mode: u32,
@@ -131,6 +158,7 @@ impl Call {
         !matches!(
             self,
             Call::Read { .. }
+                | Call::ReadData { .. }
                 | Call::Open { .. }
                 | Call::Close { .. }
                 | Call::Stat { .. }

@@ -352,7 +352,8 @@ impl Media for SimDisk {
 
     fn space(&self) -> Result<Space> {
         self.shared.call(DiskOp::Space, "", |state| {
-            Ok(Space { total: state.capacity, free: state.capacity.saturating_sub(state.used) })
+            let free = state.capacity.saturating_sub(state.used);
+            Ok(Space { total: state.capacity, free, available: free })
         })
     }
 }
