@@ -265,12 +265,17 @@ fn busy(dir: &std::path::Path, error: &io::Error) -> String {
 }
 
 fn not_mounted(error: &io::Error, config: &MountConfig) -> Failure {
-    let dir = config.dir.display();
+    let (dir, said) = (config.dir.display(), error.to_string());
+    // fusermount3 may say several things, each after its own name.
+    let said: Vec<&str> = said.lines().map(|line| line.trim().trim_start_matches("fusermount3: ")).collect();
     match error.kind() {
         io::ErrorKind::NotFound => {
-            Failure::failed("mounting as a user needs fusermount3; `apt-get install fuse3` brings it")
+            Failure::failed("mounting as a user needs fusermount3; `apt-get install fuse3` by root brings it")
         }
-        _ => Failure::failed(format_args!("{dir} cannot be mounted: {}", error.to_string().trim())),
+        io::ErrorKind::PermissionDenied if config.allow_other => Failure::failed(
+            "allow_other is refused to ordinary users here; root allows it by a line `user_allow_other` in /etc/fuse.conf",
+        ),
+        _ => Failure::failed(format_args!("{dir} cannot be mounted: {}", said.join("; "))),
     }
 }
 

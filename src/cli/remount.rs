@@ -86,6 +86,10 @@ fn nothing_fixed(mounted: &Registration, asked: &MountOptions) -> Outcome {
         ("grace", asked.grace_seconds.is_some() && asked.grace_seconds != has.grace_seconds),
         ("state", asked.state.as_ref().is_some_and(|state| *state != mounted.state)),
         ("journal_size", asked.journal_bytes.is_some() && asked.journal_bytes != has.journal_bytes),
+        ("uid", asked.uid.is_some() && asked.uid != has.uid),
+        ("gid", asked.gid.is_some() && asked.gid != has.gid),
+        ("umask", asked.umask.is_some() && asked.umask != has.umask),
+        ("writeback", asked.writeback && !has.writeback),
         ("allow_other", asked.allow_other && !has.allow_other),
     ];
     match other.iter().find(|(_, differs)| *differs) {
@@ -111,6 +115,7 @@ mod tests {
             dir: "/mnt".into(),
             filesystem: "fuse.skylog".into(),
             flags: ["rw", "nosuid", "nodev", "relatime"].map(String::from).into(),
+            owner: Some(0),
         };
         let after = |words: &str| flags(&line, &MountOptions::parse(&[words.to_string()]).unwrap());
         let (nosuid, nodev, relatime) = (MsFlags::MS_NOSUID, MsFlags::MS_NODEV, MsFlags::MS_RELATIME);

@@ -8,6 +8,8 @@ use super::convert;
 use super::counted::Requests;
 use super::listing::Fetch;
 use super::mapped::{Inbox, Mapped};
+use super::session::MountConfig;
+use super::shown::Shown;
 use crate::format::ids::{InodeNo, Lsn};
 use crate::fs::{Caller, Cx, Error, Fs, Seek, Stop};
 use crate::volume::Volume;
@@ -23,15 +25,27 @@ pub struct Frontend {
     pub(super) fetch: Arc<Fetch>,
     pub(super) requests: Arc<Requests>,
     pub(super) mapped: Mapped,
+    pub(super) shown: Shown,
+    /// The kernel holds writes back.
+    pub(super) writeback: bool,
     /// Whether reading is noted in access times.
     relatime: bool,
 }
 
 impl Frontend {
     /// The frontend, and the inbox of the thread that it needs.
-    pub fn new(volume: Arc<Volume>, relatime: bool) -> (Frontend, Inbox) {
+    pub fn new(volume: Arc<Volume>, config: &MountConfig) -> (Frontend, Inbox) {
         let (mapped, inbox) = Mapped::new();
-        (Frontend { volume, fetch: Arc::new(Fetch::new()), requests: Arc::default(), mapped, relatime }, inbox)
+        let frontend = Frontend {
+            volume,
+            fetch: Arc::new(Fetch::new()),
+            requests: Arc::default(),
+            mapped,
+            shown: config.shown,
+            writeback: config.writeback,
+            relatime: config.relatime,
+        };
+        (frontend, inbox)
     }
 
     /// Who asks, and when.

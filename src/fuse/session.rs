@@ -2,6 +2,7 @@
 
 use super::counted::{Counted, Requests};
 use super::requests::Frontend;
+use super::shown::Shown;
 use crate::volume::Volume;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use std::fs;
@@ -29,6 +30,10 @@ pub struct MountConfig {
     pub allow_other: bool,
     /// Reading is noted in access times, as `relatime` says; else never.
     pub relatime: bool,
+    /// The kernel holds writes back, merges them, and sends them when it likes or when asked to sync.
+    pub writeback: bool,
+    /// Whose the files look, and what they allow.
+    pub shown: Shown,
     /// `nodev`, `nosuid`, `noexec`, `noatime`, as far as they are set.
     pub flags: Vec<&'static str>,
 }
@@ -42,12 +47,16 @@ pub struct Mounted {
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
-    let (frontend, mapped) = Frontend::new(volume, config.relatime);
+    let (frontend, mapped) = Frontend::new(volume, config);
     let requests = frontend.requests.clone();
     let session = Session::new(Counted::new(frontend), &config.dir, &fuser_config(config))?.spawn()?;
     let mapped = mapped.serve(session.notifier())?;
-    if let Err(e) = raise_read_ahead(&config.dir) {
-        log::info!("the kernel's read-ahead stays as it is: {e}");
+    match raise_read_ahead(&config.dir) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            log::debug!("the kernel's read-ahead is root's to change")
+        }
+        Err(e) => log::info!("the kernel's read-ahead stays as it is: {e}"),
+        Ok(()) => {}
     }
     Ok(Mounted { session, mapped, requests })
 }

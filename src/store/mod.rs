@@ -2,6 +2,7 @@
 //!
 //! Names are `/`-separated paths below the store's root, such as `seg/0000000001/0000000000000001`.
 
+mod folder;
 mod name;
 mod object;
 mod place;

@@ -2,7 +2,9 @@
 
 mod helpers;
 mod life;
+mod options;
 mod ranges;
 mod requests;
 mod scratch;
 mod sentences;
+mod users;
