@@ -104,9 +104,11 @@ impl Folder {
                 continue;
             }
             match fs::create_dir(&folder) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-                _ => sync_dir(self.above(&name[..end]))?,
+                // Whatever has the name: only a folder can be one that this process or another made.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::metadata(&folder)?.is_dir() => {}
+                made => made?,
             }
+            sync_dir(self.above(&name[..end]))?;
             self.durable.lock().insert(folder);
         }
         Ok(())

@@ -124,6 +124,19 @@ fn promise_g12_a_walk_hands_out_one_name_at_a_time_and_ends_when_told() {
 }
 
 #[test]
+fn a_file_in_the_place_of_a_folder_is_no_folder() {
+    let (root, store) = folder();
+    std::fs::write(root.path().join("seg"), "mine").expect("written");
+    for _ in 0..2 {
+        let folder = store.folder.as_ref().expect("a store in a folder");
+        assert!(folder.make_durable("seg/1/2").is_err());
+        assert!(store.put("seg/1/2", bytes("x")).is_err());
+    }
+    std::fs::remove_file(root.path().join("seg")).expect("removed");
+    store.put("seg/1/2", bytes("x")).expect("put");
+}
+
+#[test]
 fn an_upload_that_was_cut_short_is_no_object() {
     let (root, store) = folder();
     store.put("gen/1/2", bytes("x")).expect("put");
