@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The unit in which programs best read and write, bytes.
 const BLOCK_BYTES: u32 = 4096;
@@ -87,7 +87,20 @@ pub fn name(name: &OsStr) -> Bytes {
 pub fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(time) => SetTime::At(Time::from(time)),
+        TimeOrNow::SpecificTime(time) => SetTime::At(asked(time)),
+    }
+}
+
+/// The time that the kernel named. It counts nanoseconds forwards from the second, before 1970 too; there fuser 0.18 takes
+/// them backwards, which is undone here.
+pub fn asked(time: SystemTime) -> Time {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(_) => Time::from(time),
+        Err(before) => {
+            let before = before.duration();
+            let secs = 0i64.saturating_sub_unsigned(before.as_secs());
+            Time { secs, nanos: before.subsec_nanos() }
+        }
     }
 }
 
@@ -99,6 +112,7 @@ pub fn errno(error: &Error) -> Errno {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn plain(mode: u32) -> Attr {
         let time = Time { secs: -1, nanos: 999_999_999 };
@@ -137,6 +151,15 @@ mod tests {
     #[test]
     fn times_before_1970_keep_their_nanoseconds() {
         assert_eq!(Time::from(attr(&plain(libc::S_IFREG)).mtime), Time { secs: -1, nanos: 999_999_999 });
+    }
+
+    #[test]
+    fn times_asked_for_before_1970_keep_their_nanoseconds() {
+        // What fuser makes of second -1 and 250 milliseconds, which is a quarter of a second later than second -1.
+        let decoded = UNIX_EPOCH - Duration::new(1, 250_000_000);
+        assert_eq!(asked(decoded), Time { secs: -1, nanos: 250_000_000 });
+        assert_eq!(asked(UNIX_EPOCH - Duration::new(2, 0)), Time { secs: -2, nanos: 0 });
+        assert_eq!(asked(UNIX_EPOCH + Duration::new(2, 5)), Time { secs: 2, nanos: 5 });
     }
 
     #[test]

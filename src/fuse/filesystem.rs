@@ -4,7 +4,6 @@ use super::answer::Nobody;
 use super::convert::{self, ino, name};
 use super::requests::Frontend;
 use super::{GENERATION, LIFETIME, negotiate};
-use crate::base::clock::Time;
 use crate::fs::SetAttr;
 use bytes::Bytes;
 use fuser::{
@@ -86,7 +85,7 @@ impl Filesystem for Frontend {
         reply: ReplyAttr,
     ) {
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
-        let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(Time::from) };
+        let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(convert::asked) };
         self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr);
     }
 
