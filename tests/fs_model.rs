@@ -102,7 +102,7 @@ impl Mount for Whole {
         let result = self.rig.run(|fs, cx| {
             (cx.uid, cx.gid, cx.now) = (who.uid, who.gid, now);
             op(fs, cx).inspect_err(|stop| match stop {
-                Stop::Wait(Wait::Node(_)) => waits[0] += 1,
+                Stop::Wait(Wait::Node(_) | Wait::Nodes(_)) => waits[0] += 1,
                 Stop::Wait(Wait::Objects(_)) => waits[1] += 1,
                 Stop::Wait(Wait::Pressure) => waits[2] += 1,
                 Stop::Error(_) => {}

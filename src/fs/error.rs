@@ -51,6 +51,18 @@ pub enum Error {
     /// A size or offset beyond the largest file.
     #[error("beyond the largest file")]
     TooBig,
+    /// There is no data, or no hole, at or after the offset.
+    #[error("nothing of that kind at or after the offset")]
+    NothingThere,
+    /// A fifo has no offsets.
+    #[error("inode {0} has no offsets")]
+    NotSeekable(InodeNo),
+    /// Only regular files have space that can be allocated.
+    #[error("inode {0} is not a regular file")]
+    NotAllocatable(InodeNo),
+    /// What this filesystem does not do; what.
+    #[error("{0} is not supported")]
+    NotSupported(&'static str),
     /// Arguments that make no sense together; why.
     #[error("{0}")]
     Invalid(&'static str),
@@ -81,6 +93,10 @@ impl Error {
             Error::NameTooLong { .. } => libc::ENAMETOOLONG,
             Error::DotName => libc::EBUSY,
             Error::TooBig => libc::EFBIG,
+            Error::NothingThere => libc::ENXIO,
+            Error::NotSeekable(_) => libc::ESPIPE,
+            Error::NotAllocatable(_) => libc::ENODEV,
+            Error::NotSupported(_) => libc::EOPNOTSUPP,
             Error::Invalid(_) => libc::EINVAL,
             Error::DiskFull => libc::ENOSPC,
             Error::ReadOnly(_) => libc::EROFS,

@@ -5,6 +5,7 @@
 use super::INLINE_BYTES_MAX;
 use super::error::{Stop, damaged};
 use super::work::Work;
+use crate::format::batch::TreeId;
 use crate::format::ids::{InodeNo, OBJECT_BYTES_MAX};
 use crate::format::inode::{Extent, Inode};
 use crate::format::key::{self, Key};
@@ -50,6 +51,12 @@ impl Piece {
 
     fn blocks(&self) -> u64 {
         blocks_of(u64::from(self.extent.len))
+    }
+
+    /// The part in `from..to`, which it has a byte of.
+    pub fn within(self, from: u64, to: u64) -> Piece {
+        let piece = if self.at < from { self.tail(from) } else { self };
+        if piece.end() > to { piece.head(to) } else { piece }
     }
 
     /// The part before `end`, which lies inside the piece.
@@ -116,7 +123,7 @@ impl Work<'_> {
     }
 
     /// The extents that start in `from..to`, the first `limit` of them.
-    fn starting_in(&mut self, ino: InodeNo, from: u64, to: u64, limit: usize) -> Result<Vec<Piece>, Stop> {
+    pub fn starting_in(&mut self, ino: InodeNo, from: u64, to: u64, limit: usize) -> Result<Vec<Piece>, Stop> {
         let (from, to) = key::extents_in(ino, from, to);
         let rows = self.scan(&from, &to, limit)?;
         rows.iter().map(|(key, value)| Piece::decode(ino, key, value)).collect()
@@ -147,7 +154,7 @@ impl Work<'_> {
         Ok(pieces)
     }
 
-    /// Makes room for new extents over `from..to`. Where too many old ones lie there for one batch it stops earlier, and says where.
+    /// Makes room for a write over `from..to`. Where too many old ones lie there for one batch it stops earlier, and says where.
     pub fn clear(
         &mut self,
         ino: InodeNo,
@@ -165,7 +172,7 @@ impl Work<'_> {
             if piece.at < from {
                 self.keep(ino, inode, piece.head(from));
             } else if piece.at > from && piece.at % OBJECT_BYTES != 0 {
-                // A new extent starts at `from` and at each multiple of the object size, and replaces what has its key.
+                // A write's extents start at `from` and at each multiple of the object size, and replace what has their key.
                 self.delete(key::extent(ino, piece.at));
             }
             if piece.end() > to {
@@ -175,37 +182,48 @@ impl Work<'_> {
         Ok(to)
     }
 
-    /// Removes all extents, and parts of extents, at and beyond `size`.
-    pub fn cut_at(&mut self, ino: InodeNo, inode: &mut Inode, size: u64) -> Result<(), Stop> {
-        if size == 0 {
+    /// Removes all extents, and parts of extents, in `from..to`: in one range, however many there are.
+    pub fn cut(&mut self, ino: InodeNo, inode: &mut Inode, from: u64, to: u64) -> Result<(), Stop> {
+        if from == 0 && to >= inode.size {
             inode.blocks = 0;
             self.delete_range(key::extents_of(ino));
             return Ok(());
         }
+        let across_from = self.straddling(ino, from)?;
+        let across_to = self.straddling(ino, to)?;
         // Count whichever side is likely the shorter one.
-        let straddling = self.straddling(ino, size)?;
-        let behind = inode.size.saturating_sub(size);
-        inode.blocks = if behind <= size {
-            let gone = self.blocks_in(ino, size, u64::MAX)? + straddling.map_or(0, |piece| piece.blocks());
+        inode.blocks = if to.min(inode.size).saturating_sub(from) <= inode.size / 2 {
+            let gone = self.blocks_in(ino, from, to)? + across_from.map_or(0, |piece| piece.blocks());
             inode.blocks.saturating_sub(gone)
         } else {
-            self.blocks_in(ino, 0, straddling.map_or(size, |piece| piece.at))?
+            self.blocks_in(ino, 0, across_from.map_or(from, |piece| piece.at))? + self.blocks_in(ino, to, u64::MAX)?
         };
-        if let Some(piece) = straddling {
-            self.keep(ino, inode, piece.head(size));
+        self.delete_range(key::extents_in(ino, from, to));
+        if let Some(piece) = across_from {
+            self.keep(ino, inode, piece.head(from));
         }
-        self.delete_range(key::extents_in(ino, size, u64::MAX));
+        if let Some(piece) = across_to {
+            self.keep(ino, inode, piece.tail(to));
+        }
         Ok(())
     }
 
-    /// Puts a part of an old extent back.
-    fn keep(&mut self, ino: InodeNo, inode: &mut Inode, piece: Piece) {
+    /// Asks for the map's nodes with the extents of `from..to`, many at a time: a restart goes over all that was there before,
+    /// so one for each node would take time that grows with the square of their number.
+    pub fn want_extents(&mut self, ino: InodeNo, from: u64, to: u64) -> Result<(), Stop> {
+        let (from, to) = key::extents_in(ino, from, to);
+        Ok(self.tx.want_range(TreeId::Files, &from, &to)?)
+    }
+
+    /// Puts a part of an extent where none is (any more).
+    pub fn keep(&mut self, ino: InodeNo, inode: &mut Inode, piece: Piece) {
         inode.blocks += piece.blocks();
         self.put(key::extent(ino, piece.at), piece.extent.encode());
     }
 
     /// The blocks of all extents that start in `from..to`.
     pub fn blocks_in(&mut self, ino: InodeNo, mut from: u64, to: u64) -> Result<u64, Stop> {
+        self.want_extents(ino, from, to)?;
         let mut blocks = 0;
         loop {
             let page = self.starting_in(ino, from, to, PAGE)?;

@@ -26,6 +26,13 @@ pub(super) struct Exclusive<'a> {
     _rank: Rank,
 }
 
+/// The right to read one inode and to change another, or the same.
+pub(super) struct Both<'a> {
+    _read: Option<RwLockReadGuard<'a, ()>>,
+    _write: RwLockWriteGuard<'a, ()>,
+    _rank: Rank,
+}
+
 /// The right to give a directory another parent: while it is held, no directory's ancestors change.
 pub(super) struct Moves<'a> {
     _guard: MutexGuard<'a, ()>,
@@ -48,6 +55,16 @@ impl InodeLocks {
         stripes.sort_unstable();
         stripes.dedup();
         Exclusive { _guards: stripes.into_iter().map(|i| self.stripes[i].write()).collect(), _rank: rank }
+    }
+
+    /// When both are spread to the same stripe, the right to change it is the right to read it.
+    pub fn shared_and_exclusive(&self, read: InodeNo, write: InodeNo) -> Both<'_> {
+        let rank = Rank::enter(2);
+        let (read, write) = (stripe(read), stripe(write));
+        let before = (read < write).then(|| self.stripes[read].read());
+        let changed = self.stripes[write].write();
+        let after = (read > write).then(|| self.stripes[read].read());
+        Both { _read: before.or(after), _write: changed, _rank: rank }
     }
 
     pub fn moves(&self) -> Moves<'_> {
@@ -94,6 +111,19 @@ mod tests {
         let locks = InodeLocks::new();
         drop(locks.exclusive(&[InodeNo(1), InodeNo(1 + STRIPES), InodeNo(1), InodeNo(0)]));
         drop(locks.shared(InodeNo(1)));
+        drop(locks.shared_and_exclusive(InodeNo(1), InodeNo(1 + STRIPES)));
+    }
+
+    #[test]
+    fn reading_one_inode_and_changing_another_goes_by_stripe_whichever_is_which() {
+        let locks = InodeLocks::new();
+        for (read, write) in [(1, 2), (2, 1), (1, 1)] {
+            let both = locks.shared_and_exclusive(InodeNo(read), InodeNo(write));
+            assert!(locks.stripes[stripe(InodeNo(write))].try_read().is_none(), "{write} may be changed");
+            assert!(locks.stripes[stripe(InodeNo(read))].try_write().is_none(), "{read} may not change");
+            assert_eq!(locks.stripes[stripe(InodeNo(read))].try_read().is_some(), read != write);
+            drop(both);
+        }
     }
 
     #[test]

@@ -10,13 +10,17 @@
 //! **Invariants** that `skylog check` verifies:
 //! - a file has either an inline value or extents, never both; with an inline value its size is at most [`INLINE_BYTES_MAX`];
 //! - no extent is longer than an object, none overlaps another, none reaches past the file's size;
-//! - `blocks` is the sum over the inline value and the extents of their bytes in 512-byte units, each rounded up;
+//! - extents may start anywhere, and any number of them, of one file or of several, may name the same object;
+//! - `blocks` is the sum over the inline value and the extents of their bytes in 512-byte units, each rounded up,
+//!   so what two files share counts in both;
 //! - a directory has for each name one name key and one cookie key that agree; `nlink` is 2 plus its subdirectories;
 //! - an inode with `nlink` 0 has an orphan key, and only such an inode has one.
 //!
 //! What the kernel does, and this layer does not: permissions (sticky directories too), following links, resolving paths.
 
+mod allocate;
 mod attr;
+mod copy;
 mod create;
 mod entries;
 mod error;
@@ -29,6 +33,7 @@ mod read;
 mod readdir;
 mod recover;
 mod rename;
+mod seek;
 mod setattr;
 mod statfs;
 mod unlink;
@@ -39,9 +44,11 @@ mod write;
 mod tests;
 
 pub use attr::Attr;
+pub use copy::Place;
 pub use create::root_inode;
 pub use error::{Error, Stop};
 pub use readdir::DirEntry;
+pub use seek::Seek;
 pub use setattr::{SetAttr, SetTime};
 pub use statfs::{DiskSpace, StatFs};
 

@@ -111,7 +111,7 @@ pub(super) fn drop_set_id(inode: &mut Inode) {
 
 impl Work<'_> {
     /// Sets a file's size. Bytes cut off never come back: growing again shows zeros.
-    fn truncate(&mut self, ino: InodeNo, inode: &mut Inode, size: u64) -> Result<(), Stop> {
+    pub fn truncate(&mut self, ino: InodeNo, inode: &mut Inode, size: u64) -> Result<(), Stop> {
         match file_type(inode.mode) {
             libc::S_IFREG => {}
             libc::S_IFDIR => return Err(Error::IsDirectory(ino).into()),
@@ -126,7 +126,7 @@ impl Work<'_> {
                 let kept = usize::try_from(size).expect("a tiny file");
                 self.set_inline(ino, inode, old[..kept].to_vec());
             }
-            Stored::Extents if size < inode.size => self.cut_at(ino, inode, size)?,
+            Stored::Extents if size < inode.size => self.cut(ino, inode, size, u64::MAX)?,
             Stored::Nowhere | Stored::Inline(_) | Stored::Extents => {}
         }
         inode.size = size;

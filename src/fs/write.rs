@@ -15,9 +15,10 @@ use bytes::Bytes;
 pub(super) const OLD_EXTENTS_MAX: usize = 2048;
 
 impl Options {
-    /// How many old extents a write may go over. Their edits (some 20 bytes each), an inline value that is moved, and the
-    /// inode stay together below [`Options::write_bytes_max`], so a batch takes at most twice that; it must be 4 KiB or more.
-    fn old_extents_max(&self) -> usize {
+    /// How many old extents a write may go over, and how many a copy may share. Their edits (some 20 bytes each, or 50), an
+    /// inline value that is moved, and the inode stay together below [`Options::write_bytes_max`], so a batch takes at most
+    /// twice that; it must be 4 KiB or more.
+    pub(super) fn old_extents_max(&self) -> usize {
         (self.write_bytes_max / 128).clamp(2, OLD_EXTENTS_MAX)
     }
 }
@@ -54,7 +55,7 @@ impl Fs {
 
 impl Work<'_> {
     /// Stores data; says how much of it.
-    fn write(
+    pub fn write(
         &mut self,
         ino: InodeNo,
         inode: &mut Inode,

@@ -2,7 +2,7 @@
 
 use crate::base::clock::Time;
 use crate::format::ids::InodeNo;
-use crate::fs::{Attr, Error, SetTime};
+use crate::fs::{Attr, Error, Place, Seek, SetTime};
 use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 use std::ffi::OsStr;
@@ -101,6 +101,21 @@ pub fn asked(time: SystemTime) -> Time {
             let secs = 0i64.saturating_sub_unsigned(before.as_secs());
             Time { secs, nanos: before.subsec_nanos() }
         }
+    }
+}
+
+/// A place in a file.
+pub fn place(inode: INodeNo, offset: u64) -> Place {
+    Place { ino: ino(inode), offset }
+}
+
+/// Where to look for what; the kernel does all other seeking by itself. Nothing lies before the start of a file.
+pub fn seek(offset: i64, whence: i32) -> Result<(u64, Seek), Errno> {
+    let offset = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+    match whence {
+        libc::SEEK_DATA => Ok((offset, Seek::Data)),
+        libc::SEEK_HOLE => Ok((offset, Seek::Hole)),
+        _ => Err(Errno::EINVAL),
     }
 }
 

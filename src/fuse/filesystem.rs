@@ -4,7 +4,7 @@ use super::answer::Nobody;
 use super::convert::{self, ino, name};
 use super::requests::Frontend;
 use super::{GENERATION, LIFETIME, negotiate};
-use crate::fs::SetAttr;
+use crate::fs::{Cx, Fs, SetAttr};
 use bytes::Bytes;
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
@@ -287,31 +287,46 @@ impl Filesystem for Frontend {
         reply.error(Errno::ENOSYS);
     }
 
-    /// Not there yet: the kernel reports it as not supported.
-    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
-        reply.error(Errno::EOPNOTSUPP);
+    fn fallocate(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.change(request, reply, move |fs, cx| fs.fallocate(cx, ino(inode), offset, length, mode), say_ok);
     }
 
-    /// Not there yet: the kernel then shows every file as all data, which is always allowed.
-    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
-        reply.error(Errno::ENOSYS);
+    fn lseek(&self, request: &Request, inode: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let say = |reply: ReplyLseek, found: u64| reply.offset(i64::try_from(found).unwrap_or(i64::MAX));
+        match convert::seek(offset, whence) {
+            Ok((offset, what)) => self.ask(request, reply, move |fs, cx| fs.seek(cx, ino(inode), offset, what), say),
+            Err(errno) => reply.error(errno),
+        }
     }
 
-    /// Not there yet: the kernel copies through its page cache instead.
     fn copy_file_range(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        inode: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: INodeNo,
+        offset: u64,
+        to_inode: INodeNo,
         _: FileHandle,
-        _: u64,
-        _: u64,
-        _: fuser::CopyFileRangeFlags,
+        to_offset: u64,
+        length: u64,
+        flags: fuser::CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        reply.error(Errno::EOPNOTSUPP);
+        if flags.bits() != 0 {
+            return reply.error(Errno::EINVAL);
+        }
+        let (from, to) = (convert::place(inode, offset), convert::place(to_inode, to_offset));
+        let op = move |fs: &Fs, cx: &mut Cx| fs.copy_file_range(cx, from, to, length);
+        self.change(request, reply, op, |reply, n| reply.written(n));
     }
 
     fn ioctl(

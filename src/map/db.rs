@@ -25,6 +25,8 @@ pub use crate::journal::Room;
 pub enum Wait {
     /// A tree node that is not in memory.
     Node(NodePtr),
+    /// Several of them.
+    Nodes(Vec<NodePtr>),
     /// File data that is not in memory.
     Objects(Vec<ObjectId>),
     /// Room in the journal, its queue or the overlays.
@@ -46,6 +48,9 @@ pub enum Stop {
 
 /// Most frozen layers that wait for their merge.
 pub const LAYERS_MAX: usize = 4;
+
+/// Most nodes that an operation asks for at once.
+const WANTED_MAX: usize = 256;
 
 /// Limits of the maps in memory.
 #[derive(Clone, Copy, Debug)]
@@ -273,6 +278,14 @@ impl Tx<'_> {
         let state = self.db.state.read();
         let found = state.stacks[tree as usize].view().scan(&self.db.cache, self.pins, from, to, limit);
         found.map_err(|node| Stop::Wait(Wait::Node(node)))
+    }
+
+    /// Goes on only if the nodes with the keys in `from..to` are in memory, or waits for many of them at once. For those who
+    /// scan a long range: a restart for each node would go over all that was there before, again and again.
+    pub fn want_range(&self, tree: TreeId, from: &[u8], to: &[u8]) -> Result<(), Stop> {
+        let state = self.db.state.read();
+        let missing = state.stacks[tree as usize].view().missing(&self.db.cache, self.pins, from, to, WANTED_MAX);
+        if missing.is_empty() { Ok(()) } else { Err(Stop::Wait(Wait::Nodes(missing))) }
     }
 
     /// Gives a key a value.

@@ -77,9 +77,47 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
+    /// Nodes of the tree with keys in `from..to` that are not at hand, the first `limit` of them from left to right. What lies
+    /// under one that is missing is not known.
+    pub fn missing(&self, cache: &NodeCache, pins: &Pins, from: &[u8], to: &[u8], limit: usize) -> Vec<NodePtr> {
+        let hand = Hand { cache, pins };
+        let mut changes = Changes::new(self.overlays().collect(), from);
+        let mut missing = Vec::new();
+        let to_bytes = Bytes::copy_from_slice(to);
+        // Nodes to look at, the leftmost last, each with its first key and the one behind its last.
+        let mut waiting: Vec<_> =
+            self.root.map(|root| (root, Bytes::copy_from_slice(from), to_bytes)).into_iter().collect();
+        while let Some((ptr, first, end)) = waiting.pop().filter(|_| missing.len() < limit) {
+            let hidden = changes.deleted_until(&first).is_some_and(|until| *until >= end);
+            if hidden {
+                continue;
+            }
+            match hand.node(&ptr) {
+                Err(ptr) => missing.push(ptr),
+                Ok(node) => waiting.extend(children_over(&node, &first, &end)),
+            }
+        }
+        missing
+    }
+
     fn overlays(&self) -> impl Iterator<Item = &'a Overlay> {
         std::iter::once(self.overlay).chain(self.layers.iter().map(Arc::as_ref))
     }
+}
+
+/// The children of a node that may have keys from `from` on and before `to`, the leftmost last, each with its bounds.
+fn children_over(node: &Node, from: &Bytes, to: &Bytes) -> Vec<(NodePtr, Bytes, Bytes)> {
+    let Node::Interior(interior) = node else { return Vec::new() };
+    let mut children = Vec::new();
+    let mut end = to.clone();
+    for i in (interior.child_for(from)..interior.len()).rev() {
+        let first = interior.first_key(i).max(from.clone());
+        if first < end || i == 0 {
+            children.push((interior.child(i), first.clone(), end));
+            end = first;
+        }
+    }
+    children
 }
 
 fn next_key(changes: &mut Changes<'_>, tree: &Cursor<'_>, to: &[u8]) -> Option<Bytes> {

@@ -106,7 +106,7 @@ impl Parking {
                 self.pressed.lock().push(task);
                 self.pressed_ready.notify_one();
             }
-            Wait::Node(_) | Wait::Objects(_) => {
+            Wait::Node(_) | Wait::Nodes(_) | Wait::Objects(_) => {
                 self.fetch.lock().push_back(task);
                 self.fetch_ready.notify_one();
             }
@@ -264,6 +264,12 @@ pub fn resolve(wait: &Wait, db: &Db, nodes: &NodeStore, pins: &mut crate::map::P
         Wait::Node(ptr) => {
             let node = db.cache().fetch(ptr, nodes).map_err(|e| e.to_string())?;
             pins.pin_node(*ptr, node);
+        }
+        Wait::Nodes(ptrs) => {
+            for ptr in ptrs {
+                let node = db.cache().fetch(ptr, nodes).map_err(|e| e.to_string())?;
+                pins.pin_node(*ptr, node);
+            }
         }
         Wait::Objects(ids) => {
             for id in ids {

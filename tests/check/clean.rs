@@ -3,13 +3,13 @@
 use super::*;
 use skylog::base::random::SeededRandom;
 use skylog::check::{Figures, PASSES};
-use skylog::fs::SetAttr;
+use skylog::fs::{Place, SetAttr};
 use std::time::Duration;
 
 /// Something a user might do, by chance.
 pub fn act(rig: &mut Rig, random: &SeededRandom, files: &mut Vec<(String, InodeNo)>, serial: &mut u64) {
     let pick = |len: usize| random.below(len as u64) as usize;
-    match random.below(10) {
+    match random.below(13) {
         0..=2 => {
             *serial += 1;
             let name = format!("file-{serial}");
@@ -36,7 +36,23 @@ pub fn act(rig: &mut Rig, random: &SeededRandom, files: &mut Vec<(String, InodeN
             let dir = mkdir(rig, ROOT, &name);
             mkdir(rig, dir, "below");
         }
+        9 if !files.is_empty() => {
+            let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            let (ino, offset, len) = (files[pick(files.len())].1, random.below(12_000), 1 + random.below(5000));
+            rig.run(|fs, cx| fs.fallocate(cx, ino, offset, len, mode)).expect("punched");
+        }
+        10..=11 if !files.is_empty() => copy(rig, random, files),
         _ => rig.advance(Duration::from_millis(random.below(4000))),
+    }
+}
+
+/// Shares a part of a file with another, or with another part of itself.
+fn copy(rig: &mut Rig, random: &SeededRandom, files: &[(String, InodeNo)]) {
+    let place = || Place { ino: files[random.below(files.len() as u64) as usize].1, offset: random.below(12_000) };
+    let (from, to, len) = (place(), place(), random.below(8000));
+    match rig.run(|fs, cx| fs.copy_file_range(cx, from, to, len)) {
+        Ok(_) => {}
+        Err(e) => assert!(from.ino == to.ino, "{from:?} to {to:?}: {e}"),
     }
 }
 

@@ -4,6 +4,7 @@ mod clean;
 mod crashes;
 mod damage;
 mod edits;
+mod sharing;
 
 use skylog::check::{Report, check};
 use skylog::format::ids::InodeNo;

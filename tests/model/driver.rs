@@ -5,7 +5,7 @@ use super::op::{At, Call, Op, Outcome, ROOT, Stat, Who, pattern};
 use super::{Entry, Tree};
 use skylog::base::clock::Time;
 use skylog::format::ids::InodeNo;
-use skylog::fs::{Attr, Cx, Fs, SetAttr, SetTime, Stop};
+use skylog::fs::{Attr, Cx, Fs, Place, Seek, SetAttr, SetTime, Stop};
 use std::collections::BTreeMap;
 
 /// How a call reaches the filesystem: calls `op` until it no longer asks to wait.
@@ -142,6 +142,20 @@ impl<M: Mount> Request<'_, M> {
                 let ino = self.at(at)?;
                 self.set(ino, SetAttr { size: Some(*size), ..SetAttr::default() })
             }
+            Call::Allocate { at, mode, offset, len } => {
+                let ino = self.at(at)?;
+                self.run(|fs, cx| fs.fallocate(cx, ino, *offset, *len, *mode))?;
+                self.run(|fs, cx| fs.getattr(cx, ino)).map(|attr| Outcome::Stat(stat(&attr)))
+            }
+            Call::Copy { from, offset, to, to_offset, len } => {
+                let from = Place { ino: self.at(from)?, offset: *offset };
+                let to = Place { ino: self.at(to)?, offset: *to_offset };
+                self.run(|fs, cx| fs.copy_file_range(cx, from, to, *len)).map(|(copied, _)| Outcome::Written(copied))
+            }
+            Call::ReadData { at } => {
+                let ino = self.at(at)?;
+                self.read_data(ino).map(Outcome::Data)
+            }
             Call::Chmod { path, mode } => {
                 let ino = self.find(path)?;
                 self.set(ino, SetAttr { mode: Some(*mode), ..SetAttr::default() })
@@ -190,6 +204,31 @@ impl<M: Mount> Request<'_, M> {
         let data = pattern(fill, len);
         let (written, _) = self.run(|fs, cx| fs.write(cx, ino, offset, &data))?;
         Ok(Outcome::Written(written))
+    }
+
+    /// What a file holds where it says that it has data, and zeros elsewhere.
+    fn read_data(&mut self, ino: InodeNo) -> Result<Vec<u8>> {
+        let attr = self.run(|fs, cx| fs.getattr(cx, ino))?;
+        self.run(|fs, cx| fs.read(cx, ino, 0, 0))?;
+        let mut out = vec![0; usize::try_from(attr.size).expect("the model's files are small")];
+        let (mut at, mut shown) = (0, 0);
+        loop {
+            let data = match self.run(|fs, cx| fs.seek(cx, ino, at, Seek::Data)) {
+                Ok(data) => data,
+                Err(libc::ENXIO) => break,
+                Err(errno) => return Err(errno),
+            };
+            let hole = self.run(|fs, cx| fs.seek(cx, ino, data, Seek::Hole))?;
+            assert!(data < hole && (data == 0 || at < data), "data from {data} to {hole}, looked for from {at} on");
+            assert!(data % 4096 == 0 && (hole % 4096 == 0 || hole == attr.size), "data from {data} to {hole}");
+            let len = u32::try_from(hole - data).expect("small");
+            let bytes = self.run(|fs, cx| fs.read(cx, ino, data, len))?;
+            let from = usize::try_from(data).expect("small");
+            out[from..from + bytes.len()].copy_from_slice(&bytes);
+            (at, shown) = (hole, shown + u64::from(len));
+        }
+        assert!(shown <= attr.blocks * 2 * 4096, "{shown} bytes are shown as data in {} blocks", attr.blocks);
+        Ok(out)
     }
 
     fn open(&mut self, path: &str, slot: u8) -> Result<Outcome> {

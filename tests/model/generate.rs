@@ -41,13 +41,18 @@ pub fn generate(random: &SeededRandom, len: usize) -> Vec<Op> {
     (0..len).map(|_| generator.op()).collect()
 }
 
-/// `len` operations that write, cut and read one file, which the first of them makes.
+/// `len` operations that write, cut, punch and read one file, and copy between it and another; the first ones make them.
 pub fn generate_contents(random: &SeededRandom, len: usize) -> Vec<Op> {
     let generator = Generator::new(random);
-    let path = || "/f".to_string();
-    let make = Op { who: ROOT, call: Call::Create { path: path(), mode: 0o644 } };
-    let contents = std::iter::repeat_with(|| generator.contents(At::Path(path())));
-    std::iter::once(make).chain(contents.map(|call| Op { who: ROOT, call })).take(len).collect()
+    let path = |name: &str| At::Path(format!("/{name}"));
+    let make = ["f", "g"].map(|name| Call::Create { path: format!("/{name}"), mode: 0o644 });
+    let contents = std::iter::repeat_with(|| match random.below(8) {
+        0..=5 => generator.contents(path("f")),
+        6 => generator.contents(path("g")),
+        _ if generator.one_in(3) => generator.copy(path("g"), path("f")),
+        _ => generator.copy(path("f"), path(if generator.one_in(3) { "f" } else { "g" })),
+    });
+    make.into_iter().chain(contents).map(|call| Op { who: ROOT, call }).take(len).collect()
 }
 
 impl<'r> Generator<'r> {
@@ -142,8 +147,10 @@ impl<'r> Generator<'r> {
             29..=34 => Call::Unlink { path: self.file() },
             35..=37 => Call::Rmdir { path: self.existing(&[libc::S_IFDIR]) },
             38..=45 => self.rename(),
-            46..=65 => self.write(self.at()),
-            66..=72 => Call::Truncate { at: self.at(), size: self.edge(self.sizes.size_max) },
+            46..=60 => self.write(self.at()),
+            61..=63 => self.copy(self.at(), self.at()),
+            64..=67 => self.allocate(self.at()),
+            68..=72 => Call::Truncate { at: self.at(), size: self.edge(self.sizes.size_max) },
             73..=75 => Call::Chmod { path: self.existing(&[]), mode: self.mode() },
             76..=77 => self.chown(),
             78..=79 => self.utimens(),
@@ -151,7 +158,8 @@ impl<'r> Generator<'r> {
             85..=88 => Call::Close { slot: self.slot() },
             89..=91 => Call::Readdir { path: self.existing(&[libc::S_IFDIR]), chunk: 1 + self.below(4) as usize },
             92..=94 => self.read(self.at()),
-            95..=96 => Call::Stat { at: At::Path(self.existing(&[])) },
+            95 => Call::ReadData { at: self.at() },
+            96 => Call::Stat { at: At::Path(self.existing(&[])) },
             97 => Call::Readlink { path: self.existing(&[libc::S_IFLNK]) },
             _ => Call::Forget,
         }
@@ -167,10 +175,12 @@ impl<'r> Generator<'r> {
     }
 
     fn contents(&self, at: At) -> Call {
-        match self.below(10) {
+        match self.below(14) {
             0..=6 => self.write(at),
             7 => Call::Truncate { at, size: self.edge(self.sizes.size_max) },
             8 => Call::Truncate { at, size: self.edge(3000) },
+            9..=11 => self.allocate(at),
+            12 => Call::ReadData { at },
             _ => self.read(at),
         }
     }
@@ -184,6 +194,22 @@ impl<'r> Generator<'r> {
         let len = if self.one_in(3) { 1 + self.below(300) } else { self.edge(self.sizes.write_max) };
         let len = u32::try_from(len).expect("small");
         Call::Write { at, offset: self.edge(self.sizes.offset_max), len, fill: self.below(251) as u8 }
+    }
+
+    fn allocate(&self, at: At) -> Call {
+        const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
+        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE;
+        const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
+        let mode = self.pick(&[0, KEEP, PUNCH | KEEP, PUNCH | KEEP, PUNCH | KEEP, ZERO, ZERO, ZERO | KEEP]);
+        let mode = if self.one_in(40) { PUNCH } else { mode.unwrap_or(0) };
+        let len = if self.one_in(2) { self.below(5000) } else { self.edge(self.sizes.write_max) };
+        Call::Allocate { at, mode, offset: self.edge(self.sizes.offset_max), len }
+    }
+
+    fn copy(&self, from: At, to: At) -> Call {
+        let len = if self.one_in(2) { self.below(5000) } else { self.edge(self.sizes.write_max) };
+        let (offset, to_offset) = (self.edge(self.sizes.offset_max), self.edge(self.sizes.offset_max));
+        Call::Copy { from, offset, to, to_offset, len }
     }
 
     fn chown(&self) -> Call {

@@ -13,6 +13,7 @@ pub mod rows;
 
 use op::{At, Call, Op, Outcome, Stat};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Nanoseconds since 1970 at which the `step`-th operation happens.
@@ -144,6 +145,12 @@ impl Model {
             Call::Write { at, offset, len, fill } => self.write(at, *offset, *len, *fill, who.uid),
             Call::Read { at, offset, len } => self.read(at, *offset, *len),
             Call::Truncate { at, size } => self.truncate(at, *size, who.uid),
+            Call::Allocate { at, mode, offset, len } => self.allocate(at, *mode, *offset..offset + len, who.uid),
+            Call::Copy { from, offset, to, to_offset, len } => {
+                let (from, to) = (self.at(from)?, self.at(to)?);
+                self.copy((from, *offset), (to, *to_offset), *len, who.uid)
+            }
+            Call::ReadData { at } => self.read(at, 0, u32::MAX),
             Call::Chmod { path, mode } => self.attributes(path, |node| node.mode = node.mode & S_IFMT | mode & 0o7777),
             Call::Chown { path, uid, gid } => self.attributes(path, |node| {
                 node.uid = uid.unwrap_or(node.uid);
@@ -493,6 +500,52 @@ impl Model {
         self.file(id)?.resize(usize::try_from(size).expect("64-bit"), 0);
         self.contents_changed(id, uid);
         Ok(Outcome::Stat(self.stat(id)))
+    }
+
+    fn allocate(&mut self, at: &At, mode: i32, range: Range<u64>, uid: u32) -> Result<Outcome> {
+        let id = self.at(at)?;
+        let keep = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
+        if range.is_empty() {
+            return Err(libc::EINVAL);
+        }
+        match mode & !libc::FALLOC_FL_KEEP_SIZE {
+            0 | libc::FALLOC_FL_ZERO_RANGE => {}
+            libc::FALLOC_FL_PUNCH_HOLE if keep => {}
+            _ => return Err(libc::EOPNOTSUPP),
+        }
+        let fifo = self.nodes[&id].mode & S_IFMT == libc::S_IFIFO;
+        let bytes = self.file(id).map_err(|errno| match errno {
+            libc::EINVAL if fifo => libc::ESPIPE,
+            libc::EINVAL => libc::ENODEV,
+            other => other,
+        })?;
+        let [from, to] = [range.start, range.end].map(|at| usize::try_from(at).expect("64-bit"));
+        if !keep && bytes.len() < to {
+            bytes.resize(to, 0);
+        }
+        let inside = from.min(bytes.len())..to.min(bytes.len());
+        if mode & !libc::FALLOC_FL_KEEP_SIZE != 0 {
+            bytes[inside].fill(0);
+        }
+        self.contents_changed(id, uid);
+        Ok(Outcome::Stat(self.stat(id)))
+    }
+
+    fn copy(&mut self, (from, offset): (Id, u64), (to, to_offset): (Id, u64), len: u64, uid: u32) -> Result<Outcome> {
+        let source = self.file(from)?.clone();
+        self.file(to)?;
+        let [start, at, len] = [offset, to_offset, len].map(|n| usize::try_from(n).expect("64-bit"));
+        let data = &source[start.min(source.len())..(start + len).min(source.len())];
+        if from == to && start < at + data.len() && at < start + data.len() {
+            return Err(libc::EINVAL);
+        }
+        if !data.is_empty() {
+            let bytes = self.file(to)?;
+            bytes.resize(bytes.len().max(at + data.len()), 0);
+            bytes[at..at + data.len()].copy_from_slice(data);
+            self.contents_changed(to, uid);
+        }
+        Ok(Outcome::Written(u32::try_from(data.len()).expect("small")))
     }
 
     fn contents_changed(&mut self, id: Id, uid: u32) {

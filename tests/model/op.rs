@@ -87,6 +87,25 @@ pub enum Call {
         at: At,
         size: u64,
     },
+    /// `fallocate`; the flags of that call.
+    Allocate {
+        at: At,
+        mode: i32,
+        offset: u64,
+        len: u64,
+    },
+    /// Copies a range by sharing what is stored.
+    Copy {
+        from: At,
+        offset: u64,
+        to: At,
+        to_offset: u64,
+        len: u64,
+    },
+    /// Goes from data to hole to data, and reads the data alone.
+    ReadData {
+        at: At,
+    },
     Chmod {
         path: String,
         mode: u32,
@@ -131,6 +150,7 @@ impl Call {
         !matches!(
             self,
             Call::Read { .. }
+                | Call::ReadData { .. }
                 | Call::Open { .. }
                 | Call::Close { .. }
                 | Call::Stat { .. }

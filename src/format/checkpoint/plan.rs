@@ -30,7 +30,7 @@ pub struct Birth {
     pub offset: u64,
     /// The object.
     pub object: ObjectId,
-    /// The object's length in bytes.
+    /// Bytes of the extent that names it there; the object may be longer.
     pub len: u32,
 }
 

@@ -4,13 +4,13 @@ use super::*;
 
 const KIB_64: u64 = 64 << 10;
 
-fn is_inline(fixture: &Fixture, ino: InodeNo) -> bool {
+pub(super) fn is_inline(fixture: &Fixture, ino: InodeNo) -> bool {
     let keys = fixture.keys_of(ino);
     assert!(keys.len() <= 2 || !keys.contains(&Key::Inline(ino)), "inline and extents at once: {keys:?}");
     keys.contains(&Key::Inline(ino))
 }
 
-fn extents(fixture: &Fixture, ino: InodeNo) -> Vec<u64> {
+pub(super) fn extents(fixture: &Fixture, ino: InodeNo) -> Vec<u64> {
     let at = |key| if let Key::Extent(_, at) = key { Some(at) } else { None };
     fixture.keys_of(ino).into_iter().filter_map(at).collect()
 }

@@ -4,6 +4,7 @@ mod damage;
 mod files;
 mod names;
 mod orphans;
+mod ranges;
 mod renames;
 mod waits;
 
@@ -13,6 +14,7 @@ use crate::base::random::SeededRandom;
 use crate::format::batch::TreeId;
 use crate::format::ids::InodeNo;
 use crate::format::ids::{Lsn, Uuid};
+use crate::format::inode::Extent;
 use crate::format::key::{self, Key};
 use crate::format::manifest::Manifest;
 use crate::journal::{Config, JournalError, ManifestStore, Progress, Writer, open, replay};

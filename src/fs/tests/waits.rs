@@ -39,9 +39,12 @@ fn an_operation_that_waits_has_changed_nothing() {
         fs.rename(&cx, ROOT, b"unused", ROOT, b"used", 0).err(),
         fs.write(&cx, unused, 0, b"x").err(),
         fs.setattr(&cx, used, size(1)).err(),
+        fs.fallocate(&cx, used, 0, 5000, 0).err(),
+        fs.fallocate(&cx, used, 0, 5, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE).err(),
+        fs.copy_file_range(&cx, Place { ino: used, offset: 0 }, Place { ino: unused, offset: 0 }, 3000).err(),
         fs.release(&cx, orphan).err(),
     ];
-    assert_eq!(stops, [const { Some(Stop::Wait(Wait::Pressure)) }; 11]);
+    assert_eq!(stops, [const { Some(Stop::Wait(Wait::Pressure)) }; 14]);
     assert_eq!((fixture.rows(), fixture.fs.inodes_in_use()), (rows, in_use));
 
     // None of them is tried again but the release, and what they would have removed stays.
