@@ -6,11 +6,11 @@
 
 use super::control::{self, Ask, Say};
 use super::failure::{Failure, Outcome};
-use super::mount_point;
 use super::registry::Registration;
+use super::{mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
-use skylog::fuse::{self, MountConfig};
+use skylog::fuse::{self, MountConfig, Requests};
 use skylog::volume::Volume;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -49,6 +49,7 @@ fn signals() -> SigSet {
 
 struct Daemon {
     volume: Arc<Volume>,
+    requests: Arc<Requests>,
     registration: Registration,
     ending: Ending,
     /// The user asked to leave in the journal what is not shipped yet.
@@ -58,16 +59,19 @@ struct Daemon {
 /// Serves the volume until it is unmounted. `live` is called once the mount answers.
 pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConfig, live: impl FnOnce()) -> Outcome {
     let mounted = fuse::mount(volume.clone(), config).map_err(|e| not_mounted(&e, config))?;
-    let daemon = Daemon { volume, registration, ending: Ending::default(), now: AtomicBool::new(false) };
+    let requests = mounted.requests();
+    let daemon = Daemon { volume, requests, registration, ending: Ending::default(), now: AtomicBool::new(false) };
     let daemon = Arc::new(daemon);
     if let Err(e) = daemon.clone().listen() {
         mount_point::detach(&config.dir).ok();
         return Err(Failure::failed(format_args!("the control socket cannot be made: {e}")));
     }
+    utab::enter(&config.dir, &config.source);
     live();
     if let Err(e) = mounted.wait() {
         log::error!("the session ended: {e}");
     }
+    utab::leave(&config.dir);
     daemon.registration.remove();
     let left = daemon.close();
     daemon.ending.announce(left.clone());
@@ -108,7 +112,8 @@ impl Daemon {
     }
 
     fn status(&self) -> Say {
-        let status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        let mut status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        status["requests"] = serde_json::to_value(&*self.requests).expect("counts are plain data");
         Say::Status { status }
     }
 

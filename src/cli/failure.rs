@@ -6,6 +6,8 @@ use std::process::ExitCode;
 /// What every command returns.
 pub type Outcome = Result<(), Failure>;
 
+const USAGE: u8 = 2;
+
 /// A command that did not do what it was asked.
 #[derive(Debug)]
 pub struct Failure {
@@ -22,7 +24,7 @@ impl Failure {
 
     /// The command line asks for something that cannot be: exit code 2.
     pub fn usage(sentence: impl Display) -> Failure {
-        Failure { sentence: sentence.to_string(), code: 2, said: false }
+        Failure { sentence: sentence.to_string(), code: USAGE, said: false }
     }
 
     /// Somebody else has been told the sentence; only the exit code is left to give.
@@ -46,6 +48,12 @@ impl Failure {
     /// The sentence, without the program's name before it.
     pub fn sentence(&self) -> &str {
         &self.sentence
+    }
+
+    /// As [`Failure::report`], with the exit code that mount(8) expects of a helper.
+    pub fn report_to_mount(self) -> ExitCode {
+        let code = if self.code == USAGE { 1 } else { 32 };
+        Failure { code, ..self }.report()
     }
 
     /// Says the sentence on standard error and gives the exit code.

@@ -9,13 +9,16 @@ mod control;
 mod daemon;
 mod destroy;
 mod failure;
+mod helper;
 mod log_file;
 mod mkfs;
 mod mount;
 mod mount_options;
 mod mount_point;
+mod mount_words;
 mod progress;
 mod registry;
+mod remount;
 mod set;
 mod size;
 mod state_dir;
@@ -23,10 +26,12 @@ mod status;
 mod store_arg;
 mod sync;
 mod umount;
+mod utab;
 mod world;
 
 use clap::{Parser, Subcommand};
 use failure::Failure;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// An ordinary directory whose contents live in an object store.
@@ -57,13 +62,21 @@ enum Command {
 pub fn run() -> ExitCode {
     // What lies in store and state directory is for their owner alone, whatever the modes of the files in the filesystem.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    let arguments = match Arguments::try_parse() {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if let Some(helper) = helper::called_as(&words) {
+        return helper.run();
+    }
+    let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
-        Err(e) => return usage(&e),
+        Err(e) if e.use_stderr() && !is_help(&e) => return usage(&e, "skylog").report(),
+        Err(e) => {
+            e.print().ok();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
     };
     let done = match arguments.command {
         Command::Mkfs(command) => command.run(),
-        Command::Mount(command) => command.run(),
+        Command::Mount(command) => command.run(&words),
         Command::Umount(command) => command.run(),
         Command::Sync(command) => command.run(),
         Command::Status(command) => command.run(),
@@ -78,15 +91,15 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Help and version as the parser prints them; what is wrong with a command line as one sentence.
-fn usage(error: &clap::Error) -> ExitCode {
-    use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
-    if matches!(error.kind(), DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion) {
-        error.print().ok();
-        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-    }
+/// No word at all: the parser answers with its help.
+fn is_help(error: &clap::Error) -> bool {
+    error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+}
+
+/// What is wrong with a command line, as one sentence.
+fn usage(error: &clap::Error, command: &str) -> Failure {
     let text = error.to_string();
     let what = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
     let what: Vec<&str> = what.split_whitespace().collect();
-    Failure::usage(format_args!("{}; `skylog --help` shows what there is", what.join(" "))).report()
+    Failure::usage(format_args!("{}; `{command} --help` shows what there is", what.join(" ")))
 }

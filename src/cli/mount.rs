@@ -7,15 +7,17 @@ use super::failure::{Failure, Outcome};
 use super::mount_options::MountOptions;
 use super::progress::Progress;
 use super::registry::{Claim, Registration};
+use super::remount::remount;
 use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::world::{self, Sizes};
-use super::{daemon, log_file, mkfs, mount_point, registry, size, state_dir};
+use super::{daemon, log_file, mkfs, mount_point, mount_words, registry, size, state_dir};
 use skylog::format::superblock::Superblock;
 use skylog::fuse::MountConfig;
 use skylog::media::Owner;
 use skylog::recovery::MountError;
 use skylog::volume::Volume;
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use std::time::Duration;
 
 /// Mount a store on a directory.
 #[derive(clap::Args)]
+#[command(after_long_help = mount_words::listing())]
 pub struct Mount {
     /// The store: a directory or a URL.
     store: StoreArg,
@@ -48,9 +51,12 @@ pub struct Mount {
     /// How long a dead store object is kept before it is deleted, seconds.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
-    /// Options, separated by commas: sync=always|everysec|none, grace=SECONDS, ro, nonempty, nodev, nosuid, noexec, noatime, dirsync, allow_other; later ones win.
+    /// Options, separated by commas, later ones win; `skylog mount --help` lists them.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
+    /// Only see whether it could be mounted.
+    #[arg(long, hide = true)]
+    fake: bool,
     /// This is the daemon, and standard output goes to the command that started it.
     #[arg(long, hide = true)]
     tell: bool,
@@ -65,22 +71,41 @@ const FAILED: &str = "failed";
 const DYING_MAX: Duration = Duration::from_secs(10);
 
 impl Mount {
-    /// Mounts; in the foreground, returns after the unmount.
-    pub fn run(self) -> Outcome {
-        if self.tell {
-            return self.daemon();
+    /// Mounts; in the foreground, returns after the unmount. `arguments` are those that this command was read from.
+    pub fn run(self, arguments: &[OsString]) -> Outcome {
+        let options = self.options()?;
+        if options.remount {
+            return remount(&mount_point::canonical(&self.dir)?, &options);
         }
-        let options = MountOptions::parse(&self.options)?;
+        if self.tell {
+            return self.daemon(&options);
+        }
         let dir = mount_point::prepare(&self.dir, options.nonempty)?;
-        self.look(&dir)?;
-        if self.foreground { self.serve(&dir, &options, |_, _| (), || ()) } else { start() }
+        let superblock = self.look(&dir, &options)?;
+        if self.fake {
+            return Ok(());
+        }
+        if superblock.is_none() {
+            mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?)?;
+        }
+        if self.foreground { self.serve(&dir, &options, |_, _| (), || ()) } else { start(arguments) }
     }
 
-    /// Whether a mount can succeed, as far as that can be seen before anything is touched; then makes the filesystem if it
-    /// is to be made.
-    fn look(&self, dir: &Path) -> Outcome {
+    /// The words after `-o`, and those options of the command that have such a word; these win.
+    fn options(&self) -> Result<MountOptions, Failure> {
+        let mut options = MountOptions::parse(&self.options)?;
+        options.state = self.state.clone().or(options.state);
+        options.journal_bytes = self.journal_size.or(options.journal_bytes);
+        options.grace_seconds = self.grace.or(options.grace_seconds);
+        options.allow_other |= nix::unistd::geteuid().is_root();
+        Ok(options)
+    }
+
+    /// Whether a mount can succeed, as far as that can be seen before anything is touched. Returns what the store says of
+    /// the filesystem, or nothing when it is to be made.
+    fn look(&self, dir: &Path, options: &MountOptions) -> Result<Option<Superblock>, Failure> {
         need_fuse()?;
-        let state = self.store.state(self.state.as_deref())?;
+        let state = self.store.state(options.state.as_deref())?;
         for folder in self.store.folder().into_iter().chain([state.as_path()]) {
             if folder.starts_with(dir) || dir.starts_with(folder) {
                 return Err(Failure::failed(format_args!(
@@ -93,11 +118,8 @@ impl Mount {
         let superblock = (!self.create || there).then(|| self.store.superblock()).transpose()?;
         state_dir::usable(&state, superblock.as_ref().map(|superblock| superblock.uuid))?;
         let segment_bytes = self.segment_bytes(superblock.as_ref())?;
-        world::journal_bytes(segment_bytes, self.journal_size)?;
-        match superblock {
-            Some(_) => Ok(()),
-            None => mkfs::make(&self.store, segment_bytes).map(drop),
-        }
+        world::journal_bytes(segment_bytes, options.journal_bytes)?;
+        Ok(superblock)
     }
 
     /// The size of segments: the filesystem's, or that of the one to be made.
@@ -114,21 +136,20 @@ impl Mount {
     }
 
     /// The daemon's part: everything it has to say before the mount is live goes through the pipe.
-    fn daemon(self) -> Outcome {
+    fn daemon(&self, options: &MountOptions) -> Outcome {
         daemon::detach();
-        let options = MountOptions::parse(&self.options)?;
         let dir = mount_point::canonical(&self.dir)?;
         let progress = |done, total| tell(&format!("{PROGRESS} {done} {total}"));
-        let log = self.store.state(self.state.as_deref())?;
+        let log = self.store.state(options.state.as_deref())?;
         let is_live = Cell::new(false);
         let live = || {
-            tell(LIVE);
-            log_file::take_over(&log);
             // No folder is kept busy for having been the user's when the mount began.
             nix::unistd::chdir("/").ok();
+            tell(LIVE);
+            log_file::take_over(&log);
             is_live.set(true);
         };
-        self.serve(&dir, &options, progress, live).map_err(|failure| {
+        self.serve(&dir, options, progress, live).map_err(|failure| {
             match is_live.get() {
                 true => log::error!("{}", failure.sentence()),
                 false => tell(&format!("{FAILED} {}", failure.to_line())),
@@ -146,7 +167,7 @@ impl Mount {
     ) -> Outcome {
         daemon::hold_signals();
         log_file::start();
-        let state = self.store.state(self.state.as_deref())?;
+        let state = self.store.state(options.state.as_deref())?;
         // A daemon that did not sign off was killed, and may not be quite dead yet.
         let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
         let claim = Claim::on(dir, patience)?;
@@ -158,12 +179,13 @@ impl Mount {
         let store = self.store.url();
         let config = MountConfig {
             dir: dir.to_path_buf(),
-            source: store.clone(),
-            read_only: options.read_only,
-            allow_other: nix::unistd::geteuid().is_root() || options.kernel.iter().any(|word| word == "allow_other"),
-            kernel: options.kernel.clone(),
+            source: options.source.clone().unwrap_or_else(|| store.clone()),
+            read_only: options.flag("ro"),
+            allow_other: options.allow_other,
+            flags: options.flags.iter().filter(|(_, on)| **on).map(|(flag, _)| *flag).collect(),
         };
-        let registration = Registration { dir: dir.to_path_buf(), store, state, pid: std::process::id() };
+        let (dir, pid) = (dir.to_path_buf(), std::process::id());
+        let registration = Registration { dir, store, state, pid, options: options.clone() };
         let ended = daemon::serve(volume, registration, &config, live);
         drop((lock, claim));
         ended
@@ -188,8 +210,8 @@ impl Mount {
         options: &MountOptions,
         progress: impl FnMut(u64, u64),
     ) -> Result<Arc<Volume>, Failure> {
-        let grace = self.grace.or(options.grace_seconds).map(Duration::from_secs);
-        let sizes = Sizes { journal_bytes: self.journal_size, grace };
+        let grace = options.grace_seconds.map(Duration::from_secs);
+        let sizes = Sizes { journal_bytes: options.journal_bytes, grace };
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let tuning = world::tuning(&self.store.superblock()?, sizes, owner.describe())?;
         let world = world::world(&self.store, state)?;
@@ -203,12 +225,12 @@ impl Mount {
     }
 }
 
-/// Starts this very command again as the daemon and listens until it is live.
-fn start() -> Outcome {
+/// Starts the command of these arguments again as the daemon and listens until it is live.
+fn start(arguments: &[OsString]) -> Outcome {
     let mut daemon = Command::new("/proc/self/exe")
         .arg0("skylog")
-        .args(std::env::args_os().skip(1))
-        .arg("--tell")
+        .args([arguments.get(1).map_or("mount".as_ref(), OsString::as_os_str), "--tell".as_ref()])
+        .args(arguments.iter().skip(2))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -1,71 +1,91 @@
-//! The words after `-o`.
+//! The words after `-o`, read. Which words there are is said in `mount_words`.
 
 use super::failure::Failure;
+use super::mount_words::{self, Read};
+use serde::{Deserialize, Serialize};
 use skylog::journal::SyncPolicy;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// Where in the kernel's and our own behaviour a mount differs from the default.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountOptions {
-    /// `sync=always|everysec|none`.
+    /// When changes become durable without fsync, at first.
+    #[serde(skip)]
     pub sync: Option<SyncPolicy>,
-    /// `grace=SECONDS`.
+    /// How long a dead store object is kept.
     pub grace_seconds: Option<u64>,
-    /// `ro`: the kernel refuses every change.
-    pub read_only: bool,
-    /// `nonempty`: the mount point may hold files; they are hidden while mounted.
+    /// The state directory.
+    pub state: Option<PathBuf>,
+    /// Local disk for the journal, bytes.
+    pub journal_bytes: Option<u64>,
+    /// What the kernel lists as the source.
+    pub source: Option<String>,
+    /// The mount point may hold files.
     pub nonempty: bool,
-    /// Words the kernel understands by itself: `nodev`, `nosuid`, `noexec`, `noatime`, `dirsync`, `allow_other`.
-    pub kernel: Vec<String>,
+    /// Others than the user who mounts may use it.
+    pub allow_other: bool,
+    /// The flags of a mount that is there are to change.
+    #[serde(skip)]
+    pub remount: bool,
+    /// Flags of the kernel that were named, set (`nosuid`, `ro`) or cleared (`suid`, `rw`).
+    #[serde(skip)]
+    pub flags: BTreeMap<&'static str, bool>,
 }
-
-const KERNEL: [&str; 6] = ["nodev", "nosuid", "noexec", "noatime", "dirsync", "allow_other"];
-/// What mount(8) and fstab add without meaning anything by it.
-const DEFAULTS: [&str; 10] =
-    ["dev", "suid", "exec", "atime", "relatime", "defaults", "auto", "noauto", "_netdev", "nofail"];
 
 impl MountOptions {
     /// Reads all `-o` lists of a command line; later words win.
     pub fn parse(lists: &[String]) -> Result<MountOptions, Failure> {
         let mut options = MountOptions::default();
-        for word in lists.iter().flat_map(|list| list.split(',')).filter(|word| !word.is_empty()) {
+        for word in words(lists) {
             options.add(word)?;
         }
         Ok(options)
     }
 
+    /// Whether a flag of the kernel is set.
+    pub fn flag(&self, flag: &str) -> bool {
+        self.flags.get(flag).copied().unwrap_or(false)
+    }
+
     fn add(&mut self, word: &str) -> Result<(), Failure> {
-        match word.split_once('=') {
-            Some(("sync", policy)) => self.sync = Some(policy.parse().map_err(Failure::usage)?),
-            Some(("grace", seconds)) => {
-                let wrong = |_| Failure::usage(format_args!("grace={seconds}: give a number of seconds"));
-                self.grace_seconds = Some(seconds.parse().map_err(wrong)?);
-            }
-            None if matches!(word, "ro" | "rw") => self.read_only = word == "ro",
-            None if word == "nonempty" => self.nonempty = true,
-            None if KERNEL.contains(&word) => {
-                self.kernel.retain(|earlier| earlier != word);
-                self.kernel.push(word.to_string());
-            }
-            None if DEFAULTS.contains(&word) => self.kernel.retain(|earlier| !takes_back(word, earlier)),
-            _ => {
-                return Err(Failure::usage(format_args!(
-                    "unknown mount option {word:?}; known are sync=, grace=, ro, rw, nonempty, {}",
-                    KERNEL.join(", ")
-                )));
-            }
+        let (name, value) = split(word);
+        let Some(found) = mount_words::find(name, value) else {
+            return Err(Failure::usage(format_args!(
+                "unknown mount option {word:?}; `skylog mount --help` lists those there are"
+            )));
+        };
+        match found.read {
+            Read::Value(set) => set(self, value.unwrap_or_default())?,
+            Read::Plain(set) => set(self),
+            Read::Flag(flag, on) => drop(self.flags.insert(flag, on)),
+            Read::Nothing => {}
         }
         Ok(())
     }
 }
 
-/// Whether a word that asks for the default undoes an earlier one.
-fn takes_back(word: &str, earlier: &str) -> bool {
-    earlier.strip_prefix("no") == Some(word) || (word == "relatime" && earlier == "noatime")
+/// Leaves out the words that nobody knows, as `mount -s` asks.
+pub fn known(lists: &[String]) -> String {
+    let known = words(lists).filter(|word| {
+        let (name, value) = split(word);
+        mount_words::find(name, value).is_some()
+    });
+    known.collect::<Vec<_>>().join(",")
+}
+
+fn words(lists: &[String]) -> impl Iterator<Item = &str> {
+    lists.iter().flat_map(|list| list.split(',')).filter(|word| !word.is_empty())
+}
+
+fn split(word: &str) -> (&str, Option<&str>) {
+    word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::mount_words::WORDS;
 
     fn parse(list: &str) -> Result<MountOptions, String> {
         MountOptions::parse(&[list.to_string()]).map_err(|f| f.sentence().to_string())
@@ -76,23 +96,44 @@ mod tests {
         let options = parse("rw,sync=none,noexec,sync=always,grace=0").unwrap();
         assert_eq!(options.sync, Some(SyncPolicy::Always));
         assert_eq!(options.grace_seconds, Some(0));
-        assert_eq!(options.kernel, ["noexec"]);
-        assert!(!options.read_only);
+        assert!(options.flag("noexec") && !options.flag("ro"));
+        assert_eq!(parse("sync=none,sync").unwrap().sync, Some(SyncPolicy::Always));
+        assert_eq!(parse("sync,async").unwrap().sync, None);
     }
 
     #[test]
     fn a_later_word_takes_an_earlier_one_back() {
-        let kernel = |list: &str| parse(list).unwrap().kernel;
-        assert!(!parse("ro,rw").unwrap().read_only && parse("rw,ro").unwrap().read_only);
-        assert_eq!(kernel("noexec,exec,nodev"), ["nodev"]);
-        assert_eq!(kernel("exec,noexec,noexec"), ["noexec"]);
-        assert!(kernel("noatime,atime").is_empty() && kernel("noatime,relatime").is_empty());
-        assert!(kernel("nosuid,nodev,suid,dev").is_empty());
+        let flag = |list: &str, flag: &str| parse(list).unwrap().flag(flag);
+        assert!(!flag("ro,rw", "ro") && flag("rw,ro", "ro"));
+        assert!(!flag("noexec,exec,nodev", "noexec") && flag("noexec,exec,nodev", "nodev"));
+        assert!(flag("exec,noexec,noexec", "noexec"));
+        assert!(!flag("noatime,atime", "noatime") && !flag("noatime,relatime", "noatime"));
     }
 
     #[test]
-    fn an_unknown_word_is_named() {
+    fn what_fstab_and_systemd_add_changes_nothing() {
+        let words =
+            "defaults,noauto,user,nofail,_netdev,x-systemd.automount,X-mount.mkdir=0755,comment=my data,user=joe";
+        assert_eq!(parse(words).unwrap(), MountOptions::default());
+    }
+
+    #[test]
+    fn an_unknown_word_is_named_or_left_out() {
         assert!(parse("sync=none,fly").unwrap_err().contains("\"fly\""));
+        assert!(parse("grace").unwrap_err().contains("\"grace\""), "it wants a value");
+        assert!(parse("ro=1").unwrap_err().contains("\"ro=1\""), "it wants none");
         assert!(parse("grace=soon").unwrap_err().contains("seconds"));
+        assert!(parse("state=here").unwrap_err().contains("absolute"));
+        assert_eq!(known(&["fly,ro".into(), "swim=1,grace=5".into()]), "ro,grace=5");
+    }
+
+    #[test]
+    fn every_word_of_the_table_is_read_as_its_own() {
+        for word in WORDS {
+            let written = word.spelling.replace('*', "some");
+            let (name, value) = split(&written);
+            let found = mount_words::find(name, value).map(|found| found.spelling);
+            assert_eq!(found, Some(word.spelling));
+        }
     }
 }

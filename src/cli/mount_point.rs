@@ -18,6 +18,15 @@ pub struct MountLine {
     pub dir: PathBuf,
     /// Which filesystem.
     pub filesystem: String,
+    /// The flags of the mount: `rw` or `ro`, `nosuid`, `relatime`, …
+    pub flags: Vec<String>,
+}
+
+impl MountLine {
+    /// Whether it is one of ours.
+    pub fn is_skylog(&self) -> bool {
+        self.filesystem == FILESYSTEM
+    }
 }
 
 /// The mount whose root is `dir`, the topmost if there are several.
@@ -28,7 +37,7 @@ pub fn mounted_at(dir: &Path) -> Option<MountLine> {
 
 /// Whether a skylog volume (dead or alive) is mounted on `dir`.
 pub fn is_skylog(dir: &Path) -> bool {
-    mounted_at(dir).is_some_and(|line| line.filesystem == FILESYSTEM)
+    mounted_at(dir).is_some_and(|line| line.is_skylog())
 }
 
 /// The path of a mount point in the form the kernel lists it, without touching the mount itself, which may be dead.
@@ -70,8 +79,8 @@ pub fn prepare(dir: &Path, may_cover: bool) -> Result<PathBuf, Failure> {
 pub fn free(dir: &Path) -> Outcome {
     let shown = dir.display();
     if let Some(line) = mounted_at(dir) {
-        let what = line.filesystem;
-        let way_out = match what == FILESYSTEM {
+        let what = &line.filesystem;
+        let way_out = match line.is_skylog() {
             true => format!("`skylog umount {shown}` or take another directory"),
             false => "take another directory".to_owned(),
         };
@@ -141,8 +150,9 @@ fn name_of(process: &Path) -> Option<String> {
 fn parse_line(line: &[u8]) -> Option<MountLine> {
     let text = String::from_utf8_lossy(line);
     let (before, after) = text.split_once(" - ")?;
-    let dir = before.split(' ').nth(4)?;
-    Some(MountLine { dir: unescape(dir), filesystem: after.split(' ').next()?.to_string() })
+    let mut fields = before.split(' ').skip(4);
+    let (dir, flags) = (unescape(fields.next()?), fields.next()?.split(',').map(String::from).collect());
+    Some(MountLine { dir, filesystem: after.split(' ').next()?.to_string(), flags })
 }
 
 /// The kernel writes blanks and backslashes as `\040`.
@@ -171,7 +181,8 @@ mod tests {
     #[test]
     fn the_kernels_list_is_read() {
         let line = parse_line(b"36 35 0:98 / /mnt/a\\040b rw,noatime shared:1 - fuse.skylog file:///s rw").unwrap();
-        assert_eq!(line, MountLine { dir: PathBuf::from("/mnt/a b"), filesystem: "fuse.skylog".into() });
+        let flags = ["rw", "noatime"].map(String::from).into();
+        assert_eq!(line, MountLine { dir: PathBuf::from("/mnt/a b"), filesystem: "fuse.skylog".into(), flags });
         assert_eq!(parse_line(b""), None);
     }
 

@@ -4,6 +4,7 @@
 //! mount point. A file left behind by a killed daemon does no harm: its socket answers nobody.
 
 use super::failure::Failure;
+use super::mount_options::MountOptions;
 use super::{mount_point, world};
 use serde::{Deserialize, Serialize};
 use skylog::format::names::LOCK;
@@ -59,6 +60,9 @@ pub struct Registration {
     pub state: PathBuf,
     /// The daemon.
     pub pid: u32,
+    /// What was asked of the mount.
+    #[serde(default)]
+    pub options: MountOptions,
 }
 
 impl Registration {

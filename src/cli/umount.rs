@@ -3,18 +3,21 @@
 use super::control::{Ask, Conversation, Say};
 use super::failure::{Failure, Outcome};
 use super::progress::Progress;
-use super::{mount_point, registry, size};
-use std::path::PathBuf;
+use super::{mount_point, registry, size, utab};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Ship everything to the store, unmount, and wait for the daemon to end.
 #[derive(clap::Args)]
 pub struct Umount {
     /// The mount point.
-    dir: PathBuf,
+    pub dir: PathBuf,
     /// Do not ship; say how much stays in the local journal. Nothing is lost: the next mount here has it.
     #[arg(long)]
-    now: bool,
+    pub now: bool,
+    /// Take the mount away at once; it ends, and what is left is shipped, when the last file in it is closed.
+    #[arg(long, conflicts_with = "now")]
+    pub lazy: bool,
 }
 
 impl Umount {
@@ -22,6 +25,7 @@ impl Umount {
     pub fn run(&self) -> Outcome {
         let dir = mount_point::canonical(&self.dir)?;
         if mount_point::clear_dead(&dir)? {
+            utab::leave(&dir);
             eprintln!(
                 "skylog: the daemon of {} was gone; its mount point is clear now, mounting again recovers everything synced",
                 dir.display()
@@ -37,6 +41,9 @@ impl Umount {
                 dir.display(),
                 registration.pid
             )));
+        }
+        if self.lazy {
+            return lazily(&dir);
         }
         let mut conversation = Conversation::with(&dir, &Ask::Umount { now: self.now })?;
         let progress = Progress::bytes("shipping");
@@ -67,6 +74,12 @@ impl Umount {
         }
         Ok(())
     }
+}
+
+/// The daemon sees the mount gone, and ships what is left, once nobody uses it any more.
+fn lazily(dir: &Path) -> Outcome {
+    registry::socket_of(dir)?;
+    mount_point::detach(dir).map_err(|e| Failure::failed(format_args!("{} cannot be unmounted: {e}", dir.display())))
 }
 
 fn wait_for_end(pid: u32) -> Outcome {

@@ -182,7 +182,16 @@ impl Filesystem for Frontend {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.ask(request, reply, move |fs, cx| fs.read(cx, ino(inode), offset, size), |reply, data| reply.data(&data));
+        let requests = self.requests.clone();
+        self.ask(
+            request,
+            reply,
+            move |fs, cx| fs.read(cx, ino(inode), offset, size),
+            move |reply, data| {
+                requests.bytes_read.add(data.len() as u64);
+                reply.data(&data);
+            },
+        );
     }
 
     fn write(

@@ -10,11 +10,13 @@
 
 mod answer;
 mod convert;
+mod counted;
 mod filesystem;
 mod listing;
 mod requests;
 mod session;
 
+pub use counted::Requests;
 pub use session::{MountConfig, Mounted, mount};
 
 use fuser::{Generation, InitFlags, KernelConfig};

@@ -4,6 +4,7 @@
 
 use super::answer::Answer;
 use super::convert;
+use super::counted::Requests;
 use super::listing::Fetch;
 use crate::format::ids::{InodeNo, Lsn};
 use crate::fs::{Cx, Error, Fs, Stop};
@@ -18,11 +19,12 @@ use std::sync::Arc;
 pub struct Frontend {
     pub(super) volume: Arc<Volume>,
     pub(super) fetch: Arc<Fetch>,
+    pub(super) requests: Arc<Requests>,
 }
 
 impl Frontend {
     pub fn new(volume: Arc<Volume>) -> Frontend {
-        Frontend { volume, fetch: Arc::new(Fetch::new()) }
+        Frontend { volume, fetch: Arc::new(Fetch::new()), requests: Arc::default() }
     }
 
     /// Who asks, and when.
@@ -57,6 +59,7 @@ impl Frontend {
     pub fn write(&self, request: &Request, ino: InodeNo, offset: u64, data: &[u8], reply: ReplyWrite) {
         let data = Bytes::copy_from_slice(data);
         let bytes = data.len();
+        self.requests.bytes_written.add(bytes as u64);
         let mut done = 0;
         let op = move |fs: &Fs, cx: &mut Cx| {
             loop {

@@ -1,5 +1,6 @@
 //! Mounting, and the session that ends when the mount is gone.
 
+use super::counted::{Counted, Requests};
 use super::requests::Frontend;
 use crate::volume::Volume;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
@@ -25,25 +26,33 @@ pub struct MountConfig {
     pub read_only: bool,
     /// Others than the user who mounts may use it.
     pub allow_other: bool,
-    /// `nodev`, `nosuid`, `noexec`, `noatime`, `dirsync`.
-    pub kernel: Vec<String>,
+    /// `nodev`, `nosuid`, `noexec`, `noatime`, as far as they are set.
+    pub flags: Vec<&'static str>,
 }
 
 /// A live mount.
 pub struct Mounted {
     session: BackgroundSession,
+    requests: Arc<Requests>,
 }
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
-    let session = Session::new(Frontend::new(volume), &config.dir, &fuser_config(config))?.spawn()?;
+    let frontend = Frontend::new(volume);
+    let requests = frontend.requests.clone();
+    let session = Session::new(Counted::new(frontend), &config.dir, &fuser_config(config))?.spawn()?;
     if let Err(e) = raise_read_ahead(&config.dir) {
         log::info!("the kernel's read-ahead stays as it is: {e}");
     }
-    Ok(Mounted { session })
+    Ok(Mounted { session, requests })
 }
 
 impl Mounted {
+    /// What the kernel asks of this mount, counted from its start.
+    pub fn requests(&self) -> Arc<Requests> {
+        self.requests.clone()
+    }
+
     /// Returns when the mount is gone and every event thread has ended.
     pub fn wait(self) -> io::Result<()> {
         self.session.join()
@@ -59,7 +68,7 @@ fn fuser_config(config: &MountConfig) -> Config {
 }
 
 fn options(config: &MountConfig) -> Vec<MountOption> {
-    let asked = |word: &str| config.kernel.iter().any(|w| w == word);
+    let asked = |word: &str| config.flags.contains(&word);
     let either = |word: &str, yes: MountOption, no: MountOption| if asked(word) { yes } else { no };
     let mut options = vec![
         MountOption::FSName(config.source.clone()),
@@ -71,7 +80,6 @@ fn options(config: &MountConfig) -> Vec<MountOption> {
         either("noexec", MountOption::NoExec, MountOption::Exec),
         either("noatime", MountOption::NoAtime, MountOption::Atime),
     ];
-    options.extend(asked("dirsync").then_some(MountOption::DirSync));
     options.extend(config.read_only.then_some(MountOption::RO));
     options
 }
