@@ -100,7 +100,7 @@ impl Mount for Whole {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, i32> {
         let waits = &mut self.waits;
         let result = self.rig.run(|fs, cx| {
-            (cx.uid, cx.gid, cx.now) = (who.uid, who.gid, now);
+            (cx.uid, cx.gid, cx.now, cx.caller) = (who.uid, who.gid, now, who.caller());
             op(fs, cx).inspect_err(|stop| match stop {
                 Stop::Wait(Wait::Node(_) | Wait::Nodes(_)) => waits[0] += 1,
                 Stop::Wait(Wait::Objects(_)) => waits[1] += 1,
@@ -201,7 +201,7 @@ impl Shared {
 
 impl Mount for Shared {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, i32> {
-        let mut cx = Cx { uid: who.uid, gid: who.gid, now, pins: Pins::default() };
+        let mut cx = Cx { uid: who.uid, gid: who.gid, now, caller: who.caller(), ..Cx::default() };
         loop {
             match op(&self.fs, &cx) {
                 Ok(value) => return Ok(value),

@@ -181,6 +181,7 @@ impl Mount {
             dir: dir.to_path_buf(),
             source: options.source.clone().unwrap_or_else(|| store.clone()),
             read_only: options.flag("ro"),
+            relatime: options.relatime && !options.flag("ro"),
             allow_other: options.allow_other,
             flags: options.flags.iter().filter(|(_, on)| **on).map(|(flag, _)| *flag).collect(),
         };

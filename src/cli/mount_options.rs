@@ -23,6 +23,9 @@ pub struct MountOptions {
     pub source: Option<String>,
     /// The mount point may hold files.
     pub nonempty: bool,
+    /// Reading is noted in access times. In a remount mount(8) names what the kernel lists, so it says nothing there.
+    #[serde(skip)]
+    pub relatime: bool,
     /// Others than the user who mounts may use it.
     pub allow_other: bool,
     /// The flags of a mount that is there are to change.
@@ -108,6 +111,8 @@ mod tests {
         assert!(!flag("noexec,exec,nodev", "noexec") && flag("noexec,exec,nodev", "nodev"));
         assert!(flag("exec,noexec,noexec", "noexec"));
         assert!(!flag("noatime,atime", "noatime") && !flag("noatime,relatime", "noatime"));
+        let relatime = |list: &str| parse(list).unwrap().relatime;
+        assert!(relatime("noatime,relatime") && !relatime("relatime,noatime") && !relatime("rw,atime"));
     }
 
     #[test]

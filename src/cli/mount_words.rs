@@ -113,9 +113,13 @@ pub const WORDS: &[Word] = &[
     flag("suid", "Takes back nosuid", "nosuid", false),
     flag("noexec", "Nothing is executed", "noexec", true),
     flag("exec", "Takes back noexec", "noexec", false),
-    flag("noatime", "Reading leaves access times alone", "noatime", true),
-    flag("atime", "Takes back noatime", "noatime", false),
-    flag("relatime", "The same as atime", "noatime", false),
+    plain("noatime", "Reading leaves access times alone, as without any word", |options| set_relatime(options, false)),
+    plain(
+        "relatime",
+        "A read that the kernel's cache does not answer is noted, if the file changed since or a day has passed",
+        |options| set_relatime(options, true),
+    ),
+    flag("atime", "Takes back the kernel's flag noatime", "noatime", false),
     nothing("strictatime", "The kernel keeps no strict access times on FUSE"),
     nothing("nodiratime", "Access times of directories, as strictatime"),
     nothing("diratime", "Access times of directories, as strictatime"),
@@ -145,6 +149,11 @@ pub const WORDS: &[Word] = &[
     nothing("x-*", "For mount(8), systemd and others"),
     nothing("X-*", "For mount(8) and others"),
 ];
+
+fn set_relatime(options: &mut MountOptions, relatime: bool) {
+    options.relatime = relatime;
+    options.flags.insert("noatime", !relatime);
+}
 
 fn set_sync(options: &mut MountOptions, policy: &str) -> Result<(), Failure> {
     options.sync = Some(policy.parse().map_err(Failure::usage)?);

@@ -177,6 +177,11 @@ pub fn extents_of(ino: InodeNo) -> (Bytes, Bytes) {
     kind_range(ino, EXTENT)
 }
 
+/// All extended attributes of an inode.
+pub fn xattrs_of(ino: InodeNo) -> (Bytes, Bytes) {
+    kind_range(ino, XATTR)
+}
+
 /// All orphan marks.
 pub fn orphans() -> (Bytes, Bytes) {
     kind_range(InodeNo::NONE, ORPHAN)
@@ -244,6 +249,7 @@ mod tests {
         assert!(inside(&cookies_from(ino, 3), &cookie(ino, 4)) && !inside(&cookies_from(ino, 3), &cookie(ino, 3)));
         assert!(!inside(&cookies_from(ino, u64::MAX), &cookie(ino, u64::MAX)));
         assert!(inside(&extents_in(ino, 5, 9), &extent(ino, 8)) && !inside(&extents_in(ino, 5, 9), &extent(ino, 9)));
+        assert!(inside(&xattrs_of(ino), &xattr(ino, &[0xff; 255])) && !inside(&xattrs_of(ino), &extent(ino, 0)));
         assert!(inside(&extents_of(ino), &extent(ino, u64::MAX)));
         assert!(inside(&orphans(), &orphan(InodeNo::MAX)) && !inside(&orphans(), &inode(InodeNo::ROOT)));
     }

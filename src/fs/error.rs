@@ -48,6 +48,29 @@ pub enum Error {
     /// The name is `.` or `..` where it must not be.
     #[error("the name is . or ..")]
     DotName,
+    /// The inode has no such extended attribute.
+    #[error("no such extended attribute")]
+    NoSuchXattr,
+    /// The inode has this extended attribute already.
+    #[error("the extended attribute exists")]
+    XattrExists,
+    /// No extended attribute can have this name.
+    #[error("the name of an extended attribute has 1 to 255 bytes")]
+    XattrName,
+    /// A value, or a list of names, is too long.
+    #[error("{found} bytes are more than {limit}")]
+    ValueTooBig {
+        /// Its length.
+        found: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// The value is too long for this filesystem's small journal segments.
+    #[error("a value of {0} bytes does not fit into a batch of this filesystem's journal")]
+    NoRoomInSegment(usize),
+    /// Only directories have a default access control list.
+    #[error("inode {0} is not a directory and has no default access control list")]
+    NoDefaultAcl(InodeNo),
     /// A size or offset beyond the largest file.
     #[error("beyond the largest file")]
     TooBig,
@@ -92,6 +115,12 @@ impl Error {
             Error::SymbolicLink(_) => libc::ELOOP,
             Error::NameTooLong { .. } => libc::ENAMETOOLONG,
             Error::DotName => libc::EBUSY,
+            Error::NoSuchXattr => libc::ENODATA,
+            Error::XattrExists => libc::EEXIST,
+            Error::XattrName => libc::ERANGE,
+            Error::ValueTooBig { .. } => libc::E2BIG,
+            Error::NoRoomInSegment(_) => libc::ENOSPC,
+            Error::NoDefaultAcl(_) => libc::EACCES,
             Error::TooBig => libc::EFBIG,
             Error::NothingThere => libc::ENXIO,
             Error::NotSeekable(_) => libc::ESPIPE,

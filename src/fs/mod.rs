@@ -14,12 +14,16 @@
 //! - `blocks` is the sum over the inline value and the extents of their bytes in 512-byte units, each rounded up,
 //!   so what two files share counts in both;
 //! - a directory has for each name one name key and one cookie key that agree; `nlink` is 2 plus its subdirectories;
-//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one.
+//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one;
+//! - an inode's marks of extended attributes say which it has; an access control list agrees with the mode.
 //!
 //! What the kernel does, and this layer does not: permissions (sticky directories too), following links, resolving paths.
 
+mod acl;
 mod allocate;
+mod atime;
 mod attr;
+mod caller;
 mod copy;
 mod create;
 mod entries;
@@ -29,6 +33,7 @@ mod link;
 mod locks;
 mod lookup;
 mod open;
+mod privileges;
 mod read;
 mod readdir;
 mod recover;
@@ -39,11 +44,13 @@ mod statfs;
 mod unlink;
 mod work;
 mod write;
+mod xattr;
 
 #[cfg(test)]
 mod tests;
 
 pub use attr::Attr;
+pub use caller::{Caller, Rights};
 pub use copy::Place;
 pub use create::root_inode;
 pub use error::{Error, Stop};
@@ -79,6 +86,10 @@ pub struct Cx {
     pub gid: u32,
     /// The time the request counts as.
     pub now: Time,
+    /// What else the caller may do.
+    pub caller: Caller,
+    /// Permission bits that what is made does not get, unless a default access control list says what it gets.
+    pub umask: u32,
     /// What was fetched for this request while it waited.
     pub pins: Pins,
 }
@@ -107,6 +118,6 @@ impl Fs {
     }
 
     fn begin<'a>(&'a self, cx: &'a Cx) -> Work<'a> {
-        Work::new(self.db.begin(&cx.pins), cx)
+        Work { tx: self.db.begin(&cx.pins), now: cx.now, cx }
     }
 }

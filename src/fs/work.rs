@@ -15,13 +15,10 @@ use bytes::Bytes;
 pub(super) struct Work<'a> {
     pub tx: Tx<'a>,
     pub now: Time,
+    pub cx: &'a Cx,
 }
 
-impl<'a> Work<'a> {
-    pub fn new(tx: Tx<'a>, cx: &Cx) -> Work<'a> {
-        Work { tx, now: cx.now }
-    }
-
+impl Work<'_> {
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, Stop> {
         Ok(self.tx.get(TreeId::Files, key)?)
     }

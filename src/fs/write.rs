@@ -2,7 +2,6 @@
 
 use super::error::{Error, Stop};
 use super::extents::Stored;
-use super::setattr::drop_set_id;
 use super::work::Work;
 use super::{Cx, FILE_BYTES_MAX, Fs, INLINE_BYTES_MAX, Options};
 use crate::format::ids::{InodeNo, Lsn};
@@ -35,11 +34,7 @@ impl Fs {
         let data = self.writable(offset, data)?;
         let written = work.write(ino, &mut inode, offset, &data, self.options.old_extents_max())?;
         inode.size = inode.size.max(offset + written);
-        inode.mtime = work.now;
-        inode.ctime = work.now;
-        if cx.uid != 0 {
-            drop_set_id(&mut inode);
-        }
+        work.contents_changed(ino, &mut inode);
         work.set_inode(ino, &inode);
         let lsn = work.commit(Room::Ordinary)?;
         Ok((u32::try_from(written).expect("a write is short"), lsn))

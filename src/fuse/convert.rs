@@ -87,20 +87,15 @@ pub fn name(name: &OsStr) -> Bytes {
 pub fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(time) => SetTime::At(asked(time)),
+        TimeOrNow::SpecificTime(time) => SetTime::At(asked_time(time)),
     }
 }
 
-/// The time that the kernel named. It counts nanoseconds forwards from the second, before 1970 too; there fuser 0.18 takes
-/// them backwards, which is undone here.
-pub fn asked(time: SystemTime) -> Time {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(_) => Time::from(time),
-        Err(before) => {
-            let before = before.duration();
-            let secs = 0i64.saturating_sub_unsigned(before.as_secs());
-            Time { secs, nanos: before.subsec_nanos() }
-        }
+/// A time as the kernel sent it. Before 1970 fuser takes the nanoseconds for part of the distance, but they count forward.
+pub fn asked_time(time: SystemTime) -> Time {
+    match UNIX_EPOCH.duration_since(time) {
+        Ok(before) => Time { secs: 0i64.saturating_sub_unsigned(before.as_secs()), nanos: before.subsec_nanos() },
+        Err(_) => Time::from(time),
     }
 }
 
@@ -127,7 +122,6 @@ pub fn errno(error: &Error) -> Errno {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn plain(mode: u32) -> Attr {
         let time = Time { secs: -1, nanos: 999_999_999 };
@@ -169,12 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn times_asked_for_before_1970_keep_their_nanoseconds() {
-        // What fuser makes of second -1 and 250 milliseconds, which is a quarter of a second later than second -1.
-        let decoded = UNIX_EPOCH - Duration::new(1, 250_000_000);
-        assert_eq!(asked(decoded), Time { secs: -1, nanos: 250_000_000 });
-        assert_eq!(asked(UNIX_EPOCH - Duration::new(2, 0)), Time { secs: -2, nanos: 0 });
-        assert_eq!(asked(UNIX_EPOCH + Duration::new(2, 5)), Time { secs: 2, nanos: 5 });
+    fn a_time_before_1970_is_set_as_it_was_asked() {
+        // What fuser makes of -3 seconds and 800,000,000 nanoseconds, which is 2.2 seconds before 1970.
+        let fuser = UNIX_EPOCH - std::time::Duration::new(3, 800_000_000);
+        assert_eq!(asked_time(fuser), Time { secs: -3, nanos: 800_000_000 });
+        assert_eq!(asked_time(UNIX_EPOCH), Time::default());
+        let later = Time { secs: 1 << 33, nanos: 5 };
+        assert_eq!(asked_time(later.into()), later);
     }
 
     #[test]

@@ -35,6 +35,15 @@ fn say_attr(reply: ReplyAttr, attr: crate::fs::Attr) {
     reply.attr(&LIFETIME, &convert::attr(&attr));
 }
 
+/// Bytes for a buffer of `size`; a buffer of none asks how many there are.
+fn say_xattr(reply: ReplyXattr, size: u32, bytes: &[u8]) {
+    match (size, u32::try_from(bytes.len())) {
+        (0, Ok(len)) => reply.size(len),
+        (_, Ok(len)) if len <= size => reply.data(bytes),
+        _ => reply.error(Errno::ERANGE),
+    }
+}
+
 fn say_ok(reply: ReplyEmpty, (): ()) {
     reply.ok();
 }
@@ -85,12 +94,13 @@ impl Filesystem for Frontend {
         reply: ReplyAttr,
     ) {
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
-        let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(convert::asked) };
+        let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(convert::asked_time) };
         self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr);
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
-        self.ask(request, reply, move |fs, cx| fs.readlink(cx, ino(inode)), |reply, target| reply.data(&target));
+        let read = move |fs: &Fs, cx: &mut Cx| fs.readlink(cx, ino(inode));
+        self.read(request, ino(inode), reply, read, |reply, target| reply.data(&target));
     }
 
     fn mknod(
@@ -103,13 +113,21 @@ impl Filesystem for Frontend {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let (entry, mode) = (name(entry), mode & !umask);
-        self.change(request, reply, move |fs, cx| fs.mknod(cx, ino(parent), &entry, mode, rdev), say_entry);
+        let entry = name(entry);
+        let make = move |fs: &Fs, cx: &mut Cx| {
+            cx.umask = umask;
+            fs.mknod(cx, ino(parent), &entry, mode, rdev)
+        };
+        self.change(request, reply, make, say_entry);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, entry: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let (entry, mode) = (name(entry), mode & !umask);
-        self.change(request, reply, move |fs, cx| fs.mkdir(cx, ino(parent), &entry, mode), say_entry);
+        let entry = name(entry);
+        let make = move |fs: &Fs, cx: &mut Cx| {
+            cx.umask = umask;
+            fs.mkdir(cx, ino(parent), &entry, mode)
+        };
+        self.change(request, reply, make, say_entry);
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
@@ -160,15 +178,14 @@ impl Filesystem for Frontend {
         _: i32,
         reply: ReplyCreate,
     ) {
-        let (entry, mode) = (name(entry), mode & !umask);
-        self.change(
-            request,
-            reply,
-            move |fs, cx| fs.create(cx, ino(parent), &entry, mode),
-            |reply, attr| {
-                reply.created(&LIFETIME, &convert::attr(&attr), GENERATION, HANDLE, open_flags());
-            },
-        );
+        let entry = name(entry);
+        let make = move |fs: &Fs, cx: &mut Cx| {
+            cx.umask = umask;
+            fs.create(cx, ino(parent), &entry, mode)
+        };
+        self.change(request, reply, make, |reply, attr| {
+            reply.created(&LIFETIME, &convert::attr(&attr), GENERATION, HANDLE, open_flags());
+        });
     }
 
     fn read(
@@ -178,20 +195,20 @@ impl Filesystem for Frontend {
         _: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
         let requests = self.requests.clone();
-        self.ask(
-            request,
-            reply,
-            move |fs, cx| fs.read(cx, ino(inode), offset, size),
-            move |reply, data| {
-                requests.bytes_read.add(data.len() as u64);
-                reply.data(&data);
-            },
-        );
+        let read = move |fs: &Fs, cx: &mut Cx| fs.read(cx, ino(inode), offset, size);
+        let say = move |reply: ReplyData, data: Vec<u8>| {
+            requests.bytes_read.add(data.len() as u64);
+            reply.data(&data);
+        };
+        match flags.0 & libc::O_NOATIME {
+            0 => self.read(request, ino(inode), reply, read, say),
+            _ => self.ask(request, reply, read, say),
+        }
     }
 
     fn write(
@@ -201,12 +218,13 @@ impl Filesystem for Frontend {
         _: FileHandle,
         offset: u64,
         data: &[u8],
-        _: WriteFlags,
+        flags: WriteFlags,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        Frontend::write(self, request, ino(inode), offset, data, reply);
+        let keeps_set_id = !flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        Frontend::write(self, request, ino(inode), (offset, data), keeps_set_id, reply);
     }
 
     /// Never asked again after the first answer, and not at all for files opened with `FOPEN_NOFLUSH`.
@@ -241,19 +259,15 @@ impl Filesystem for Frontend {
     }
 
     fn readdir(&self, request: &Request, inode: INodeNo, _: FileHandle, after: u64, reply: ReplyDirectory) {
-        self.ask(
-            request,
-            reply,
-            move |fs, cx| fs.readdir(cx, ino(inode), after, ENTRIES),
-            |mut reply, entries| {
-                for e in entries {
-                    if reply.add(INodeNo(e.ino.0), e.cookie, convert::entry_type(e.kind), OsStr::from_bytes(&e.name)) {
-                        break;
-                    }
+        let list = move |fs: &Fs, cx: &mut Cx| fs.readdir(cx, ino(inode), after, ENTRIES);
+        self.read(request, ino(inode), reply, list, |mut reply, entries| {
+            for e in entries {
+                if reply.add(INodeNo(e.ino.0), e.cookie, convert::entry_type(e.kind), OsStr::from_bytes(&e.name)) {
+                    break;
                 }
-                reply.ok();
-            },
-        );
+            }
+            reply.ok();
+        });
     }
 
     fn readdirplus(&self, request: &Request, inode: INodeNo, _: FileHandle, after: u64, reply: ReplyDirectoryPlus) {
@@ -277,23 +291,34 @@ impl Filesystem for Frontend {
         reply.error(Errno::ENOSYS);
     }
 
-    // Extended attributes are not there yet: ENOSYS makes the kernel answer "not supported" by itself from then on, which
-    // also spares a look-up of security.capability on every write.
-
-    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn setxattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        entry: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (entry, value) = (name(entry), Bytes::copy_from_slice(value));
+        self.change(request, reply, move |fs, cx| fs.set_xattr(cx, ino(inode), &entry, &value, flags), say_ok);
     }
 
-    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn getxattr(&self, request: &Request, inode: INodeNo, entry: &OsStr, size: u32, reply: ReplyXattr) {
+        let entry = name(entry);
+        let get = move |fs: &Fs, cx: &mut Cx| fs.get_xattr(cx, ino(inode), &entry);
+        self.ask(request, reply, get, move |reply, value| say_xattr(reply, size, &value));
     }
 
-    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        let list = move |fs: &Fs, cx: &mut Cx| fs.list_xattrs(cx, ino(inode));
+        self.ask(request, reply, list, move |reply, names| say_xattr(reply, size, &names));
     }
 
-    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn removexattr(&self, request: &Request, inode: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
+        let entry = name(entry);
+        self.change(request, reply, move |fs, cx| fs.remove_xattr(cx, ino(inode), &entry), say_ok);
     }
 
     fn fallocate(

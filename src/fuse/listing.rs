@@ -45,8 +45,9 @@ impl Frontend {
     pub fn list(&self, request: &Request, inode: INodeNo, after: u64, reply: ReplyDirectoryPlus) {
         let (max, fetch, volume) = (self.fetch.entries(), self.fetch.clone(), self.volume.clone());
         let Cx { uid, gid, now, .. } = self.cx(request);
-        self.ask(
+        self.read(
             request,
+            ino(inode),
             reply,
             move |fs, cx| fs.readdir_plus(cx, ino(inode), after, max),
             move |mut reply, entries| {

@@ -3,11 +3,12 @@
 //! thread.
 
 use super::answer::Answer;
+use super::caller;
 use super::convert;
 use super::counted::Requests;
 use super::listing::Fetch;
 use crate::format::ids::{InodeNo, Lsn};
-use crate::fs::{Cx, Error, Fs, Stop};
+use crate::fs::{Caller, Cx, Error, Fs, Stop};
 use crate::volume::Volume;
 use bytes::Bytes;
 use fuser::{Errno, ReplyWrite, Request};
@@ -20,16 +21,19 @@ pub struct Frontend {
     pub(super) volume: Arc<Volume>,
     pub(super) fetch: Arc<Fetch>,
     pub(super) requests: Arc<Requests>,
+    /// Whether reading is noted in access times.
+    relatime: bool,
 }
 
 impl Frontend {
-    pub fn new(volume: Arc<Volume>) -> Frontend {
-        Frontend { volume, fetch: Arc::new(Fetch::new()), requests: Arc::default() }
+    pub fn new(volume: Arc<Volume>, relatime: bool) -> Frontend {
+        Frontend { volume, fetch: Arc::new(Fetch::new()), requests: Arc::default(), relatime }
     }
 
     /// Who asks, and when.
     pub(super) fn cx(&self, request: &Request) -> Cx {
-        Cx { uid: request.uid(), gid: request.gid(), now: self.volume.now(), ..Cx::default() }
+        let caller = Caller { thread: request.pid(), look_up: caller::rights };
+        Cx { uid: request.uid(), gid: request.gid(), now: self.volume.now(), caller, ..Cx::default() }
     }
 
     /// An operation that changes nothing: `op` runs, perhaps more than once, and `say` answers with its result.
@@ -54,9 +58,42 @@ impl Frontend {
         self.volume.start_changing(self.cx(request), 0, op, self.answer(reply, say));
     }
 
+    /// An operation that reads a file, a directory or a link: as [`Frontend::ask`], and once it is answered the access is
+    /// noted on a mount that keeps access times.
+    pub fn read<R: Answer, T: Send + 'static>(
+        &self,
+        request: &Request,
+        inode: InodeNo,
+        reply: R,
+        op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
+        say: impl FnOnce(R, T) + Send + 'static,
+    ) {
+        if !self.relatime {
+            return self.ask(request, reply, op, say);
+        }
+        let (volume, cx) = (self.volume.clone(), self.cx(request));
+        self.ask(request, reply, op, move |reply, value| {
+            say(reply, value);
+            volume.start(cx, move |fs, cx| fs.note_access(cx, inode), |_| ());
+        });
+    }
+
     /// A write: a change that holds its data until it is answered. What one batch cannot take goes into further ones: the
     /// kernel does not ask again for the rest of a page it writes back.
-    pub fn write(&self, request: &Request, ino: InodeNo, offset: u64, data: &[u8], reply: ReplyWrite) {
+    ///
+    /// The kernel says whether the writer keeps set-id bits: of pages written back late it alone knows.
+    pub fn write(
+        &self,
+        request: &Request,
+        ino: InodeNo,
+        (offset, data): (u64, &[u8]),
+        keeps_set_id: bool,
+        reply: ReplyWrite,
+    ) {
+        let mut cx = self.cx(request);
+        if keeps_set_id {
+            cx.caller = Caller::PRIVILEGED;
+        }
         let data = Bytes::copy_from_slice(data);
         let bytes = data.len();
         self.requests.bytes_written.add(bytes as u64);
@@ -70,7 +107,7 @@ impl Frontend {
                 }
             }
         };
-        self.volume.start_changing(self.cx(request), bytes, op, self.answer(reply, |reply, n| reply.written(n)));
+        self.volume.start_changing(cx, bytes, op, self.answer(reply, |reply, n| reply.written(n)));
     }
 
     /// Answers once everything acknowledged so far is durable.

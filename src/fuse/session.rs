@@ -26,6 +26,8 @@ pub struct MountConfig {
     pub read_only: bool,
     /// Others than the user who mounts may use it.
     pub allow_other: bool,
+    /// Reading is noted in access times, as `relatime` says; else never.
+    pub relatime: bool,
     /// `nodev`, `nosuid`, `noexec`, `noatime`, as far as they are set.
     pub flags: Vec<&'static str>,
 }
@@ -38,7 +40,7 @@ pub struct Mounted {
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
-    let frontend = Frontend::new(volume);
+    let frontend = Frontend::new(volume, config.relatime);
     let requests = frontend.requests.clone();
     let session = Session::new(Counted::new(frontend), &config.dir, &fuser_config(config))?.spawn()?;
     if let Err(e) = raise_read_ahead(&config.dir) {

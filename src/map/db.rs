@@ -343,6 +343,14 @@ impl Tx<'_> {
         self.edits.is_empty()
     }
 
+    /// Whether one batch can take the edits.
+    pub fn fits(&self) -> bool {
+        let mut edits = self.edits.clone();
+        edits.push(self.inode_mark_edit());
+        let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
+        Journal::cost(encode_edits(&edits).len(), &lens) <= self.db.journal.batch_bytes_max()
+    }
+
     /// Makes the edits one batch of the log. Without edits nothing is logged and the last Lsn is returned.
     ///
     /// Room is taken before the Lsn is given: a full disk or journal is noticed here, while nothing has happened yet.

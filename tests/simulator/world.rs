@@ -206,7 +206,7 @@ impl Instance {
 
 impl Mount for Instance {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, fs::Stop>) -> Result<T, i32> {
-        let mut cx = Cx { uid: who.uid, gid: who.gid, now, ..Cx::default() };
+        let mut cx = Cx { uid: who.uid, gid: who.gid, now, caller: who.caller(), ..Cx::default() };
         let fs = self.fs.clone();
         let mut failed: Option<Wait> = None;
         let mut healed = false;
