@@ -61,7 +61,7 @@ impl Whole {
     fn new(seed: u64) -> Whole {
         let (log, clock) = (CallLog::new(), Arc::new(SimClock::default()));
         let store = SimStore::new(&log);
-        let options = MkfsOptions { segment_size: SEGMENT_BYTES, uid: 0, gid: 0 };
+        let options = MkfsOptions { segment_size: SEGMENT_BYTES, ..MkfsOptions::default() };
         mkfs(&store, &*clock, &SeededRandom::new(seed), options).expect("made");
         let disk = SimDisk::new(&log);
         let rig = Rig::mount(log, disk, store, clock, seed, &Whole::tuning()).expect("mounted");

@@ -504,7 +504,7 @@ fn promise_q3_leftovers_of_unfinished_work_are_ignored_and_cleaned_at_open() {
 #[test]
 fn promise_g11_a_filesystem_is_never_made_over_something() {
     let rig = Rig::new(24, &small());
-    let options = MkfsOptions { segment_size: 64 << 10, uid: 0, gid: 0 };
+    let options = MkfsOptions { segment_size: 64 << 10, ..MkfsOptions::default() };
     let random = SeededRandom::new(1);
     let twice = mkfs(&rig.store, &*rig.clock, &random, options).expect_err("there is one").to_string();
     assert!(twice.contains("already"), "{twice}");

@@ -55,14 +55,12 @@ impl Acl {
         if bytes.len() > ACL_BYTES_MAX {
             return Err(Fault::TooLong);
         }
-        let (entries, odd) = rest.as_chunks::<ENTRY_BYTES>();
-        if !odd.is_empty() {
-            return Err(Fault::Invalid);
-        }
+        let entries = rest.chunks(ENTRY_BYTES).map(|bytes| bytes.try_into().map(Entry::read));
+        let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|_| Fault::Invalid)?;
         if entries.is_empty() {
             return Ok(None);
         }
-        let acl = Acl { entries: entries.iter().map(Entry::read).collect() };
+        let acl = Acl { entries };
         if acl.is_valid() { Ok(Some(acl)) } else { Err(Fault::Invalid) }
     }
 

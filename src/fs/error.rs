@@ -1,6 +1,7 @@
 //! Why an operation failed, and its errno.
 
 use crate::format::ids::InodeNo;
+use crate::format::usage::OnLimit;
 use crate::map::db::{self, Wait};
 use std::fmt::Display;
 
@@ -89,6 +90,14 @@ pub enum Error {
     /// Arguments that make no sense together; why.
     #[error("{0}")]
     Invalid(&'static str),
+    /// The filesystem would hold more than it may.
+    #[error("the limit of the filesystem is reached")]
+    Limit(OnLimit),
+    /// There is nothing to compare a limit with.
+    #[error(
+        "this filesystem was made by a version that did not count what it holds; copy it into a new one to limit it"
+    )]
+    NotCounted,
     /// The journal's disk is full.
     #[error("the disk of the journal is full")]
     DiskFull,
@@ -127,7 +136,9 @@ impl Error {
             Error::NotAllocatable(_) => libc::ENODEV,
             Error::NotSupported(_) => libc::EOPNOTSUPP,
             Error::Invalid(_) => libc::EINVAL,
-            Error::DiskFull => libc::ENOSPC,
+            Error::DiskFull | Error::Limit(OnLimit::NoSpace) => libc::ENOSPC,
+            Error::Limit(OnLimit::Quota) => libc::EDQUOT,
+            Error::NotCounted => libc::EOPNOTSUPP,
             Error::ReadOnly(_) => libc::EROFS,
             Error::Io => libc::EIO,
         }
@@ -154,6 +165,7 @@ impl From<db::Stop> for Stop {
         match stop {
             db::Stop::Wait(wait) => Stop::Wait(wait),
             db::Stop::DiskFull => Error::DiskFull.into(),
+            db::Stop::Limit(on_limit) => Error::Limit(on_limit).into(),
             db::Stop::ReadOnly(why) => Error::ReadOnly(why).into(),
             db::Stop::Damaged(what) => damaged(what),
         }

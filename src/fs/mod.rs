@@ -15,7 +15,8 @@
 //!   so what two files share counts in both;
 //! - a directory has for each name one name key and one cookie key that agree; `nlink` is 2 plus its subdirectories;
 //! - an inode with `nlink` 0 has an orphan key, and only such an inode has one;
-//! - an inode's marks of extended attributes say which it has; an access control list agrees with the mode.
+//! - an inode's marks of extended attributes say which it has; an access control list agrees with the mode;
+//! - where usage is counted, it is the number of all inodes and the sum of their `blocks`.
 //!
 //! What the kernel does, and this layer does not: permissions (sticky directories too), following links, resolving paths.
 
@@ -29,6 +30,7 @@ mod create;
 mod entries;
 mod error;
 mod extents;
+mod limit;
 mod link;
 mod locks;
 mod lookup;
@@ -54,6 +56,7 @@ pub use caller::{Caller, Rights};
 pub use copy::Place;
 pub use create::root_inode;
 pub use error::{Error, Stop};
+pub use limit::SetLimit;
 pub use readdir::DirEntry;
 pub use seek::Seek;
 pub use setattr::{SetAttr, SetTime};
@@ -118,6 +121,6 @@ impl Fs {
     }
 
     fn begin<'a>(&'a self, cx: &'a Cx) -> Work<'a> {
-        Work { tx: self.db.begin(&cx.pins), now: cx.now, cx }
+        Work::new(self.db.begin(&cx.pins), cx)
     }
 }

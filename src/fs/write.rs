@@ -24,8 +24,17 @@ impl Options {
 
 impl Fs {
     /// Writes data at an offset, beyond the end too. Returns how many bytes were written, at least one if there are any.
-    pub fn write(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &[u8]) -> Result<(u32, Lsn), Stop> {
+    pub fn write(&self, cx: &Cx, ino: InodeNo, offset: u64, mut data: &[u8]) -> Result<(u32, Lsn), Stop> {
         let _held = self.locks.exclusive(&[ino]);
+        loop {
+            match self.write_locked(cx, ino, offset, data) {
+                Err(stop @ Stop::Error(Error::Limit(_))) => data = self.fitting(offset, data).ok_or(stop)?,
+                done => return done,
+            }
+        }
+    }
+
+    fn write_locked(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &[u8]) -> Result<(u32, Lsn), Stop> {
         let mut work = self.begin(cx);
         let mut inode = work.file(ino)?;
         if data.is_empty() {

@@ -3,8 +3,9 @@
 use super::answer::Nobody;
 use super::convert::{self, ino, name};
 use super::requests::Frontend;
+use super::shown::Shown;
 use super::{GENERATION, LIFETIME, negotiate};
-use crate::fs::{Cx, Fs, SetAttr};
+use crate::fs::{Attr, Cx, Fs, SetAttr};
 use bytes::Bytes;
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
@@ -27,12 +28,12 @@ fn open_flags() -> FopenFlags {
     FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
 }
 
-fn say_entry(reply: ReplyEntry, attr: crate::fs::Attr) {
-    reply.entry(&LIFETIME, &convert::attr(&attr), GENERATION);
+fn say_entry(shown: Shown) -> impl FnOnce(ReplyEntry, Attr) {
+    move |reply, attr| reply.entry(&LIFETIME, &shown.attr(&attr), GENERATION)
 }
 
-fn say_attr(reply: ReplyAttr, attr: crate::fs::Attr) {
-    reply.attr(&LIFETIME, &convert::attr(&attr));
+fn say_attr(shown: Shown) -> impl FnOnce(ReplyAttr, Attr) {
+    move |reply, attr| reply.attr(&LIFETIME, &shown.attr(&attr))
 }
 
 /// Bytes for a buffer of `size`; a buffer of none asks how many there are.
@@ -50,18 +51,18 @@ fn say_ok(reply: ReplyEmpty, (): ()) {
 
 impl Filesystem for Frontend {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        negotiate(config, self.volume.write_bytes_max());
+        negotiate(config, self.volume.write_bytes_max(), self.writeback);
         Ok(())
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
-        let entry = name(entry);
+        let (entry, shown) = (name(entry), self.shown);
         self.ask(
             request,
             reply,
             move |fs, cx| fs.lookup(cx, ino(parent), &entry),
-            |reply, found| match found {
-                Some(attr) => say_entry(reply, attr),
+            move |reply, found| match found {
+                Some(attr) => say_entry(shown)(reply, attr),
                 None => reply.entry(&LIFETIME, &convert::no_such_name(), GENERATION),
             },
         );
@@ -72,7 +73,7 @@ impl Filesystem for Frontend {
     }
 
     fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.ask(request, reply, move |fs, cx| fs.getattr(cx, ino(inode)), say_attr);
+        self.ask(request, reply, move |fs, cx| fs.getattr(cx, ino(inode)), say_attr(self.shown));
     }
 
     fn setattr(
@@ -93,9 +94,13 @@ impl Filesystem for Frontend {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let (uid, gid) = match self.shown.owner(uid, gid) {
+            Ok(owner) => owner,
+            Err(refused) => return reply.error(refused),
+        };
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
         let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(convert::asked_time) };
-        self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr);
+        self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr(self.shown));
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
@@ -118,7 +123,7 @@ impl Filesystem for Frontend {
             cx.umask = umask;
             fs.mknod(cx, ino(parent), &entry, mode, rdev)
         };
-        self.change(request, reply, make, say_entry);
+        self.change(request, reply, make, say_entry(self.shown));
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, entry: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
@@ -127,7 +132,7 @@ impl Filesystem for Frontend {
             cx.umask = umask;
             fs.mkdir(cx, ino(parent), &entry, mode)
         };
-        self.change(request, reply, make, say_entry);
+        self.change(request, reply, make, say_entry(self.shown));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
@@ -142,7 +147,7 @@ impl Filesystem for Frontend {
 
     fn symlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, target: &Path, reply: ReplyEntry) {
         let (entry, target) = (name(entry), Bytes::copy_from_slice(target.as_os_str().as_bytes()));
-        self.change(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), say_entry);
+        self.change(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), say_entry(self.shown));
     }
 
     fn rename(
@@ -161,11 +166,20 @@ impl Filesystem for Frontend {
 
     fn link(&self, request: &Request, inode: INodeNo, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
         let entry = name(entry);
-        self.change(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry);
+        self.change(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry(self.shown));
     }
 
-    fn open(&self, request: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.ask(request, reply, move |fs, cx| fs.open(cx, ino(inode)), |reply, ()| reply.opened(HANDLE, open_flags()));
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let writers = self.mapped.writers.clone();
+        self.ask(
+            request,
+            reply,
+            move |fs, cx| fs.open(cx, ino(inode)),
+            move |reply, ()| {
+                writers.opened(ino(inode), flags.0);
+                reply.opened(HANDLE, open_flags());
+            },
+        );
     }
 
     fn create(
@@ -175,16 +189,17 @@ impl Filesystem for Frontend {
         entry: &OsStr,
         mode: u32,
         umask: u32,
-        _: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
-        let entry = name(entry);
+        let (entry, writers, shown) = (name(entry), self.mapped.writers.clone(), self.shown);
         let make = move |fs: &Fs, cx: &mut Cx| {
             cx.umask = umask;
             fs.create(cx, ino(parent), &entry, mode)
         };
-        self.change(request, reply, make, |reply, attr| {
-            reply.created(&LIFETIME, &convert::attr(&attr), GENERATION, HANDLE, open_flags());
+        self.change(request, reply, make, move |reply, attr| {
+            writers.opened(attr.ino, flags);
+            reply.created(&LIFETIME, &shown.attr(&attr), GENERATION, HANDLE, open_flags());
         });
     }
 
@@ -237,11 +252,12 @@ impl Filesystem for Frontend {
         request: &Request,
         inode: INodeNo,
         _: FileHandle,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
+        self.mapped.writers.released(ino(inode), flags.0);
         self.ask(request, reply, move |fs, cx| fs.release(cx, ino(inode)), say_ok);
     }
 
@@ -335,9 +351,8 @@ impl Filesystem for Frontend {
     }
 
     fn lseek(&self, request: &Request, inode: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        let say = |reply: ReplyLseek, found: u64| reply.offset(i64::try_from(found).unwrap_or(i64::MAX));
         match convert::seek(offset, whence) {
-            Ok((offset, what)) => self.ask(request, reply, move |fs, cx| fs.seek(cx, ino(inode), offset, what), say),
+            Ok((offset, what)) => self.seek(request, ino(inode), offset, what, reply),
             Err(errno) => reply.error(errno),
         }
     }

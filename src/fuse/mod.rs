@@ -3,7 +3,8 @@
 //!
 //! What is asked of the kernel, and why:
 //! - long lifetimes of entries and attributes, negative entries, caches kept across opens: this daemon is the only writer;
-//! - no write-back cache: the kernel would hold data back for half a minute and reorder it against rename and mkdir;
+//! - no write-back cache, unless the user asks: the kernel would hold data back for half a minute and reorder it against rename
+//!   and mkdir. With it the kernel decides on size and times of regular files and sends them by `setattr`;
 //! - real `open`, and truncation as a `setattr` of its own: with no-open and `ATOMIC_O_TRUNC` together one would be lost;
 //! - no `opendir`, no `flush`: they would carry nothing;
 //! - set-id bits and capabilities of programs are taken away by `fs/` on every write, truncation and change of owner
@@ -17,11 +18,14 @@ mod convert;
 mod counted;
 mod filesystem;
 mod listing;
+mod mapped;
 mod requests;
 mod session;
+mod shown;
 
 pub use counted::Requests;
 pub use session::{MountConfig, Mounted, mount};
+pub use shown::Shown;
 
 use fuser::{Generation, InitFlags, KernelConfig};
 use std::time::Duration;
@@ -49,8 +53,9 @@ const CAPABILITIES: [InitFlags; 9] = [
 ];
 
 /// Agrees with the kernel on how to talk.
-fn negotiate(config: &mut KernelConfig, write_bytes_max: usize) {
-    for capability in CAPABILITIES {
+fn negotiate(config: &mut KernelConfig, write_bytes_max: usize, writeback: bool) {
+    let writeback = writeback.then_some(InitFlags::FUSE_WRITEBACK_CACHE);
+    for capability in CAPABILITIES.into_iter().chain(writeback) {
         if let Err(missing) = config.add_capabilities(capability) {
             log::info!("the kernel does not know {missing:?}");
         }

@@ -7,11 +7,14 @@ use super::caller;
 use super::convert;
 use super::counted::Requests;
 use super::listing::Fetch;
+use super::mapped::{Inbox, Mapped};
+use super::session::MountConfig;
+use super::shown::Shown;
 use crate::format::ids::{InodeNo, Lsn};
-use crate::fs::{Caller, Cx, Error, Fs, Stop};
+use crate::fs::{Caller, Cx, Error, Fs, Seek, Stop};
 use crate::volume::Volume;
 use bytes::Bytes;
-use fuser::{Errno, ReplyWrite, Request};
+use fuser::{Errno, ReplyLseek, ReplyWrite, Request};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -21,13 +24,28 @@ pub struct Frontend {
     pub(super) volume: Arc<Volume>,
     pub(super) fetch: Arc<Fetch>,
     pub(super) requests: Arc<Requests>,
+    pub(super) mapped: Mapped,
+    pub(super) shown: Shown,
+    /// The kernel holds writes back.
+    pub(super) writeback: bool,
     /// Whether reading is noted in access times.
     relatime: bool,
 }
 
 impl Frontend {
-    pub fn new(volume: Arc<Volume>, relatime: bool) -> Frontend {
-        Frontend { volume, fetch: Arc::new(Fetch::new()), requests: Arc::default(), relatime }
+    /// The frontend, and the inbox of the thread that it needs.
+    pub fn new(volume: Arc<Volume>, config: &MountConfig) -> (Frontend, Inbox) {
+        let (mapped, inbox) = Mapped::new();
+        let frontend = Frontend {
+            volume,
+            fetch: Arc::new(Fetch::new()),
+            requests: Arc::default(),
+            mapped,
+            shown: config.shown,
+            writeback: config.writeback,
+            relatime: config.relatime,
+        };
+        (frontend, inbox)
     }
 
     /// Who asks, and when.
@@ -108,6 +126,14 @@ impl Frontend {
             }
         };
         self.volume.start_changing(cx, bytes, op, self.answer(reply, |reply, n| reply.written(n)));
+    }
+
+    /// Looks for data or for a hole.
+    pub fn seek(&self, request: &Request, ino: InodeNo, offset: u64, what: Seek, reply: ReplyLseek) {
+        let (volume, cx) = (self.volume.clone(), self.cx(request));
+        let say = |reply: ReplyLseek, found: u64| reply.offset(i64::try_from(found).unwrap_or(i64::MAX));
+        let done = self.answer(reply, say);
+        self.mapped.written_back(ino, move || volume.start(cx, move |fs, cx| fs.seek(cx, ino, offset, what), done));
     }
 
     /// Answers once everything acknowledged so far is durable.

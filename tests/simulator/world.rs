@@ -55,7 +55,7 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
 /// A store with a new, empty filesystem in it.
 pub fn new_store(log: &Arc<CallLog>, clock: &SimClock, random: &SeededRandom) -> SimStore {
     let store = SimStore::new(log);
-    let options = MkfsOptions { segment_size: SEGMENT_BYTES, uid: 0, gid: 0 };
+    let options = MkfsOptions { segment_size: SEGMENT_BYTES, ..MkfsOptions::default() };
     mkfs(&store, clock, random, options).expect("an empty store takes a filesystem");
     store
 }

@@ -5,6 +5,7 @@ mod atimes;
 mod damage;
 mod exchanges;
 mod files;
+mod limits;
 mod names;
 mod orphans;
 mod privileges;
@@ -22,6 +23,7 @@ use crate::format::ids::{Lsn, Uuid};
 use crate::format::inode::Extent;
 use crate::format::key::{self, Key};
 use crate::format::manifest::Manifest;
+use crate::format::usage::{Usage, UsageLimit};
 use crate::journal::{Config, JournalError, ManifestStore, Progress, Writer, open, replay};
 use crate::locate::{CacheBytes, Locate};
 use crate::map::{Limits, NodeCache, Room, Start, Wait};
@@ -63,6 +65,7 @@ impl Fixture {
     fn over((db, writer): (Arc<Db>, Writer)) -> Fixture {
         let fixture = Fixture { fs: Fixture::fs_over(&db), db, writer: Mutex::new(writer) };
         fixture.put(key::inode(ROOT), root_inode(Time::default(), 0o755, 0, 0).encode());
+        fixture.put(key::usage(), Usage::EMPTY.encode());
         fixture
     }
 
@@ -192,12 +195,17 @@ impl Fixture {
 
 /// Empty maps over a journal on a simulated disk.
 fn open_db(queue_bytes_max: u64, segment_bytes: u32) -> (Arc<Db>, Writer) {
+    open_db_from(queue_bytes_max, segment_bytes, Start { usage: Some(Usage::EMPTY), ..Start::default() })
+}
+
+fn open_db_from(queue_bytes_max: u64, segment_bytes: u32, start: Start) -> (Arc<Db>, Writer) {
     let log = CallLog::new();
     let media: Arc<dyn Media> = Arc::new(SimDisk::new(&log));
     let manifest = Manifest::new(Uuid(1), Uuid(2), 1, 1);
     let manifest = ManifestStore::create(Arc::clone(&media), manifest).expect("created");
-    let replayed = replay(&*media, &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
-        .expect("nothing yet");
+    let replayed =
+        replay(media.clone(), &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
+            .expect("nothing yet");
     let config = Config { segment_bytes, journal_bytes: 1 << 30, queue_bytes_max, reserve_bytes: 1 << 20 };
     let (clock, random) = (Arc::new(SimClock::default()), Arc::new(SeededRandom::new(1)));
     let (journal, writer) = open(media, clock, random, manifest, replayed, config).expect("opened");
@@ -205,7 +213,7 @@ fn open_db(queue_bytes_max: u64, segment_bytes: u32) -> (Arc<Db>, Writer) {
     let locate = Arc::new(Locate::new(Arc::clone(&journal), Arc::new(SimStore::new(&log)), cache));
     let limits = Limits { overlay_bytes_max: 1 << 30, inode_step: 1000 };
     let nodes = Arc::new(NodeCache::new(1 << 20));
-    (Arc::new(Db::new(1, Start::default(), journal, locate, nodes, limits)), writer)
+    (Arc::new(Db::new(1, start, journal, locate, nodes, limits)), writer)
 }
 
 fn root() -> Cx {
