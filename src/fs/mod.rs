@@ -93,6 +93,8 @@ pub struct Cx {
     pub caller: Caller,
     /// Permission bits that what is made does not get, unless a default access control list says what it gets.
     pub umask: u32,
+    /// The caller keeps the times of this change by itself and sends them later: the kernel, when it writes back what it held.
+    pub keeps_times: bool,
     /// What was fetched for this request while it waited.
     pub pins: Pins,
 }

@@ -11,8 +11,10 @@ const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
 impl Work<'_> {
     /// Notes a change of a file's contents. Set-id bits stay if the caller has `CAP_FSETID`, capabilities never do.
     pub fn contents_changed(&mut self, ino: InodeNo, inode: &mut Inode) {
-        inode.mtime = self.now;
-        inode.ctime = self.now;
+        if !self.cx.keeps_times {
+            inode.mtime = self.now;
+            inode.ctime = self.now;
+        }
         self.drop_capability(ino, inode);
         self.drop_set_id(inode);
     }

@@ -238,8 +238,7 @@ impl Filesystem for Frontend {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let keeps_set_id = !flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        Frontend::write(self, request, ino(inode), (offset, data), keeps_set_id, reply);
+        Frontend::write(self, request, ino(inode), (offset, data), flags, reply);
     }
 
     /// Never asked again after the first answer, and not at all for files opened with `FOPEN_NOFLUSH`.

@@ -14,7 +14,7 @@ use crate::format::ids::{InodeNo, Lsn};
 use crate::fs::{Caller, Cx, Error, Fs, Seek, Stop};
 use crate::volume::Volume;
 use bytes::Bytes;
-use fuser::{Errno, ReplyLseek, ReplyWrite, Request};
+use fuser::{Errno, ReplyLseek, ReplyWrite, Request, WriteFlags};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -105,11 +105,13 @@ impl Frontend {
         request: &Request,
         ino: InodeNo,
         (offset, data): (u64, &[u8]),
-        keeps_set_id: bool,
+        flags: WriteFlags,
         reply: ReplyWrite,
     ) {
         let mut cx = self.cx(request);
-        if keeps_set_id {
+        // What is written back now was written earlier; at that time the kernel set the times, which it sends apart.
+        cx.keeps_times = self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        if !flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             cx.caller = Caller::PRIVILEGED;
         }
         let data = Bytes::copy_from_slice(data);

@@ -185,3 +185,14 @@ fn times_are_set_as_asked_and_impossible_ones_refused() {
     assert_eq!(errno(fixture.fs.setattr(&cx, ino, set)), libc::EINVAL);
     assert_eq!(fixture.attr(ino), attr);
 }
+
+#[test]
+fn a_write_whose_times_the_caller_keeps_changes_none() {
+    let fixture = Fixture::new();
+    let ino = fixture.file("file");
+    let before = fixture.attr(ino);
+    let held_back = Cx { now: Time { secs: 77, nanos: 0 }, keeps_times: true, ..root() };
+    fixture.fs.write(&held_back, ino, 0, b"late").expect("written");
+    let after = fixture.attr(ino);
+    assert_eq!((after.mtime, after.ctime, after.size), (before.mtime, before.ctime, 4));
+}
