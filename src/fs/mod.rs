@@ -95,6 +95,8 @@ pub struct Cx {
     pub umask: u32,
     /// The caller keeps the times of this change by itself and sends them later: the kernel, when it writes back what it held.
     pub keeps_times: bool,
+    /// The kernel writes back what was written before, to its cache or to a mapping; then it took away what a write takes away.
+    pub written_back: bool,
     /// What was fetched for this request while it waited.
     pub pins: Pins,
 }

@@ -110,7 +110,8 @@ impl Frontend {
     ) {
         let mut cx = self.cx(request);
         // What is written back now was written earlier; at that time the kernel set the times, which it sends apart.
-        cx.keeps_times = self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        cx.written_back = flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        cx.keeps_times = self.writeback && cx.written_back;
         if !flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             cx.caller = Caller::PRIVILEGED;
         }

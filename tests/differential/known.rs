@@ -40,7 +40,6 @@ const CONDITIONS: &[Condition] = &[
     Condition { name: "chown-nothing", refused: None, covers: follows_from_chown_of_nothing },
     Condition { name: "failed-whiteout", refused: None, covers: leaves_a_failed_whiteout },
     Condition { name: "capability-takes-set-id", refused: None, covers: loses_set_id_with_capability },
-    Condition { name: "mapping-takes-capability", refused: None, covers: loses_capability_by_mapping },
     Condition { name: "fifo-times", refused: None, covers: keeps_fifo_times },
     Condition { name: "o-tmpfile", refused: Some((is_tmpfile, libc::EOPNOTSUPP)), covers: |_| false },
     Condition { name: "shift-range", refused: Some((shifts_range, libc::EOPNOTSUPP)), covers: |_| false },
@@ -80,17 +79,6 @@ fn loses_set_id_with_capability(difference: &Difference) -> bool {
     let mode = |text: &str| u32::from_str_radix(text, 8).ok();
     let lost = mode(&difference.ext4).map(|mode| mode & !0o6000) == mode(&difference.mount);
     difference.fact == "mode" && lost && difference.steps.iter().any(sets_capability)
-}
-
-fn loses_capability_by_mapping(difference: &Difference) -> bool {
-    let about = |(_, step): (usize, &Step)| {
-        matches!(step.call, Call::GetXattr { .. } | Call::ListXattr { .. } | Call::RemoveXattr { .. })
-    };
-    let maps = |step: &Step| matches!(step.call, Call::MapWrite { .. });
-    let (steps, fact) = (difference.steps, difference.fact);
-    (fact == "xattrs" || difference.step.is_some_and(about))
-        && steps.iter().any(sets_capability)
-        && steps.iter().any(maps)
 }
 
 fn keeps_fifo_times(difference: &Difference) -> bool {
@@ -137,6 +125,11 @@ impl Known {
             Row { condition, used: AtomicU64::new(0) }
         };
         Known { rows: names.map(row).collect() }
+    }
+
+    /// A table without rows, which covers nothing.
+    pub fn nothing() -> Known {
+        Known { rows: Vec::new() }
     }
 
     /// Conditions that the table does not list.

@@ -57,10 +57,10 @@ struct Run {
 }
 
 impl Run {
-    fn new() -> Run {
+    fn new(known: Known) -> Run {
         Run {
             ground: Ground::new(),
-            known: Known::read(),
+            known,
             next: AtomicU64::new(0),
             left: Mutex::new(BTreeMap::new()),
             failures: Mutex::new(Vec::new()),
@@ -173,7 +173,7 @@ impl Run {
 fn random_sequences_see_no_difference_from_ext4() {
     let (seed, sequences) = (env("SKYLOG_DIFF_SEED", 1), env("SKYLOG_DIFF_SEQUENCES", SEQUENCES));
     let threads = env("SKYLOG_DIFF_THREADS", THREADS);
-    let mut run = Run::new();
+    let mut run = Run::new(Known::read());
     let mut end = 0;
     let mut kill = false;
     while end < sequences && !run.enough() {
@@ -199,7 +199,7 @@ fn random_sequences_see_no_difference_from_ext4() {
 
 #[test]
 fn cases_that_once_differed_are_the_same_and_known_differences_are_real() {
-    let mut run = Run::new();
+    let mut run = Run::new(Known::read());
     let wrong = std::thread::scope(|scope| {
         let all = || {
             calls::own_root();
@@ -214,4 +214,21 @@ fn cases_that_once_differed_are_the_same_and_known_differences_are_real() {
     let unused: Vec<_> = run.known.used().into_iter().filter(|(_, used)| *used == 0).collect();
     assert!(unused.is_empty(), "no case in tests/differential/cases shows these rows of docs/semantics.md: {unused:?}");
     run.verdict();
+}
+
+/// Without the table its differences are failures, told with the steps that show them and no others.
+#[test]
+fn a_difference_is_seen_and_shrunk() {
+    let run = Run::new(Known::nothing());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            calls::own_root();
+            run.sequence(3);
+        });
+    });
+    let failures = run.failures.into_inner().expect("no thread panicked");
+    assert_eq!(failures.len(), 1);
+    assert!(failures[0].contains("SKYLOG_DIFF_SEED=3") && failures[0].contains("directory size"), "{}", failures[0]);
+    let shown = failures[0].lines().filter(|line| line.contains("\"who\"")).count();
+    assert!(shown <= 1, "the directory that is there from the beginning is enough: {}", failures[0]);
 }
