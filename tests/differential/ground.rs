@@ -86,6 +86,13 @@ impl Ground {
         self.mount_skylog();
     }
 
+    /// Unmounts, and checks every checksum and account of what the sequences left.
+    pub fn check(&mut self) {
+        skylog(&["umount", words(&self.mount())]);
+        self.pid = None;
+        skylog(&["check", words(&self.root.join("store"))]);
+    }
+
     /// Kills the daemon and clears its mount.
     fn end(&mut self) {
         if let Some(pid) = self.pid.take() {

@@ -65,10 +65,12 @@ fn follows_from_chown_of_nothing(difference: &Difference) -> bool {
 }
 
 fn leaves_a_failed_whiteout(difference: &Difference) -> bool {
-    let whiteout = |call: &Call| matches!(call, Call::Rename { flags, .. } if flags & libc::RENAME_WHITEOUT != 0);
-    difference.fact == "changed"
-        && difference.mount.is_empty()
-        && difference.step.is_some_and(|(_, s)| whiteout(&s.call))
+    let whiteout = |step: &Step| matches!(step.call, Call::Rename { flags, .. } if flags & libc::RENAME_WHITEOUT != 0);
+    match difference.step {
+        Some((_, step)) => difference.fact == "changed" && difference.mount.is_empty() && whiteout(step),
+        // A time that was set before.
+        None => difference.fact == "mtime" && difference.ext4 == "now" && difference.steps.iter().any(whiteout),
+    }
 }
 
 fn sets_capability(step: &Step) -> bool {
@@ -76,8 +78,9 @@ fn sets_capability(step: &Step) -> bool {
 }
 
 fn loses_set_id_with_capability(difference: &Difference) -> bool {
-    let mode = |text: &str| u32::from_str_radix(text, 8).ok();
-    let lost = mode(&difference.ext4).map(|mode| mode & !0o6000) == mode(&difference.mount);
+    let mode = |text: &str| u32::from_str_radix(text, 8).unwrap_or(0);
+    let (mount, ext4) = (mode(&difference.mount), mode(&difference.ext4));
+    let lost = mount & !ext4 == 0 && (ext4 & !mount) & !0o6000 == 0;
     difference.fact == "mode" && lost && difference.steps.iter().any(sets_capability)
 }
 

@@ -191,6 +191,7 @@ fn random_sequences_see_no_difference_from_ext4() {
         run.next.load(Ordering::Relaxed),
         run.known.used()
     );
+    run.ground.check();
     if sequences >= ROUND {
         run.every_call_counts();
     }
