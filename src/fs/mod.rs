@@ -97,6 +97,8 @@ pub struct Cx {
     pub umask: u32,
     /// The caller keeps the times of changed contents by itself and sends them apart: a kernel that holds writes back.
     pub keeps_times: bool,
+    /// The kernel writes back what was written before, to its cache or to a mapping; then it took away what a write takes away.
+    pub written_back: bool,
     /// What was fetched for this request while it waited.
     pub pins: Pins,
     /// Whether it may wait for the kernel to forget files that were removed, when it needs their room.

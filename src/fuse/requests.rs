@@ -113,6 +113,7 @@ impl Frontend {
     /// written; but for pages written back it is the error, since the kernel would take the rest for written.
     pub fn write(&self, request: &Request, ino: InodeNo, to: Target, data: &[u8], reply: ReplyWrite) {
         let mut cx = self.cx(request);
+        cx.written_back = to.written_back;
         if to.keeps_set_id {
             cx.caller = Caller::PRIVILEGED;
         }
