@@ -11,6 +11,7 @@ mod sys;
 
 pub use local::LocalDisk;
 pub use lock::{LockError, LockGuard, Owner};
+pub use sys::limit_heap;
 
 use std::io;
 use std::path::PathBuf;
