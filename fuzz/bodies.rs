@@ -20,6 +20,7 @@ use skylog::format::publication::{Body, Publication};
 use skylog::format::space::{self, Pending, Published, SegmentRecord, Settled, WindowRecord};
 use skylog::format::store_segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, StoreSegment};
 use skylog::format::superblock::Superblock;
+use skylog::format::usage::{Usage, UsageLimit};
 use skylog::format::window::{WINDOW_HEADER_BYTES, WindowHeader, WindowIndex};
 use std::ops::Range;
 
@@ -64,6 +65,8 @@ pub fn keys_and_values(data: &[u8]) -> usize {
         same(data, NameValue::decode(data), NameValue::encode),
         same(data, CookieValue::decode(data), CookieValue::encode),
         same(data, Extent::decode(data), Extent::encode),
+        same(data, Usage::decode(data), Usage::encode),
+        same(data, UsageLimit::decode(data), UsageLimit::encode),
         same(data, space::Key::decode(data), space::Key::encode),
         same(data, space::decode_number(data), |number| space::encode_number(*number)),
         same(data, space::decode_count(data), |count| space::encode_count(*count)),

@@ -7,6 +7,7 @@ use crate::checkpoint::jobs::Report;
 use crate::checkpoint::{Policy, Progress};
 use crate::format::ids::{Lsn, Uuid};
 use crate::format::manifest::Manifest;
+use crate::format::usage::Usage;
 use crate::fs::{self, Cx, DiskSpace, Fs};
 use crate::journal;
 use crate::locate::{CacheBytes, Locate};
@@ -61,7 +62,8 @@ pub fn small() -> Tuning {
     }
 }
 
-/// The maps over a journal alone, with nothing in them: no store, no checkpoints. Its queue holds whatever a test writes, so
+/// The maps over a journal alone, with nothing in them: no store, no checkpoints. A root directory is counted, and for the
+/// caller to put. Its queue holds whatever a test writes, so
 /// nothing waits unless the test writes very much; then the writer must be stepped.
 ///
 /// # Panics
@@ -76,19 +78,20 @@ pub fn bare() -> (Arc<Db>, journal::Writer) {
     let manifest = Manifest::new(Uuid(1), Uuid(2), 1, 1);
     let manifest = journal::ManifestStore::create(media.clone(), manifest).expect("a manifest is made");
     let random = Arc::new(SeededRandom::new(1));
-    let nothing = journal::Replayed::nothing(Lsn::ZERO);
+    let nothing = journal::Replayed::nothing(media.clone(), Lsn::ZERO);
     let (journal, writer) = journal::open(media, clock, random, manifest, nothing, config).expect("a journal is made");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
     let locate = Arc::new(Locate::new(journal.clone(), Arc::new(SimStore::new(&log)), cache));
     let limits = Limits { overlay_bytes_max: u64::MAX / 4, inode_step: 1024 };
-    let db = Db::new(1, Start::default(), journal, locate, Arc::new(NodeCache::new(1 << 20)), limits);
+    let start = Start { usage: Some(Usage::EMPTY), ..Start::default() };
+    let db = Db::new(1, start, journal, locate, Arc::new(NodeCache::new(1 << 20)), limits);
     (Arc::new(db), writer)
 }
 
 /// A new store with a new, empty filesystem in it.
 pub fn new_store(log: &Arc<CallLog>, clock: &SimClock, random: &SeededRandom) -> Result<SimStore, MountError> {
     let store = SimStore::new(log);
-    mkfs(&store, clock, random, MkfsOptions { segment_size: 64 << 10, uid: 0, gid: 0 })?;
+    mkfs(&store, clock, random, MkfsOptions { segment_size: 64 << 10, ..MkfsOptions::default() })?;
     Ok(store)
 }
 

@@ -14,7 +14,7 @@ pub use park::resolve;
 use crate::base::clock::Clock;
 use crate::checkpoint::{Desk, Figures, Wanted, nodes::NodeStore};
 use crate::format::ids::{Lsn, Uuid};
-use crate::fs::{self, Cx, DiskSpace, Error, Fs};
+use crate::fs::{self, Cx, DiskSpace, Error, Fs, SetLimit};
 use crate::journal::SyncPolicy;
 use crate::map::Db;
 use crate::recovery::{MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
@@ -83,6 +83,16 @@ pub struct Status {
     pub windows_waiting: u64,
     /// Memory of changes since the checkpoint.
     pub overlay_bytes: u64,
+    /// What the files take; nothing when that is not counted.
+    pub used_bytes: Option<u64>,
+    /// Inodes, the root and open files without a name too.
+    pub used_inodes: Option<u64>,
+    /// What the files may take; nothing without a limit.
+    pub limit_bytes: Option<u64>,
+    /// Most inodes; nothing without a limit.
+    pub limit_inodes: Option<u64>,
+    /// What is said above a limit: `enospc` or `edquot`.
+    pub on_limit: &'static str,
     /// The newest error that is not over.
     pub last_error: Option<String>,
     /// Everything counted since the mount.
@@ -104,6 +114,12 @@ pub struct Counters {
     pub synced_waiters: u64,
     /// The longest of them, microseconds.
     pub sync_max_us: u64,
+    /// Those that took two seconds or longer.
+    pub slow_syncs: u64,
+    /// How long the journal has been waiting for its disk, milliseconds.
+    pub disk_busy_ms: u64,
+    /// Checkpoints that failed since the last one that was made.
+    pub checkpoint_failures: u32,
     /// Journal segments used again.
     pub segments_recycled: u64,
     /// Checkpoints made.
@@ -131,8 +147,11 @@ impl Volume {
         let (filesystem, replay) = (mounted.superblock.uuid, mounted.replay);
         let media = world.media.clone();
         let space = move || {
-            let space = media.space().unwrap_or(crate::media::Space { total: 0, free: 0 });
-            DiskSpace { total: space.total, free: space.free, available: space.free }
+            let space = media.space();
+            space.map_or_else(
+                |_| DiskSpace::default(),
+                |s| DiskSpace { total: s.total, free: s.free, available: s.available },
+            )
         };
         let Mounted { db, nodes, desk, writer, checkpointer, shipper, .. } = mounted;
         let write_bytes_max = write_bytes_max(&db);
@@ -237,6 +256,17 @@ impl Volume {
         self.shared.db.journal().set_policy(policy);
     }
 
+    /// Changes how much the files may take. `done` is called when that is durable, or why it will not be.
+    pub fn set_limit(&self, set: SetLimit, done: impl FnOnce(Result<(), String>) + Send + 'static) {
+        let journal = self.shared.db.journal().clone();
+        let cx = Cx { now: self.now(), ..Cx::default() };
+        let set = move |fs: &Fs, cx: &mut Cx| fs.set_limit(cx, set);
+        park::start(&self.shared, cx, 0, set, move |result| match result {
+            Ok((_, lsn)) => journal.when_durable(lsn, Box::new(done)),
+            Err(e) => done(Err(e.to_string())),
+        });
+    }
+
     /// What `status` shows.
     pub fn status(&self) -> Status {
         let Shared { db, figures, parking, fenced, ship_error, clock, .. } = &*self.shared;
@@ -255,6 +285,8 @@ impl Volume {
             .or_else(|| parking.damage())
             .or(stats.last_error);
         let now = clock.now().as_nanos();
+        let (usage, limit) = db.usage();
+        let some = |limit: u64| (limit > 0).then_some(limit);
         Status {
             pid: std::process::id(),
             uuid: self.filesystem.to_string(),
@@ -270,6 +302,11 @@ impl Volume {
             checkpoint_age_s: u64::try_from((now - figures.checkpoint_wall) / 1_000_000_000).unwrap_or(0),
             windows_waiting: figures.windows_waiting,
             overlay_bytes: db.overlay_bytes(),
+            used_bytes: usage.map(|usage| usage.bytes()),
+            used_inodes: usage.map(|usage| usage.inodes),
+            limit_bytes: some(limit.bytes),
+            limit_inodes: some(limit.inodes),
+            on_limit: limit.on_limit.word(),
             last_error,
             counters: Counters {
                 replayed_batches: self.replay.batches,
@@ -278,6 +315,9 @@ impl Volume {
                 syncs: stats.syncs,
                 synced_waiters: stats.synced_waiters,
                 sync_max_us: stats.sync_max_nanos / 1000,
+                slow_syncs: stats.slow_syncs,
+                disk_busy_ms: stats.busy_nanos / 1_000_000,
+                checkpoint_failures: figures.checkpoint_failures,
                 segments_recycled: stats.recycled,
                 checkpoints: figures.checkpoints,
                 windows_shipped: figures.windows_shipped,

@@ -61,7 +61,7 @@ impl Whole {
     fn new(seed: u64) -> Whole {
         let (log, clock) = (CallLog::new(), Arc::new(SimClock::default()));
         let store = SimStore::new(&log);
-        let options = MkfsOptions { segment_size: SEGMENT_BYTES, uid: 0, gid: 0 };
+        let options = MkfsOptions { segment_size: SEGMENT_BYTES, ..MkfsOptions::default() };
         mkfs(&store, &*clock, &SeededRandom::new(seed), options).expect("made");
         let disk = SimDisk::new(&log);
         let rig = Rig::mount(log, disk, store, clock, seed, &Whole::tuning()).expect("mounted");
@@ -100,7 +100,7 @@ impl Mount for Whole {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, i32> {
         let waits = &mut self.waits;
         let result = self.rig.run(|fs, cx| {
-            (cx.uid, cx.gid, cx.now) = (who.uid, who.gid, now);
+            (cx.uid, cx.gid, cx.now, cx.caller) = (who.uid, who.gid, now, who.caller());
             op(fs, cx).inspect_err(|stop| match stop {
                 Stop::Wait(Wait::Node(_) | Wait::Nodes(_)) => waits[0] += 1,
                 Stop::Wait(Wait::Objects(_)) => waits[1] += 1,
@@ -201,7 +201,7 @@ impl Shared {
 
 impl Mount for Shared {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, i32> {
-        let mut cx = Cx { uid: who.uid, gid: who.gid, now, pins: Pins::default() };
+        let mut cx = Cx { uid: who.uid, gid: who.gid, now, caller: who.caller(), ..Cx::default() };
         loop {
             match op(&self.fs, &cx) {
                 Ok(value) => return Ok(value),

@@ -8,6 +8,7 @@ use samples::{FILE, TIME, lsn, object};
 use skylog::format::ids::{InodeNo, SegmentKind, SegmentNo};
 use skylog::format::inode::{CookieValue, Extent, Inode, NameValue};
 use skylog::format::space::{self, Mark, Pending, Published, SegmentRecord, Settled, WindowRecord};
+use skylog::format::usage::{OnLimit, Usage, UsageLimit};
 use skylog::format::{key, names};
 use std::path::PathBuf;
 
@@ -68,6 +69,8 @@ fn keys_and_values_are_written_as_they_were_kept() {
         ("file key xattr", key::xattr(FILE, b"user.x")),
         ("file key extent", key::extent(FILE, 0x0001_0000)),
         ("file key orphan", key::orphan(FILE)),
+        ("file key usage", key::usage()),
+        ("file key limit", key::limit()),
         ("inode of a file", file().encode()),
         ("inode of a directory", directory().encode()),
         ("inode of a link", Inode { target: Bytes::from_static(b"../target"), ..file() }.encode()),
@@ -75,6 +78,8 @@ fn keys_and_values_are_written_as_they_were_kept() {
         ("name value", NameValue { ino: FILE, kind: 8, cookie: 3 }.encode()),
         ("cookie value", CookieValue { ino: FILE, kind: 8, name: Bytes::from_static(b"name") }.encode()),
         ("extent value", Extent { len: 4096, object: object(1), object_offset: 512 }.encode()),
+        ("usage value", Usage { inodes: 3, blocks: 16 }.encode()),
+        ("limit value", UsageLimit { bytes: 1 << 30, inodes: 1000, on_limit: OnLimit::Quota }.encode()),
         ("space key mark", space::mark(Mark::Inode)),
         ("space key segment", space::segment(samples::SEGMENT)),
         ("space key window", space::window(lsn(900))),

@@ -54,6 +54,16 @@ need_rust_tool() {
     cargo "$1" --version > /dev/null 2>&1 || die "\`cargo $1\` is needed; install $2 for this compiler, then run this script again"
 }
 
+# need_cargo_tool CRATE VERSION [ARGUMENT...]: a program that cargo builds, in exactly this version, kept in the project's `.tools`
+# and on PATH for the rest of the script. Arguments go to `cargo install`, as `--git URL` with an empty VERSION.
+need_cargo_tool() {
+    local tools=$PWD/.tools crate=$1 version=$2
+    case ":$PATH:" in *":$tools/bin:"*) ;; *) PATH=$tools/bin:$PATH ;; esac
+    grep -qs "^\"$crate ${version:+$version }" "$tools/.crates.toml" && return
+    say "building $crate $version"
+    cargo install --quiet --locked --root "$tools" "$crate" ${version:+--version "$version"} "${@:3}"
+}
+
 # need_root WHY
 need_root() { [ "$(id -u)" = 0 ] || die "$1 needs root; run it again as root"; }
 

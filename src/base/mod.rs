@@ -2,4 +2,7 @@
 
 pub mod canary;
 pub mod clock;
+#[cfg(test)]
+pub mod heard;
 pub mod random;
+pub mod trouble;

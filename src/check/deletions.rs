@@ -8,6 +8,7 @@ use crate::format::ids::{InodeNo, SegmentKind, SegmentNo};
 use crate::format::names;
 use crate::map::reachable_segments;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 pub(super) fn check_deletions(check: &mut Check<'_>) -> bool {
     check_node_segments(check);
@@ -96,12 +97,14 @@ fn count_leftovers(check: &mut Check<'_>, reached: &BTreeSet<SegmentNo>) {
         known.extend(window.segments.iter().map(|s| names::segment(s.segment)));
     }
     for folder in ["seg", "win"] {
-        match check.store.list(folder) {
-            Ok(names) => {
-                let unknown = names.iter().filter(|name| !known.contains(*name)).count();
-                check.report.figures.leftovers += unknown as u64;
-            }
-            Err(e) => check.problem(folder, e.to_string()),
+        let mut unknown = 0;
+        let walked = check.store.walk(folder, &mut |name| {
+            unknown += u64::from(!known.contains(name));
+            ControlFlow::Continue(())
+        });
+        check.report.figures.leftovers += unknown;
+        if let Err(e) = walked {
+            check.problem(folder, e.to_string());
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::format::batch::TreeId;
 use crate::format::ids::InodeNo;
 use crate::format::inode::{CookieValue, Extent, Inode, NameValue};
 use crate::format::key::Key;
+use crate::format::usage::{Usage, UsageLimit};
 use crate::fs::{FILE_BYTES_MAX, INLINE_BYTES_MAX};
 use crate::map::NodeCache;
 use bytes::Bytes;
@@ -48,11 +49,14 @@ pub(super) fn check_files(check: &mut Check<'_>) -> bool {
         mismatched: Vec::new(),
         extents: 0,
         bytes: 0,
+        recorded: None,
+        blocks: 0,
     };
     let cache = NodeCache::new(CACHE_BYTES);
     let all = (Bytes::new(), Bytes::copy_from_slice(&AFTER_ALL));
     let scanned = check.maps.scan(TreeId::Files, all, &cache, &check.nodes, &mut |key, value| census.row(key, value));
     census.finish_inode();
+    let usage_problem = if check.counted { census.usage_problem() } else { None };
     let Census { objects, links, mut problems, mismatched, extents, bytes, .. } = census;
     for dir in mismatched {
         match entries_that_differ(check, &cache, dir) {
@@ -65,6 +69,7 @@ pub(super) fn check_files(check: &mut Check<'_>) -> bool {
     (figures.extents, figures.bytes, figures.inodes, figures.names) = (extents, bytes, links.inodes(), links.names());
     check.inode_max = links.inode_max();
     problems.extend(links.problems());
+    problems.extend(usage_problem.map(|what| ("files tree".to_owned(), what)));
     for (place, what) in problems {
         check.problem(place, what);
     }
@@ -106,9 +111,25 @@ struct Census {
     mismatched: Vec<InodeNo>,
     extents: u64,
     bytes: u64,
+    /// What the map says it holds.
+    recorded: Option<Usage>,
+    /// The sum of what the inodes say.
+    blocks: u64,
 }
 
 impl Census {
+    fn usage_problem(&self) -> Option<String> {
+        let found = Usage { inodes: self.links.inodes(), blocks: self.blocks };
+        match self.recorded {
+            None => Some("its usage is not recorded".to_owned()),
+            Some(recorded) if recorded != found => Some(format!(
+                "is said to hold {} inodes with {} blocks, it holds {} with {}",
+                recorded.inodes, recorded.blocks, found.inodes, found.blocks
+            )),
+            Some(_) => None,
+        }
+    }
+
     fn row(&mut self, key: &[u8], value: &[u8]) {
         let taken = Key::decode(key).and_then(|key| self.take(key, value));
         if let Err(e) = taken {
@@ -119,9 +140,12 @@ impl Census {
     fn take(&mut self, key: Key, value: &[u8]) -> Result<(), FormatError> {
         match key {
             Key::Orphan(ino) => self.links.orphan(ino),
+            Key::Usage => self.recorded = Some(Usage::decode(value)?),
+            Key::Limit => drop(UsageLimit::decode(value)?),
             Key::Inode(ino) => {
                 let inode = Inode::decode(value)?;
                 self.links.inode(ino, &inode);
+                self.blocks = self.blocks.saturating_add(inode.blocks);
                 self.enter(ino).inode = Some(inode);
             }
             Key::Inline(ino) => {

@@ -97,10 +97,11 @@ pub(super) fn check_journal(check: &mut Check<'_>) -> bool {
     let from = check.checkpoint().lsn;
     let (pass, progress) = (check.pass, &mut *check.progress);
     let overlays = &mut check.maps.overlays;
-    let replayed = replay(&*state, &manifest, from, &mut |done, total| progress(pass, done, total), &mut |batch| {
-        apply(overlays, batch);
-        Ok::<(), JournalError>(())
-    });
+    let replayed =
+        replay(state.clone(), &manifest, from, &mut |done, total| progress(pass, done, total), &mut |batch| {
+            apply(overlays, batch);
+            Ok::<(), JournalError>(())
+        });
     let replayed = match replayed {
         Ok(replayed) => replayed,
         Err(e) => {

@@ -104,7 +104,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         id: "files",
         needs: &["trees", "journal"],
-        does: "every inode: attributes, names and cookies, contents, blocks",
+        does: "every inode: attributes, names and cookies, contents, blocks; the usage of all",
         run: files::check_files,
     },
     Pass {
@@ -149,6 +149,7 @@ pub fn check(
         pass: "",
         report: Report::default(),
         uuid: Uuid(0),
+        counted: false,
         newest: None,
         manifest: None,
         checkpoint: None,
@@ -185,6 +186,8 @@ struct Check<'a> {
     pass: &'static str,
     report: Report,
     uuid: Uuid,
+    /// Whether the map of files counts what it holds.
+    counted: bool,
     /// The newest publication of the newest generation that has a base.
     newest: Option<Position>,
     /// Of the state directory, if there is one.
@@ -232,6 +235,7 @@ fn check_superblock(check: &mut Check<'_>) -> bool {
     match superblock(&*check.store) {
         Ok(superblock) => {
             check.uuid = superblock.uuid;
+            check.counted = superblock.usage;
             true
         }
         Err(e) => {

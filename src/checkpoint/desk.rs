@@ -82,6 +82,8 @@ pub struct Figures {
     pub windows_waiting: u64,
     /// Checkpoints made in this mount.
     pub checkpoints: u64,
+    /// Checkpoints that failed since the last one that was made.
+    pub checkpoint_failures: u32,
     /// Windows shipped in this mount.
     pub windows_shipped: u64,
     /// Store objects deleted in this mount.
@@ -103,6 +105,10 @@ impl Wanted {
     /// Asks for a checkpoint as soon as possible.
     pub fn checkpoint(&self) {
         self.checkpoint.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.checkpoint.load(Ordering::SeqCst)
     }
 
     pub(super) fn take(&self) -> bool {

@@ -11,7 +11,11 @@
 //!    the window is durable ([`Checkpointer::reclaim_when_recorded`]).
 //! 4. A store object is deleted only after a published increment or base has listed it as pending deletion, and a grace
 //!    time ([`Checkpointer::deletion`]).
+//! 5. A checkpoint that fails leaves no file behind, and is tried again after a pause that grows; see [`backoff`]. Meanwhile
+//!    what was checkpointed before is shipped on.
 
+mod backoff;
+mod commit;
 mod desk;
 pub mod files;
 pub mod jobs;
@@ -24,18 +28,19 @@ pub use desk::{Desk, Figures, Wanted};
 
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
+use crate::base::trouble::Trouble;
 use crate::format::FormatError;
 use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
-use crate::format::manifest::{CommitPoint, PlanEntry};
 use crate::format::publication::Publication;
 use crate::format::space::{Mark, Published};
 use crate::journal::{JournalError, ManifestError};
 use crate::locate::LocateError;
-use crate::map::{Db, Frozen, MapError, Merge, Shape, Stop, reachable_segments};
+use crate::map::{Db, Frozen, MapError, Shape, Stop, reachable_segments};
 use crate::media::Media;
+use backoff::{Backoff, Haste};
 use jobs::{Job, Report};
-use nodes::{NodeStore, NodeWriter};
+use nodes::NodeStore;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -142,6 +147,8 @@ enum Phase {
     Idle,
     /// Frozen; merged once this batch is durable, which is the frozen one or a later reservation of numbers.
     Frozen(Frozen, Lsn),
+    /// Frozen, and its merge failed.
+    Failed(Frozen),
 }
 
 /// Whether a step found anything to do.
@@ -200,6 +207,10 @@ pub struct Checkpointer {
     figures: Arc<Mutex<Figures>>,
     changed_since: Option<Duration>,
     retry_at: Duration,
+    /// Checkpoints that failed in a row.
+    backoff: Backoff,
+    /// What fails, as people are told of it.
+    trouble: Trouble,
     /// Publications of earlier lives that are to be taken up before anything else.
     startup: Option<Vec<Publication>>,
     /// The newest checkpoint's settlement is not all in the log yet.
@@ -248,6 +259,8 @@ impl Checkpointer {
             figures: Arc::new(Mutex::new(figures)),
             changed_since: None,
             retry_at: Duration::ZERO,
+            backoff: Backoff::default(),
+            trouble: Trouble::default(),
             startup: Some(adopted),
             unsettled: true,
             failed: None,
@@ -343,18 +356,33 @@ impl Checkpointer {
         }
         match self.try_step() {
             Ok(progress) => {
-                if progress == Progress::Worked {
-                    self.figures.lock().last_error = None;
+                if progress == Progress::Worked && self.backoff.failures() == 0 {
+                    self.all_is_well();
                 }
                 progress
             }
             Err(e) => {
-                log::warn!("checkpoint: {e}; trying again in {} s", RETRY.as_secs());
+                let now = self.clock.elapsed();
+                if self.trouble.is_there(now) {
+                    let pause = if self.is_backing_off() { self.backoff.pause(Haste::None) } else { RETRY };
+                    log::warn!("checkpoint: {e}; trying again in {} s", pause.as_secs());
+                }
                 self.figures.lock().last_error = Some(e.to_string());
-                self.retry_at = self.clock.elapsed() + RETRY;
+                self.retry_at = now + RETRY;
                 Progress::Idle
             }
         }
+    }
+
+    fn all_is_well(&mut self) {
+        if self.trouble.is_over(self.clock.elapsed()).is_some() {
+            log::info!("checkpoint: going on");
+        }
+        self.figures.lock().last_error = None;
+    }
+
+    fn is_backing_off(&self) -> bool {
+        matches!(self.phase, Phase::Failed(_))
     }
 
     /// Whether everything up to the newest batch of files is checkpointed, shipped and recorded.
@@ -375,7 +403,10 @@ impl Checkpointer {
         if self.take_up()? || self.settle()? {
             return Ok(Progress::Worked);
         }
-        if self.take_report()? || self.reclaim_when_recorded()? || self.merge_when_durable()? || self.freeze()? {
+        if self.take_report()? || self.reclaim_when_recorded()? {
+            return Ok(Progress::Worked);
+        }
+        if self.merge_again()? || self.merge_when_durable()? || self.freeze()? {
             return Ok(Progress::Worked);
         }
         if self.give_job()? {
@@ -429,84 +460,6 @@ impl Checkpointer {
         self.db.journal().when_durable(lsn, Box::new(move |_| desk.wake()));
     }
 
-    /// A checkpoint at L is a root for recovery only once L is durable: otherwise a crash could lose batches that the
-    /// trees already hold, and files would come from the future of the log.
-    fn merge_when_durable(&mut self) -> Result<bool, CheckpointError> {
-        let Phase::Frozen(_, lsn) = &self.phase else { return Ok(false) };
-        if self.db.journal().durable() < *lsn && !canary::removed(Canary::DurableBeforeCheckpoint) {
-            return Ok(false);
-        }
-        let Phase::Frozen(frozen, _) = std::mem::replace(&mut self.phase, Phase::Idle) else { return Ok(false) };
-        match self.commit(&frozen) {
-            Ok(checkpoint) => {
-                self.db.install(&frozen, checkpoint.roots);
-                drop(frozen);
-                self.installed(checkpoint)?;
-                Ok(true)
-            }
-            Err(e) => {
-                // The next try takes numbers of its own, which are to be durable as well.
-                let reserved = self.reserve_numbers(NUMBERS_LOW);
-                let lsn = self.db.last();
-                self.ask_durable(lsn);
-                self.phase = Phase::Frozen(frozen, lsn);
-                reserved.and(Err(e))
-            }
-        }
-    }
-
-    /// The manifest never names a file or a tree that is not durable: nodes, then the checkpoint's files, then the
-    /// manifest.
-    fn commit(&mut self, frozen: &Frozen) -> Result<Checkpoint, CheckpointError> {
-        let previous = self.checkpoint.lsn;
-        let trees = Merge { source: &*self.nodes, cache: Some(self.db.cache()), shape: self.policy.shape };
-        let numbers = &mut self.numbers;
-        let mut take = || numbers.take();
-        let mut writer = NodeWriter::new(&*self.media, self.filesystem, &mut take, self.policy.segment_bytes);
-        let merged = match merge::merge_all(frozen, previous, &trees, &mut writer) {
-            Ok(merged) => merged,
-            Err(e) => {
-                writer.abandon();
-                return Err(e);
-            }
-        };
-        let nodes = writer.finish()?;
-        let committed = self.commit_merged(frozen, merged);
-        match &committed {
-            // Whether the manifest on disk names the new checkpoint is unknown: its files stay, and nothing is tried again.
-            Err(CheckpointError::Manifest(e @ ManifestError::Latched(_))) => self.db.journal().latch(e.to_string()),
-            Err(_) => nodes::remove_nodes(&*self.media, &nodes),
-            Ok(_) => {}
-        }
-        committed
-    }
-
-    /// The rest of [`Checkpointer::commit`], once the nodes are durable.
-    fn commit_merged(&mut self, frozen: &Frozen, merged: merge::Merged) -> Result<Checkpoint, CheckpointError> {
-        let previous = self.checkpoint.lsn;
-        let mut settlement = if self.unsettled { self.unsettled_rest()? } else { Vec::new() };
-        settlement.extend(merged.settlement);
-        let checkpoint = Checkpoint {
-            uuid: self.filesystem,
-            number: self.checkpoint.number + 1,
-            lsn: frozen.lsn,
-            previous_lsn: previous,
-            roots: merged.roots,
-            wall: self.clock.now().as_nanos(),
-            settlement,
-            windows: Vec::new(),
-        };
-        let edits = merge::encode_changes(frozen);
-        files::write(&*self.media, files::Files { checkpoint: &checkpoint, births: merged.births, edits })
-            .map_err(CheckpointError::disk)?;
-        self.db.journal().manifest().update(|m| {
-            m.checkpoint = Some(CommitPoint { number: checkpoint.number, lsn: checkpoint.lsn });
-            m.next_checkpoint = checkpoint.number + 1;
-            m.plans.push(PlanEntry { number: checkpoint.number, start: previous, end: checkpoint.lsn });
-        })?;
-        Ok(checkpoint)
-    }
-
     /// Makes sure that `count` segment numbers can be taken.
     fn reserve_numbers(&mut self, count: u64) -> Result<(), CheckpointError> {
         if self.numbers.mark - self.numbers.next < count {
@@ -526,6 +479,7 @@ impl Checkpointer {
         figures.checkpoint_wall = self.checkpoint.wall;
         figures.checkpoint_lsn = self.checkpoint.lsn;
         figures.checkpoints += 1;
+        figures.checkpoint_failures = 0;
         figures.windows_waiting = self.plans.len() as u64;
         drop(figures);
         if canary::removed(Canary::WindowBatchBeforeReclaim) {

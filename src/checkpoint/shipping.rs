@@ -267,7 +267,7 @@ impl Checkpointer {
 
     pub(super) fn context(&self) -> Context<'_> {
         // What is frozen already will not hold a batch of now.
-        let frozen = u64::from(matches!(self.phase, Phase::Frozen(..)));
+        let frozen = u64::from(!matches!(self.phase, Phase::Idle));
         Context {
             db: &self.db,
             nodes: &*self.nodes,

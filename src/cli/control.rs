@@ -22,6 +22,15 @@ pub enum Ask {
         /// `always`, `everysec` or `none`.
         sync: String,
     },
+    /// Change how much the files may take; what is left out stays.
+    Limit {
+        /// Most bytes; 0 takes the limit away.
+        size: Option<u64>,
+        /// Most inodes; 0 takes the limit away.
+        inodes: Option<u64>,
+        /// `enospc` or `edquot`.
+        on_limit: Option<String>,
+    },
     /// Unmount and end.
     Umount {
         /// Leave in the journal what is not yet in the store.

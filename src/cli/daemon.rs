@@ -10,7 +10,8 @@ use super::registry::Registration;
 use super::{mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
-use skylog::fuse::{self, MountConfig};
+use skylog::fs::SetLimit;
+use skylog::fuse::{self, MountConfig, Requests};
 use skylog::volume::Volume;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -49,6 +50,7 @@ fn signals() -> SigSet {
 
 struct Daemon {
     volume: Arc<Volume>,
+    requests: Arc<Requests>,
     registration: Registration,
     ending: Ending,
     /// The user asked to leave in the journal what is not shipped yet.
@@ -58,7 +60,8 @@ struct Daemon {
 /// Serves the volume until it is unmounted. `live` is called once the mount answers.
 pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConfig, live: impl FnOnce()) -> Outcome {
     let mounted = fuse::mount(volume.clone(), config).map_err(|e| not_mounted(&e, config))?;
-    let daemon = Daemon { volume, registration, ending: Ending::default(), now: AtomicBool::new(false) };
+    let requests = mounted.requests();
+    let daemon = Daemon { volume, requests, registration, ending: Ending::default(), now: AtomicBool::new(false) };
     let daemon = Arc::new(daemon);
     if let Err(e) = daemon.clone().listen() {
         mount_point::detach(&config.dir).ok();
@@ -103,6 +106,7 @@ impl Daemon {
             Ok(Ask::Status) => self.status(),
             Ok(Ask::Sync) => self.sync(),
             Ok(Ask::Set { sync }) => self.set(&sync),
+            Ok(Ask::Limit { size, inodes, on_limit }) => self.set_limit(size, inodes, on_limit.as_deref()),
             Err(e) => Say::Failed { why: format!("the request makes no sense: {e}") },
         };
         // The other side may have gone; then nobody needs the answer.
@@ -110,7 +114,8 @@ impl Daemon {
     }
 
     fn status(&self) -> Say {
-        let status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        let mut status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        status["requests"] = serde_json::to_value(&*self.requests).expect("counts are plain data");
         Say::Status { status }
     }
 
@@ -128,6 +133,16 @@ impl Daemon {
             }
             Err(why) => Say::Failed { why },
         }
+    }
+
+    fn set_limit(&self, bytes: Option<u64>, inodes: Option<u64>, on_limit: Option<&str>) -> Say {
+        let on_limit = match on_limit.map(str::parse).transpose() {
+            Ok(on_limit) => on_limit,
+            Err(why) => return Say::Failed { why },
+        };
+        let (tell, told) = mpsc::sync_channel(1);
+        self.volume.set_limit(SetLimit { bytes, inodes, on_limit }, move |set| drop(tell.send(set)));
+        done(told.recv().unwrap_or_else(|_| Err("the volume is closing".into())))
     }
 
     /// Ships, unmounts, and tells how the end went. While the mount is in use nothing ends.
@@ -250,12 +265,17 @@ fn busy(dir: &std::path::Path, error: &io::Error) -> String {
 }
 
 fn not_mounted(error: &io::Error, config: &MountConfig) -> Failure {
-    let dir = config.dir.display();
+    let (dir, said) = (config.dir.display(), error.to_string());
+    // fusermount3 may say several things, each after its own name.
+    let said: Vec<&str> = said.lines().map(|line| line.trim().trim_start_matches("fusermount3: ")).collect();
     match error.kind() {
         io::ErrorKind::NotFound => {
-            Failure::failed("mounting as a user needs fusermount3; `apt-get install fuse3` brings it")
+            Failure::failed("mounting as a user needs fusermount3; `apt-get install fuse3` by root brings it")
         }
-        _ => Failure::failed(format_args!("{dir} cannot be mounted: {}", error.to_string().trim())),
+        io::ErrorKind::PermissionDenied if config.allow_other => Failure::failed(
+            "allow_other is refused to ordinary users here; root allows it by a line `user_allow_other` in /etc/fuse.conf",
+        ),
+        _ => Failure::failed(format_args!("{dir} cannot be mounted: {}", said.join("; "))),
     }
 }
 

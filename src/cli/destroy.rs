@@ -5,10 +5,14 @@ use super::failure::{Failure, Outcome};
 use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::{ask, state_dir, world};
 use skylog::format::names::LOCK;
-use skylog::store::{PROBE, Store};
+use skylog::store::{PROBE, Store, StoreError};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Names of objects in memory at a time.
+const PAGE: usize = 1000;
 
 /// Remove a filesystem and all it holds.
 #[derive(clap::Args)]
@@ -49,15 +53,29 @@ impl Destroy {
     }
 }
 
-fn remove_objects(store: &dyn Store) -> Result<(), skylog::store::StoreError> {
+fn remove_objects(store: &dyn Store) -> Result<(), StoreError> {
     store.delete(SUPERBLOCK)?;
     for folder in STORE_FOLDERS {
-        for name in store.list(folder)? {
-            store.delete(&name)?;
-        }
+        remove_page_by_page(store, folder, |_| true)?;
     }
-    let probes = store.list("")?.into_iter().filter(|name| name.starts_with(PROBE));
-    probes.into_iter().try_for_each(|name| store.delete(&name))
+    remove_page_by_page(store, "", |name| name.starts_with(PROBE))
+}
+
+/// However many there are, few names are in memory at a time.
+fn remove_page_by_page(store: &dyn Store, folder: &str, of: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+    loop {
+        let mut page = Vec::new();
+        store.walk(folder, &mut |name| {
+            if of(name) {
+                page.push(name.to_owned());
+            }
+            if page.len() < PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        page.iter().try_for_each(|name| store.delete(name))?;
+    }
 }
 
 /// Takes away the folders that are empty now; whatever else the user keeps there stays.
@@ -70,4 +88,65 @@ fn remove_empty(store: &Path) {
         fs::remove_dir(above).ok();
     }
     fs::remove_dir(store).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use skylog::base::clock::SimClock;
+    use skylog::base::random::SeededRandom;
+    use skylog::media::sim::{Call, CallLog, Nth, StoreCall};
+    use skylog::recovery::{MkfsOptions, MountError, mkfs, superblock};
+    use skylog::store::sim::{SimStore, StoreFault, StoreOp};
+
+    /// A store with a new filesystem.
+    fn made() -> SimStore {
+        let store = SimStore::new(&CallLog::new());
+        let options = MkfsOptions { segment_size: 1 << 20, ..MkfsOptions::default() };
+        mkfs(&store, &SimClock::default(), &SeededRandom::new(1), options).expect("made");
+        store.put("letter.txt", "mine".into()).expect("put");
+        store
+    }
+
+    #[test]
+    fn promise_g11_the_configuration_is_destroyed_first() {
+        let store = made();
+        let before = store.log().len();
+        remove_objects(&store).expect("removed");
+        let calls = store.log().calls().split_off(before);
+        let first = calls.iter().map(|call| match call {
+            Call::Store(StoreCall::Delete { name }) => name.to_string(),
+            other => panic!("{other:?} while destroying"),
+        });
+        assert_eq!(first.collect::<Vec<_>>()[0], SUPERBLOCK);
+        assert_eq!(store.image().names().collect::<Vec<_>>(), ["letter.txt"]);
+    }
+
+    #[test]
+    fn promise_g11_a_destruction_that_is_interrupted_leaves_no_filesystem() {
+        let deletions = made().image().names().count() - 1;
+        for nth in 1..=deletions {
+            let store = made();
+            store.fail(Nth::new(nth as u64).of(StoreOp::Delete), StoreFault::Refused);
+            remove_objects(&store).expect_err("refused");
+            match (nth, superblock(&store)) {
+                (1, Ok(_)) => assert_eq!(store.image().names().count(), deletions + 1, "nothing is gone"),
+                (2.., Err(MountError::NotAStore)) => {}
+                (_, found) => panic!("after deletion {nth} was refused: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn promise_g12_a_store_of_many_objects_is_removed_page_by_page_and_what_is_not_ours_stays() {
+        let store = SimStore::new(&CallLog::new());
+        let put = |name: &str| store.put(name, Bytes::from_static(b"x")).expect("put");
+        (0..2 * PAGE + 7).for_each(|n| put(&format!("seg/0000000001/{n:016}")));
+        for name in ["skylog.json", "gen/0000000001/0000000000", "somebody/else", &format!("{PROBE}1")] {
+            put(name);
+        }
+        remove_objects(&store).expect("removed");
+        assert_eq!(store.list("").expect("listed"), ["somebody/else"]);
+    }
 }

@@ -2,10 +2,11 @@
 
 use super::failure::{Failure, Outcome};
 use super::store_arg::StoreArg;
-use super::{size, world};
+use super::{set, size, world};
 use skylog::base::clock::SystemClock;
 use skylog::base::random::OsRandom;
 use skylog::format::names::LOCK;
+use skylog::format::usage::{OnLimit, UsageLimit};
 use skylog::journal::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use skylog::recovery::{MkfsOptions, mkfs};
 use std::fs;
@@ -23,24 +24,34 @@ pub struct Mkfs {
     /// Size of journal and store segments, for the life of the filesystem (64KiB to 1GiB; default 64MiB).
     #[arg(long, value_parser = size::parse)]
     segment_size: Option<u64>,
+    /// Most bytes that the files may take, `none` for no limit; `skylog set` changes it later.
+    #[arg(long, value_name = "SIZE", value_parser = set::size_limit, default_value = "none", hide_default_value = true)]
+    limit_size: u64,
+    /// Most inodes that there may be, `none` for no limit; `skylog set` changes it later.
+    #[arg(long, value_name = "N", value_parser = set::inode_limit, default_value = "none", hide_default_value = true)]
+    limit_inodes: u64,
+    /// What operations fail with at a limit: enospc or edquot.
+    #[arg(long, value_name = "ERROR", default_value = "enospc")]
+    on_limit: OnLimit,
 }
 
 impl Mkfs {
     /// Makes it and says so.
     pub fn run(&self) -> Outcome {
-        let uuid = make(&self.store, segment_bytes(self.segment_size)?)?;
+        let limit = UsageLimit { bytes: self.limit_size, inodes: self.limit_inodes, on_limit: self.on_limit };
+        let uuid = make(&self.store, segment_bytes(self.segment_size)?, limit)?;
         println!("made a skylog filesystem in {}, {uuid}", self.store.url());
         Ok(())
     }
 }
 
 /// Makes a filesystem unless there is something at that place already; returns its UUID. If that fails, all it made goes.
-pub fn make(store: &StoreArg, segment_bytes: u64) -> Result<String, Failure> {
+pub fn make(store: &StoreArg, segment_bytes: u64, limit: UsageLimit) -> Result<String, Failure> {
     if let Some(why) = store.occupied() {
         return Err(Failure::failed(why));
     }
     let made = !store.folder().is_some_and(Path::exists);
-    let result = store.place().make().map_err(Failure::failed).and_then(|()| fill(store, segment_bytes));
+    let result = store.place().make().map_err(Failure::failed).and_then(|()| fill(store, segment_bytes, limit));
     if let (Err(_), Some(folder)) = (&result, store.folder()) {
         // Only folders that are empty: what somebody else makes here at the same time stays.
         for below in [folder.join("gen/0000000001"), folder.join("gen")] {
@@ -53,7 +64,7 @@ pub fn make(store: &StoreArg, segment_bytes: u64) -> Result<String, Failure> {
     result
 }
 
-fn fill(store: &StoreArg, segment_bytes: u64) -> Result<String, Failure> {
+fn fill(store: &StoreArg, segment_bytes: u64, limit: UsageLimit) -> Result<String, Failure> {
     // Nobody else makes one here at the same time.
     let lock = world::lock(store, None, "nowhere, it is being made", Duration::ZERO)?;
     if let Some(why) = store.occupied() {
@@ -61,7 +72,7 @@ fn fill(store: &StoreArg, segment_bytes: u64) -> Result<String, Failure> {
     }
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let segment_size = u32::try_from(segment_bytes).map_err(Failure::failed)?;
-    let options = MkfsOptions { segment_size, uid, gid };
+    let options = MkfsOptions { segment_size, uid, gid, limit };
     let made = mkfs(store.open()?.as_ref(), &SystemClock::new(), &OsRandom, options);
     if let (Err(_), Some(folder)) = (&made, store.folder()) {
         fs::remove_file(folder.join(LOCK)).ok();

@@ -12,7 +12,8 @@ use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::world::{self, Sizes};
 use super::{daemon, log_file, mkfs, mount_point, mount_words, registry, size, state_dir};
 use skylog::format::superblock::Superblock;
-use skylog::fuse::MountConfig;
+use skylog::format::usage::UsageLimit;
+use skylog::fuse::{MountConfig, Shown};
 use skylog::media::Owner;
 use skylog::recovery::MountError;
 use skylog::volume::Volume;
@@ -86,7 +87,7 @@ impl Mount {
             return Ok(());
         }
         if superblock.is_none() {
-            mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?)?;
+            mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?, UsageLimit::default())?;
         }
         if self.foreground { self.serve(&dir, &options, |_, _| (), || ()) } else { start(arguments) }
     }
@@ -97,7 +98,11 @@ impl Mount {
         options.state = self.state.clone().or(options.state);
         options.journal_bytes = self.journal_size.or(options.journal_bytes);
         options.grace_seconds = self.grace.or(options.grace_seconds);
-        options.allow_other |= nix::unistd::geteuid().is_root();
+        match nix::unistd::geteuid().is_root() {
+            true => options.allow_other = true,
+            // So it is with every mount of an ordinary user, whatever is asked.
+            false => options.flags.extend([("nodev", true), ("nosuid", true)]),
+        }
         Ok(options)
     }
 
@@ -181,7 +186,10 @@ impl Mount {
             dir: dir.to_path_buf(),
             source: options.source.clone().unwrap_or_else(|| store.clone()),
             read_only: options.flag("ro"),
+            relatime: options.relatime && !options.flag("ro"),
             allow_other: options.allow_other,
+            writeback: options.writeback,
+            shown: Shown { uid: options.uid, gid: options.gid, umask: options.umask.unwrap_or(0) },
             flags: options.flags.iter().filter(|(_, on)| **on).map(|(flag, _)| *flag).collect(),
         };
         let (dir, pid) = (dir.to_path_buf(), std::process::id());
@@ -267,6 +275,9 @@ fn need_fuse() -> Outcome {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Failure::failed(
             "this machine has no /dev/fuse; `modprobe fuse` brings it, a container needs it handed in",
+        )),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(Failure::failed(
+            "/dev/fuse is closed to ordinary users on this machine; `chmod 666 /dev/fuse` by root opens it",
         )),
         Err(e) => Err(Failure::failed(format_args!("/dev/fuse cannot be used: {e}"))),
     }

@@ -23,8 +23,19 @@ pub struct MountOptions {
     pub source: Option<String>,
     /// The mount point may hold files.
     pub nonempty: bool,
+    /// Reading is noted in access times. In a remount mount(8) names what the kernel lists, so it says nothing there.
+    #[serde(skip)]
+    pub relatime: bool,
     /// Others than the user who mounts may use it.
     pub allow_other: bool,
+    /// The kernel holds writes back.
+    pub writeback: bool,
+    /// The owner that everything is shown with.
+    pub uid: Option<u32>,
+    /// The group that everything is shown with.
+    pub gid: Option<u32>,
+    /// Permission bits that nothing is shown with.
+    pub umask: Option<u32>,
     /// The flags of a mount that is there are to change.
     #[serde(skip)]
     pub remount: bool,
@@ -102,12 +113,20 @@ mod tests {
     }
 
     #[test]
+    fn owners_are_numbers_or_names() {
+        let options = parse("uid=12,gid=root,umask=027").unwrap();
+        assert_eq!((options.uid, options.gid, options.umask), (Some(12), Some(0), Some(0o27)));
+    }
+
+    #[test]
     fn a_later_word_takes_an_earlier_one_back() {
         let flag = |list: &str, flag: &str| parse(list).unwrap().flag(flag);
         assert!(!flag("ro,rw", "ro") && flag("rw,ro", "ro"));
         assert!(!flag("noexec,exec,nodev", "noexec") && flag("noexec,exec,nodev", "nodev"));
         assert!(flag("exec,noexec,noexec", "noexec"));
         assert!(!flag("noatime,atime", "noatime") && !flag("noatime,relatime", "noatime"));
+        let relatime = |list: &str| parse(list).unwrap().relatime;
+        assert!(relatime("noatime,relatime") && !relatime("relatime,noatime") && !relatime("rw,atime"));
     }
 
     #[test]
@@ -123,6 +142,8 @@ mod tests {
         assert!(parse("grace").unwrap_err().contains("\"grace\""), "it wants a value");
         assert!(parse("ro=1").unwrap_err().contains("\"ro=1\""), "it wants none");
         assert!(parse("grace=soon").unwrap_err().contains("seconds"));
+        assert!(parse("umask=9").unwrap_err().contains("octal") && parse("umask=1000").is_err());
+        assert!(parse("uid=nobody at all").unwrap_err().contains("no user"));
         assert!(parse("state=here").unwrap_err().contains("absolute"));
         assert_eq!(known(&["fly,ro".into(), "swim=1,grace=5".into()]), "ro,grace=5");
     }

@@ -20,6 +20,8 @@ pub struct MountLine {
     pub filesystem: String,
     /// The flags of the mount: `rw` or `ro`, `nosuid`, `relatime`, …
     pub flags: Vec<String>,
+    /// Who mounted it, if it is a FUSE filesystem.
+    pub owner: Option<u32>,
 }
 
 impl MountLine {
@@ -31,8 +33,20 @@ impl MountLine {
 
 /// The mount whose root is `dir`, the topmost if there are several.
 pub fn mounted_at(dir: &Path) -> Option<MountLine> {
+    mounts().into_iter().rfind(|line| line.dir == dir)
+}
+
+/// The users who have a skylog volume mounted.
+pub fn owners() -> Vec<u32> {
+    let mut owners: Vec<u32> = mounts().iter().filter(|line| line.is_skylog()).filter_map(|line| line.owner).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    owners
+}
+
+fn mounts() -> Vec<MountLine> {
     let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
-    list.split(|b| *b == b'\n').filter_map(parse_line).rfind(|line| line.dir == dir)
+    list.split(|b| *b == b'\n').filter_map(parse_line).collect()
 }
 
 /// Whether a skylog volume (dead or alive) is mounted on `dir`.
@@ -119,7 +133,8 @@ pub fn detach(dir: &Path) -> io::Result<()> {
 
 /// Users who are not root unmount through the set-user-id program of the fuse3 package.
 fn fusermount(dir: &Path, flag: &str) -> io::Result<()> {
-    let output = std::process::Command::new("fusermount3").arg(flag).arg("--").arg(dir).output()?;
+    let run = |program| std::process::Command::new(program).arg(flag).arg("--").arg(dir).output();
+    let output = run("fusermount3").or_else(|_| run("/bin/fusermount3"))?;
     match output.status.success() {
         true => Ok(()),
         false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_string())),
@@ -152,7 +167,11 @@ fn parse_line(line: &[u8]) -> Option<MountLine> {
     let (before, after) = text.split_once(" - ")?;
     let mut fields = before.split(' ').skip(4);
     let (dir, flags) = (unescape(fields.next()?), fields.next()?.split(',').map(String::from).collect());
-    Some(MountLine { dir, filesystem: after.split(' ').next()?.to_string(), flags })
+    let mut after = after.split(' ');
+    let filesystem = after.next()?.to_string();
+    let owner = after.nth(1).into_iter().flat_map(|options| options.split(','));
+    let owner = owner.filter_map(|option| option.strip_prefix("user_id=")).find_map(|uid| uid.parse().ok());
+    Some(MountLine { dir, filesystem, flags, owner })
 }
 
 /// The kernel writes blanks and backslashes as `\040`.
@@ -180,9 +199,13 @@ mod tests {
 
     #[test]
     fn the_kernels_list_is_read() {
-        let line = parse_line(b"36 35 0:98 / /mnt/a\\040b rw,noatime shared:1 - fuse.skylog file:///s rw").unwrap();
+        let line = parse_line(b"36 35 0:98 / /mnt/a\\040b rw,noatime shared:1 - fuse.skylog file:///s rw,user_id=1000")
+            .unwrap();
         let flags = ["rw", "noatime"].map(String::from).into();
-        assert_eq!(line, MountLine { dir: PathBuf::from("/mnt/a b"), filesystem: "fuse.skylog".into(), flags });
+        assert_eq!(
+            line,
+            MountLine { dir: PathBuf::from("/mnt/a b"), filesystem: "fuse.skylog".into(), flags, owner: Some(1000) }
+        );
         assert_eq!(parse_line(b""), None);
     }
 

@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use super::mount_options::MountOptions;
 use super::size;
+use nix::unistd::{Group, User};
 use skylog::journal::SyncPolicy;
 use std::path::{Path, PathBuf};
 
@@ -104,6 +105,14 @@ pub const WORDS: &[Word] = &[
         "Users other than the one who mounts may use it; when root mounts they always may",
         |options| options.allow_other = true,
     ),
+    value("uid=USER", "All files are shown as this user's, a number or a name", set_uid),
+    value("gid=GROUP", "All files are shown as this group's, a number or a name", set_gid),
+    value("umask=OCTAL", "Permission bits that no file is shown with", set_umask),
+    plain(
+        "writeback",
+        "The kernel holds writes back for up to half a minute and merges them; only fsync makes the daemon know of them",
+        |options| options.writeback = true,
+    ),
     plain("remount", "Changes the flags of a mount that is there", |options| options.remount = true),
     flag("ro", "The kernel refuses every change", "ro", true),
     flag("rw", "Takes back ro", "ro", false),
@@ -113,9 +122,13 @@ pub const WORDS: &[Word] = &[
     flag("suid", "Takes back nosuid", "nosuid", false),
     flag("noexec", "Nothing is executed", "noexec", true),
     flag("exec", "Takes back noexec", "noexec", false),
-    flag("noatime", "Reading leaves access times alone", "noatime", true),
-    flag("atime", "Takes back noatime", "noatime", false),
-    flag("relatime", "The same as atime", "noatime", false),
+    plain("noatime", "Reading leaves access times alone, as without any word", |options| set_relatime(options, false)),
+    plain(
+        "relatime",
+        "A read that the kernel's cache does not answer is noted, if the file changed since or a day has passed",
+        |options| set_relatime(options, true),
+    ),
+    flag("atime", "Takes back the kernel's flag noatime", "noatime", false),
     nothing("strictatime", "The kernel keeps no strict access times on FUSE"),
     nothing("nodiratime", "Access times of directories, as strictatime"),
     nothing("diratime", "Access times of directories, as strictatime"),
@@ -146,6 +159,11 @@ pub const WORDS: &[Word] = &[
     nothing("X-*", "For mount(8) and others"),
 ];
 
+fn set_relatime(options: &mut MountOptions, relatime: bool) {
+    options.relatime = relatime;
+    options.flags.insert("noatime", !relatime);
+}
+
 fn set_sync(options: &mut MountOptions, policy: &str) -> Result<(), Failure> {
     options.sync = Some(policy.parse().map_err(Failure::usage)?);
     Ok(())
@@ -167,5 +185,33 @@ fn set_state(options: &mut MountOptions, dir: &str) -> Result<(), Failure> {
 
 fn set_source(options: &mut MountOptions, name: &str) -> Result<(), Failure> {
     options.source = Some(name.to_owned());
+    Ok(())
+}
+
+fn set_uid(options: &mut MountOptions, user: &str) -> Result<(), Failure> {
+    let by_name = || User::from_name(user).ok().flatten().map(|user| user.uid.as_raw());
+    options.uid = Some(number_or(user, by_name).ok_or_else(|| nobody("uid", user, "user"))?);
+    Ok(())
+}
+
+fn set_gid(options: &mut MountOptions, group: &str) -> Result<(), Failure> {
+    let by_name = || Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
+    options.gid = Some(number_or(group, by_name).ok_or_else(|| nobody("gid", group, "group"))?);
+    Ok(())
+}
+
+fn number_or(text: &str, by_name: impl FnOnce() -> Option<u32>) -> Option<u32> {
+    // The number of nobody at all means "leave it" to the kernel.
+    text.parse().ok().filter(|number| *number != u32::MAX).or_else(by_name)
+}
+
+fn nobody(word: &str, name: &str, kind: &str) -> Failure {
+    Failure::usage(format_args!("{word}={name}: there is no {kind} of this name or number"))
+}
+
+fn set_umask(options: &mut MountOptions, bits: &str) -> Result<(), Failure> {
+    let bits = u32::from_str_radix(bits, 8).ok().filter(|bits| *bits <= 0o777);
+    options.umask =
+        Some(bits.ok_or_else(|| Failure::usage("umask= takes permission bits as an octal number, such as 022"))?);
     Ok(())
 }

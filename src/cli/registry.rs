@@ -1,11 +1,13 @@
 //! Which mounts live on this machine: one small file for each, so that `skylog status DIR` finds the daemon of DIR.
 //!
-//! The files lie in `/run/skylog` (root), else `$XDG_RUNTIME_DIR/skylog`, else `/tmp/skylog-UID`. Their name is a hash of the
-//! mount point. A file left behind by a killed daemon does no harm: its socket answers nobody.
+//! The files lie in `/run/skylog` (root), else in the first of these that can be had: `$XDG_RUNTIME_DIR/skylog`, `/run/user/UID/skylog`,
+//! `$XDG_STATE_HOME/skylog` (`~/.local/state/skylog`), `/tmp/skylog-UID`. Their name is a hash of the mount point. A file left
+//! behind by a killed daemon does no harm: its socket answers nobody.
 
 use super::failure::Failure;
 use super::mount_options::MountOptions;
 use super::{mount_point, world};
+use nix::unistd::User;
 use serde::{Deserialize, Serialize};
 use skylog::format::names::LOCK;
 use skylog::media::{LockGuard, Owner};
@@ -20,6 +22,9 @@ pub struct Claim {
     path: PathBuf,
     _lock: LockGuard,
 }
+
+/// The name of a socket, with its folders, is shorter than this, bytes.
+const SOCKET_NAME_MAX: usize = 108;
 
 /// A claim is waited for this long: whoever tidies up holds it for a moment.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
@@ -115,34 +120,68 @@ pub fn alive(pid: u32) -> bool {
 
 /// The folder this user's daemons register in; made on first use, for its owner alone.
 fn own_folder() -> io::Result<PathBuf> {
-    let folder = folders().into_iter().next().ok_or(ErrorKind::NotFound)?;
-    match fs::DirBuilder::new().mode(0o700).create(&folder) {
+    let mut last = io::Error::from(ErrorKind::NotFound);
+    for folder in own_folders(user()) {
+        match make_private(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    if let Some(above) = folder.parent() {
+        // What a user's home lacks of `.local/state` is made, and what the system owns is there.
+        fs::create_dir_all(above)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
         _ => {}
     }
-    let found = fs::symlink_metadata(&folder)?;
+    let found = fs::symlink_metadata(folder)?;
     match found.is_dir() && found.uid() == user() {
-        true => Ok(folder),
+        true => Ok(()),
         false => Err(io::Error::other(format!("{} belongs to somebody else", folder.display()))),
     }
 }
 
-/// Where registrations may be: this user's own folder first; root also sees everyone's.
+/// Where registrations may be: this user's own folders first; root also sees everyone's, and everyone asks for root's.
 fn folders() -> Vec<PathBuf> {
-    let private = PathBuf::from(format!("/tmp/skylog-{}", user()));
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|d| PathBuf::from(d).join("skylog"));
+    let own = own_folders(user());
     match user() {
-        0 => [PathBuf::from("/run/skylog")].into_iter().chain(others()).collect(),
-        _ => runtime.into_iter().chain([private, PathBuf::from("/run/skylog")]).collect(),
+        0 => own.into_iter().chain(others()).filter(|folder| folder.is_dir()).collect(),
+        _ => own.into_iter().chain(own_folders(0)).collect(),
     }
 }
 
-/// The folders of all users but root.
+/// Where a user's daemons may register, the best first.
+fn own_folders(uid: u32) -> Vec<PathBuf> {
+    if uid == 0 {
+        return vec![PathBuf::from("/run/skylog")];
+    }
+    // Another user's variables are not known.
+    let variable = |name| std::env::var_os(name).filter(|_| uid == user()).map(PathBuf::from);
+    let home = || User::from_uid(uid.into()).ok().flatten().map(|user| user.dir);
+    let session = PathBuf::from(format!("/run/user/{uid}"));
+    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME").or_else(home)?.join(".local/state")));
+    let folders = [variable("XDG_RUNTIME_DIR"), session.is_dir().then_some(session), state];
+    let folders =
+        folders.into_iter().flatten().filter(|folder| folder.is_absolute()).map(|folder| folder.join("skylog"));
+    let private = PathBuf::from(format!("/tmp/skylog-{uid}"));
+    folders
+        .filter(|folder| path_for(folder, Path::new("/"), "sock").as_os_str().len() < SOCKET_NAME_MAX)
+        .chain([private])
+        .collect()
+}
+
+/// The folders of those other users who have something mounted, or had it last.
 fn others() -> Vec<PathBuf> {
     let below = |dir: &str| fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|e| e.path());
     let sessions = below("/run/user").map(|p| p.join("skylog"));
     let private = below("/tmp").filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("skylog-")));
-    sessions.chain(private).filter(|p| p.is_dir()).collect()
+    let homes = mount_point::owners().into_iter().filter(|uid| *uid != 0).flat_map(own_folders);
+    sessions.chain(private).chain(homes).collect()
 }
 
 /// Takes away what killed daemons left, unless their dead mount is still there to be explained.
@@ -197,13 +236,21 @@ mod tests {
     #[test]
     fn the_hash_never_changes() {
         assert_eq!(hash(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(hash(b"/mnt"), hash(b"/mnt"));
+        assert_eq!(hash(b"/mnt"), 0xce6b_489c_78c9_71c3);
         assert_ne!(hash(b"/mnt/a"), hash(b"/mnt/b"));
     }
 
     #[test]
     fn names_of_sockets_stay_short() {
         let long = PathBuf::from("/").join("x".repeat(4000));
-        assert!(path_for(Path::new("/run/skylog"), &long, "sock").as_os_str().len() < 100);
+        assert!(path_for(Path::new("/run/skylog"), &long, "sock").as_os_str().len() < SOCKET_NAME_MAX);
+    }
+
+    #[test]
+    fn root_looks_where_a_user_without_a_session_registers() {
+        let folders = own_folders(65534);
+        assert_eq!(folders.last(), Some(&PathBuf::from("/tmp/skylog-65534")));
+        assert!(folders.len() > 1, "the home of nobody is missing in {folders:?}");
+        assert_eq!(own_folders(0), [PathBuf::from("/run/skylog")]);
     }
 }

@@ -12,6 +12,13 @@ use super::registry::{self, Registration};
 use nix::errno::Errno;
 use nix::mount::MsFlags;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The kernel counts a file as open until the daemon has answered that it was closed, which may be after `close` returned.
+const CLOSING_MAX: Duration = Duration::from_secs(2);
+/// Between two tries.
+const CLOSING_STEP: Duration = Duration::from_millis(10);
 
 /// The flags, by the names that the kernel lists them under.
 const FLAGS: [(&str, MsFlags); 7] = [
@@ -50,15 +57,26 @@ fn flags(line: &MountLine, options: &MountOptions) -> MsFlags {
 }
 
 fn apply(dir: &Path, flags: MsFlags) -> Outcome {
-    let nothing: Option<&str> = None;
     let shown = dir.display();
-    nix::mount::mount(nothing, dir, nothing, MsFlags::MS_REMOUNT | flags, nothing).map_err(|e| match e {
+    apply_when_closed(dir, flags).map_err(|e| match e {
         Errno::EPERM => Failure::failed(format_args!("only root may change the flags of the mount on {shown}")),
         Errno::EBUSY => Failure::failed(format_args!(
             "{shown} cannot become read-only: files in it are open for writing; `fuser -vm {shown}` says by whom"
         )),
         e => Failure::failed(format_args!("{shown} cannot be remounted: {}", e.desc())),
     })
+}
+
+/// Tries again while the filesystem is busy, for as long as files that were closed a moment ago may make it so.
+fn apply_when_closed(dir: &Path, flags: MsFlags) -> nix::Result<()> {
+    let nothing: Option<&str> = None;
+    let begin = Instant::now();
+    loop {
+        match nix::mount::mount(nothing, dir, nothing, MsFlags::MS_REMOUNT | flags, nothing) {
+            Err(Errno::EBUSY) if begin.elapsed() < CLOSING_MAX => sleep(CLOSING_STEP),
+            done => return done,
+        }
+    }
 }
 
 /// Refuses what is said at the mount and for as long as it lasts, unless it is what the mount has anyway.
@@ -68,6 +86,10 @@ fn nothing_fixed(mounted: &Registration, asked: &MountOptions) -> Outcome {
         ("grace", asked.grace_seconds.is_some() && asked.grace_seconds != has.grace_seconds),
         ("state", asked.state.as_ref().is_some_and(|state| *state != mounted.state)),
         ("journal_size", asked.journal_bytes.is_some() && asked.journal_bytes != has.journal_bytes),
+        ("uid", asked.uid.is_some() && asked.uid != has.uid),
+        ("gid", asked.gid.is_some() && asked.gid != has.gid),
+        ("umask", asked.umask.is_some() && asked.umask != has.umask),
+        ("writeback", asked.writeback && !has.writeback),
         ("allow_other", asked.allow_other && !has.allow_other),
     ];
     match other.iter().find(|(_, differs)| *differs) {
@@ -93,6 +115,7 @@ mod tests {
             dir: "/mnt".into(),
             filesystem: "fuse.skylog".into(),
             flags: ["rw", "nosuid", "nodev", "relatime"].map(String::from).into(),
+            owner: Some(0),
         };
         let after = |words: &str| flags(&line, &MountOptions::parse(&[words.to_string()]).unwrap());
         let (nosuid, nodev, relatime) = (MsFlags::MS_NOSUID, MsFlags::MS_NODEV, MsFlags::MS_RELATIME);

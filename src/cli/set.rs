@@ -1,31 +1,68 @@
-//! `skylog set DIR sync=POLICY`: changes a running mount.
+//! `skylog set DIR SETTING`: changes a running mount.
 
 use super::control::{Ask, Conversation};
 use super::failure::{Failure, Outcome};
-use super::mount_point;
+use super::{mount_point, size};
+use skylog::format::usage::OnLimit;
 use skylog::journal::SyncPolicy;
 use std::path::PathBuf;
 
-/// Change the sync policy of a running mount.
+/// Change the sync policy of a running mount, or the limits of its filesystem.
 #[derive(clap::Args)]
 pub struct Set {
     /// The mount point.
     dir: PathBuf,
-    /// `sync=always`, `sync=everysec` or `sync=none`; what was pending is synced after the change.
+    /// `sync=always|everysec|none` for this mount; `limit-size=SIZE|none`, `limit-inodes=N|none`, `on-limit=enospc|edquot` for the filesystem.
     setting: String,
 }
 
 impl Set {
-    /// Returns once the policy is in force.
+    /// Returns once the setting is in force, and a limit durable.
     pub fn run(&self) -> Outcome {
-        let Some(("sync", policy)) = self.setting.split_once('=') else {
-            return Err(Failure::usage(format_args!(
-                "unknown setting {:?}; use sync=always, sync=everysec or sync=none",
-                self.setting
-            )));
-        };
-        let policy: SyncPolicy = policy.parse().map_err(Failure::usage)?;
+        let ask = asked(&self.setting).map_err(Failure::usage)?;
         let dir = mount_point::canonical(&self.dir)?;
-        Conversation::with(&dir, &Ask::Set { sync: policy.to_string() })?.next().map(drop)
+        Conversation::with(&dir, &ask)?.next().map(drop)
+    }
+}
+
+fn asked(setting: &str) -> Result<Ask, String> {
+    let limit = |size, inodes, on_limit| Ask::Limit { size, inodes, on_limit };
+    match setting.split_once('=') {
+        Some(("sync", policy)) => Ok(Ask::Set { sync: policy.parse::<SyncPolicy>()?.to_string() }),
+        Some(("limit-size", most)) => Ok(limit(Some(size_limit(most)?), None, None)),
+        Some(("limit-inodes", most)) => Ok(limit(None, Some(inode_limit(most)?), None)),
+        Some(("on-limit", word)) => Ok(limit(None, None, Some(word.parse::<OnLimit>()?.word().to_owned()))),
+        _ => Err(format!(
+            "unknown setting {setting:?}; use sync=always, sync=everysec, sync=none, limit-size=SIZE, limit-inodes=N or \
+             on-limit=enospc|edquot"
+        )),
+    }
+}
+
+/// Most bytes, or `none`, which is 0.
+pub fn size_limit(text: &str) -> Result<u64, String> {
+    if text == "none" { Ok(0) } else { size::parse(text) }
+}
+
+/// Most inodes, or `none`, which is 0.
+pub fn inode_limit(text: &str) -> Result<u64, String> {
+    if text == "none" { Ok(0) } else { text.parse().map_err(|_| format!("{text:?} is not a number of inodes")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_become_requests() {
+        let limit = |size, inodes, word: Option<&str>| Ask::Limit { size, inodes, on_limit: word.map(str::to_owned) };
+        assert_eq!(asked("sync=none"), Ok(Ask::Set { sync: "none".into() }));
+        assert_eq!(asked("limit-size=1GiB"), Ok(limit(Some(1 << 30), None, None)));
+        assert_eq!(asked("limit-size=none"), Ok(limit(Some(0), None, None)));
+        assert_eq!(asked("limit-inodes=0"), Ok(limit(None, Some(0), None)));
+        assert_eq!(asked("on-limit=edquot"), Ok(limit(None, None, Some("edquot"))));
+        for wrong in ["sync", "sync=", "limit-size=much", "limit-inodes=-1", "on-limit=eio", "limit=1", ""] {
+            assert!(asked(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::control::{Ask, Conversation, Say};
 use super::failure::{Failure, Outcome};
 use super::store_arg::{SUPERBLOCK, StoreArg};
-use super::{mount_point, registry};
+use super::{mount_point, registry, size};
 use serde_json::{Value, json};
 
 /// Show how a mounted volume is doing, or that a store is not mounted here.
@@ -65,16 +65,41 @@ impl Status {
     }
 }
 
-/// `name: value` lines; nested fields carry the names above them.
-fn print_lines(above: &str, value: &Value) {
+/// `name: value` lines; what is nested follows its name, indented. Sizes come with a unit too.
+fn print_lines(indent: &str, value: &Value) {
     let Value::Object(fields) = value else { return };
-    for (name, value) in fields {
-        let name = format!("{above}{}", name.replace('_', " "));
-        match value {
-            Value::Object(_) => print_lines(&format!("{name} "), value),
-            Value::String(text) => println!("{name}: {text}"),
-            Value::Null => println!("{name}: none"),
-            other => println!("{name}: {other}"),
+    let (nested, flat): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| value.is_object());
+    for (name, value) in flat {
+        println!("{indent}{}", line(name, value));
+    }
+    for (name, value) in nested {
+        println!("{indent}{}:", name.replace('_', " "));
+        print_lines(&format!("{indent}  "), value);
+    }
+}
+
+fn line(name: &str, value: &Value) -> String {
+    let words = name.replace('_', " ");
+    match (value, value.as_u64()) {
+        (Value::String(text), _) => format!("{words}: {text}"),
+        (Value::Null, _) => format!("{words}: none"),
+        (_, Some(bytes)) if name.ends_with("_bytes") && bytes >= 1024 => {
+            format!("{words}: {bytes} ({})", size::show(bytes))
         }
+        _ => format!("{words}: {value}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_and_how_much() {
+        assert_eq!(line("used_bytes", &json!(3 << 20)), "used bytes: 3145728 (3.0 MiB)");
+        assert_eq!(line("used_bytes", &json!(512)), "used bytes: 512");
+        assert_eq!(line("used_inodes", &json!(4096)), "used inodes: 4096");
+        assert_eq!(line("limit_bytes", &Value::Null), "limit bytes: none");
+        assert_eq!(line("on_limit", &json!("enospc")), "on limit: enospc");
     }
 }

@@ -161,10 +161,15 @@ fn assert_replayable(edit: &Edit) {
     }
 }
 
+/// Bytes of an encoded [`Edit::Put`].
+pub const fn put_bytes(key_len: usize, value_len: usize) -> usize {
+    put_at::SIZE + key_len + value_len
+}
+
 /// Bytes of an encoded edit.
 fn edit_bytes(edit: &Edit) -> usize {
     match edit {
-        Edit::Put { key, value } => put_at::SIZE + key.len() + value.len(),
+        Edit::Put { key, value } => put_bytes(key.len(), value.len()),
         Edit::Delete { key } => 1 + 2 + key.len(),
         Edit::DeleteRange { from, to } => 1 + 2 + 2 + from.len() + to.len(),
         Edit::OwnExtent { .. } => own_extent_at::SIZE,

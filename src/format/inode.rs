@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes};
 const TIME_BYTES: usize = 8 + 4;
 
 layout! {
-    /// What every inode has. `PARTS` says which optional parts follow, in the order of its bits.
+    /// What every inode has. `PARTS` says which optional parts follow.
     mod inode_at, 81 bytes {
         PARTS: 1, MODE: 4, UID: 4, GID: 4, NLINK: 4, LENGTH: 8, BLOCKS: 8,
         ATIME: super::TIME_BYTES, MTIME: super::TIME_BYTES, CTIME: super::TIME_BYTES, BTIME: super::TIME_BYTES,
@@ -36,11 +36,58 @@ const PART_DIRECTORY: u8 = 1 << 0;
 const PART_RDEV: u8 = 1 << 1;
 /// Inode flags follow.
 const PART_FLAGS: u8 = 1 << 2;
-/// The target of a symbolic link follows, up to the end.
+/// The target of a symbolic link follows all other parts, up to the end.
 const PART_TARGET: u8 = 1 << 3;
-const PARTS_ALL: u8 = PART_DIRECTORY | PART_RDEV | PART_FLAGS | PART_TARGET;
+/// What is known of the extended attributes follows.
+const PART_XATTRS: u8 = 1 << 4;
+const PARTS_ALL: u8 = PART_DIRECTORY | PART_RDEV | PART_FLAGS | PART_TARGET | PART_XATTRS;
 /// The most that the parts before the target take.
-const PARTS_BYTES: usize = 8 + 8 + 4 + 4;
+const PARTS_BYTES: usize = 8 + 8 + 4 + 4 + 1;
+
+/// Which extended attributes an inode has, so that most questions about them read none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Xattrs(u8);
+
+impl Xattrs {
+    /// None at all.
+    pub const NONE: Xattrs = Xattrs(0);
+    /// The access control list, `system.posix_acl_access`.
+    pub const ACCESS_ACL: Xattrs = Xattrs(1 << 0);
+    /// A directory's default access control list, `system.posix_acl_default`.
+    pub const DEFAULT_ACL: Xattrs = Xattrs(1 << 1);
+    /// Capabilities of a program, `security.capability`.
+    pub const CAPABILITY: Xattrs = Xattrs(1 << 2);
+    /// At least one of another name.
+    pub const OTHERS: Xattrs = Xattrs(1 << 3);
+    const ALL: u8 = 0b1111;
+
+    /// Which of them an attribute of this name is.
+    pub fn of(name: &[u8]) -> Xattrs {
+        match name {
+            b"system.posix_acl_access" => Xattrs::ACCESS_ACL,
+            b"system.posix_acl_default" => Xattrs::DEFAULT_ACL,
+            b"security.capability" => Xattrs::CAPABILITY,
+            _ => Xattrs::OTHERS,
+        }
+    }
+
+    /// Whether any of `which` is there.
+    pub fn has(self, which: Xattrs) -> bool {
+        self.0 & which.0 != 0
+    }
+
+    /// These and `more`.
+    #[must_use]
+    pub fn with(self, more: Xattrs) -> Xattrs {
+        Xattrs(self.0 | more.0)
+    }
+
+    /// These without `less`.
+    #[must_use]
+    pub fn without(self, less: Xattrs) -> Xattrs {
+        Xattrs(self.0 & !less.0)
+    }
+}
 
 /// The attributes of an inode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,6 +116,8 @@ pub struct Inode {
     pub rdev: u32,
     /// Inode flags, as `chattr` sets them.
     pub flags: u32,
+    /// Its extended attributes.
+    pub xattrs: Xattrs,
     /// For directories what `..` is; else [`InodeNo::NONE`].
     pub parent: InodeNo,
     /// For directories the cookie of the next entry, from 3; else 0.
@@ -107,6 +156,9 @@ impl Inode {
         if parts & PART_FLAGS != 0 {
             out.put_u32_le(self.flags);
         }
+        if parts & PART_XATTRS != 0 {
+            out.put_u8(self.xattrs.0);
+        }
         out.put_slice(&self.target);
         out.into()
     }
@@ -118,6 +170,7 @@ impl Inode {
             | when(self.rdev != 0, PART_RDEV)
             | when(self.flags != 0, PART_FLAGS)
             | when(!self.target.is_empty(), PART_TARGET)
+            | when(self.xattrs != Xattrs::NONE, PART_XATTRS)
     }
 
     /// Reads the value.
@@ -150,6 +203,9 @@ impl Inode {
         if parts & PART_FLAGS != 0 {
             inode.flags = field.u32()?;
         }
+        if parts & PART_XATTRS != 0 {
+            inode.xattrs = xattrs(field.u8()?)?;
+        }
         if parts & PART_TARGET != 0 {
             inode.target = target(field.take(field.remaining())?)?;
         }
@@ -159,6 +215,10 @@ impl Inode {
         }
         Ok(inode)
     }
+}
+
+fn xattrs(bits: u8) -> Result<Xattrs, FormatError> {
+    if bits & !Xattrs::ALL == 0 { Ok(Xattrs(bits)) } else { Err(FormatError::Kind { found: u32::from(bits) }) }
 }
 
 fn target(bytes: &[u8]) -> Result<Bytes, FormatError> {

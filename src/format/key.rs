@@ -13,6 +13,8 @@ layout! {
 
 /// Bytes before the subkey.
 const SUBKEY: usize = at::SIZE;
+/// Bytes of the key of the usage.
+pub const USAGE_KEY_BYTES: usize = SUBKEY;
 /// The longest name of a file or an extended attribute, bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 /// The longest key of either map, bytes.
@@ -30,6 +32,8 @@ const XATTR: u8 = 5;
 pub(crate) const EXTENT: u8 = 6;
 /// Only under [`InodeNo::NONE`].
 const ORPHAN: u8 = 1;
+const USAGE: u8 = 2;
+const LIMIT: u8 = 3;
 
 /// A decoded key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +52,10 @@ pub enum Key {
     Extent(InodeNo, u64),
     /// An inode without a name that may still be open.
     Orphan(InodeNo),
+    /// What the filesystem holds.
+    Usage,
+    /// What it may hold.
+    Limit,
 }
 
 impl Key {
@@ -61,6 +69,8 @@ impl Key {
             Key::Xattr(ino, n) => xattr(*ino, n),
             Key::Extent(ino, offset) => extent(*ino, *offset),
             Key::Orphan(ino) => orphan(*ino),
+            Key::Usage => usage(),
+            Key::Limit => limit(),
         }
     }
 
@@ -73,6 +83,8 @@ impl Key {
         if ino == InodeNo::NONE {
             return match kind {
                 ORPHAN => Ok(Key::Orphan(InodeNo(number(subkey)?))),
+                USAGE => empty(subkey).map(|()| Key::Usage),
+                LIMIT => empty(subkey).map(|()| Key::Limit),
                 _ => Err(FormatError::Kind { found: u32::from(kind) }),
             };
         }
@@ -147,6 +159,16 @@ pub fn orphan(ino: InodeNo) -> Bytes {
     build(InodeNo::NONE, ORPHAN, &ino.0.to_be_bytes())
 }
 
+/// What the filesystem holds.
+pub fn usage() -> Bytes {
+    build(InodeNo::NONE, USAGE, &[])
+}
+
+/// What it may hold.
+pub fn limit() -> Bytes {
+    build(InodeNo::NONE, LIMIT, &[])
+}
+
 /// Everything under one inode.
 pub fn all_of(ino: InodeNo) -> (Bytes, Bytes) {
     (build(ino, 0, &[]), build(ino, u8::MAX, &[]))
@@ -177,6 +199,11 @@ pub fn extents_of(ino: InodeNo) -> (Bytes, Bytes) {
     kind_range(ino, EXTENT)
 }
 
+/// All extended attributes of an inode.
+pub fn xattrs_of(ino: InodeNo) -> (Bytes, Bytes) {
+    kind_range(ino, XATTR)
+}
+
 /// All orphan marks.
 pub fn orphans() -> (Bytes, Bytes) {
     kind_range(InodeNo::NONE, ORPHAN)
@@ -194,14 +221,16 @@ mod tests {
     fn any_key() -> impl Strategy<Value = Key> {
         let ino = (1..=InodeNo::MAX.0).prop_map(InodeNo);
         let name = proptest::collection::vec(any::<u8>(), 1..=NAME_BYTES_MAX).prop_map(Bytes::from);
-        (ino, name, any::<u64>(), 0..7u8).prop_map(|(ino, name, number, which)| match which {
+        (ino, name, any::<u64>(), 0..9u8).prop_map(|(ino, name, number, which)| match which {
             0 => Key::Inode(ino),
             1 => Key::Inline(ino),
             2 => Key::Name(ino, name),
             3 => Key::Cookie(ino, number),
             4 => Key::Xattr(ino, name),
             5 => Key::Extent(ino, number),
-            _ => Key::Orphan(ino),
+            6 => Key::Orphan(ino),
+            7 => Key::Usage,
+            _ => Key::Limit,
         })
     }
 
@@ -244,15 +273,22 @@ mod tests {
         assert!(inside(&cookies_from(ino, 3), &cookie(ino, 4)) && !inside(&cookies_from(ino, 3), &cookie(ino, 3)));
         assert!(!inside(&cookies_from(ino, u64::MAX), &cookie(ino, u64::MAX)));
         assert!(inside(&extents_in(ino, 5, 9), &extent(ino, 8)) && !inside(&extents_in(ino, 5, 9), &extent(ino, 9)));
+        assert!(inside(&xattrs_of(ino), &xattr(ino, &[0xff; 255])) && !inside(&xattrs_of(ino), &extent(ino, 0)));
         assert!(inside(&extents_of(ino), &extent(ino, u64::MAX)));
         assert!(inside(&orphans(), &orphan(InodeNo::MAX)) && !inside(&orphans(), &inode(InodeNo::ROOT)));
+        assert!(!inside(&orphans(), &usage()) && !inside(&orphans(), &limit()));
     }
 
     #[test]
     fn promise_g1_key_faults_are_told_apart() {
         assert_eq!(Key::decode(&[0; 8]), Err(FormatError::TooShort { need: 9, have: 8 }));
         assert_eq!(Key::decode(&build(InodeNo(1), 9, &[])), Err(FormatError::Kind { found: 9 }));
-        assert!(matches!(Key::decode(&build(InodeNo(1), INODE, b"x")), Err(FormatError::Key(_))));
+        assert_eq!(Key::decode(&build(InodeNo::NONE, 4, &[])), Err(FormatError::Kind { found: 4 }));
+        for key in
+            [build(InodeNo(1), INODE, b"x"), build(InodeNo::NONE, USAGE, b"x"), build(InodeNo::NONE, LIMIT, b"x")]
+        {
+            assert!(matches!(Key::decode(&key), Err(FormatError::Key(_))));
+        }
         assert!(matches!(Key::decode(&name(InodeNo(1), &[b'a'; 256])), Err(FormatError::Key(_))));
         assert!(Key::decode(&name(InodeNo(1), &[b'a'; 255])).is_ok());
     }

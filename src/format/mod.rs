@@ -21,6 +21,7 @@ pub mod publication;
 pub mod space;
 pub mod store_segment;
 pub mod superblock;
+pub mod usage;
 pub mod window;
 mod wire;
 

@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 const VERSION: u64 = 1;
 /// What the checksum's member starts with; it is the last one.
 const CRC_MEMBER: &str = "  \"crc\": \"";
+/// In the list `incompatible`: the map of files counts what it holds, and whoever writes must go on counting.
+const USAGE: &str = "usage";
 /// A superblock is a few lines; above this, it is something else.
 const BYTES_MAX: usize = 64 << 10;
 
@@ -21,6 +23,8 @@ pub struct Superblock {
     pub segment_size: u64,
     /// Whether nothing may ever be deleted.
     pub append_only: bool,
+    /// Whether the map of files counts what it holds. Filesystems made before that was known do not.
+    pub usage: bool,
 }
 
 /// Why a superblock cannot be used.
@@ -56,11 +60,12 @@ impl Superblock {
     pub fn encode(&self) -> Vec<u8> {
         let text = format!(
             "{{\n  \"skylog\": {VERSION},\n  \"uuid\": \"{}\",\n  \"created\": {},\n  \"segment_size\": {},\n  \
-             \"features\": {},\n  \"incompatible\": [],\n  \"key_slots\": [],\n",
+             \"features\": {},\n  \"incompatible\": {},\n  \"key_slots\": [],\n",
             self.uuid,
             self.created,
             self.segment_size,
             json!({ "append_only": self.append_only }),
+            json!(self.usage.then_some(USAGE).as_slice()),
         );
         let crc = crc32c::crc32c(text.as_bytes());
         format!("{text}{CRC_MEMBER}{crc:08x}\"\n}}\n").into_bytes()
@@ -79,9 +84,8 @@ impl Superblock {
             Some(found) if found > VERSION => return Err(SuperblockError::Newer { supported: VERSION, found }),
             _ => return Err(SuperblockError::Member("skylog")),
         }
-        for name in ["incompatible", "key_slots"] {
-            refuse_any(members, name)?;
-        }
+        refuse_all_but(&[USAGE], members, "incompatible")?;
+        refuse_all_but(&[], members, "key_slots")?;
         check_crc(bytes)?;
         let features = members.get("features").and_then(Value::as_object);
         let append_only = features.and_then(|features| features.get("append_only")).and_then(Value::as_bool);
@@ -91,6 +95,7 @@ impl Superblock {
             created: members.get("created").and_then(Value::as_i64).ok_or(SuperblockError::Member("created"))?,
             segment_size: segment_size(members)?,
             append_only: append_only.ok_or(SuperblockError::Member("features"))?,
+            usage: members["incompatible"].as_array().is_some_and(|list| list.iter().any(|entry| entry == USAGE)),
         })
     }
 }
@@ -100,10 +105,10 @@ fn segment_size(members: &Map<String, Value>) -> Result<u64, SuperblockError> {
     size.filter(|size| *size > 0).ok_or(SuperblockError::Member("segment_size"))
 }
 
-/// A list in which this version knows nothing: whatever it names is unknown.
-fn refuse_any(members: &Map<String, Value>, name: &'static str) -> Result<(), SuperblockError> {
+/// A list of which this version knows some entries.
+fn refuse_all_but(known: &[&str], members: &Map<String, Value>, name: &'static str) -> Result<(), SuperblockError> {
     let list = members.get(name).and_then(Value::as_array).ok_or(SuperblockError::Member(name))?;
-    match list.first() {
+    match list.iter().find(|entry| !entry.as_str().is_some_and(|entry| known.contains(&entry))) {
         None => Ok(()),
         Some(Value::String(feature)) => Err(SuperblockError::Incompatible(feature.clone())),
         Some(_) => Err(SuperblockError::Incompatible(name.to_owned())),
@@ -124,7 +129,13 @@ mod tests {
     use crate::format::faults::assert_damage_is_found;
 
     fn sample() -> Superblock {
-        Superblock { uuid: Uuid(0xabc), created: 1_700_000_000, segment_size: 64 << 20, append_only: false }
+        Superblock {
+            uuid: Uuid(0xabc),
+            created: 1_700_000_000,
+            segment_size: 64 << 20,
+            append_only: false,
+            usage: false,
+        }
     }
 
     fn text() -> String {
@@ -143,8 +154,8 @@ mod tests {
 
     #[test]
     fn superblocks_survive_the_trip() {
-        for append_only in [false, true] {
-            let superblock = Superblock { append_only, ..sample() };
+        for (append_only, usage) in [(false, false), (true, false), (false, true), (true, true)] {
+            let superblock = Superblock { append_only, usage, ..sample() };
             assert_eq!(Superblock::decode(&superblock.encode()), Ok(superblock));
         }
     }
@@ -163,6 +174,8 @@ mod tests {
         let newer = refusal("\"skylog\": 1", "\"skylog\": 2");
         assert_eq!(newer, SuperblockError::Newer { supported: 1, found: 2 });
         let feature = refusal("\"incompatible\": []", "\"incompatible\": [\"zstd\"]");
+        assert_eq!(feature, SuperblockError::Incompatible("zstd".into()));
+        let feature = refusal("\"incompatible\": []", "\"incompatible\": [\"usage\", \"zstd\"]");
         assert_eq!(feature, SuperblockError::Incompatible("zstd".into()));
         let slot = refusal("\"key_slots\": []", "\"key_slots\": [{}]");
         assert_eq!(slot, SuperblockError::Incompatible("key_slots".into()));

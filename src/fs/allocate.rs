@@ -6,7 +6,6 @@
 use super::attr::file_type;
 use super::error::{Error, Stop};
 use super::extents::Stored;
-use super::setattr::drop_set_id;
 use super::work::Work;
 use super::{Cx, FILE_BYTES_MAX, Fs};
 use crate::format::ids::{InodeNo, Lsn};
@@ -61,11 +60,7 @@ impl Fs {
         if !allocation.keeps_size && end > inode.size {
             work.truncate(ino, &mut inode, end)?;
         }
-        inode.mtime = work.now;
-        inode.ctime = work.now;
-        if cx.uid != 0 {
-            drop_set_id(&mut inode);
-        }
+        work.contents_changed(ino, &mut inode);
         work.set_inode(ino, &inode);
         let lsn = work.commit(if allocation.frees { Room::Freeing } else { Room::Ordinary })?;
         Ok(((), lsn))

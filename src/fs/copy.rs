@@ -5,7 +5,6 @@
 
 use super::error::{Error, Stop};
 use super::extents::{Piece, Stored};
-use super::setattr::drop_set_id;
 use super::work::Work;
 use super::{Cx, FILE_BYTES_MAX, Fs, INLINE_BYTES_MAX};
 use crate::format::ids::{InodeNo, Lsn};
@@ -43,11 +42,7 @@ impl Fs {
         }
         let copied = work.copy(from, &source, to, &mut inode, len, self.options.old_extents_max())?;
         inode.size = inode.size.max(to.offset + copied);
-        inode.mtime = work.now;
-        inode.ctime = work.now;
-        if cx.uid != 0 {
-            drop_set_id(&mut inode);
-        }
+        work.contents_changed(to.ino, &mut inode);
         work.set_inode(to.ino, &inode);
         let lsn = work.commit(Room::Ordinary)?;
         Ok((u32::try_from(copied).expect("few bytes at a time"), lsn))

@@ -4,15 +4,16 @@ use super::attr::{Attr, entry_kind, file_type, is_dir};
 use super::entries::{COOKIE_FIRST, check_name, is_dot};
 use super::error::{Error, Stop};
 use super::work::Work;
+use super::xattr::{ACCESS_ACL, DEFAULT_ACL};
 use super::{Cx, Fs, TARGET_BYTES_MAX};
 use crate::base::clock::Time;
 use crate::format::ids::{InodeNo, Lsn};
-use crate::format::inode::Inode;
+use crate::format::inode::{Inode, Xattrs};
 use crate::map::db::Room;
 use bytes::Bytes;
 
 /// What sort of inode is made; its mode has the type bits.
-struct New {
+pub(super) struct New {
     mode: u32,
     rdev: u32,
     target: Bytes,
@@ -76,9 +77,7 @@ impl Fs {
         if is_dir(new.mode) {
             dir.nlink = dir.nlink.checked_add(1).ok_or(Error::TooManyLinks(parent))?;
         }
-        let ino = work.tx.new_inode();
-        let inode = new.inode(cx, parent, &dir);
-        work.set_inode(ino, &inode);
+        let (ino, inode) = work.new_inode(new, parent, &dir)?;
         work.add_entry((parent, &mut dir), name, ino, entry_kind(inode.mode))?;
         work.touch_dir(&mut dir);
         work.set_inode(parent, &dir);
@@ -100,7 +99,42 @@ impl Work<'_> {
     }
 }
 
+impl Work<'_> {
+    /// An inode of its own number, with what it inherits from the directory it will be in.
+    pub fn new_inode(&mut self, new: &New, parent: InodeNo, dir: &Inode) -> Result<(InodeNo, Inode), Stop> {
+        let ino = self.tx.new_inode();
+        let mut inode = new.inode(self.cx, parent, dir);
+        if file_type(inode.mode) != libc::S_IFLNK {
+            self.inherit_acls(parent, dir, ino, &mut inode)?;
+        }
+        self.set_inode(ino, &inode);
+        Ok((ino, inode))
+    }
+
+    /// A directory's default access control list takes the place of the umask, and a new directory has it too.
+    fn inherit_acls(&mut self, parent: InodeNo, dir: &Inode, ino: InodeNo, inode: &mut Inode) -> Result<(), Stop> {
+        let Some(default) = self.acl(parent, dir, DEFAULT_ACL)? else {
+            inode.mode &= !(self.cx.umask & 0o777);
+            return Ok(());
+        };
+        if is_dir(inode.mode) {
+            self.put_xattr(ino, inode, DEFAULT_ACL, Some(default.encode()))?;
+        }
+        let access = default.inherited(inode.mode);
+        inode.mode = inode.mode & !0o777 | access.permissions();
+        if !access.is_mode() {
+            self.put_xattr(ino, inode, ACCESS_ACL, Some(access.encode()))?;
+        }
+        Ok(())
+    }
+}
+
 impl New {
+    /// What a rename leaves behind that hides lower layers of a union: a character device of number 0.
+    pub fn whiteout() -> New {
+        New { mode: libc::S_IFCHR, rdev: 0, target: Bytes::new() }
+    }
+
     /// In a set-group-id directory the group is the directory's, and new directories pass the bit on.
     fn inode(&self, cx: &Cx, parent: InodeNo, dir: &Inode) -> Inode {
         let subdirectory = is_dir(self.mode);
@@ -118,6 +152,7 @@ impl New {
             btime: cx.now,
             rdev: self.rdev,
             flags: 0,
+            xattrs: Xattrs::NONE,
             parent: if subdirectory { parent } else { InodeNo::NONE },
             next_cookie: if subdirectory { COOKIE_FIRST } else { 0 },
             target: self.target.clone(),

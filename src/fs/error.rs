@@ -1,6 +1,7 @@
 //! Why an operation failed, and its errno.
 
 use crate::format::ids::InodeNo;
+use crate::format::usage::OnLimit;
 use crate::map::db::{self, Wait};
 use std::fmt::Display;
 
@@ -48,6 +49,29 @@ pub enum Error {
     /// The name is `.` or `..` where it must not be.
     #[error("the name is . or ..")]
     DotName,
+    /// The inode has no such extended attribute.
+    #[error("no such extended attribute")]
+    NoSuchXattr,
+    /// The inode has this extended attribute already.
+    #[error("the extended attribute exists")]
+    XattrExists,
+    /// No extended attribute can have this name.
+    #[error("the name of an extended attribute has 1 to 255 bytes")]
+    XattrName,
+    /// A value, or a list of names, is too long.
+    #[error("{found} bytes are more than {limit}")]
+    ValueTooBig {
+        /// Its length.
+        found: usize,
+        /// The most allowed.
+        limit: usize,
+    },
+    /// The value is too long for this filesystem's small journal segments.
+    #[error("a value of {0} bytes does not fit into a batch of this filesystem's journal")]
+    NoRoomInSegment(usize),
+    /// Only directories have a default access control list.
+    #[error("inode {0} is not a directory and has no default access control list")]
+    NoDefaultAcl(InodeNo),
     /// A size or offset beyond the largest file.
     #[error("beyond the largest file")]
     TooBig,
@@ -66,6 +90,14 @@ pub enum Error {
     /// Arguments that make no sense together; why.
     #[error("{0}")]
     Invalid(&'static str),
+    /// The filesystem would hold more than it may.
+    #[error("the limit of the filesystem is reached")]
+    Limit(OnLimit),
+    /// There is nothing to compare a limit with.
+    #[error(
+        "this filesystem was made by a version that did not count what it holds; copy it into a new one to limit it"
+    )]
+    NotCounted,
     /// The journal's disk is full.
     #[error("the disk of the journal is full")]
     DiskFull,
@@ -92,13 +124,21 @@ impl Error {
             Error::SymbolicLink(_) => libc::ELOOP,
             Error::NameTooLong { .. } => libc::ENAMETOOLONG,
             Error::DotName => libc::EBUSY,
+            Error::NoSuchXattr => libc::ENODATA,
+            Error::XattrExists => libc::EEXIST,
+            Error::XattrName => libc::ERANGE,
+            Error::ValueTooBig { .. } => libc::E2BIG,
+            Error::NoRoomInSegment(_) => libc::ENOSPC,
+            Error::NoDefaultAcl(_) => libc::EACCES,
             Error::TooBig => libc::EFBIG,
             Error::NothingThere => libc::ENXIO,
             Error::NotSeekable(_) => libc::ESPIPE,
             Error::NotAllocatable(_) => libc::ENODEV,
             Error::NotSupported(_) => libc::EOPNOTSUPP,
             Error::Invalid(_) => libc::EINVAL,
-            Error::DiskFull => libc::ENOSPC,
+            Error::DiskFull | Error::Limit(OnLimit::NoSpace) => libc::ENOSPC,
+            Error::Limit(OnLimit::Quota) => libc::EDQUOT,
+            Error::NotCounted => libc::EOPNOTSUPP,
             Error::ReadOnly(_) => libc::EROFS,
             Error::Io => libc::EIO,
         }
@@ -125,6 +165,7 @@ impl From<db::Stop> for Stop {
         match stop {
             db::Stop::Wait(wait) => Stop::Wait(wait),
             db::Stop::DiskFull => Error::DiskFull.into(),
+            db::Stop::Limit(on_limit) => Error::Limit(on_limit).into(),
             db::Stop::ReadOnly(why) => Error::ReadOnly(why).into(),
             db::Stop::Damaged(what) => damaged(what),
         }

@@ -73,6 +73,12 @@ impl Piece {
     }
 }
 
+/// Whether these neighbours, in order, hold every byte of `from..to`.
+fn covers(pieces: &[Piece], from: u64, to: u64) -> bool {
+    let end = pieces.iter().fold(from, |end, piece| if piece.at <= end { end.max(piece.end()) } else { end });
+    end >= to
+}
+
 /// Units of 512 bytes that `len` bytes take.
 pub(super) fn blocks_of(len: u64) -> u64 {
     len.div_ceil(512)
@@ -166,6 +172,9 @@ impl Work<'_> {
         let mut pieces = self.overlapping(ino, from, to, limit)?;
         if pieces.len() >= limit.max(2) {
             to = pieces.pop().map_or(to, |piece| piece.at);
+        }
+        if covers(&pieces, from, to) {
+            self.always_fits();
         }
         for piece in pieces {
             inode.blocks = inode.blocks.saturating_sub(piece.blocks());

@@ -14,21 +14,28 @@
 //! - `blocks` is the sum over the inline value and the extents of their bytes in 512-byte units, each rounded up,
 //!   so what two files share counts in both;
 //! - a directory has for each name one name key and one cookie key that agree; `nlink` is 2 plus its subdirectories;
-//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one.
+//! - an inode with `nlink` 0 has an orphan key, and only such an inode has one;
+//! - an inode's marks of extended attributes say which it has; an access control list agrees with the mode;
+//! - where usage is counted, it is the number of all inodes and the sum of their `blocks`.
 //!
 //! What the kernel does, and this layer does not: permissions (sticky directories too), following links, resolving paths.
 
+mod acl;
 mod allocate;
+mod atime;
 mod attr;
+mod caller;
 mod copy;
 mod create;
 mod entries;
 mod error;
 mod extents;
+mod limit;
 mod link;
 mod locks;
 mod lookup;
 mod open;
+mod privileges;
 mod read;
 mod readdir;
 mod recover;
@@ -39,14 +46,17 @@ mod statfs;
 mod unlink;
 mod work;
 mod write;
+mod xattr;
 
 #[cfg(test)]
 mod tests;
 
 pub use attr::Attr;
+pub use caller::{Caller, Rights};
 pub use copy::Place;
 pub use create::root_inode;
 pub use error::{Error, Stop};
+pub use limit::SetLimit;
 pub use readdir::DirEntry;
 pub use seek::Seek;
 pub use setattr::{SetAttr, SetTime};
@@ -79,6 +89,12 @@ pub struct Cx {
     pub gid: u32,
     /// The time the request counts as.
     pub now: Time,
+    /// What else the caller may do.
+    pub caller: Caller,
+    /// Permission bits that what is made does not get, unless a default access control list says what it gets.
+    pub umask: u32,
+    /// The caller keeps the times of this change by itself and sends them later: the kernel, when it writes back what it held.
+    pub keeps_times: bool,
     /// What was fetched for this request while it waited.
     pub pins: Pins,
 }

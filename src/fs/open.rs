@@ -177,7 +177,7 @@ impl Fs {
 
     fn free_orphan(&self, cx: &Cx, ino: InodeNo) -> Result<(), Stop> {
         let mut work = self.begin(cx);
-        work.free_orphan(ino);
+        work.free_orphan(ino)?;
         work.commit(Room::Freeing).map(drop)
     }
 }

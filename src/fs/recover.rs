@@ -18,7 +18,7 @@ impl Fs {
         let (from, to) = key::orphans();
         let rows = work.scan(&from, &to, STEP)?;
         for (key, _) in &rows {
-            work.free_orphan(orphan(key)?);
+            work.free_orphan(orphan(key)?)?;
         }
         Ok((rows.len(), work.commit(Room::Freeing)?))
     }

@@ -1,9 +1,10 @@
 //! Rename: one batch, whatever it moves or replaces.
 //!
 //! A name keeps its place in the listing when it is replaced or stays in its directory, so that a listing in progress meets the
-//! new name once, and a loop over a directory that renames what it finds comes to an end.
+//! new name once, and a loop over a directory that renames what it finds comes to an end. Exchanged names keep their places too.
 
-use super::attr::is_dir;
+use super::attr::{entry_kind, is_dir, is_dir_kind};
+use super::create::New;
 use super::entries::{check_name, is_dot};
 use super::error::{Error, Stop, damaged};
 use super::locks::{Exclusive, Moves};
@@ -13,6 +14,7 @@ use crate::format::ids::{InodeNo, Lsn};
 use crate::format::inode::{Inode, NameValue};
 use crate::map::db::Room;
 
+const KNOWN_FLAGS: u32 = libc::RENAME_NOREPLACE | libc::RENAME_EXCHANGE | libc::RENAME_WHITEOUT;
 /// Directories below each other; more are taken for a circle.
 const DEPTH_MAX: usize = 1 << 20;
 
@@ -43,10 +45,24 @@ impl Dirs {
     fn target(&mut self) -> &mut Inode {
         self.to.as_mut().unwrap_or(&mut self.from)
     }
+
+    /// Counts a subdirectory in the second, `to`, and no longer in the first.
+    fn move_subdirectory(&mut self, to: InodeNo) -> Result<(), Error> {
+        self.from.nlink = self.from.nlink.saturating_sub(1);
+        let above = self.target();
+        above.nlink = above.nlink.checked_add(1).ok_or(Error::TooManyLinks(to))?;
+        Ok(())
+    }
+
+    fn swap(&mut self) {
+        if let Some(to) = &mut self.to {
+            std::mem::swap(&mut self.from, to);
+        }
+    }
 }
 
 impl Fs {
-    /// Moves a name. `flags` as of `renameat2`; of these only `RENAME_NOREPLACE`.
+    /// Moves a name, or exchanges two. `flags` as of `renameat2`.
     pub fn rename(
         &self,
         cx: &Cx,
@@ -56,8 +72,10 @@ impl Fs {
         new_name: &[u8],
         flags: u32,
     ) -> Result<((), Lsn), Stop> {
-        if flags & !libc::RENAME_NOREPLACE != 0 {
-            return Err(Error::Invalid("an unknown flag of rename").into());
+        let asked = |flag| flags & flag != 0;
+        let exchange = asked(libc::RENAME_EXCHANGE);
+        if asked(!KNOWN_FLAGS) || exchange && asked(libc::RENAME_NOREPLACE | libc::RENAME_WHITEOUT) {
+            return Err(Error::Invalid("flags of rename that are unknown, or not possible together").into());
         }
         check_name(name)?;
         check_name(new_name)?;
@@ -66,10 +84,14 @@ impl Fs {
         }
         let (from, to) = (Place { dir: parent, name }, Place { dir: new_parent, name: new_name });
         let found = self.lock_rename(cx, from, to)?;
-        if found.target.is_some() && flags & libc::RENAME_NOREPLACE != 0 {
+        if found.target.is_some() && asked(libc::RENAME_NOREPLACE) {
             return Err(Error::NameExists.into());
         }
-        self.rename_locked(found, from, to)
+        match found.target {
+            _ if !exchange => self.rename_locked(found, from, to, asked(libc::RENAME_WHITEOUT)),
+            Some(target) => found.exchange(from, to, target),
+            None => Err(Error::NoSuchName.into()),
+        }
     }
 
     /// Looks both names up and locks both directories and what the names stand for.
@@ -77,8 +99,9 @@ impl Fs {
         loop {
             let source = self.peek(cx, from.dir, from.name)?.ok_or(Error::NoSuchName)?;
             let target = self.peek(cx, to.dir, to.name)?;
-            let moves_dir = from.dir != to.dir && super::attr::is_dir_kind(source.kind);
-            let moves = moves_dir.then(|| self.locks.moves());
+            // What stands at the new name moves only in an exchange, but then it may be a directory too.
+            let some_dir = is_dir_kind(source.kind) || target.is_some_and(|target| is_dir_kind(target.kind));
+            let moves = (from.dir != to.dir && some_dir).then(|| self.locks.moves());
             let mut inos = vec![from.dir, to.dir, source.ino];
             inos.extend(target.map(|entry| entry.ino));
             let held = self.locks.exclusive(&inos);
@@ -94,7 +117,13 @@ impl Fs {
         }
     }
 
-    fn rename_locked(&self, found: Found<'_>, from: Place<'_>, to: Place<'_>) -> Result<((), Lsn), Stop> {
+    fn rename_locked(
+        &self,
+        found: Found<'_>,
+        from: Place<'_>,
+        to: Place<'_>,
+        whiteout: bool,
+    ) -> Result<((), Lsn), Stop> {
         let Found { mut work, source, target, _held, _moves } = found;
         let mut inode = work.inode(source.ino)?;
         let moved_dir = is_dir(inode.mode);
@@ -109,11 +138,10 @@ impl Fs {
             Some(target) => Some(self.replace(&mut work, &mut dirs, moved_dir, target.ino)?),
             None => None,
         };
-        work.move_entry(&mut dirs, from, to, &source, target.as_ref())?;
+        let kept = if whiteout { Some(work.whiteout(&dirs.from, from, &source)?) } else { None };
+        work.move_entry(&mut dirs, from, to, &source, target.as_ref(), kept)?;
         if moved_dir && from.dir != to.dir {
-            dirs.from.nlink = dirs.from.nlink.saturating_sub(1);
-            let above = dirs.target();
-            above.nlink = above.nlink.checked_add(1).ok_or(Error::TooManyLinks(to.dir))?;
+            dirs.move_subdirectory(to.dir)?;
             inode.parent = to.dir;
         }
         inode.ctime = work.now;
@@ -140,7 +168,47 @@ impl Fs {
     }
 }
 
+impl Found<'_> {
+    /// Lets two names change places.
+    fn exchange(self, from: Place<'_>, to: Place<'_>, target: NameValue) -> Result<((), Lsn), Stop> {
+        let Found { mut work, source, _held, _moves, .. } = self;
+        if source.ino == target.ino {
+            return Ok(((), work.commit(Room::Ordinary)?));
+        }
+        let mut dirs = work.dirs(from.dir, to.dir)?;
+        work.exchange_one(&mut dirs, &source, from.dir, to.dir)?;
+        dirs.swap();
+        work.exchange_one(&mut dirs, &target, to.dir, from.dir)?;
+        dirs.swap();
+        work.put_entry(to.dir, to.name, NameValue { cookie: target.cookie, ..source });
+        work.put_entry(from.dir, from.name, NameValue { cookie: source.cookie, ..target });
+        work.set_dirs(dirs, from.dir, to.dir);
+        Ok(((), work.commit(Room::Ordinary)?))
+    }
+}
+
 impl Work<'_> {
+    /// What moves from one directory to another while something else comes back.
+    fn exchange_one(&mut self, dirs: &mut Dirs, what: &NameValue, from: InodeNo, to: InodeNo) -> Result<(), Stop> {
+        let mut inode = self.inode(what.ino)?;
+        if from != to && is_dir(inode.mode) {
+            if self.is_below(to, what.ino)? {
+                return Err(Error::Invalid("a directory cannot move below itself").into());
+            }
+            dirs.move_subdirectory(to)?;
+            inode.parent = to;
+        }
+        inode.ctime = self.now;
+        self.set_inode(what.ino, &inode);
+        Ok(())
+    }
+
+    /// Puts a whiteout in the place of what is renamed.
+    fn whiteout(&mut self, dir: &Inode, from: Place<'_>, source: &NameValue) -> Result<NameValue, Stop> {
+        let (ino, inode) = self.new_inode(&New::whiteout(), from.dir, dir)?;
+        Ok(NameValue { ino, kind: entry_kind(inode.mode), cookie: source.cookie })
+    }
+
     fn dirs(&mut self, from: InodeNo, to: InodeNo) -> Result<Dirs, Stop> {
         let dirs = Dirs { from: self.dir(from)?, to: if from == to { None } else { Some(self.living_dir(to)?) } };
         Ok(dirs)
@@ -162,12 +230,16 @@ impl Work<'_> {
         to: Place<'_>,
         source: &NameValue,
         target: Option<&NameValue>,
+        kept: Option<NameValue>,
     ) -> Result<(), Stop> {
-        self.remove_entry(from.dir, from.name, source.cookie);
+        match kept {
+            Some(kept) => self.put_entry(from.dir, from.name, kept),
+            None => self.remove_entry(from.dir, from.name, source.cookie),
+        }
         let (ino, kind) = (source.ino, source.kind);
         let cookie = match target {
             Some(target) => Some(target.cookie),
-            None => (from.dir == to.dir).then_some(source.cookie),
+            None => (from.dir == to.dir && kept.is_none()).then_some(source.cookie),
         };
         match cookie {
             Some(cookie) => self.put_entry(to.dir, to.name, NameValue { ino, kind, cookie }),

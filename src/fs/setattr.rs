@@ -3,7 +3,7 @@
 //! Whether the caller may, and whether `chmod` may set the set-group-id bit, the kernel has decided: it alone knows all
 //! groups of the caller.
 
-use super::attr::{Attr, file_type, is_dir};
+use super::attr::{Attr, file_type};
 use super::error::{Error, Stop};
 use super::extents::Stored;
 use super::work::Work;
@@ -65,17 +65,14 @@ impl Fs {
         let mut work = self.begin(cx);
         let mut inode = work.inode(ino)?;
         if set == SetAttr::default() {
-            return Ok((Attr::of(ino, &inode), work.commit(Room::Ordinary)?));
+            return work.prepare_for_change(ino, inode);
         }
         let room = set.room(inode.size);
         if let Some(size) = set.size {
             work.truncate(ino, &mut inode, size)?;
-            inode.mtime = work.now;
+            work.contents_changed(ino, &mut inode);
         }
-        change_owner(&mut inode, &set);
-        if set.size.is_some() && cx.uid != 0 {
-            drop_set_id(&mut inode);
-        }
+        work.change_owner(ino, &mut inode, &set)?;
         if let Some(time) = set.atime {
             inode.atime = time.resolve(work.now)?;
         }
@@ -89,27 +86,31 @@ impl Fs {
     }
 }
 
-/// Sets mode, owner and group. Another owner or group takes the set-id bits of everything but directories, whoever asks.
-fn change_owner(inode: &mut Inode, set: &SetAttr) {
-    if let Some(mode) = set.mode {
-        inode.mode = file_type(inode.mode) | mode & 0o7777;
-    }
-    inode.uid = set.uid.unwrap_or(inode.uid);
-    inode.gid = set.gid.unwrap_or(inode.gid);
-    if (set.uid.is_some() || set.gid.is_some()) && !is_dir(inode.mode) {
-        drop_set_id(inode);
-    }
-}
-
-/// Clears set-user-id, and set-group-id where it means "run as this group".
-pub(super) fn drop_set_id(inode: &mut Inode) {
-    inode.mode &= !libc::S_ISUID;
-    if inode.mode & libc::S_IXGRP != 0 {
-        inode.mode &= !libc::S_ISGID;
-    }
-}
-
 impl Work<'_> {
+    /// The kernel asks for no change at all before it lets somebody write who takes set-id bits away, and for a `chown` that
+    /// names neither owner nor group, which takes them too. What it is answered it remembers: so the bits are gone before
+    /// the first byte is written.
+    fn prepare_for_change(mut self, ino: InodeNo, mut inode: Inode) -> Result<(Attr, Lsn), Stop> {
+        self.owner_changes(ino, &mut inode);
+        inode.ctime = self.now;
+        self.set_inode(ino, &inode);
+        Ok((Attr::of(ino, &inode), self.commit(Room::Ordinary)?))
+    }
+
+    /// Sets mode, owner and group.
+    fn change_owner(&mut self, ino: InodeNo, inode: &mut Inode, set: &SetAttr) -> Result<(), Stop> {
+        if let Some(mode) = set.mode {
+            inode.mode = file_type(inode.mode) | mode & 0o7777;
+            self.chmod_acl(ino, inode)?;
+        }
+        if set.uid.is_some() || set.gid.is_some() {
+            self.owner_changes(ino, inode);
+        }
+        inode.uid = set.uid.unwrap_or(inode.uid);
+        inode.gid = set.gid.unwrap_or(inode.gid);
+        Ok(())
+    }
+
     /// Sets a file's size. Bytes cut off never come back: growing again shows zeros.
     pub fn truncate(&mut self, ino: InodeNo, inode: &mut Inode, size: u64) -> Result<(), Stop> {
         match file_type(inode.mode) {

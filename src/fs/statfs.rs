@@ -1,11 +1,11 @@
-//! What `statfs` says. Inodes are not counted, since nothing limits them but space.
+//! What `statfs` says.
 
 use super::{Fs, NAME_BYTES_MAX};
 
 /// The unit in which space is reported, bytes.
-const BLOCK_BYTES: u64 = 4096;
-/// The number of inodes, and of free ones, that is reported.
-const FILES: u64 = 1 << 40;
+pub(super) const BLOCK_BYTES: u64 = 4096;
+/// The number of free inodes that is reported where nothing limits them but space.
+const FILES_FREE: u64 = 1 << 40;
 
 /// Room for data, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,16 +38,26 @@ pub struct StatFs {
 }
 
 impl Fs {
-    /// Space and limits.
+    /// Space and inodes. With a limit that is the size of the filesystem, and `blocks_free` what it leaves; no more of that is
+    /// available than the disk has.
     pub fn statfs(&self) -> StatFs {
-        let space = (self.options.space)();
+        let mut space = (self.options.space)();
+        let (usage, limit) = self.db.usage();
+        if let Some(left) = self.limit_left() {
+            space = DiskSpace { total: limit.bytes, free: left, available: left.min(space.available) };
+        }
+        let used = usage.map_or(0, |usage| usage.inodes);
+        let (files, files_free) = match limit.inodes {
+            0 => (used + FILES_FREE, FILES_FREE),
+            limit => (limit, limit.saturating_sub(used)),
+        };
         StatFs {
             block_size: u32::try_from(BLOCK_BYTES).expect("small"),
             blocks: space.total / BLOCK_BYTES,
             blocks_free: space.free / BLOCK_BYTES,
             blocks_available: space.available / BLOCK_BYTES,
-            files: FILES,
-            files_free: FILES,
+            files,
+            files_free,
             name_max: u32::try_from(NAME_BYTES_MAX).expect("small"),
         }
     }

@@ -1,4 +1,6 @@
 //! One operation's view of the map in terms of inodes: keys and values are encoded and decoded here.
+//!
+//! Every inode is read and written through it, so it knows by how much the operation changes what the filesystem holds.
 
 use super::Cx;
 use super::attr::{file_type, is_dir};
@@ -8,18 +10,30 @@ use crate::format::batch::TreeId;
 use crate::format::ids::{InodeNo, Lsn};
 use crate::format::inode::Inode;
 use crate::format::key;
+use crate::format::usage::UsageChange;
 use crate::map::db::{Room, Tx};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 
 /// A transaction, and when it happens.
 pub(super) struct Work<'a> {
     pub tx: Tx<'a>,
     pub now: Time,
+    pub cx: &'a Cx,
+    seen: BTreeMap<InodeNo, Seen>,
+    refusable: bool,
+}
+
+/// The blocks of an inode before the operation and after it; `None` when there is no such inode.
+#[derive(Clone, Copy)]
+struct Seen {
+    before: Option<u64>,
+    after: Option<u64>,
 }
 
 impl<'a> Work<'a> {
-    pub fn new(tx: Tx<'a>, cx: &Cx) -> Work<'a> {
-        Work { tx, now: cx.now }
+    pub fn new(tx: Tx<'a>, cx: &'a Cx) -> Work<'a> {
+        Work { tx, now: cx.now, cx, seen: BTreeMap::new(), refusable: true }
     }
 
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, Stop> {
@@ -44,11 +58,32 @@ impl<'a> Work<'a> {
 
     pub fn inode(&mut self, ino: InodeNo) -> Result<Inode, Stop> {
         let value = self.get(&key::inode(ino))?.ok_or(Error::NoSuchInode(ino))?;
-        Inode::decode(&value).map_err(|e| damaged(format_args!("inode {ino}: {e}")))
+        let inode = Inode::decode(&value).map_err(|e| damaged(format_args!("inode {ino}: {e}")))?;
+        let blocks = Some(inode.blocks);
+        self.seen.entry(ino).or_insert(Seen { before: blocks, after: blocks });
+        Ok(inode)
     }
 
+    /// Gives an inode these attributes. It was read before in this operation, or is new.
     pub fn set_inode(&mut self, ino: InodeNo, inode: &Inode) {
         self.put(key::inode(ino), inode.encode());
+        self.seen.entry(ino).or_insert(Seen { before: None, after: None }).after = Some(inode.blocks);
+    }
+
+    /// Removes everything of an inode that was read before.
+    fn remove_inode(&mut self, ino: InodeNo) {
+        self.delete_range(key::all_of(ino));
+        let seen = self.seen.get_mut(&ino);
+        debug_assert!(seen.is_some(), "inode {ino} is removed and was never looked at");
+        if let Some(seen) = seen {
+            seen.after = None;
+        }
+    }
+
+    /// Says that this operation stores nothing where nothing was, so that no limit refuses it: cutting extents may round
+    /// their blocks up all the same.
+    pub fn always_fits(&mut self) {
+        self.refusable = false;
     }
 
     /// An inode that must be a directory.
@@ -81,17 +116,34 @@ impl<'a> Work<'a> {
             self.set_inode(ino, inode);
             self.put(key::orphan(ino), Bytes::new());
         } else {
-            self.delete_range(key::all_of(ino));
+            self.remove_inode(ino);
         }
     }
 
-    /// Removes everything of an orphan, and its mark.
-    pub fn free_orphan(&mut self, ino: InodeNo) {
-        self.delete_range(key::all_of(ino));
+    /// Removes everything of an orphan, and its mark. A mark without an inode goes too.
+    pub fn free_orphan(&mut self, ino: InodeNo) -> Result<(), Stop> {
+        match self.inode(ino) {
+            Ok(_) => self.remove_inode(ino),
+            Err(Stop::Error(Error::NoSuchInode(_))) => self.delete_range(key::all_of(ino)),
+            Err(stop) => return Err(stop),
+        }
         self.delete(key::orphan(ino));
+        Ok(())
     }
 
-    pub fn commit(self, room: Room) -> Result<Lsn, Stop> {
+    /// Makes it one batch of the log, unless the filesystem would hold more than it may.
+    pub fn commit(mut self, room: Room) -> Result<Lsn, Stop> {
+        self.tx.set_usage_change(self.usage_change(), self.refusable);
         Ok(self.tx.commit(room)?)
+    }
+
+    fn usage_change(&self) -> UsageChange {
+        let mut change = UsageChange::default();
+        for Seen { before, after } in self.seen.values() {
+            change.inodes += i64::from(after.is_some()) - i64::from(before.is_some());
+            // A difference of counts below 2^63 is right whichever is larger.
+            change.blocks += after.unwrap_or(0).wrapping_sub(before.unwrap_or(0)) as i64;
+        }
+        change
     }
 }

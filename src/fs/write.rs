@@ -2,7 +2,6 @@
 
 use super::error::{Error, Stop};
 use super::extents::Stored;
-use super::setattr::drop_set_id;
 use super::work::Work;
 use super::{Cx, FILE_BYTES_MAX, Fs, INLINE_BYTES_MAX, Options};
 use crate::format::ids::{InodeNo, Lsn};
@@ -25,8 +24,17 @@ impl Options {
 
 impl Fs {
     /// Writes data at an offset, beyond the end too. Returns how many bytes were written, at least one if there are any.
-    pub fn write(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &[u8]) -> Result<(u32, Lsn), Stop> {
+    pub fn write(&self, cx: &Cx, ino: InodeNo, offset: u64, mut data: &[u8]) -> Result<(u32, Lsn), Stop> {
         let _held = self.locks.exclusive(&[ino]);
+        loop {
+            match self.write_locked(cx, ino, offset, data) {
+                Err(stop @ Stop::Error(Error::Limit(_))) => data = self.fitting(offset, data).ok_or(stop)?,
+                done => return done,
+            }
+        }
+    }
+
+    fn write_locked(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &[u8]) -> Result<(u32, Lsn), Stop> {
         let mut work = self.begin(cx);
         let mut inode = work.file(ino)?;
         if data.is_empty() {
@@ -35,11 +43,7 @@ impl Fs {
         let data = self.writable(offset, data)?;
         let written = work.write(ino, &mut inode, offset, &data, self.options.old_extents_max())?;
         inode.size = inode.size.max(offset + written);
-        inode.mtime = work.now;
-        inode.ctime = work.now;
-        if cx.uid != 0 {
-            drop_set_id(&mut inode);
-        }
+        work.contents_changed(ino, &mut inode);
         work.set_inode(ino, &inode);
         let lsn = work.commit(Room::Ordinary)?;
         Ok((u32::try_from(written).expect("a write is short"), lsn))

@@ -2,7 +2,7 @@
 
 use fuser::{
     Errno, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
 /// A reply that is still owed to the kernel. Dropped without a word it is EIO.
@@ -32,7 +32,8 @@ answers!(
     ReplyLseek,
     ReplyOpen,
     ReplyStatfs,
-    ReplyWrite
+    ReplyWrite,
+    ReplyXattr
 );
 
 /// Requests that nobody waits for (`forget`).

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The unit in which programs best read and write, bytes.
 const BLOCK_BYTES: u32 = 4096;
@@ -87,7 +87,15 @@ pub fn name(name: &OsStr) -> Bytes {
 pub fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(time) => SetTime::At(Time::from(time)),
+        TimeOrNow::SpecificTime(time) => SetTime::At(asked_time(time)),
+    }
+}
+
+/// A time as the kernel sent it. Before 1970 fuser takes the nanoseconds for part of the distance, but they count forward.
+pub fn asked_time(time: SystemTime) -> Time {
+    match UNIX_EPOCH.duration_since(time) {
+        Ok(before) => Time { secs: 0i64.saturating_sub_unsigned(before.as_secs()), nanos: before.subsec_nanos() },
+        Err(_) => Time::from(time),
     }
 }
 
@@ -152,6 +160,16 @@ mod tests {
     #[test]
     fn times_before_1970_keep_their_nanoseconds() {
         assert_eq!(Time::from(attr(&plain(libc::S_IFREG)).mtime), Time { secs: -1, nanos: 999_999_999 });
+    }
+
+    #[test]
+    fn a_time_before_1970_is_set_as_it_was_asked() {
+        // What fuser makes of -3 seconds and 800,000,000 nanoseconds, which is 2.2 seconds before 1970.
+        let fuser = UNIX_EPOCH - std::time::Duration::new(3, 800_000_000);
+        assert_eq!(asked_time(fuser), Time { secs: -3, nanos: 800_000_000 });
+        assert_eq!(asked_time(UNIX_EPOCH), Time::default());
+        let later = Time { secs: 1 << 33, nanos: 5 };
+        assert_eq!(asked_time(later.into()), later);
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use super::answer::Nobody;
 use super::convert::{self, ino, name};
 use super::requests::Frontend;
+use super::shown::Shown;
 use super::{GENERATION, LIFETIME, negotiate};
-use crate::base::clock::Time;
-use crate::fs::{Cx, Fs, SetAttr};
+use crate::fs::{Attr, Cx, Fs, SetAttr};
 use bytes::Bytes;
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
@@ -28,12 +28,21 @@ fn open_flags() -> FopenFlags {
     FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
 }
 
-fn say_entry(reply: ReplyEntry, attr: crate::fs::Attr) {
-    reply.entry(&LIFETIME, &convert::attr(&attr), GENERATION);
+fn say_entry(shown: Shown) -> impl FnOnce(ReplyEntry, Attr) {
+    move |reply, attr| reply.entry(&LIFETIME, &shown.attr(&attr), GENERATION)
 }
 
-fn say_attr(reply: ReplyAttr, attr: crate::fs::Attr) {
-    reply.attr(&LIFETIME, &convert::attr(&attr));
+fn say_attr(shown: Shown) -> impl FnOnce(ReplyAttr, Attr) {
+    move |reply, attr| reply.attr(&LIFETIME, &shown.attr(&attr))
+}
+
+/// Bytes for a buffer of `size`; a buffer of none asks how many there are.
+fn say_xattr(reply: ReplyXattr, size: u32, bytes: &[u8]) {
+    match (size, u32::try_from(bytes.len())) {
+        (0, Ok(len)) => reply.size(len),
+        (_, Ok(len)) if len <= size => reply.data(bytes),
+        _ => reply.error(Errno::ERANGE),
+    }
 }
 
 fn say_ok(reply: ReplyEmpty, (): ()) {
@@ -42,18 +51,18 @@ fn say_ok(reply: ReplyEmpty, (): ()) {
 
 impl Filesystem for Frontend {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        negotiate(config, self.volume.write_bytes_max());
+        negotiate(config, self.volume.write_bytes_max(), self.writeback);
         Ok(())
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
-        let entry = name(entry);
+        let (entry, shown) = (name(entry), self.shown);
         self.ask(
             request,
             reply,
             move |fs, cx| fs.lookup(cx, ino(parent), &entry),
-            |reply, found| match found {
-                Some(attr) => say_entry(reply, attr),
+            move |reply, found| match found {
+                Some(attr) => say_entry(shown)(reply, attr),
                 None => reply.entry(&LIFETIME, &convert::no_such_name(), GENERATION),
             },
         );
@@ -64,7 +73,7 @@ impl Filesystem for Frontend {
     }
 
     fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.ask(request, reply, move |fs, cx| fs.getattr(cx, ino(inode)), say_attr);
+        self.ask(request, reply, move |fs, cx| fs.getattr(cx, ino(inode)), say_attr(self.shown));
     }
 
     fn setattr(
@@ -85,13 +94,18 @@ impl Filesystem for Frontend {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let (uid, gid) = match self.shown.owner(uid, gid) {
+            Ok(owner) => owner,
+            Err(refused) => return reply.error(refused),
+        };
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
-        let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(Time::from) };
-        self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr);
+        let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(convert::asked_time) };
+        self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr(self.shown));
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
-        self.ask(request, reply, move |fs, cx| fs.readlink(cx, ino(inode)), |reply, target| reply.data(&target));
+        let read = move |fs: &Fs, cx: &mut Cx| fs.readlink(cx, ino(inode));
+        self.read(request, ino(inode), reply, read, |reply, target| reply.data(&target));
     }
 
     fn mknod(
@@ -104,13 +118,21 @@ impl Filesystem for Frontend {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let (entry, mode) = (name(entry), mode & !umask);
-        self.change(request, reply, move |fs, cx| fs.mknod(cx, ino(parent), &entry, mode, rdev), say_entry);
+        let entry = name(entry);
+        let make = move |fs: &Fs, cx: &mut Cx| {
+            cx.umask = umask;
+            fs.mknod(cx, ino(parent), &entry, mode, rdev)
+        };
+        self.change(request, reply, make, say_entry(self.shown));
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, entry: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let (entry, mode) = (name(entry), mode & !umask);
-        self.change(request, reply, move |fs, cx| fs.mkdir(cx, ino(parent), &entry, mode), say_entry);
+        let entry = name(entry);
+        let make = move |fs: &Fs, cx: &mut Cx| {
+            cx.umask = umask;
+            fs.mkdir(cx, ino(parent), &entry, mode)
+        };
+        self.change(request, reply, make, say_entry(self.shown));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
@@ -125,7 +147,7 @@ impl Filesystem for Frontend {
 
     fn symlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, target: &Path, reply: ReplyEntry) {
         let (entry, target) = (name(entry), Bytes::copy_from_slice(target.as_os_str().as_bytes()));
-        self.change(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), say_entry);
+        self.change(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), say_entry(self.shown));
     }
 
     fn rename(
@@ -144,11 +166,20 @@ impl Filesystem for Frontend {
 
     fn link(&self, request: &Request, inode: INodeNo, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
         let entry = name(entry);
-        self.change(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry);
+        self.change(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry(self.shown));
     }
 
-    fn open(&self, request: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.ask(request, reply, move |fs, cx| fs.open(cx, ino(inode)), |reply, ()| reply.opened(HANDLE, open_flags()));
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let writers = self.mapped.writers.clone();
+        self.ask(
+            request,
+            reply,
+            move |fs, cx| fs.open(cx, ino(inode)),
+            move |reply, ()| {
+                writers.opened(ino(inode), flags.0);
+                reply.opened(HANDLE, open_flags());
+            },
+        );
     }
 
     fn create(
@@ -158,18 +189,18 @@ impl Filesystem for Frontend {
         entry: &OsStr,
         mode: u32,
         umask: u32,
-        _: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
-        let (entry, mode) = (name(entry), mode & !umask);
-        self.change(
-            request,
-            reply,
-            move |fs, cx| fs.create(cx, ino(parent), &entry, mode),
-            |reply, attr| {
-                reply.created(&LIFETIME, &convert::attr(&attr), GENERATION, HANDLE, open_flags());
-            },
-        );
+        let (entry, writers, shown) = (name(entry), self.mapped.writers.clone(), self.shown);
+        let make = move |fs: &Fs, cx: &mut Cx| {
+            cx.umask = umask;
+            fs.create(cx, ino(parent), &entry, mode)
+        };
+        self.change(request, reply, make, move |reply, attr| {
+            writers.opened(attr.ino, flags);
+            reply.created(&LIFETIME, &shown.attr(&attr), GENERATION, HANDLE, open_flags());
+        });
     }
 
     fn read(
@@ -179,11 +210,20 @@ impl Filesystem for Frontend {
         _: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.ask(request, reply, move |fs, cx| fs.read(cx, ino(inode), offset, size), |reply, data| reply.data(&data));
+        let requests = self.requests.clone();
+        let read = move |fs: &Fs, cx: &mut Cx| fs.read(cx, ino(inode), offset, size);
+        let say = move |reply: ReplyData, data: Vec<u8>| {
+            requests.bytes_read.add(data.len() as u64);
+            reply.data(&data);
+        };
+        match flags.0 & libc::O_NOATIME {
+            0 => self.read(request, ino(inode), reply, read, say),
+            _ => self.ask(request, reply, read, say),
+        }
     }
 
     fn write(
@@ -193,12 +233,12 @@ impl Filesystem for Frontend {
         _: FileHandle,
         offset: u64,
         data: &[u8],
-        _: WriteFlags,
+        flags: WriteFlags,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        Frontend::write(self, request, ino(inode), offset, data, reply);
+        Frontend::write(self, request, ino(inode), (offset, data), flags, reply);
     }
 
     /// Never asked again after the first answer, and not at all for files opened with `FOPEN_NOFLUSH`.
@@ -211,11 +251,12 @@ impl Filesystem for Frontend {
         request: &Request,
         inode: INodeNo,
         _: FileHandle,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
+        self.mapped.writers.released(ino(inode), flags.0);
         self.ask(request, reply, move |fs, cx| fs.release(cx, ino(inode)), say_ok);
     }
 
@@ -233,19 +274,15 @@ impl Filesystem for Frontend {
     }
 
     fn readdir(&self, request: &Request, inode: INodeNo, _: FileHandle, after: u64, reply: ReplyDirectory) {
-        self.ask(
-            request,
-            reply,
-            move |fs, cx| fs.readdir(cx, ino(inode), after, ENTRIES),
-            |mut reply, entries| {
-                for e in entries {
-                    if reply.add(INodeNo(e.ino.0), e.cookie, convert::entry_type(e.kind), OsStr::from_bytes(&e.name)) {
-                        break;
-                    }
+        let list = move |fs: &Fs, cx: &mut Cx| fs.readdir(cx, ino(inode), after, ENTRIES);
+        self.read(request, ino(inode), reply, list, |mut reply, entries| {
+            for e in entries {
+                if reply.add(INodeNo(e.ino.0), e.cookie, convert::entry_type(e.kind), OsStr::from_bytes(&e.name)) {
+                    break;
                 }
-                reply.ok();
-            },
-        );
+            }
+            reply.ok();
+        });
     }
 
     fn readdirplus(&self, request: &Request, inode: INodeNo, _: FileHandle, after: u64, reply: ReplyDirectoryPlus) {
@@ -269,23 +306,34 @@ impl Filesystem for Frontend {
         reply.error(Errno::ENOSYS);
     }
 
-    // Extended attributes are not there yet: ENOSYS makes the kernel answer "not supported" by itself from then on, which
-    // also spares a look-up of security.capability on every write.
-
-    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn setxattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        entry: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (entry, value) = (name(entry), Bytes::copy_from_slice(value));
+        self.change(request, reply, move |fs, cx| fs.set_xattr(cx, ino(inode), &entry, &value, flags), say_ok);
     }
 
-    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn getxattr(&self, request: &Request, inode: INodeNo, entry: &OsStr, size: u32, reply: ReplyXattr) {
+        let entry = name(entry);
+        let get = move |fs: &Fs, cx: &mut Cx| fs.get_xattr(cx, ino(inode), &entry);
+        self.ask(request, reply, get, move |reply, value| say_xattr(reply, size, &value));
     }
 
-    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        let list = move |fs: &Fs, cx: &mut Cx| fs.list_xattrs(cx, ino(inode));
+        self.ask(request, reply, list, move |reply, names| say_xattr(reply, size, &names));
     }
 
-    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn removexattr(&self, request: &Request, inode: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
+        let entry = name(entry);
+        self.change(request, reply, move |fs, cx| fs.remove_xattr(cx, ino(inode), &entry), say_ok);
     }
 
     fn fallocate(
@@ -302,9 +350,8 @@ impl Filesystem for Frontend {
     }
 
     fn lseek(&self, request: &Request, inode: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        let say = |reply: ReplyLseek, found: u64| reply.offset(i64::try_from(found).unwrap_or(i64::MAX));
         match convert::seek(offset, whence) {
-            Ok((offset, what)) => self.ask(request, reply, move |fs, cx| fs.seek(cx, ino(inode), offset, what), say),
+            Ok((offset, what)) => self.seek(request, ino(inode), offset, what, reply),
             Err(errno) => reply.error(errno),
         }
     }

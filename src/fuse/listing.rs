@@ -1,12 +1,12 @@
 //! Directory listings with attributes. Every entry the kernel takes counts as a look-up that it gives back one day; what did
 //! not fit into its buffer is given back at once.
 
-use super::convert::{self, ino};
+use super::convert::ino;
 use super::requests::Frontend;
 use super::{GENERATION, LIFETIME};
 use crate::format::ids::InodeNo;
-use crate::fs::{Attr, Cx, DirEntry};
-use fuser::{INodeNo, ReplyDirectoryPlus, Request};
+use crate::fs::{Cx, DirEntry};
+use fuser::{FileAttr, INodeNo, ReplyDirectoryPlus, Request};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,13 +44,16 @@ impl Frontend {
     /// Answers `readdirplus`.
     pub fn list(&self, request: &Request, inode: INodeNo, after: u64, reply: ReplyDirectoryPlus) {
         let (max, fetch, volume) = (self.fetch.entries(), self.fetch.clone(), self.volume.clone());
+        let shown = self.shown;
         let Cx { uid, gid, now, .. } = self.cx(request);
-        self.ask(
+        self.read(
             request,
+            ino(inode),
             reply,
             move |fs, cx| fs.readdir_plus(cx, ino(inode), after, max),
             move |mut reply, entries| {
-                let taken = entries.iter().take_while(|(entry, attr)| !add(&mut reply, entry, attr)).count();
+                let taken =
+                    entries.iter().take_while(|(entry, attr)| !add(&mut reply, entry, &shown.attr(attr))).count();
                 fetch.learn(entries.len(), taken);
                 reply.ok();
                 let left = entries[taken..].iter().filter(|(entry, _)| entry.cookie > DOTS);
@@ -64,9 +67,8 @@ impl Frontend {
 }
 
 /// Adds an entry to the answer; true if there was no room for it.
-fn add(reply: &mut ReplyDirectoryPlus, entry: &DirEntry, attr: &Attr) -> bool {
-    let attr = convert::attr(attr);
-    reply.add(attr.ino, entry.cookie, OsStr::from_bytes(&entry.name), &LIFETIME, &attr, GENERATION)
+fn add(reply: &mut ReplyDirectoryPlus, entry: &DirEntry, attr: &FileAttr) -> bool {
+    reply.add(attr.ino, entry.cookie, OsStr::from_bytes(&entry.name), &LIFETIME, attr, GENERATION)
 }
 
 #[cfg(test)]

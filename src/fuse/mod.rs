@@ -3,19 +3,29 @@
 //!
 //! What is asked of the kernel, and why:
 //! - long lifetimes of entries and attributes, negative entries, caches kept across opens: this daemon is the only writer;
-//! - no write-back cache: the kernel would hold data back for half a minute and reorder it against rename and mkdir;
+//! - no write-back cache, unless the user asks: the kernel would hold data back for half a minute and reorder it against rename
+//!   and mkdir. With it the kernel decides on size and times of regular files and sends them by `setattr`;
 //! - real `open`, and truncation as a `setattr` of its own: with no-open and `ATOMIC_O_TRUNC` together one would be lost;
 //! - no `opendir`, no `flush`: they would carry nothing;
-//! - set-id bits are cleared by `fs/` on every write, truncation and change of owner (`HANDLE_KILLPRIV_V2`).
+//! - set-id bits and capabilities of programs are taken away by `fs/` on every write, truncation and change of owner
+//!   (`HANDLE_KILLPRIV_V2`): the kernel then asks for `security.capability` once, not before every write;
+//! - access control lists that the kernel obeys (`POSIX_ACL`), and the umask left to `fs/`, which alone knows whether a default
+//!   list takes its place (`DONT_MASK`). `SETXATTR_EXT` must not be asked for: fuser does not know the longer request.
 
 mod answer;
+mod caller;
 mod convert;
+mod counted;
 mod filesystem;
 mod listing;
+mod mapped;
 mod requests;
 mod session;
+mod shown;
 
+pub use counted::Requests;
 pub use session::{MountConfig, Mounted, mount};
+pub use shown::Shown;
 
 use fuser::{Generation, InitFlags, KernelConfig};
 use std::time::Duration;
@@ -30,7 +40,7 @@ const WRITE_BYTES_MAX: u32 = 1 << 20;
 const BACKGROUND_MAX: u16 = 64;
 
 /// What is asked of the kernel if it knows it.
-const CAPABILITIES: [InitFlags; 7] = [
+const CAPABILITIES: [InitFlags; 9] = [
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
@@ -38,11 +48,14 @@ const CAPABILITIES: [InitFlags; 7] = [
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_NO_OPENDIR_SUPPORT,
     InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_POSIX_ACL,
+    InitFlags::FUSE_DONT_MASK,
 ];
 
 /// Agrees with the kernel on how to talk.
-fn negotiate(config: &mut KernelConfig, write_bytes_max: usize) {
-    for capability in CAPABILITIES {
+fn negotiate(config: &mut KernelConfig, write_bytes_max: usize, writeback: bool) {
+    let writeback = writeback.then_some(InitFlags::FUSE_WRITEBACK_CACHE);
+    for capability in CAPABILITIES.into_iter().chain(writeback) {
         if let Err(missing) = config.add_capabilities(capability) {
             log::info!("the kernel does not know {missing:?}");
         }

@@ -3,13 +3,18 @@
 //! thread.
 
 use super::answer::Answer;
+use super::caller;
 use super::convert;
+use super::counted::Requests;
 use super::listing::Fetch;
+use super::mapped::{Inbox, Mapped};
+use super::session::MountConfig;
+use super::shown::Shown;
 use crate::format::ids::{InodeNo, Lsn};
-use crate::fs::{Cx, Error, Fs, Stop};
+use crate::fs::{Caller, Cx, Error, Fs, Seek, Stop};
 use crate::volume::Volume;
 use bytes::Bytes;
-use fuser::{Errno, ReplyWrite, Request};
+use fuser::{Errno, ReplyLseek, ReplyWrite, Request, WriteFlags};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,16 +23,35 @@ use std::sync::Arc;
 pub struct Frontend {
     pub(super) volume: Arc<Volume>,
     pub(super) fetch: Arc<Fetch>,
+    pub(super) requests: Arc<Requests>,
+    pub(super) mapped: Mapped,
+    pub(super) shown: Shown,
+    /// The kernel holds writes back.
+    pub(super) writeback: bool,
+    /// Whether reading is noted in access times.
+    relatime: bool,
 }
 
 impl Frontend {
-    pub fn new(volume: Arc<Volume>) -> Frontend {
-        Frontend { volume, fetch: Arc::new(Fetch::new()) }
+    /// The frontend, and the inbox of the thread that it needs.
+    pub fn new(volume: Arc<Volume>, config: &MountConfig) -> (Frontend, Inbox) {
+        let (mapped, inbox) = Mapped::new();
+        let frontend = Frontend {
+            volume,
+            fetch: Arc::new(Fetch::new()),
+            requests: Arc::default(),
+            mapped,
+            shown: config.shown,
+            writeback: config.writeback,
+            relatime: config.relatime,
+        };
+        (frontend, inbox)
     }
 
     /// Who asks, and when.
     pub(super) fn cx(&self, request: &Request) -> Cx {
-        Cx { uid: request.uid(), gid: request.gid(), now: self.volume.now(), ..Cx::default() }
+        let caller = Caller { thread: request.pid(), look_up: caller::rights };
+        Cx { uid: request.uid(), gid: request.gid(), now: self.volume.now(), caller, ..Cx::default() }
     }
 
     /// An operation that changes nothing: `op` runs, perhaps more than once, and `say` answers with its result.
@@ -52,11 +76,47 @@ impl Frontend {
         self.volume.start_changing(self.cx(request), 0, op, self.answer(reply, say));
     }
 
+    /// An operation that reads a file, a directory or a link: as [`Frontend::ask`], and once it is answered the access is
+    /// noted on a mount that keeps access times.
+    pub fn read<R: Answer, T: Send + 'static>(
+        &self,
+        request: &Request,
+        inode: InodeNo,
+        reply: R,
+        op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
+        say: impl FnOnce(R, T) + Send + 'static,
+    ) {
+        if !self.relatime {
+            return self.ask(request, reply, op, say);
+        }
+        let (volume, cx) = (self.volume.clone(), self.cx(request));
+        self.ask(request, reply, op, move |reply, value| {
+            say(reply, value);
+            volume.start(cx, move |fs, cx| fs.note_access(cx, inode), |_| ());
+        });
+    }
+
     /// A write: a change that holds its data until it is answered. What one batch cannot take goes into further ones: the
     /// kernel does not ask again for the rest of a page it writes back.
-    pub fn write(&self, request: &Request, ino: InodeNo, offset: u64, data: &[u8], reply: ReplyWrite) {
+    ///
+    /// The kernel says whether the writer keeps set-id bits: of pages written back late it alone knows.
+    pub fn write(
+        &self,
+        request: &Request,
+        ino: InodeNo,
+        (offset, data): (u64, &[u8]),
+        flags: WriteFlags,
+        reply: ReplyWrite,
+    ) {
+        let mut cx = self.cx(request);
+        // What is written back now was written earlier; at that time the kernel set the times, which it sends apart.
+        cx.keeps_times = self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        if !flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            cx.caller = Caller::PRIVILEGED;
+        }
         let data = Bytes::copy_from_slice(data);
         let bytes = data.len();
+        self.requests.bytes_written.add(bytes as u64);
         let mut done = 0;
         let op = move |fs: &Fs, cx: &mut Cx| {
             loop {
@@ -67,7 +127,15 @@ impl Frontend {
                 }
             }
         };
-        self.volume.start_changing(self.cx(request), bytes, op, self.answer(reply, |reply, n| reply.written(n)));
+        self.volume.start_changing(cx, bytes, op, self.answer(reply, |reply, n| reply.written(n)));
+    }
+
+    /// Looks for data or for a hole.
+    pub fn seek(&self, request: &Request, ino: InodeNo, offset: u64, what: Seek, reply: ReplyLseek) {
+        let (volume, cx) = (self.volume.clone(), self.cx(request));
+        let say = |reply: ReplyLseek, found: u64| reply.offset(i64::try_from(found).unwrap_or(i64::MAX));
+        let done = self.answer(reply, say);
+        self.mapped.written_back(ino, move || volume.start(cx, move |fs, cx| fs.seek(cx, ino, offset, what), done));
     }
 
     /// Answers once everything acknowledged so far is durable.

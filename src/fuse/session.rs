@@ -1,6 +1,8 @@
 //! Mounting, and the session that ends when the mount is gone.
 
+use super::counted::{Counted, Requests};
 use super::requests::Frontend;
+use super::shown::Shown;
 use crate::volume::Volume;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use std::fs;
@@ -8,6 +10,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 /// Event threads, at most. More than a few fight over the one channel to the kernel.
 const THREADS_MAX: usize = 4;
@@ -25,6 +28,12 @@ pub struct MountConfig {
     pub read_only: bool,
     /// Others than the user who mounts may use it.
     pub allow_other: bool,
+    /// Reading is noted in access times, as `relatime` says; else never.
+    pub relatime: bool,
+    /// The kernel holds writes back, merges them, and sends them when it likes or when asked to sync.
+    pub writeback: bool,
+    /// Whose the files look, and what they allow.
+    pub shown: Shown,
     /// `nodev`, `nosuid`, `noexec`, `noatime`, as far as they are set.
     pub flags: Vec<&'static str>,
 }
@@ -32,21 +41,37 @@ pub struct MountConfig {
 /// A live mount.
 pub struct Mounted {
     session: BackgroundSession,
+    mapped: JoinHandle<()>,
+    requests: Arc<Requests>,
 }
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
-    let session = Session::new(Frontend::new(volume), &config.dir, &fuser_config(config))?.spawn()?;
-    if let Err(e) = raise_read_ahead(&config.dir) {
-        log::info!("the kernel's read-ahead stays as it is: {e}");
+    let (frontend, mapped) = Frontend::new(volume, config);
+    let requests = frontend.requests.clone();
+    let session = Session::new(Counted::new(frontend), &config.dir, &fuser_config(config))?.spawn()?;
+    let mapped = mapped.serve(session.notifier())?;
+    match raise_read_ahead(&config.dir) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            log::debug!("the kernel's read-ahead is root's to change")
+        }
+        Err(e) => log::info!("the kernel's read-ahead stays as it is: {e}"),
+        Ok(()) => {}
     }
-    Ok(Mounted { session })
+    Ok(Mounted { session, mapped, requests })
 }
 
 impl Mounted {
+    /// What the kernel asks of this mount, counted from its start.
+    pub fn requests(&self) -> Arc<Requests> {
+        self.requests.clone()
+    }
+
     /// Returns when the mount is gone and every event thread has ended.
     pub fn wait(self) -> io::Result<()> {
-        self.session.join()
+        let ended = self.session.join();
+        // Its inbox went with the frontend.
+        self.mapped.join().map_err(|_| io::Error::other("the thread `mapped` panicked")).and(ended)
     }
 }
 

@@ -48,14 +48,11 @@ impl Journal {
         read.map(Some).or_else(|e| self.unless_gone(&candidate, e))
     }
 
-    /// A segment that was reclaimed since it was looked up may hold other bytes by now: then the object is simply not here
-    /// any more. Only under a number that still stands is it damage.
+    /// A segment that was reclaimed since it was looked up may hold other bytes by now, or be gone: then the object is simply
+    /// not here any more. Only under a number that still stands is it damage, or a disk that fails.
     fn unless_gone(&self, candidate: &Candidate, error: JournalError) -> Result<Option<Bytes>, JournalError> {
         let stands = self.state.lock().segments.iter().any(|segment| segment.number == candidate.number);
-        match error {
-            JournalError::Damaged { .. } if !stands => Ok(None),
-            error => Err(error),
-        }
+        if stands { Err(error) } else { Ok(None) }
     }
 }
 

@@ -11,12 +11,20 @@
 //! 6. A slot file is created exclusively, filled, synced and its folder synced before the manifest names it; the
 //!    manifest names it before anything is written to it.
 //! 7. The manifest changes by temporary file, sync, rename, sync of the folder; memory follows the disk.
-//! 8. A mount never appends to a segment of an earlier mount: it syncs what it accepted, records where that ends, and
-//!    goes on in a new segment under a new nonce.
+//! 8. A segment is prepared before anything is promised a place in it. When the disk is full then, or fails, or writes
+//!    but a part, the file is removed, who needs the room is refused, and another attempt is made every second. The first
+//!    one that succeeds ends it, without a remount.
+//! 9. While the writer is at the disk the queue takes what comes, up to its bound; then writers wait, but under `everysec`
+//!    and `none` at most two seconds: a queue whose writer has been away for so long takes four times as much. So a slow
+//!    sync stops nobody for longer, as far as that goes, and memory stays bounded. At risk is then not one second's worth
+//!    but all since that sync began. Such syncs are counted, and told.
+//! 10. A mount never appends to a segment of an earlier mount: it syncs what it accepted, records where that ends, and
+//!     goes on in a new segment under a new nonce.
 
 mod audit;
 mod budget;
 mod directory;
+mod files;
 mod lookup;
 mod manifest_store;
 mod open;
@@ -114,7 +122,7 @@ pub enum Refusal {
     QueueFull,
     /// Room comes when segments are reclaimed: see [`Journal::reclaim`].
     JournalFull,
-    /// The disk has no room for another segment. Heals when it has.
+    /// The disk has no room for another segment, or fails to take one. Heals when it does.
     DiskFull,
     /// The journal has failed or is closed; the reason.
     Latched(String),
@@ -149,7 +157,11 @@ pub struct Stats {
     pub synced_waiters: u64,
     /// The longest sync so far.
     pub sync_max_nanos: u64,
-    /// The last error, also one that healed.
+    /// Syncs that took two seconds or longer.
+    pub slow_syncs: u64,
+    /// How long the writer has been at the disk; 0 while it rests.
+    pub busy_nanos: u64,
+    /// The last error, until it heals.
     pub last_error: Option<String>,
     /// The error that ended all writing.
     pub latched: Option<String>,

@@ -1,12 +1,14 @@
 //! Starting to write: accepts what replay found, and makes the first segments of this mount ready.
 
+use super::files::Files;
 use super::prepare::record_ends;
-use super::segment::{FOLDER, Filling, Segment, Slot, open_listed, remove_slot, slot_name};
+use super::segment::{self, FOLDER, Filling, Segment, Slot, remove_slot, slot_name};
 use super::shared::Journal;
 use super::{Config, JournalError, ManifestStore, Replayed, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Writer, is_full};
 use crate::base::canary::{Canary, removed};
 use crate::base::clock::Clock;
 use crate::base::random::Random;
+use crate::base::trouble::Trouble;
 use crate::format::group::GROUP_BLOCK;
 use crate::format::ids::{JournalNo, Nonce};
 use crate::format::manifest::Manifest;
@@ -33,7 +35,8 @@ pub fn open(
     remove_unlisted(&*media, &old)?;
     let nonce = if removed(Canary::Nonce) { Nonce(1) } else { Nonce(random.u128()) };
     let mut ready = Ready { next_number: next_number(&old), next_slot: next_slot(&old), slots: VecDeque::new() };
-    let unused = ready.reuse(&*media, &old, &replayed, &config)?;
+    let files = Arc::clone(&replayed.files);
+    let unused = ready.reuse(&files, &old, &replayed, &config)?;
     let full = ready.fill(&*media, &config)?;
     let ends: Vec<_> = replayed.segments.iter().map(|segment| (segment.number, segment.recorded_end())).collect();
     manifest.update(|manifest| {
@@ -42,21 +45,28 @@ pub fn open(
         manifest.journal.extend(ready.slots.iter().map(|slot| slot.entry(nonce)));
         manifest.free.clear();
     })?;
-    unused.into_iter().for_each(|slot| remove_slot(&*media, slot));
+    for slot in unused {
+        files.forget(slot);
+        remove_slot(&*media, slot);
+    }
 
     let mut segments = VecDeque::from(replayed.segments);
     let active = ready.slots.pop_front().expect("the first segment was made ready");
-    segments.push_back(Segment::empty(active, nonce, replayed.last, 0));
+    let file = media.open(&slot_name(active.slot)).map_err(|e| JournalError::io("open", slot_name(active.slot), e))?;
+    segments.push_back(Segment::empty(active, file, nonce, replayed.last, 0));
     let journal = Arc::new(Journal::new(config, clock, manifest, segments, ready.slots.len() as u64, full));
     let writer = Writer {
         journal: Arc::clone(&journal),
         media,
+        files,
         nonce,
         next_number: ready.next_number,
         next_slot: ready.next_slot,
         spares: ready.slots,
         filling: None,
         retry_at: Duration::ZERO,
+        no_segment: Trouble::default(),
+        leftover: None,
     };
     Ok((journal, writer))
 }
@@ -123,7 +133,7 @@ impl Ready {
     /// Takes the listed slots that hold nothing. Returns those that are of no use: of another size, or too many.
     fn reuse(
         &mut self,
-        media: &dyn Media,
+        files: &Arc<Files>,
         manifest: &Manifest,
         replayed: &Replayed,
         config: &Config,
@@ -138,8 +148,8 @@ impl Ready {
                 unused.push(slot);
                 continue;
             }
-            let file = open_listed(media, slot, size)?;
-            self.push(Slot { number: self.next_number, slot, size: config.segment_bytes, file });
+            segment::listed(files, slot, size)?;
+            self.push(Slot { number: self.next_number, slot, size: config.segment_bytes });
         }
         Ok(unused)
     }

@@ -1,14 +1,14 @@
 //! Segments ahead of need: reclaimed ones under a new number, and new slot files. None of it touches what was promised to
 //! anyone: when the disk is full here, nothing is lost, what was begun is removed, and another attempt follows.
 
-use super::segment::{Filling, Slot, remove_slot};
+use super::segment::{Filling, Slot, remove_slot, slot_name};
 use super::{ManifestError, Writer, is_full};
 use crate::format::ids::JournalNo;
 use crate::format::manifest::{JournalEntry, Manifest, RecordedEnd};
 use std::io;
 use std::time::Duration;
 
-/// How long after a full disk another attempt is made.
+/// How long after a failure another attempt is made.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Writer {
@@ -56,7 +56,7 @@ impl Writer {
         for segment in state.segments.drain(..count) {
             match named.iter().find(|(_, slot)| *slot == segment.slot) {
                 Some(&(number, slot)) => {
-                    self.spares.push_back(Slot { number, slot, size: segment.size, file: segment.file });
+                    self.spares.push_back(Slot { number, slot, size: segment.size });
                 }
                 None => unused.push(segment.slot),
             }
@@ -66,6 +66,7 @@ impl Writer {
         state.room_came();
         drop(state);
         for slot in unused {
+            self.files.forget(slot);
             remove_slot(&*self.media, slot);
         }
     }
@@ -76,6 +77,8 @@ impl Writer {
             let mut state = self.journal.state.lock();
             if !state.wants_slot(&self.journal.config) {
                 state.disk_full = false;
+                drop(state);
+                self.segments_come();
                 return Ok(false);
             }
             drop(state);
@@ -85,18 +88,32 @@ impl Writer {
         }
         if let Err(e) = self.fill() {
             if let Some(filling) = self.filling.take() {
-                filling.abandon(&*self.media);
+                self.leftover = Some(filling.slot);
+                // Right away, for the room; if it cannot be now, then before the next attempt.
+                let _ = self.remove_leftover();
             }
-            if !is_full(&e) {
-                return Err(format!("preparing a journal segment failed: {e}"));
-            }
-            self.disk_is_full(format!("no room for a journal segment: {e}"));
+            self.no_segment(match is_full(&e) {
+                true => format!("no room for a journal segment: {e}"),
+                false => format!("a journal segment cannot be made: {e}"),
+            });
         }
         self.name_filled()?;
         Ok(true)
     }
 
+    fn remove_leftover(&mut self) -> io::Result<()> {
+        let Some(slot) = self.leftover else { return Ok(()) };
+        match self.media.remove(&slot_name(slot)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => {
+                self.leftover = None;
+                Ok(())
+            }
+        }
+    }
+
     fn fill(&mut self) -> io::Result<()> {
+        self.remove_leftover()?;
         if self.filling.is_none() {
             let slot = self.next_slot;
             self.next_slot += 1;
@@ -135,6 +152,8 @@ impl Writer {
         state.spares = self.spares.len() as u64;
         state.disk_full = false;
         state.room_came();
+        drop(state);
+        self.segments_come();
         Ok(())
     }
 
@@ -152,19 +171,32 @@ impl Writer {
     fn manifest_failed(&mut self, error: ManifestError) -> Result<(), String> {
         match error.is_full() {
             true => {
-                self.disk_is_full(error.to_string());
+                self.no_segment(error.to_string());
                 Ok(())
             }
             false => Err(error.to_string()),
         }
     }
 
-    fn disk_is_full(&mut self, reason: String) {
-        self.retry_at = self.journal.clock.elapsed() + RETRY_AFTER;
-        let mut state = self.journal.state.lock();
-        if !state.disk_full {
-            log::warn!("{reason}");
+    /// The trouble with segments, if there was any, is over.
+    fn segments_come(&mut self) {
+        if !self.no_segment.lasts() {
+            return;
         }
+        if let Some(lasted) = self.no_segment.is_over(self.journal.clock.elapsed()) {
+            log::info!("there is room for the journal again, after {} s", lasted.as_secs());
+        }
+        self.journal.state.lock().stats.last_error = None;
+    }
+
+    /// None can be made for now; nobody who has a promise is touched.
+    fn no_segment(&mut self, reason: String) {
+        let now = self.journal.clock.elapsed();
+        self.retry_at = now + RETRY_AFTER;
+        if self.no_segment.is_there(now) {
+            log::error!("{reason}; changes are refused until there is room");
+        }
+        let mut state = self.journal.state.lock();
         state.stats.last_error = Some(reason);
         state.disk_full = true;
         state.room_came();

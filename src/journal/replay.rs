@@ -7,8 +7,9 @@
 
 use super::JournalError;
 use super::directory::{Directory, read_footer};
+use super::files::Files;
 use super::scan::{Group, Listed};
-use super::segment::{Segment, open_listed, slot_name};
+use super::segment::{self, Segment, slot_name};
 use crate::format::batch::Batch;
 use crate::format::ids::{JournalNo, Lsn};
 use crate::format::journal_directory::{DirectoryEntry, Footer};
@@ -28,12 +29,14 @@ pub struct Replayed {
     pub(super) segments: Vec<Segment>,
     /// Those of them whose end the manifest does not say: they are to be synced, and their ends recorded.
     pub(super) unended: Vec<JournalNo>,
+    /// Their files.
+    pub(super) files: Arc<Files>,
 }
 
 impl Replayed {
     /// A fresh start: no journal, and nothing before `last` needed from one.
-    pub fn nothing(last: Lsn) -> Replayed {
-        Replayed { last, batches: 0, bytes: 0, segments: Vec::new(), unended: Vec::new() }
+    pub fn nothing(media: Arc<dyn Media>, last: Lsn) -> Replayed {
+        Replayed { last, batches: 0, bytes: 0, segments: Vec::new(), unended: Vec::new(), files: Files::new(media) }
     }
 }
 
@@ -42,13 +45,14 @@ impl Replayed {
 ///
 /// Every file that the manifest lists must be there before anything is applied.
 pub fn replay<E: From<JournalError>>(
-    media: &dyn Media,
+    media: Arc<dyn Media>,
     manifest: &Manifest,
     from: Lsn,
     progress: &mut dyn FnMut(u64, u64),
     apply: &mut dyn FnMut(Batch) -> Result<(), E>,
 ) -> Result<Replayed, E> {
-    let files = open_all(media, manifest)?;
+    let mut replayed = Replayed::nothing(media, from);
+    let files = listed_files(&replayed.files, manifest)?;
     let mut covered = Vec::new();
     for (entry, file) in manifest.journal.iter().zip(&files) {
         covered.push(covered_segment(entry, file, from)?);
@@ -59,7 +63,6 @@ pub fn replay<E: From<JournalError>>(
     }
     let log = Log { entries: &manifest.journal, files: &files };
     let mut walk = Walk { from, last: None, sequence: None, batches: 0, done: 0, total: scanned, progress, apply };
-    let mut replayed = Replayed::nothing(from);
     let mut tail: Option<Tail> = None;
     for (index, covered) in covered.into_iter().enumerate() {
         let listed = log.listed(index);
@@ -116,20 +119,20 @@ struct Tail {
     reason: String,
 }
 
-fn open_all(media: &dyn Media, manifest: &Manifest) -> Result<Vec<Arc<dyn File>>, JournalError> {
+fn listed_files(files: &Arc<Files>, manifest: &Manifest) -> Result<Vec<Arc<dyn File>>, JournalError> {
     for slot in &manifest.free {
-        open_listed(media, slot.slot, slot.size)?;
+        segment::listed(files, slot.slot, slot.size)?;
     }
-    let mut files = Vec::new();
+    let mut found = Vec::new();
     for entry in &manifest.journal {
-        let file = open_listed(media, entry.slot, entry.size)?;
+        let file = segment::listed(files, entry.slot, entry.size)?;
         if entry.end.is_none() {
             // Its writer died, perhaps of a sync that failed: only what the disk has counts.
             file.forget_cached().map_err(|e| JournalError::io("read", slot_name(entry.slot), e))?;
         }
-        files.push(file);
+        found.push(file);
     }
-    Ok(files)
+    Ok(found)
 }
 
 /// A segment that needs no scan: all of it is in the checkpoint, and its directory is on disk. What a checkpoint covers

@@ -1,6 +1,7 @@
 //! Segments and the slot files they lie in.
 
 use super::directory::Directory;
+use super::files::Files;
 use super::{JournalError, budget};
 use crate::format::ids::{JournalNo, Lsn, Nonce};
 use crate::format::manifest::{JournalEntry, RecordedEnd};
@@ -21,7 +22,6 @@ pub(super) struct Slot {
     pub number: JournalNo,
     pub slot: u32,
     pub size: u32,
-    pub file: Arc<dyn File>,
 }
 
 impl Slot {
@@ -37,6 +37,7 @@ pub(super) struct Segment {
     pub slot: u32,
     pub size: u32,
     pub nonce: Nonce,
+    /// The file itself while it is written; afterwards one of [`Files`].
     pub file: Arc<dyn File>,
     /// Bytes of its groups.
     pub end: u32,
@@ -51,13 +52,13 @@ pub(super) struct Segment {
 
 impl Segment {
     /// An empty segment that goes on where the log is.
-    pub fn empty(slot: Slot, nonce: Nonce, last: Lsn, sequence: u64) -> Segment {
+    pub fn empty(slot: Slot, file: Arc<dyn File>, nonce: Nonce, last: Lsn, sequence: u64) -> Segment {
         Segment {
             number: slot.number,
             slot: slot.slot,
             size: slot.size,
             nonce,
-            file: slot.file,
+            file,
             end: 0,
             first: None,
             last,
@@ -78,16 +79,16 @@ impl Segment {
     }
 }
 
-/// Opens a slot file that the manifest lists.
-pub(super) fn open_listed(media: &dyn Media, slot: u32, size: u64) -> Result<Arc<dyn File>, JournalError> {
+/// A slot file that the manifest lists.
+pub(super) fn listed(files: &Arc<Files>, slot: u32, size: u64) -> Result<Arc<dyn File>, JournalError> {
     let name = slot_name(slot);
-    let file = match media.open(&name) {
-        Ok(file) => file,
+    let file = files.file(slot);
+    let found = match file.len() {
+        Ok(len) => len,
         // A listed file that is missing is fatal: what it held was promised.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(JournalError::Missing { file: name }),
         Err(e) => return Err(JournalError::io("open", name, e)),
     };
-    let found = file.len().map_err(|e| JournalError::io("read", &name, e))?;
     if found != size {
         return Err(JournalError::WrongSize { file: name, expected: size, found });
     }
@@ -137,7 +138,7 @@ impl Filling {
     /// The ready file under its number.
     pub fn numbered(self, number: JournalNo) -> Slot {
         debug_assert!(self.durable, "a slot is named when it is durable");
-        Slot { number, slot: self.slot, size: self.size, file: self.file }
+        Slot { number, slot: self.slot, size: self.size }
     }
 
     /// Removes the file. One that cannot be removed now is removed at the next mount, as no manifest lists it.

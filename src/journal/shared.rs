@@ -55,10 +55,19 @@ impl Journal {
             "a batch of {cost} bytes, above the limit of {}",
             self.batch_bytes_max()
         );
+        let now = self.clock.elapsed();
         let mut state = self.state.lock();
-        match state.refusal(&self.config, cost, room) {
+        match state.refusal(&self.config, cost, room, now) {
             None => {
                 state.reserved += cost;
+                let beyond = state.reserved > self.config.queue_bytes_max && state.is_stretched(now);
+                let tell = beyond && state.slow.is_there(now);
+                drop(state);
+                if tell {
+                    log::warn!(
+                        "the journal's disk is slow: changes go on in memory, and are at risk until it has them"
+                    );
+                }
                 Ok(())
             }
             Some(refusal) => {
@@ -160,6 +169,9 @@ impl Journal {
             used_bytes: state.used_bytes(),
             capacity_bytes: self.config.capacity_bytes(),
             queue_bytes: state.reserved,
+            busy_nanos: state.busy_since.map_or(0, |since| {
+                u64::try_from(self.clock.elapsed().saturating_sub(since).as_nanos()).unwrap_or(u64::MAX)
+            }),
             latched: state.latched.clone(),
             segments: state.slots(),
             ..state.stats.clone()

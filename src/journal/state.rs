@@ -2,6 +2,7 @@
 
 use super::segment::Segment;
 use super::{Config, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
+use crate::base::trouble::Trouble;
 use crate::format::ids::{Lsn, ObjectId};
 use crate::format::journal_directory::DirectoryEntry;
 use bytes::Bytes;
@@ -15,6 +16,10 @@ const WRITE_BYTES: u64 = 1 << 20;
 const WRITE_AFTER: Duration = Duration::from_millis(200);
 /// What policy `everysec` leaves un-synced at most this long.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
+/// The longest that one step of the writer makes others wait for room in the queue,
+pub(super) const POSTPONED_MAX: Duration = Duration::from_secs(2);
+/// and how many times as much the queue takes after that.
+const STRETCH: u64 = 4;
 
 /// At most this much is taken from the queue before there is a sync.
 const TAKE_BYTES_MAX: u64 = 16 << 20;
@@ -52,7 +57,12 @@ pub(super) struct State {
     pub segments: VecDeque<Segment>,
     /// Segments that are named and empty.
     pub spares: u64,
+    /// No other segment can be made for now.
     pub disk_full: bool,
+    /// Since when the writer is at work on the disk.
+    pub busy_since: Option<Duration>,
+    /// People were told that the writer has been away for long.
+    pub slow: Trouble,
     pub latched: Option<String>,
     pub closed: bool,
     /// Something is due that was not when the writer last looked.
@@ -89,6 +99,8 @@ impl State {
             segments,
             spares,
             disk_full,
+            busy_since: None,
+            slow: Trouble::default(),
             latched: None,
             closed: false,
             signal: false,
@@ -102,12 +114,13 @@ impl State {
     }
 
     /// Why a batch of this cost gets no room now; `None` if it does.
-    pub fn refusal(&self, config: &Config, cost: u64, room: Room) -> Option<Refusal> {
+    pub fn refusal(&self, config: &Config, cost: u64, room: Room, now: Duration) -> Option<Refusal> {
         if let Some(reason) = self.ended() {
             return Some(Refusal::Latched(reason));
         }
         // Maintenance makes room for the others. Its batches are few and small, and the room in the segments bounds them.
-        if room != Room::Maintenance && self.reserved > 0 && self.reserved + cost > config.queue_bytes_max {
+        let most = config.queue_bytes_max.saturating_mul(if self.is_stretched(now) { STRETCH } else { 1 });
+        if room != Room::Maintenance && self.reserved > 0 && self.reserved + cost > most {
             return Some(Refusal::QueueFull);
         }
         if self.room() >= cost + config.kept(room) {
@@ -119,6 +132,13 @@ impl State {
         } else {
             Some(Refusal::JournalFull)
         }
+    }
+
+    /// Whether the writer has been at the disk for so long that the queue takes more than usual. Under `always` everyone
+    /// waits for the disk anyway.
+    pub fn is_stretched(&self, now: Duration) -> bool {
+        let busy = self.busy_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        busy >= POSTPONED_MAX && self.policy != SyncPolicy::Always
     }
 
     /// Bytes of batches that surely find a place in the segments that are there.
@@ -242,6 +262,7 @@ impl State {
         self.unsynced_since = None;
         self.sync_wanted &= !self.queue.is_empty();
         self.stats.syncs += 1;
+        self.stats.slow_syncs += u64::from(took >= POSTPONED_MAX);
         self.stats.sync_max_nanos = self.stats.sync_max_nanos.max(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         self.take_durable_waiters()
     }

@@ -2,11 +2,13 @@
 //!
 //! [`Writer::step`] never blocks but on the disk. In production a thread steps it; the simulator steps it like any actor.
 
-use super::segment::{Filling, Segment, Slot};
+use super::files::Files;
+use super::segment::{Filling, Segment, Slot, slot_name};
 use super::shared::Journal;
 use super::state::{Due, Queued};
 use super::{JournalError, Progress, Waiter, budget};
 use crate::base::canary::{Canary, removed};
+use crate::base::trouble::Trouble;
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, encode_group};
 use crate::format::ids::{JournalNo, Nonce, ObjectId};
 use crate::format::journal_directory::{DirectoryEntry, Footer};
@@ -23,6 +25,7 @@ const GROUP_BYTES: usize = 4 << 20;
 pub struct Writer {
     pub(super) journal: Arc<Journal>,
     pub(super) media: Arc<dyn Media>,
+    pub(super) files: Arc<Files>,
     pub(super) nonce: Nonce,
     /// The number that the next segment gets, and the slot that the next file gets.
     pub(super) next_number: JournalNo,
@@ -30,8 +33,12 @@ pub struct Writer {
     /// Named and empty, in the order in which they will be used.
     pub(super) spares: VecDeque<Slot>,
     pub(super) filling: Option<Filling>,
-    /// When the disk was full: not before this is another attempt made.
+    /// When no segment could be made: not before this is another attempt made.
     pub(super) retry_at: Duration,
+    /// The same, as people are told of it.
+    pub(super) no_segment: Trouble,
+    /// A slot file that was given up and could not be removed yet.
+    pub(super) leftover: Option<u32>,
 }
 
 /// Where the next group goes.
@@ -57,13 +64,28 @@ impl Writer {
             if state.latched.is_some() {
                 return Progress::Idle;
             }
-            state.due(&self.journal.config, self.journal.clock.elapsed())
+            let now = self.journal.clock.elapsed();
+            state.busy_since = Some(now);
+            state.due(&self.journal.config, now)
         };
         let worked = self.work(due).unwrap_or_else(|reason| {
             self.latch(reason);
             true
         });
+        self.rest();
         if worked { Progress::Worked } else { Progress::Idle }
+    }
+
+    /// The writer is back from the disk.
+    fn rest(&self) {
+        let now = self.journal.clock.elapsed();
+        let mut state = self.journal.state.lock();
+        state.busy_since = None;
+        let slow = state.slow.is_over(now);
+        drop(state);
+        if slow.is_some() {
+            log::info!("the journal's disk has caught up");
+        }
     }
 
     fn work(&mut self, due: Due) -> Result<bool, String> {
@@ -215,9 +237,11 @@ impl Writer {
     fn switch(&mut self) -> Result<(), String> {
         self.seal()?;
         let slot = self.spares.pop_front().ok_or("no journal segment is ready for what was promised room")?;
+        let name = slot_name(slot.slot);
+        let file = self.media.open(&name).map_err(|e| format!("{name} cannot be opened any more: {e}"))?;
         let mut state = self.journal.state.lock();
         let (last, sequence) = state.segments.back().map(|active| (active.last, active.sequence)).unwrap_or_default();
-        state.segments.push_back(Segment::empty(slot, self.nonce, last, sequence));
+        state.segments.push_back(Segment::empty(slot, file, self.nonce, last, sequence));
         state.spares -= 1;
         Ok(())
     }
@@ -245,6 +269,7 @@ impl Writer {
         self.sync_file(&*file, footer.segment)?;
         if let Some(active) = self.journal.state.lock().segments.back_mut() {
             active.directory = sparse;
+            active.file = self.files.file(active.slot);
         }
         Ok(())
     }

@@ -125,7 +125,11 @@ impl Locate {
 
     fn read_shipped(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
         let (segment, row) = self.find(object)?.ok_or(LocateError::Nowhere { object: *object })?;
-        let chunk = self.chunk(segment, &row)?;
+        let alone = row.offset_in_chunk == 0 && row.len == row.chunk.raw_len;
+        let chunk = self.chunk(segment, &row, !alone)?;
+        if alone {
+            return Ok(chunk);
+        }
         let from = row.offset_in_chunk as usize;
         let end = from + row.len as usize;
         if end > chunk.len() {
@@ -138,7 +142,8 @@ impl Locate {
         Ok(Bytes::copy_from_slice(&chunk[from..end]))
     }
 
-    fn chunk(&self, segment: SegmentNo, row: &IndexEntry) -> Result<Bytes, LocateError> {
+    /// A chunk, verified. It is kept when other objects lie in it too: they will be asked for next.
+    fn chunk(&self, segment: SegmentNo, row: &IndexEntry, keep: bool) -> Result<Bytes, LocateError> {
         let key = CacheKey::Chunk(segment, row.chunk_offset);
         if let Some(bytes) = self.data.lock().get(&key) {
             return Ok(bytes);
@@ -147,7 +152,9 @@ impl Locate {
         let end = row.chunk_offset + u64::from(row.chunk.stored_len);
         let bytes = self.store.get_range(&name, row.chunk_offset..end)?;
         verify(&name, row.chunk_offset, &row.chunk, &bytes)?;
-        self.data.lock().put(key, bytes.clone(), bytes.len() as u64);
+        if keep {
+            self.data.lock().put(key, bytes.clone(), bytes.len() as u64);
+        }
         Ok(bytes)
     }
 }

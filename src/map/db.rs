@@ -6,10 +6,12 @@
 
 use super::{NodeCache, Overlay, View};
 
-use crate::format::batch::{Edit, TreeId, encode_edits, encode_head};
+use crate::format::batch::{Edit, TreeId, encode_edits, encode_head, put_bytes};
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, OBJECT_BYTES_MAX, ObjectId};
+use crate::format::key;
 use crate::format::space::{self, Mark};
+use crate::format::usage::{OnLimit, USAGE_BYTES, Usage, UsageChange, UsageLimit};
 use crate::journal::{Journal, PendingBatch, Refusal};
 use crate::locate::Locate;
 use bytes::Bytes;
@@ -40,11 +42,16 @@ pub enum Stop {
     Wait(Wait),
     /// The journal's disk is full; heals when there is room.
     DiskFull,
+    /// The filesystem would hold more than it may.
+    Limit(OnLimit),
     /// The journal has failed; why.
     ReadOnly(String),
     /// Stored bytes are not what they should be; which.
     Damaged(String),
 }
+
+/// What the edit takes that puts the new usage.
+const USAGE_EDIT_BYTES: usize = put_bytes(key::USAGE_KEY_BYTES, USAGE_BYTES);
 
 /// Most frozen layers that wait for their merge.
 pub const LAYERS_MAX: usize = 4;
@@ -83,6 +90,22 @@ struct State {
     last: Lsn,
     stacks: [Stack; 2],
     inode_mark: u64,
+    /// As the map of files says.
+    usage: Option<Usage>,
+    /// As the map of files says.
+    usage_limit: UsageLimit,
+}
+
+impl State {
+    /// The usage after a change, or why there will not be one. A filesystem that does not count has no limit.
+    fn usage_after(&self, change: UsageChange, refusable: bool) -> Result<Option<Usage>, Stop> {
+        let Some(before) = self.usage.filter(|_| !change.is_none()) else { return Ok(None) };
+        let after = before.after(change);
+        match refusable && self.usage_limit.refuses(before, after) {
+            true => Err(Stop::Limit(self.usage_limit.on_limit)),
+            false => Ok(Some(after)),
+        }
+    }
 }
 
 /// What recovery found: where the maps start.
@@ -96,6 +119,10 @@ pub struct Start {
     pub last: Lsn,
     /// Inode numbers below this may be in use.
     pub inode_mark: u64,
+    /// What the files take; `None` when that is not counted.
+    pub usage: Option<Usage>,
+    /// What they may take.
+    pub usage_limit: UsageLimit,
 }
 
 /// All layers frozen at one Lsn, oldest first, and the roots under them.
@@ -133,13 +160,29 @@ impl Db {
         let stack = |overlay, root| Stack { overlay, layers: Vec::new(), root };
         let stacks = [stack(files, start.roots[0]), stack(space, start.roots[1])];
         let next_inode = AtomicU64::new(start.inode_mark.max(InodeNo::ROOT.0 + 1));
-        let state = RwLock::new(State { last: start.last, stacks, inode_mark: start.inode_mark });
+        let Start { last, inode_mark, usage, usage_limit, .. } = start;
+        let state = RwLock::new(State { last, stacks, inode_mark, usage, usage_limit });
         Db { epoch, journal, locate, cache, limits, next_inode, state }
     }
 
     /// Starts an operation's reads and edits. `pins` holds what was fetched for it so far.
     pub fn begin<'a>(&'a self, pins: &'a Pins) -> Tx<'a> {
-        Tx { db: self, pins, edits: Vec::new(), objects: Vec::new(), inode_max: 0 }
+        Tx {
+            db: self,
+            pins,
+            edits: Vec::new(),
+            objects: Vec::new(),
+            inode_max: 0,
+            usage_change: UsageChange::default(),
+            refusable: true,
+            new_limit: None,
+        }
+    }
+
+    /// What the files take, and what they may take; the first is `None` when it is not counted.
+    pub fn usage(&self) -> (Option<Usage>, UsageLimit) {
+        let state = self.state.read();
+        (state.usage, state.usage_limit)
     }
 
     /// The Lsn of the newest batch.
@@ -258,6 +301,10 @@ pub struct Tx<'a> {
     edits: Vec<(TreeId, Edit)>,
     objects: Vec<(ChunkHeader, Bytes)>,
     inode_max: u64,
+    usage_change: UsageChange,
+    /// Whether the limit of usage may refuse it.
+    refusable: bool,
+    new_limit: Option<UsageLimit>,
 }
 
 impl Tx<'_> {
@@ -338,14 +385,35 @@ impl Tx<'_> {
         InodeNo(number)
     }
 
+    /// By how much the edits change what the files take. With `refusable` the batch is refused if that is more than they may.
+    pub fn set_usage_change(&mut self, change: UsageChange, refusable: bool) {
+        self.usage_change = change;
+        self.refusable = refusable;
+    }
+
+    /// Changes what the files may take.
+    pub fn set_usage_limit(&mut self, limit: UsageLimit) {
+        self.put(TreeId::Files, key::limit(), limit.encode());
+        self.new_limit = Some(limit);
+    }
+
     /// Whether nothing was edited so far.
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()
     }
 
+    /// Whether one batch can take the edits.
+    pub fn fits(&self) -> bool {
+        let mut edits = self.edits.clone();
+        edits.push(self.inode_mark_edit());
+        let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
+        Journal::cost(encode_edits(&edits).len(), &lens) <= self.db.journal.batch_bytes_max()
+    }
+
     /// Makes the edits one batch of the log. Without edits nothing is logged and the last Lsn is returned.
     ///
-    /// Room is taken before the Lsn is given: a full disk or journal is noticed here, while nothing has happened yet.
+    /// Room is taken before the Lsn is given: a full disk or journal is noticed here, while nothing has happened yet. So is
+    /// the limit of usage.
     pub fn commit(mut self, room: Room) -> Result<Lsn, Stop> {
         let db = self.db;
         if self.edits.is_empty() {
@@ -355,16 +423,26 @@ impl Tx<'_> {
         let mut encoded = encode_edits(&self.edits);
         let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
         let mark_bytes = encode_edits(std::slice::from_ref(&mark_edit));
-        let reserved = Journal::cost(encoded.len() + mark_bytes.len(), &lens);
+        let usage_bytes = if self.usage_change.is_none() { 0 } else { USAGE_EDIT_BYTES };
+        let reserved = Journal::cost(encoded.len() + mark_bytes.len() + usage_bytes, &lens);
         db.reserve(reserved, room)?;
 
         let mut state = db.state.write();
+        let usage =
+            state.usage_after(self.usage_change, self.refusable).inspect_err(|_| db.journal.unreserve(reserved))?;
+        if let Some(usage) = usage {
+            state.usage = Some(usage);
+            let edit = (TreeId::Files, Edit::Put { key: key::usage(), value: usage.encode() });
+            encoded.extend(encode_edits(std::slice::from_ref(&edit)));
+            self.edits.push(edit);
+        }
+        state.usage_limit = self.new_limit.unwrap_or(state.usage_limit);
         if self.inode_max >= state.inode_mark {
             state.inode_mark = self.inode_max + db.limits.inode_step;
             encoded.extend(mark_bytes);
             self.edits.push(mark_edit);
         }
-        // The journal takes what the batch costs; room for a mark that it does not carry would be lost for good.
+        // The journal takes what the batch costs; room for an edit that it does not carry would be lost for good.
         let unused = reserved - Journal::cost(encoded.len(), &lens);
         if unused > 0 {
             db.journal.unreserve(unused);

@@ -51,8 +51,10 @@ pub trait Media: Send + Sync {
 pub struct Space {
     /// Bytes in all.
     pub total: u64,
-    /// Bytes that an ordinary user may still write.
+    /// Bytes not in use.
     pub free: u64,
+    /// Bytes that an ordinary user may still write.
+    pub available: u64,
 }
 
 /// An open file of a [`Media`].

@@ -23,7 +23,8 @@ pub(super) fn space(path: &Path) -> Result<Space> {
     // SAFETY: statvfs returned 0, so it filled all of `answer`.
     let answer = unsafe { answer.assume_init() };
     let block = answer.f_frsize;
-    Ok(Space { total: answer.f_blocks.saturating_mul(block), free: answer.f_bavail.saturating_mul(block) })
+    let bytes = |blocks: u64| blocks.saturating_mul(block);
+    Ok(Space { total: bytes(answer.f_blocks), free: bytes(answer.f_bfree), available: bytes(answer.f_bavail) })
 }
 
 /// Takes the exclusive lock on an open file without waiting; `Ok(false)` when another holds it. It is released when

@@ -10,11 +10,13 @@ use crate::format::key;
 use crate::format::names::{self, LOCK, SUPERBLOCK};
 use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry};
 use crate::format::superblock::Superblock;
+use crate::format::usage::{Usage, UsageLimit};
 use crate::fs::root_inode;
-use crate::store::{Created, Store};
+use crate::store::{Created, Store, StoreError};
+use std::ops::ControlFlow;
 
 /// What a new filesystem is like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct MkfsOptions {
     /// Bytes of a journal segment.
     pub segment_size: u32,
@@ -22,6 +24,8 @@ pub struct MkfsOptions {
     pub uid: u32,
     /// Group of the root directory.
     pub gid: u32,
+    /// What the files may take.
+    pub limit: UsageLimit,
 }
 
 /// Makes a filesystem in a store that holds nothing.
@@ -31,12 +35,21 @@ pub fn mkfs(
     random: &dyn Random,
     options: MkfsOptions,
 ) -> Result<Superblock, MountError> {
-    let there = store.list("")?;
-    if there.iter().any(|name| name == SUPERBLOCK) {
-        return Err(MountError::Occupied("there is a skylog filesystem already".to_owned()));
+    match store.size(SUPERBLOCK) {
+        Ok(_) => return Err(MountError::Occupied("there is a skylog filesystem already".to_owned())),
+        Err(StoreError::NotFound { .. }) => {}
+        Err(e) => return Err(e.into()),
     }
-    // Whoever makes one in a folder holds the lock that lies there.
-    if let Some(name) = there.iter().find(|name| *name != LOCK) {
+    let mut other = None;
+    store.walk("", &mut |name| {
+        // Whoever makes one in a folder holds the lock that lies there.
+        if name == LOCK {
+            return ControlFlow::Continue(());
+        }
+        other = Some(name.to_owned());
+        ControlFlow::Break(())
+    })?;
+    if let Some(name) = other {
         return Err(MountError::Occupied(format!("the store is not empty (it holds {name})")));
     }
     let superblock = Superblock {
@@ -44,6 +57,7 @@ pub fn mkfs(
         created: clock.now().secs,
         segment_size: u64::from(options.segment_size),
         append_only: false,
+        usage: true,
     };
     let publication = |number: u64, start: Lsn, end: Lsn, body: Body| Publication {
         uuid: superblock.uuid,
@@ -98,8 +112,14 @@ fn create(store: &dyn Store, name: &str, bytes: bytes::Bytes) -> Result<(), Moun
 
 fn root_directory(clock: &dyn Clock, lsn: Lsn, options: MkfsOptions) -> Body {
     let root = root_inode(clock.now(), 0o755, options.uid, options.gid);
-    let edits = [(TreeId::Files, Edit::Put { key: key::inode(InodeNo::ROOT), value: root.encode() })];
-    let batches = encode_head(lsn, 1, &encode_edits(&edits), &[], false).into();
+    let rows = [
+        (key::inode(InodeNo::ROOT), root.encode()),
+        (key::usage(), Usage::EMPTY.encode()),
+        (key::limit(), options.limit.encode()),
+    ];
+    let count = u32::try_from(rows.len()).expect("few");
+    let edits = rows.map(|(key, value)| (TreeId::Files, Edit::Put { key, value }));
+    let batches = encode_head(lsn, count, &encode_edits(&edits), &[], false).into();
     let window = WindowEntry { start: Lsn::ZERO, end: lsn, segments: Vec::new(), objects: 0 };
     Body::Increment(Increment { windows: vec![window], settlement: Vec::new(), batches })
 }
@@ -117,7 +137,7 @@ mod tests {
         for nth in 1..=3 {
             let store = SimStore::new(&CallLog::new());
             let make = || {
-                let options = MkfsOptions { segment_size: 1 << 20, uid: 0, gid: 0 };
+                let options = MkfsOptions { segment_size: 1 << 20, ..MkfsOptions::default() };
                 mkfs(&store, &SimClock::default(), &SeededRandom::new(nth), options)
             };
             store.fail(Nth::new(nth).of(StoreOp::Create), StoreFault::Refused);

@@ -25,11 +25,13 @@ use crate::checkpoint::{self, CheckpointError, Checkpointer, Desk, Policy, files
 use crate::format::FormatError;
 use crate::format::batch::{Batch, TreeId};
 use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
+use crate::format::key;
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
 use crate::format::publication::Position;
 use crate::format::space::{self, Mark, Published, WindowRecord};
 use crate::format::superblock::{Superblock, SuperblockError};
+use crate::format::usage::{Usage, UsageLimit};
 use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
 use crate::locate::{CacheBytes, Locate};
 use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Pins, Start, View};
@@ -246,7 +248,7 @@ impl Opening<'_> {
         let checkpoint = files::read_checkpoint(&*world.media, number)?;
         let mut overlays: [Overlay; 2] = Default::default();
         let begin = world.clock.elapsed();
-        let replayed = journal::replay(&*world.media, &known, checkpoint.lsn, progress, &mut |batch| {
+        let replayed = journal::replay(world.media.clone(), &known, checkpoint.lsn, progress, &mut |batch| {
             apply(&mut overlays, batch);
             Ok::<(), JournalError>(())
         })?;
@@ -260,6 +262,9 @@ impl Opening<'_> {
             journal::open(world.media.clone(), world.clock.clone(), world.random.clone(), manifest, replayed, config)?;
         let state = Reader { cache: &cache, nodes: &nodes };
         let space = View { overlay: &overlays[1], layers: &[], root: checkpoint.roots[1] };
+        let files = View { overlay: &overlays[0], layers: &[], root: checkpoint.roots[0] };
+        let usage = state.value(&files, &key::usage(), Usage::decode)?;
+        let usage_limit = state.value(&files, &key::limit(), UsageLimit::decode)?.unwrap_or_default();
         let inode_mark = state.value(&space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0);
         let published = state.value(&space, &space::published(), Published::decode)?;
         let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache));
@@ -281,7 +286,7 @@ impl Opening<'_> {
         if let Some(ahead) = adopted.iter().find(|publication| publication.end > checkpoint.lsn) {
             return Err(MountError::OldState { published: ahead.end, checkpoint: checkpoint.lsn });
         }
-        let start = Start { roots: checkpoint.roots, overlays, last, inode_mark };
+        let start = Start { roots: checkpoint.roots, overlays, last, inode_mark, usage, usage_limit };
         let db = Arc::new(Db::new(known.epoch, start, journal, locate.clone(), cache, tuning.limits));
         let desk = Arc::new(Desk::default());
         let parts = checkpoint::Parts {
@@ -351,7 +356,7 @@ impl Reader<'_> {
         decode: impl Fn(&[u8]) -> Result<T, FormatError>,
     ) -> Result<Option<T>, MountError> {
         let found = self.fetching(|pins| view.get(self.cache, pins, key))?;
-        found.map(|value| decode(&value).map_err(|e| damaged("space tree", e))).transpose()
+        found.map(|value| decode(&value).map_err(|e| damaged("metadata tree", e))).transpose()
     }
 
     /// All recorded windows: (end, start).

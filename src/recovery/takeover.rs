@@ -18,6 +18,7 @@ use crate::journal::ManifestStore;
 use crate::map::{Frozen, Merge, NodeCache, Overlay, View};
 use crate::ship::publish::read;
 use crate::store::{Created, Store};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// How often a lost race is tried again.
@@ -48,10 +49,14 @@ pub(crate) struct Remote {
 
 /// The highest generation in the store.
 pub(crate) fn newest_generation(store: &dyn Store) -> Result<u64, MountError> {
-    // Foreign names are ignored.
-    let names = store.list("gen")?;
-    let generations = names.iter().filter_map(|name| name.strip_prefix("gen/")?.split('/').next()?.parse().ok());
-    generations.max().ok_or_else(|| damaged("gen/", "the store has no generation: it was never completed"))
+    let mut newest = None;
+    store.walk("gen", &mut |name| {
+        // Foreign names are ignored.
+        let generation = name.strip_prefix("gen/").and_then(|name| name.split('/').next()?.parse().ok());
+        newest = newest.max(generation);
+        ControlFlow::Continue(())
+    })?;
+    newest.ok_or_else(|| damaged("gen/", "the store has no generation: it was never completed"))
 }
 
 /// Reads the newest generation: base and increments up to the first gap or a closing object.

@@ -88,3 +88,48 @@ fn overwriting_for_ever_fills_neither_journal_nor_store() {
     assert!(store < 600_000, "the store holds {store} bytes for a file of 20,000");
     assert!(rig.mounted.db.journal().stats().recycled > 0);
 }
+
+/// A file of very many extents that nobody has looked at since the mount: how often an operation starts again grows with its
+/// nodes divided by how many are asked for at once, not with their number.
+#[test]
+fn changing_a_cold_file_of_very_many_extents_waits_a_few_times_only() {
+    const EXTENTS: u64 = 20_000;
+    let mut tuning = small();
+    tuning.journal.queue_bytes_max = 8 << 20;
+    let mut rig = Rig::new(9, &tuning);
+    let (attr, _) = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, b"file", 0o644)).expect("created");
+    for n in 0..EXTENTS {
+        // Backwards, so that no two of them are one run.
+        let offset = 8192 * (EXTENTS - n);
+        rig.run(|fs, cx| fs.write(cx, attr.ino, offset, &[1])).expect("written");
+    }
+    rig.drain();
+    let leaves = EXTENTS / 20;
+    let (half, punch) = (4096 * EXTENTS, libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE);
+    let cut = fs::SetAttr { size: Some(half), ..fs::SetAttr::default() };
+    for change in 0..3 {
+        let mut cold = Rig::mount(
+            rig.log.clone(),
+            SimDisk::from_image(&rig.disk.image(), &rig.log),
+            SimStore::from_image(&rig.store.image(), &rig.log),
+            rig.clock.clone(),
+            10 + change,
+            &tuning,
+        )
+        .expect("mounts");
+        let mut starts = 0;
+        let done = cold.run(|fs, cx| {
+            starts += 1;
+            match change {
+                0 => fs.fallocate(cx, attr.ino, 8192, 8192 * EXTENTS, punch).map(|_| ()),
+                1 => fs.fallocate(cx, attr.ino, half, 8192 * (EXTENTS / 4), punch).map(|_| ()),
+                _ => fs.setattr(cx, attr.ino, cut).map(|_| ()),
+            }
+        });
+        done.expect("done");
+        println!("change {change}: {starts} starts");
+        assert!(starts < leaves / 20, "change {change} starts {starts} times");
+        let blocks = cold.run(|fs, cx| fs.getattr(cx, attr.ino)).expect("there").blocks;
+        assert_eq!(blocks, [0, EXTENTS - EXTENTS / 4, EXTENTS / 2 - 1][change as usize], "change {change}");
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! Names are `/`-separated paths below the store's root, such as `seg/0000000001/0000000000000001`.
 
+mod folder;
 mod name;
 mod object;
 mod place;
@@ -13,7 +14,7 @@ pub use place::{OpenError, Place, open_store};
 pub use probe::{PROBE, probe_create};
 
 use bytes::Bytes;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
 /// Why a call to the store failed.
@@ -66,8 +67,19 @@ pub trait Store: Send + Sync {
     fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError>;
     /// Removes an object; it is no error if it is not there.
     fn delete(&self, name: &str) -> Result<(), StoreError>;
-    /// All object names that start with the folder `prefix`, sorted.
-    fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+    /// Calls `each` with every object name that starts with the folder `prefix`, in any order, until it says to stop: a page
+    /// of names at a time is in memory, not all. `each` must not call the store.
+    fn walk(&self, prefix: &str, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), StoreError>;
+    /// The same names, sorted: for folders that hold few.
+    fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        self.walk(prefix, &mut |name| {
+            names.push(name.to_owned());
+            ControlFlow::Continue(())
+        })?;
+        names.sort_unstable();
+        Ok(names)
+    }
     /// Publishes a synced local file as an object, by a hard link when the store is on the same disk. `Ok(false)` when
     /// this store cannot; the caller then uses [`Store::put`].
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError>;

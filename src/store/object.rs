@@ -1,10 +1,13 @@
 //! A store over the `object_store` crate: a folder of a local disk, or memory. Its runtime stays in here; callers block,
 //! on as many threads as they like.
 //!
+//! Objects in a folder are read without the crate: a thread that reads does so itself, by one call of the system.
+//!
 //! What the crate leaves to us in a folder: it syncs folders it makes itself, but not one that another thread is just
 //! making, or that a process made and did not live to sync. So the first use of a folder in each process makes it
 //! durable down from the root before anything goes into it.
 
+use super::folder::{Folder, sync_dir};
 use super::{Created, OpenError, Store, StoreError, name};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -12,12 +15,10 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as Location;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
-use parking_lot::Mutex;
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::ops::{ControlFlow, Range};
+use std::path::Path;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
@@ -38,8 +39,7 @@ impl ObjectStoreBackend {
         }
         // Emptied folders stay: to remove one would race with an upload into it.
         let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| unusable(e.to_string()))?.with_fsync(true);
-        let folder = Folder { root: folder.to_owned(), durable: Mutex::default() };
-        Ok(ObjectStoreBackend { store: Box::new(store), runtime: runtime()?, folder: Some(folder) })
+        Ok(ObjectStoreBackend { store: Box::new(store), runtime: runtime()?, folder: Some(Folder::new(folder)) })
     }
 
     /// A store in memory.
@@ -52,6 +52,13 @@ impl ObjectStoreBackend {
         match &self.folder {
             Some(folder) => folder.make_durable(name).map_err(|e| failed_io(action, name, e)),
             None => Ok(()),
+        }
+    }
+
+    /// After an object of that name may have been changed.
+    fn changed(&self, name: &str) {
+        if let Some(folder) = &self.folder {
+            folder.changed(name);
         }
     }
 
@@ -99,6 +106,13 @@ fn failed_io(action: &'static str, name: &str, error: io::Error) -> StoreError {
     }
 }
 
+fn unreadable(name: &str, error: io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::NotFound => StoreError::NotFound { name: name.into() },
+        _ => failed("get", name, error),
+    }
+}
+
 fn locate(action: &'static str, name: &str) -> Result<Location, StoreError> {
     name::check(action, name)?;
     Location::parse(name).map_err(|e| failed(action, name, e))
@@ -107,6 +121,9 @@ fn locate(action: &'static str, name: &str) -> Result<Location, StoreError> {
 impl Store for ObjectStoreBackend {
     fn get(&self, name: &str) -> Result<Bytes, StoreError> {
         let at = locate("get", name)?;
+        if let Some(folder) = &self.folder {
+            return folder.read(name).map(Bytes::from).map_err(|e| unreadable(name, e));
+        }
         let whole = async { self.store.get(&at).await?.bytes().await };
         self.runtime.block_on(whole).map_err(|e| refused("get", name, e))
     }
@@ -118,8 +135,13 @@ impl Store for ObjectStoreBackend {
             let have = self.size(name)?;
             return if range.end <= have { Ok(Bytes::new()) } else { Err(short(have)) };
         }
-        let got =
-            self.runtime.block_on(self.store.get_range(&at, range.clone())).map_err(|e| refused("get", name, e))?;
+        let got = match &self.folder {
+            Some(folder) => folder.read_range(name, &range).map(Bytes::from).map_err(|e| unreadable(name, e))?,
+            None => {
+                let got = self.runtime.block_on(self.store.get_range(&at, range.clone()));
+                got.map_err(|e| refused("get", name, e))?
+            }
+        };
         // Most stores give what there is of a range and call it success.
         let have = range.start.saturating_add(got.len() as u64);
         if have == range.end { Ok(got) } else { Err(short(have)) }
@@ -133,8 +155,9 @@ impl Store for ObjectStoreBackend {
     fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
         let at = locate("put", name)?;
         self.prepare("put", name)?;
-        self.runtime.block_on(self.store.put(&at, bytes.into())).map_err(|e| refused("put", name, e))?;
-        Ok(())
+        let put = self.runtime.block_on(self.store.put(&at, bytes.into()));
+        self.changed(name);
+        put.map(drop).map_err(|e| refused("put", name, e))
     }
 
     fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
@@ -154,22 +177,30 @@ impl Store for ObjectStoreBackend {
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {
         let at = locate("delete", name)?;
-        match self.runtime.block_on(self.store.delete(&at)) {
+        let deleted = self.runtime.block_on(self.store.delete(&at));
+        self.changed(name);
+        match deleted {
             Ok(()) => self.sync_folder_of("delete", name),
             Err(Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(refused("delete", name, e)),
         }
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+    fn walk(&self, prefix: &str, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), StoreError> {
         let prefix = prefix.trim_end_matches('/');
         let at = if prefix.is_empty() { None } else { Some(locate("list", prefix)?) };
-        let found = self.store.list(at.as_ref()).map_ok(|object| object.location.to_string());
-        let names: Result<Vec<String>, Error> = self.runtime.block_on(found.try_collect());
-        let mut names = names.map_err(|e| failed("list", prefix, e))?;
-        names.retain(|name| !name.contains('#'));
-        names.sort_unstable();
-        Ok(names)
+        let mut found = self.store.list(at.as_ref());
+        let walked = async {
+            while let Some(object) = found.try_next().await? {
+                let name = object.location.as_ref();
+                // An upload that has not ended, or never will.
+                if !name.contains('#') && each(name).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        self.runtime.block_on(walked).map_err(|e: Error| failed("list", prefix, e))
     }
 
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {
@@ -178,67 +209,6 @@ impl Store for ObjectStoreBackend {
         folder.make_durable(name).map_err(|e| failed_io("put", name, e))?;
         folder.link(file, name).map_err(|e| failed_io("put", name, e))
     }
-}
-
-/// The folder behind a store, for what the crate cannot do there.
-struct Folder {
-    root: PathBuf,
-    /// Folders below the root whose names this process has made durable.
-    durable: Mutex<BTreeSet<PathBuf>>,
-}
-
-impl Folder {
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.join(name)
-    }
-
-    fn above(&self, name: &str) -> PathBuf {
-        self.path(name.rsplit_once('/').map_or("", |(above, _)| above))
-    }
-
-    /// Makes the folders above an object, from the root downwards, each durable before the next.
-    fn make_durable(&self, name: &str) -> io::Result<()> {
-        for (end, _) in name.match_indices('/') {
-            let folder = self.path(&name[..end]);
-            if self.durable.lock().contains(&folder) {
-                continue;
-            }
-            match fs::create_dir(&folder) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-                _ => sync_dir(self.above(&name[..end]))?,
-            }
-            self.durable.lock().insert(folder);
-        }
-        Ok(())
-    }
-
-    /// `Ok(false)` when the disk cannot link this file here. An object of that name and length is the same one, linked
-    /// before a crash: the names of published files are never used twice.
-    fn link(&self, file: &Path, name: &str) -> io::Result<bool> {
-        let target = self.path(name);
-        match fs::hard_link(file, &target) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                let (ours, there) = (fs::metadata(file)?.len(), fs::metadata(&target)?.len());
-                if ours != there {
-                    return Err(io::Error::other(format!("there is another object of {there} bytes, not {ours}")));
-                }
-            }
-            Err(e) if cannot_link(&e) => return Ok(false),
-            Err(e) => return Err(e),
-        }
-        sync_dir(self.above(name))?;
-        Ok(true)
-    }
-}
-
-/// Another disk, a filesystem without links, too many of them, or not allowed to link this file.
-fn cannot_link(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EOPNOTSUPP | libc::EMLINK | libc::EPERM))
-}
-
-fn sync_dir(folder: PathBuf) -> io::Result<()> {
-    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

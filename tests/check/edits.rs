@@ -8,6 +8,7 @@ use skylog::format::inode::{Extent, Inode, NameValue};
 use skylog::format::key;
 use skylog::format::names;
 use skylog::format::space::{self, Mark, Pending, SegmentRecord};
+use skylog::format::usage::Usage;
 use skylog::map::{Pins, Room, Tx};
 
 const TEXT: InodeNo = InodeNo(3);
@@ -85,12 +86,13 @@ fn names_and_cookies_that_do_not_match_are_found() {
 #[test]
 fn names_that_lead_nowhere_and_inodes_that_nothing_leads_to_are_found() {
     let gone = |tx: &mut Tx<'_>| tx.delete(TreeId::Files, key::inode(InodeNo(4)));
-    assert_found(gone, &[("inode 4", "does not exist"), ("inode 4", "directory 1 has a name for it")]);
+    let counted = ("files tree", "hold 4 inodes with 22 blocks, it holds 3 with 21");
+    assert_found(gone, &[("inode 4", "does not exist"), ("inode 4", "directory 1 has a name for it"), counted]);
     let new = |tx: &mut Tx<'_>| {
         let inode = Inode { mode: libc::S_IFREG | 0o644, nlink: 1, ..Inode::default() };
         tx.put(TreeId::Files, key::inode(InodeNo(9)), inode.encode());
     };
-    assert_found(new, &[("inode 9", "has 1 links, 0 names")]);
+    assert_found(new, &[("inode 9", "has 1 links, 0 names"), ("files tree", "it holds 5 with 22")]);
     let circle = |tx: &mut Tx<'_>| change_inode(tx, InodeNo(2), |inode| inode.parent = InodeNo(2));
     assert_found(circle, &[("inode 2", "its parent is 2"), ("inode 2", "circle")]);
 }
@@ -105,12 +107,13 @@ fn orphans_without_a_mark_and_marks_without_an_orphan_are_found() {
         let inode = Inode { mode: libc::S_IFREG, ..Inode::default() };
         tx.put(TreeId::Files, key::inode(InodeNo(9)), inode.encode());
     };
-    assert_found(unmarked, &[("inode 9", "not marked as an orphan")]);
+    assert_found(unmarked, &[("inode 9", "not marked as an orphan"), ("files tree", "it holds 5 with 22")]);
 }
 
 #[test]
 fn wrong_blocks_sizes_and_extents_are_found() {
-    assert_found(|tx| change_inode(tx, TEXT, |inode| inode.blocks += 1), &[("inode 3", "blocks")]);
+    let counted = ("files tree", "it holds 4 with 23");
+    assert_found(|tx| change_inode(tx, TEXT, |inode| inode.blocks += 1), &[("inode 3", "blocks"), counted]);
     assert_found(|tx| change_inode(tx, TEXT, |inode| inode.size = 9999), &[("inode 3", "reaches to 10000")]);
     assert_found(|tx| change_inode(tx, InodeNo(4), |inode| inode.size = 9), &[("inode 4", "inline value of 10")]);
     let overlap = |tx: &mut Tx<'_>| {
@@ -129,6 +132,17 @@ fn wrong_blocks_sizes_and_extents_are_found() {
         tx.put(TreeId::Files, key::extent(TEXT, 4000), extent.encode());
     };
     assert_found(nowhere, &[("inode 3 at offset 4000", "neither in the journal nor in a window")]);
+}
+
+#[test]
+fn a_wrong_usage_is_found() {
+    let wrong =
+        |inodes, blocks| move |tx: &mut Tx<'_>| tx.put(TreeId::Files, key::usage(), Usage { inodes, blocks }.encode());
+    assert_found(wrong(5, 22), &[("files tree", "hold 5 inodes with 22 blocks, it holds 4 with 22")]);
+    assert_found(wrong(4, 21), &[("files tree", "hold 4 inodes with 21 blocks, it holds 4 with 22")]);
+    assert_found(|tx| tx.delete(TreeId::Files, key::usage()), &[("files tree", "its usage is not recorded")]);
+    let limit = |tx: &mut Tx<'_>| tx.put(TreeId::Files, key::limit(), Bytes::from_static(b"much"));
+    assert_found(limit, &[("files tree", "too short: 8 bytes needed, 4 there")]);
 }
 
 /// The first segment of chunks that the space tree records.

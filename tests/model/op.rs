@@ -1,5 +1,6 @@
 //! Operations and what they answer, as plain data: printable, comparable, replayable.
 
+use skylog::fs::Caller;
 use std::collections::BTreeMap;
 
 /// Who asks.
@@ -9,6 +10,13 @@ pub struct Who {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+}
+
+impl Who {
+    /// The superuser may everything; others are in no group but their own.
+    pub fn caller(self) -> Caller {
+        if self.uid == 0 { Caller::PRIVILEGED } else { Caller::default() }
+    }
 }
 
 /// The superuser.

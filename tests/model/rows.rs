@@ -3,6 +3,7 @@
 use skylog::format::ids::InodeNo;
 use skylog::format::inode::{CookieValue, Extent, Inode, NameValue};
 use skylog::format::key::Key;
+use skylog::format::usage::{Usage, UsageLimit};
 use skylog::fs::INLINE_BYTES_MAX;
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ struct Scanned {
 /// Checks the invariants that `fs` promises against every row of the map.
 pub fn check_rows(rows: Vec<(Key, bytes::Bytes)>) {
     let mut all: BTreeMap<InodeNo, Scanned> = BTreeMap::new();
+    let mut recorded = None;
     for (key, value) in rows {
         match key {
             Key::Inode(ino) => all.entry(ino).or_default().inode = Some(Inode::decode(&value).expect("an inode")),
@@ -53,9 +55,13 @@ pub fn check_rows(rows: Vec<(Key, bytes::Bytes)>) {
                 scanned.blocks += u64::from(extent.len.div_ceil(512));
             }
             Key::Orphan(ino) => all.entry(ino).or_default().orphan = true,
+            Key::Usage => recorded = Some(Usage::decode(&value).expect("a usage")),
+            Key::Limit => drop(UsageLimit::decode(&value).expect("a limit")),
             Key::Xattr(..) => panic!("nothing makes an extended attribute"),
         }
     }
+    let counted = Usage { inodes: all.len() as u64, blocks: all.values().map(|scanned| scanned.blocks).sum() };
+    assert_eq!(recorded, Some(counted), "the usage and a full scan");
     for (ino, scanned) in all {
         check_inode(ino, &scanned);
     }

@@ -6,38 +6,23 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 
-/// Hides the machine's /sbin and its table of mounts behind our own, then runs what follows.
+/// Hides the machine's /sbin and its table of mounts behind our own.
 const PROLOGUE: &str = "
     mount --bind \"$ROOT/sbin\" \"$(readlink -f /sbin)\"
     mkdir -p /run/mount
     mount -t tmpfs none /run/mount
-    cd \"$ROOT\"
-    # A daemon that has ended may stay as a zombie until the machine's first process asks.
-    ended() { ! grep -s '^State:' /proc/$1/status | grep -qv '[ZX] ('; }
 ";
 
-/// Runs a script as root with our helpers in /sbin; `$STORE`, `$MNT`, `$ROOT` and `$SKYLOG` are there.
-fn run(scratch: &Scratch, script: &str) -> Output {
+/// Runs a script as root with our helpers in /sbin; it succeeds. What it printed.
+fn succeeds(scratch: &Scratch, script: &str) -> String {
     let sbin = scratch.root.join("sbin");
     fs::create_dir(&sbin).unwrap();
     for name in ["mount.skylog", "mount.fuse.skylog", "umount.skylog", "umount.fuse.skylog"] {
         symlink(env!("CARGO_BIN_EXE_skylog"), sbin.join(name)).unwrap();
     }
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "bash", "-xeuo", "pipefail", "-c"]);
-    command.arg(format!("{PROLOGUE}{script}"));
-    command.env("STORE", scratch.store()).env("MNT", &scratch.mnt).env("ROOT", &scratch.root);
-    command.env("SKYLOG", env!("CARGO_BIN_EXE_skylog")).output().unwrap()
-}
-
-/// As [`run`]; the script succeeds. What it printed.
-fn succeeds(scratch: &Scratch, script: &str) -> String {
-    let output = run(scratch, script);
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}: {said}{errors}", output.status);
-    said.into_owned()
+    scratch.script(&format!("{PROLOGUE}{script}"))
 }
 
 /// Runs the program as mount(8) and umount(8) do; the exit code and what it said on standard error.

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+/// A daemon that has ended may stay as a zombie until the machine's first process asks.
+const ENDED: &str = "ended() { ! grep -s '^State:' /proc/$1/status | grep -qv '[ZX] ('; }\n";
+
 /// What a run of the program came to.
 pub struct Said {
     command: String,
@@ -104,6 +107,19 @@ impl Scratch {
         let arguments = [&["mount", "--journal-size", "32MiB"], options, &[&self.store, words(&self.mnt)]].concat();
         skylog(&arguments).succeeds();
         self.adopt();
+    }
+
+    /// Runs a script as root in a mount namespace of its own, where it may mount over what the machine has; `$STORE`, `$MNT`,
+    /// `$ROOT` and `$SKYLOG` are set, and `ended PID` says whether a process has ended. It succeeds; what it printed.
+    pub fn script(&self, script: &str) -> String {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "bash", "-xeuo", "pipefail", "-c"]);
+        command.arg(format!("{ENDED}cd \"$ROOT\"\n{script}"));
+        command.env("STORE", self.store()).env("MNT", &self.mnt).env("ROOT", &self.root);
+        let output = command.env("SKYLOG", env!("CARGO_BIN_EXE_skylog")).output().expect("unshare starts");
+        let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}: {said}{errors}", output.status);
+        said.into_owned()
     }
 
     /// Takes over a mount that the test has made itself.

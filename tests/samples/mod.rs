@@ -272,5 +272,5 @@ fn manifest() -> Manifest {
 }
 
 fn superblock() -> Superblock {
-    Superblock { uuid: UUID, created: TIME.secs, segment_size: 64 << 20, append_only: false }
+    Superblock { uuid: UUID, created: TIME.secs, segment_size: 64 << 20, append_only: false, usage: true }
 }

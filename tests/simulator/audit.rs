@@ -83,11 +83,9 @@ pub fn check_accounts(instance: &Instance, strays: bool) {
             *named.entry(Extent::decode(&value).expect("an extent").object).or_default() += 1;
         }
     }
+    // Nothing is on its way: a drain ends after rounds in a row in which nothing was due, also by the clock.
     let journal = instance.mounted.db.journal();
-    // A batch that has its Lsn and is not written yet has a right to its room.
-    if journal.durable() == instance.mounted.db.last() {
-        assert_eq!(journal.stats().queue_bytes, 0, "room in the journal that nobody gives back");
-    }
+    assert_eq!(journal.stats().queue_bytes, 0, "room in the journal that nobody gives back");
     let space = Space::read(instance);
     let many: BTreeMap<ObjectId, u32> = named.iter().filter(|(_, n)| **n > 1).map(|(o, n)| (*o, *n)).collect();
     assert_eq!(space.counts, many, "counts of shared objects");

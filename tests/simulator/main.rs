@@ -57,8 +57,8 @@ impl Scope {
             seed: env("SKYLOG_SIM_SEED").unwrap_or(1),
             histories: env("SKYLOG_SIM_HISTORIES").unwrap_or(HISTORIES),
             crash: env("SKYLOG_SIM_CRASH"),
-            plans: usize::try_from(env("SKYLOG_SIM_PLANS").unwrap_or(4)).expect("few"),
-            sample: u128::from(env("SKYLOG_SIM_SAMPLE").unwrap_or(16)),
+            plans: usize::try_from(env("SKYLOG_SIM_PLANS").unwrap_or(5)).expect("few"),
+            sample: u128::from(env("SKYLOG_SIM_SAMPLE").unwrap_or(14)),
         }
     }
 }

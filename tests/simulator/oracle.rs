@@ -135,7 +135,8 @@ impl<'a> Judge<'a> {
             check_trees(&instance);
             drop(instance);
             self.go_on(&machine, found, note, crash.late.as_ref())?;
-            self.crash_again(&machine, found, recovered)?;
+            let again = Again { found, calls: recovered, late: crash.late.is_some() };
+            self.crash_again(&machine, again, note)?;
             crash.late.iter().try_for_each(|late| self.take_over_before(crash, late, note))?;
         }
         Ok(found)
@@ -200,8 +201,10 @@ impl<'a> Judge<'a> {
         db.journal().durable() == db.last()
     }
 
-    /// Crashes of the recovery itself find the same: nothing that it started from can be lost any more.
-    fn crash_again(&mut self, machine: &Machine, found: u64, calls: usize) -> Result<(), Violation> {
+    /// Crashes of the recovery itself find the same: nothing that it started from can be lost any more. Only what is late
+    /// may be found or not.
+    fn crash_again(&mut self, machine: &Machine, again: Again, note: Note) -> Result<(), Violation> {
+        let Again { found, calls, late } = again;
         let recording = Recording::of(&machine.disk, &machine.store);
         let mut seen = HashSet::new();
         for crash in recording.crashes_between(&Limited::recovery(), 0..=calls) {
@@ -212,12 +215,20 @@ impl<'a> Judge<'a> {
             let mut instance = self.mount(&machine, crash.hash);
             crash.late.iter().for_each(|call| machine.store.land(call));
             let what = format!("after a crash of recovery at call {} ({:?})", crash.after, crash.plan);
-            same(&what, digest(&instance.tree()), found)?;
+            let tree = digest(&instance.tree());
+            if late { self.expect(&what, tree, note, note.synced) } else { same(&what, tree, found) }?;
             self.distinct.insert(crash.hash);
         }
         self.figures.recovery_calls += calls as u64;
         Ok(())
     }
+}
+
+/// A recovery that is to be crashed: what it found, how many calls it made, and whether a call was late.
+struct Again {
+    found: u64,
+    calls: usize,
+    late: bool,
 }
 
 /// `skylog check` finds nothing, with the state directory or without.

@@ -110,7 +110,7 @@ fn every_operation_alone_survives_every_crash() {
 
 #[test]
 fn every_two_operations_survive_every_crash() {
-    let every = usize::try_from(crate::env("SKYLOG_SIM_PAIRS").unwrap_or(23)).expect("small");
+    let every = usize::try_from(crate::env("SKYLOG_SIM_PAIRS").unwrap_or(7)).expect("small");
     let calls = all();
     let pairs = calls.iter().flat_map(|first| calls.iter().map(move |second| (first, second)));
     let syncs = AFTER.iter().flat_map(|first| AFTER.iter().map(move |second| (*first, *second)));

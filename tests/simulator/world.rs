@@ -55,7 +55,7 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
 /// A store with a new, empty filesystem in it.
 pub fn new_store(log: &Arc<CallLog>, clock: &SimClock, random: &SeededRandom) -> SimStore {
     let store = SimStore::new(log);
-    let options = MkfsOptions { segment_size: SEGMENT_BYTES, uid: 0, gid: 0 };
+    let options = MkfsOptions { segment_size: SEGMENT_BYTES, ..MkfsOptions::default() };
     mkfs(&store, clock, random, options).expect("an empty store takes a filesystem");
     store
 }
@@ -206,7 +206,7 @@ impl Instance {
 
 impl Mount for Instance {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, fs::Stop>) -> Result<T, i32> {
-        let mut cx = Cx { uid: who.uid, gid: who.gid, now, ..Cx::default() };
+        let mut cx = Cx { uid: who.uid, gid: who.gid, now, caller: who.caller(), ..Cx::default() };
         let fs = self.fs.clone();
         let mut failed: Option<Wait> = None;
         let mut healed = false;

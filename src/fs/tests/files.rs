@@ -1,4 +1,4 @@
-//! Contents: where they are kept, holes, limits, set-id bits.
+//! Contents: where they are kept, holes, limits.
 
 use super::*;
 
@@ -171,40 +171,6 @@ fn only_regular_files_have_contents() {
 }
 
 #[test]
-fn set_id_bits_are_lost_when_another_than_root_changes_contents() {
-    let fixture = Fixture::new();
-    let ino = fixture.file("f");
-    let chmod = |mode| {
-        let set = SetAttr { mode: Some(mode), ..SetAttr::default() };
-        fixture.fs.setattr(&root(), ino, set).expect("changed");
-    };
-    let mode = || fixture.attr(ino).mode & 0o7777;
-    chmod(0o6755);
-    fixture.write(ino, 0, b"x");
-    assert_eq!(mode(), 0o6755, "root keeps them");
-    fixture.fs.write(&user(), ino, 0, b"x").expect("written");
-    assert_eq!(mode(), 0o755);
-    chmod(0o6745);
-    let set = SetAttr { size: Some(0), ..SetAttr::default() };
-    fixture.fs.setattr(&user(), ino, set).expect("truncated");
-    assert_eq!(mode(), 0o2745, "set-group-id without group execution is no privilege");
-}
-
-#[test]
-fn a_new_owner_loses_set_id_bits_whoever_gives_it() {
-    let fixture = Fixture::new();
-    let file = fixture.file("f");
-    let dir = fixture.dir(ROOT, "d");
-    for (ino, expected) in [(file, 0o755), (dir, 0o6755)] {
-        let set = SetAttr { mode: Some(0o6755), ..SetAttr::default() };
-        fixture.fs.setattr(&root(), ino, set).expect("changed");
-        let set = SetAttr { gid: Some(7), ..SetAttr::default() };
-        let (attr, _) = fixture.fs.setattr(&root(), ino, set).expect("changed");
-        assert_eq!((attr.mode & 0o7777, attr.gid), (expected, 7));
-    }
-}
-
-#[test]
 fn times_are_set_as_asked_and_impossible_ones_refused() {
     let fixture = Fixture::new();
     let ino = fixture.file("f");
@@ -218,4 +184,15 @@ fn times_are_set_as_asked_and_impossible_ones_refused() {
     let set = SetAttr { mtime: Some(SetTime::At(bad)), ..SetAttr::default() };
     assert_eq!(errno(fixture.fs.setattr(&cx, ino, set)), libc::EINVAL);
     assert_eq!(fixture.attr(ino), attr);
+}
+
+#[test]
+fn a_write_whose_times_the_caller_keeps_changes_none() {
+    let fixture = Fixture::new();
+    let ino = fixture.file("file");
+    let before = fixture.attr(ino);
+    let held_back = Cx { now: Time { secs: 77, nanos: 0 }, keeps_times: true, ..root() };
+    fixture.fs.write(&held_back, ino, 0, b"late").expect("written");
+    let after = fixture.attr(ino);
+    assert_eq!((after.mtime, after.ctime, after.size), (before.mtime, before.ctime, 4));
 }

@@ -1,12 +1,18 @@
 //! The filesystem core on a map in memory, one operation at a time. Random histories are in `tests/fs_model.rs`.
 
+mod acls;
+mod atimes;
 mod damage;
+mod exchanges;
 mod files;
+mod limits;
 mod names;
 mod orphans;
+mod privileges;
 mod ranges;
 mod renames;
 mod waits;
+mod xattrs;
 
 use super::*;
 use crate::base::clock::SimClock;
@@ -17,6 +23,7 @@ use crate::format::ids::{Lsn, Uuid};
 use crate::format::inode::Extent;
 use crate::format::key::{self, Key};
 use crate::format::manifest::Manifest;
+use crate::format::usage::{Usage, UsageLimit};
 use crate::journal::{Config, JournalError, ManifestStore, Progress, Writer, open, replay};
 use crate::locate::{CacheBytes, Locate};
 use crate::map::{Limits, NodeCache, Room, Start, Wait};
@@ -45,11 +52,20 @@ impl Fixture {
         Fixture::with_queue(1 << 30)
     }
 
+    /// An empty root directory over a journal of the smallest segments.
+    fn with_small_segments() -> Fixture {
+        Fixture::over(open_db(1 << 30, 64 << 10))
+    }
+
     /// An empty root directory over a journal that queues no more than this many bytes unwritten.
     fn with_queue(queue_bytes_max: u64) -> Fixture {
-        let (db, writer) = open_db(queue_bytes_max);
+        Fixture::over(open_db(queue_bytes_max, SEGMENT_BYTES))
+    }
+
+    fn over((db, writer): (Arc<Db>, Writer)) -> Fixture {
         let fixture = Fixture { fs: Fixture::fs_over(&db), db, writer: Mutex::new(writer) };
         fixture.put(key::inode(ROOT), root_inode(Time::default(), 0o755, 0, 0).encode());
+        fixture.put(key::usage(), Usage::EMPTY.encode());
         fixture
     }
 
@@ -147,6 +163,30 @@ impl Fixture {
         self.fs.setattr(&root(), ino, SetAttr { size: Some(size), ..SetAttr::default() }).expect("truncated");
     }
 
+    /// Sets permission bits.
+    fn chmod(&self, ino: InodeNo, mode: u32) {
+        let set = SetAttr { mode: Some(mode), ..SetAttr::default() };
+        self.fs.setattr(&root(), ino, set).expect("changed");
+    }
+
+    /// Permission bits.
+    fn mode(&self, ino: InodeNo) -> u32 {
+        self.attr(ino).mode & 0o7777
+    }
+
+    fn set_xattr(&self, ino: InodeNo, name: &str, value: &[u8]) {
+        self.fs.set_xattr(&root(), ino, name.as_bytes(), value, 0).expect("set");
+    }
+
+    /// The value of an attribute, if it is there.
+    fn xattr(&self, ino: InodeNo, name: &str) -> Option<Bytes> {
+        match self.fs.get_xattr(&root(), ino, name.as_bytes()) {
+            Ok(value) => Some(value),
+            Err(Stop::Error(Error::NoSuchXattr)) => None,
+            Err(stop) => panic!("{name} of {ino}: {stop:?}"),
+        }
+    }
+
     fn names(&self, dir: InodeNo) -> Vec<String> {
         let entries = self.fs.readdir(&root(), dir, 0, usize::MAX).expect("listed");
         entries.iter().skip(2).map(|entry| text(&entry.name)).collect()
@@ -154,26 +194,30 @@ impl Fixture {
 }
 
 /// Empty maps over a journal on a simulated disk.
-fn open_db(queue_bytes_max: u64) -> (Arc<Db>, Writer) {
+fn open_db(queue_bytes_max: u64, segment_bytes: u32) -> (Arc<Db>, Writer) {
+    open_db_from(queue_bytes_max, segment_bytes, Start { usage: Some(Usage::EMPTY), ..Start::default() })
+}
+
+fn open_db_from(queue_bytes_max: u64, segment_bytes: u32, start: Start) -> (Arc<Db>, Writer) {
     let log = CallLog::new();
     let media: Arc<dyn Media> = Arc::new(SimDisk::new(&log));
     let manifest = Manifest::new(Uuid(1), Uuid(2), 1, 1);
     let manifest = ManifestStore::create(Arc::clone(&media), manifest).expect("created");
-    let replayed = replay(&*media, &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
-        .expect("nothing yet");
-    let config =
-        Config { segment_bytes: SEGMENT_BYTES, journal_bytes: 1 << 30, queue_bytes_max, reserve_bytes: 1 << 20 };
+    let replayed =
+        replay(media.clone(), &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
+            .expect("nothing yet");
+    let config = Config { segment_bytes, journal_bytes: 1 << 30, queue_bytes_max, reserve_bytes: 1 << 20 };
     let (clock, random) = (Arc::new(SimClock::default()), Arc::new(SeededRandom::new(1)));
     let (journal, writer) = open(media, clock, random, manifest, replayed, config).expect("opened");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
     let locate = Arc::new(Locate::new(Arc::clone(&journal), Arc::new(SimStore::new(&log)), cache));
     let limits = Limits { overlay_bytes_max: 1 << 30, inode_step: 1000 };
     let nodes = Arc::new(NodeCache::new(1 << 20));
-    (Arc::new(Db::new(1, Start::default(), journal, locate, nodes, limits)), writer)
+    (Arc::new(Db::new(1, start, journal, locate, nodes, limits)), writer)
 }
 
 fn root() -> Cx {
-    Cx::default()
+    Cx { caller: Caller::PRIVILEGED, ..Cx::default() }
 }
 
 fn user() -> Cx {

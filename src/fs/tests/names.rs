@@ -109,7 +109,8 @@ fn link_counts_follow_the_names() {
     assert_eq!(link(ino, "g").expect("linked").0.nlink, 2);
     assert_eq!(errno(link(ino, "g")), libc::EEXIST);
     assert_eq!(errno(link(dir, "h")), libc::EPERM);
-    let mut inode = crate::format::inode::Inode::decode(&fixture.rows()[0].1).expect("the root");
+    let of_root = fixture.rows().into_iter().find(|(key, _)| *key == key::inode(ROOT)).expect("the root").1;
+    let mut inode = crate::format::inode::Inode::decode(&of_root).expect("attributes");
     inode.mode = libc::S_IFREG;
     inode.nlink = LINKS_MAX - 1;
     fixture.put(key::inode(ino), inode.encode());

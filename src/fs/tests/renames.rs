@@ -70,14 +70,16 @@ fn names_of_one_file_are_not_renamed_onto_each_other() {
 }
 
 #[test]
-fn noreplace_refuses_and_other_flags_are_unknown() {
+fn noreplace_refuses_what_exists_and_flags_that_make_no_sense_are_refused() {
     let fixture = Fixture::new();
     fixture.file("f");
     fixture.file("g");
     let rename = |to: &str, flags| errno(fixture.fs.rename(&root(), ROOT, b"f", ROOT, to.as_bytes(), flags));
     assert_eq!(rename("g", libc::RENAME_NOREPLACE), libc::EEXIST);
-    assert_eq!(rename("g", libc::RENAME_EXCHANGE), libc::EINVAL);
-    assert_eq!(rename("g", libc::RENAME_WHITEOUT), libc::EINVAL);
+    assert_eq!(rename("g", libc::RENAME_NOREPLACE | libc::RENAME_WHITEOUT), libc::EEXIST);
+    assert_eq!(rename("g", libc::RENAME_EXCHANGE | libc::RENAME_NOREPLACE), libc::EINVAL);
+    assert_eq!(rename("g", libc::RENAME_EXCHANGE | libc::RENAME_WHITEOUT), libc::EINVAL);
+    assert_eq!(rename("g", 1 << 3), libc::EINVAL);
     assert_eq!(rename("h", libc::RENAME_NOREPLACE), 0);
     assert_eq!(fixture.names(ROOT), ["h", "g"]);
 }

@@ -140,7 +140,8 @@ fn replay_skips_no_hole() {
     manifest.journal[0].end = None;
     let mut apply = |_: Batch| Ok::<(), JournalError>(());
     let ahead = Lsn { epoch: 1, pos: 9 };
-    let error = replay(&rig.disk, &manifest, ahead, &mut |_, _| (), &mut apply).err().expect("refused");
+    let error =
+        replay(Arc::new(rig.disk.clone()), &manifest, ahead, &mut |_, _| (), &mut apply).err().expect("refused");
     assert!(error.to_string().contains("the journal ends at 1.3, before the checkpoint at 1.9"), "{error}");
     let image = rig.disk.image();
     let mut later = Rig::mount_image(&image, CONFIG).expect("mounts");
@@ -148,7 +149,8 @@ fn replay_skips_no_hole() {
     later.sync();
     let mut without = Manifest::clone(&later.journal.manifest().current());
     without.journal.remove(0);
-    let error = replay(&later.disk, &without, Lsn::ZERO, &mut |_, _| (), &mut apply).err().expect("refused");
+    let error =
+        replay(Arc::new(later.disk.clone()), &without, Lsn::ZERO, &mut |_, _| (), &mut apply).err().expect("refused");
     assert!(error.to_string().contains("batch 1.4 does not follow batch 0.0"), "{error}");
 }
 
@@ -163,7 +165,8 @@ fn replay_skips_no_hole_between_mounts() {
     let mut without = Manifest::clone(&rig.journal.manifest().current());
     without.journal.remove(1);
     let mut apply = |_: Batch| Ok::<(), JournalError>(());
-    let error = replay(&rig.disk, &without, Lsn::ZERO, &mut |_, _| (), &mut apply).err().expect("refused");
+    let error =
+        replay(Arc::new(rig.disk.clone()), &without, Lsn::ZERO, &mut |_, _| (), &mut apply).err().expect("refused");
     assert!(error.to_string().contains("batch 1.3 does not follow batch 1.1"), "{error}");
 }
 
@@ -178,7 +181,7 @@ fn replay_applies_what_follows_the_checkpoint_and_shows_progress() {
         Ok::<(), JournalError>(())
     };
     let manifest = rig.journal.manifest().current();
-    let replayed = replay(&rig.disk, &manifest, from, &mut progress, &mut apply).expect("replays");
+    let replayed = replay(Arc::new(rig.disk.clone()), &manifest, from, &mut progress, &mut apply).expect("replays");
     assert_eq!((replayed.last, replayed.batches, numbers), (Lsn { epoch: 1, pos: 3 }, 1, vec![3]));
     assert!(
         seen.windows(2).all(|pair| pair[0].0 <= pair[1].0) && seen.last().is_some_and(|(done, total)| done == total)
@@ -223,6 +226,7 @@ fn a_slot_file_of_another_size_is_refused() {
     let mut manifest = Manifest::clone(&rig.journal.manifest().current());
     manifest.journal[0].size += 4096;
     let mut apply = |_: Batch| Ok::<(), JournalError>(());
-    let error = replay(&rig.disk, &manifest, Lsn::ZERO, &mut |_, _| (), &mut apply).err().expect("refused");
+    let error =
+        replay(Arc::new(rig.disk.clone()), &manifest, Lsn::ZERO, &mut |_, _| (), &mut apply).err().expect("refused");
     assert!(matches!(error, JournalError::WrongSize { expected: 69632, found: 65536, .. }), "{error}");
 }

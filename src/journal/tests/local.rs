@@ -17,7 +17,8 @@ fn mount(disk: &Arc<dyn Media>) -> (Arc<Journal>, Writer, Vec<u64>) {
         numbers.push(number_of(&batch));
         Ok::<(), JournalError>(())
     };
-    let accepted = replay(&**disk, &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut apply).expect("replays");
+    let accepted =
+        replay(Arc::clone(disk) as _, &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut apply).expect("replays");
     let config = Config { segment_bytes: 1 << 20, journal_bytes: 16 << 20, queue_bytes_max: 1 << 20, reserve_bytes: 0 };
     let clock = Arc::new(SystemClock::new());
     let (journal, writer) =

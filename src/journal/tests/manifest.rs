@@ -93,7 +93,8 @@ fn promise_r3_a_listed_file_that_is_missing_is_fatal_before_anything_is_applied(
             applied += 1;
             Ok::<(), JournalError>(())
         };
-        let error = replay(&disk, &listed, Lsn::ZERO, &mut |_, _| (), &mut count).err().expect("refused");
+        let error =
+            replay(Arc::new(disk.clone()), &listed, Lsn::ZERO, &mut |_, _| (), &mut count).err().expect("refused");
         assert!(matches!(&error, JournalError::Missing { file } if *file == name));
         assert_eq!(error.to_string(), format!("{name} is listed in MANIFEST but missing; run: skylog check STORE"));
         assert_eq!(applied, 0);

@@ -10,6 +10,7 @@ mod manifest;
 mod policy;
 mod queue;
 mod segments;
+mod trouble;
 
 use super::*;
 use crate::base::clock::SimClock;
@@ -60,7 +61,7 @@ impl Rig {
         };
         let mut replayed = Vec::new();
         let from = manifest.current().checkpoint.map_or(Lsn::ZERO, |point| point.lsn);
-        let accepted = replay(&*media, &manifest.current(), from, &mut |_, _| (), &mut |batch: Batch| {
+        let accepted = replay(Arc::clone(&media), &manifest.current(), from, &mut |_, _| (), &mut |batch: Batch| {
             replayed.push(number_of(&batch));
             Ok::<(), JournalError>(())
         })?;
@@ -77,11 +78,7 @@ impl Rig {
 
     /// Queues the next batch, with objects of these lengths. Its number is its position.
     fn try_submit(&self, lens: &[usize], room: Room) -> Result<Lsn, Refusal> {
-        let lsn = self.journal.submitted().next(1);
-        let (edits, objects) = (edits_of(lsn.pos), objects_of(lsn.pos, lens));
-        self.journal.reserve(Journal::cost(edits.len(), lens), room)?;
-        self.journal.submit(pending(lsn, &edits, objects));
-        Ok(lsn)
+        try_submit(&self.journal, lens, room)
     }
 
     fn submit(&self, lens: &[usize]) -> Lsn {
@@ -129,6 +126,14 @@ impl Rig {
             assert_eq!(read, Some(data(lsn.pos, n, len).into()), "object {lsn}#{n}");
         }
     }
+}
+
+fn try_submit(journal: &Journal, lens: &[usize], room: Room) -> Result<Lsn, Refusal> {
+    let lsn = journal.submitted().next(1);
+    let (edits, objects) = (edits_of(lsn.pos), objects_of(lsn.pos, lens));
+    journal.reserve(Journal::cost(edits.len(), lens), room)?;
+    journal.submit(pending(lsn, &edits, objects));
+    Ok(lsn)
 }
 
 fn edits_of(number: u64) -> Vec<u8> {

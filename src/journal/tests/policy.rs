@@ -91,7 +91,8 @@ fn promise_r8_sync_errors_and_delays_are_visible() {
     rig.writer.close().expect("closes");
     let manifest = ManifestStore::load(Arc::clone(&media)).expect("readable").expect("there");
     let mut ignore = |_: Batch| Ok::<(), JournalError>(());
-    let accepted = replay(&*media, &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut ignore).expect("replays");
+    let accepted =
+        replay(Arc::clone(&media), &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut ignore).expect("replays");
     let (journal, mut writer) =
         open(media, ticking, Arc::new(SeededRandom::new(3)), manifest, accepted, CONFIG).expect("opens");
     let lsn = journal.submitted().next(1);

@@ -221,3 +221,22 @@ fn leftover_slot_files_are_removed_at_the_mount() {
     let listed = again.journal.manifest().current().journal.len();
     assert_eq!(again.disk.image().names().filter(|name| name.starts_with("journal/")).count(), listed);
 }
+
+#[test]
+fn promise_g12_few_segment_files_are_open_however_many_there_are() {
+    let wide = Config { journal_bytes: 300 * (64 << 10), reserve_bytes: 100 * (64 << 10), ..CONFIG };
+    let most = super::super::files::OPEN_FILES.get() + 8;
+    let mut rig = Rig::new(wide);
+    let mut lsns = Vec::new();
+    while rig.journal.stats().segments < 290 {
+        lsns.push(rig.submit_waiting(&[12_000]));
+    }
+    rig.sync();
+    lsns.iter().for_each(|lsn| rig.assert_reads(*lsn, &[12_000]));
+    assert!(rig.disk.open_files_max() <= most, "{} files were open", rig.disk.open_files_max());
+
+    let again = Rig::mount_image(&rig.disk.image_durable(), wide).expect("mounts");
+    assert_eq!(again.replayed.len(), lsns.len());
+    lsns.iter().for_each(|lsn| again.assert_reads(*lsn, &[12_000]));
+    assert!(again.disk.open_files_max() <= most, "{} files were open after a mount", again.disk.open_files_max());
+}

@@ -84,3 +84,37 @@ fn the_newest_layer_has_the_word() {
     assert_eq!(get(&empty, &[newer.clone(), older.clone()]), Ok(None));
     assert_eq!(get(&empty, &[older, newer]), Ok(Some("older".into())));
 }
+
+#[test]
+fn the_nodes_of_a_long_range_are_named_many_at_once_and_hold_all_that_a_scan_needs() {
+    let nodes = MemoryNodes::default();
+    let root = tree(&nodes);
+    let active = overlay(&[delete_range(&5000u32.to_be_bytes(), &15_000u32.to_be_bytes())]);
+    for (overlay, from, to, entries) in [
+        (&Overlay::new(), 0u32, 20_000u32, 20_000),
+        (&Overlay::new(), 777, 9000, 8223),
+        (&active, 0, 20_000, 10_000),
+        (&active, 5000, 15_000, 0),
+    ] {
+        let view = View { overlay, layers: &[], root };
+        let (from, to) = (from.to_be_bytes(), to.to_be_bytes());
+        let (nothing, mut pins) = (NodeCache::new(0), Pins::new());
+        let (mut waits, mut fetched) = (0, 0);
+        loop {
+            let missing = view.missing(&nothing, &pins, &from, &to, 100);
+            if missing.is_empty() {
+                break;
+            }
+            assert!(missing.len() <= 100);
+            (waits, fetched) = (waits + 1, fetched + missing.len());
+            for ptr in missing {
+                pins.pin_node(ptr, nothing.fetch(&ptr, &nodes).unwrap());
+            }
+        }
+        let found = view.scan(&nothing, &pins, &from, &to, usize::MAX).map(|found| found.len());
+        assert_eq!(found, Ok(entries), "nothing is lacking");
+        let needed = fetches(&nodes, |cache, pins| view.scan(cache, pins, &from, &to, usize::MAX)).1;
+        assert!(fetched <= needed + 2, "{fetched} nodes are fetched, a scan needs {needed}");
+        assert!(waits <= 3 + fetched / 100, "{waits} waits for {fetched} nodes");
+    }
+}

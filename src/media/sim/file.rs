@@ -6,6 +6,7 @@ use super::{DiskFault, DiskOp, Inode, Shared, State};
 use crate::media::File;
 use std::io::{ErrorKind, Result};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A handle of a file; stays good when the file is renamed or removed.
 pub(super) struct SimFile {
@@ -15,6 +16,8 @@ pub(super) struct SimFile {
 
 impl SimFile {
     pub(super) fn open(disk: &Arc<Shared>, inode: Arc<Inode>) -> Arc<dyn File> {
+        let open = disk.open_files.fetch_add(1, Ordering::Relaxed) + 1;
+        disk.open_files_max.fetch_max(open, Ordering::Relaxed);
         Arc::new(SimFile { disk: Arc::clone(disk), inode })
     }
 
@@ -41,6 +44,12 @@ impl SimFile {
     }
 }
 
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.disk.open_files.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         self.disk.call(DiskOp::Read, &self.name(), |_| {
@@ -64,6 +73,10 @@ impl File for SimFile {
 
     fn sync(&self) -> Result<()> {
         let (name, file) = (self.name(), self.inode.number);
+        let meanwhile = self.disk.state.lock().while_syncing.take_if(|(prefix, _)| name.starts_with(prefix.as_str()));
+        if let Some((_, meanwhile)) = meanwhile {
+            meanwhile();
+        }
         let mut state = self.disk.state.lock();
         let fault = state.faults.strike(DiskOp::Sync, &name);
         if fault.is_some_and(|fault| fault != DiskFault::Done) {

@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A kind of call to the disk, for [`SimDisk::fail`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,8 @@ struct Shared {
     log: Arc<CallLog>,
     number: DiskNo,
     start: Image,
+    open_files: AtomicUsize,
+    open_files_max: AtomicUsize,
 }
 
 struct State {
@@ -91,7 +94,11 @@ struct State {
     faults: Faults<DiskOp, DiskFault>,
     deaf_files: Vec<String>,
     deaf_dirs: Vec<String>,
+    while_syncing: Option<(String, Meanwhile)>,
 }
+
+/// Something that happens while a call has not come back.
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 struct Inode {
     number: FileNo,
@@ -128,9 +135,17 @@ impl SimDisk {
             faults: Faults::default(),
             deaf_files: Vec::new(),
             deaf_dirs: Vec::new(),
+            while_syncing: None,
         };
         let number = log.next_disk();
-        let shared = Shared { state: Mutex::new(state), log: Arc::clone(log), number, start: image.clone() };
+        let shared = Shared {
+            state: Mutex::new(state),
+            log: Arc::clone(log),
+            number,
+            start: image.clone(),
+            open_files: AtomicUsize::new(0),
+            open_files_max: AtomicUsize::new(0),
+        };
         SimDisk { shared: Arc::new(shared) }
     }
 
@@ -184,6 +199,11 @@ impl SimDisk {
         self.shared.state.lock().faults.struck()
     }
 
+    /// How many files were open at the same time, at most.
+    pub fn open_files_max(&self) -> usize {
+        self.shared.open_files_max.load(Ordering::Relaxed)
+    }
+
     /// Limits the bytes that all files may hold together.
     pub fn set_capacity(&self, bytes: u64) {
         self.shared.state.lock().capacity = bytes;
@@ -193,6 +213,12 @@ impl SimDisk {
     /// or the sync is not needed.
     pub fn ignore_sync(&self, prefix: &str) {
         self.shared.state.lock().deaf_files.push(prefix.to_owned());
+    }
+
+    /// The next sync of a file whose name starts like this takes as long as `meanwhile`, which may move the clock and use
+    /// the disk.
+    pub fn while_syncing(&self, prefix: &str, meanwhile: impl FnOnce() + Send + 'static) {
+        self.shared.state.lock().while_syncing = Some((prefix.to_owned(), Box::new(meanwhile)));
     }
 
     /// A disk that says yes to a sync of this folder, and does nothing.
@@ -326,7 +352,8 @@ impl Media for SimDisk {
 
     fn space(&self) -> Result<Space> {
         self.shared.call(DiskOp::Space, "", |state| {
-            Ok(Space { total: state.capacity, free: state.capacity.saturating_sub(state.used) })
+            let free = state.capacity.saturating_sub(state.used);
+            Ok(Space { total: state.capacity, free, available: free })
         })
     }
 }

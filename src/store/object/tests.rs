@@ -102,6 +102,28 @@ fn a_list_is_sorted_and_below_its_folder() {
 }
 
 #[test]
+fn promise_g12_a_walk_hands_out_one_name_at_a_time_and_ends_when_told() {
+    on_all(|store| {
+        for n in 0..50 {
+            store.put(&format!("seg/1/{n}"), bytes("x")).expect("put");
+        }
+        let mut seen = Vec::new();
+        let mut walk = |most: usize| {
+            seen.clear();
+            let each = &mut |name: &str| {
+                seen.push(name.to_owned());
+                if seen.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            store.walk("seg", each).expect("walked");
+            seen.len()
+        };
+        assert_eq!((walk(7), walk(1), walk(usize::MAX)), (7, 1, 50));
+        seen.sort_unstable();
+        assert_eq!(seen, store.list("seg").expect("listed"));
+    });
+}
+
+#[test]
 fn an_upload_that_was_cut_short_is_no_object() {
     let (root, store) = folder();
     store.put("gen/1/2", bytes("x")).expect("put");

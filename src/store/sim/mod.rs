@@ -12,7 +12,7 @@ use super::{Created, Store, StoreError, name};
 use crate::media::sim::{Blob, Call, CallLog, Faults, Nth, StoreCall};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -202,7 +202,7 @@ impl Store for SimStore {
         self.change(StoreOp::Delete, "delete", name, call).map(|_| ())
     }
 
-    fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+    fn walk(&self, prefix: &str, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), StoreError> {
         let folder = prefix.trim_end_matches('/');
         if !folder.is_empty() {
             name::check("list", folder)?;
@@ -212,7 +212,8 @@ impl Store for SimStore {
             Some(rest) => folder.is_empty() || rest.starts_with('/'),
             None => false,
         };
-        Ok(image.names().filter(inside).map(str::to_owned).collect())
+        let _ = image.names().filter(inside).try_for_each(each);
+        Ok(())
     }
 
     /// Never: no file of this machine is on a simulated disk.

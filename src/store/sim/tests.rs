@@ -42,8 +42,8 @@ fn promise_x4_the_probe_refuses_a_store_that_forgets_objects() {
         fn delete(&self, name: &str) -> Result<(), StoreError> {
             self.0.delete(name)
         }
-        fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-            self.0.list(prefix)
+        fn walk(&self, prefix: &str, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), StoreError> {
+            self.0.walk(prefix, each)
         }
         fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {
             self.0.publish_local(file, name)

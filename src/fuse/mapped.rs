@@ -1,0 +1,120 @@
+//! What programs store through mappings, and the question where a file has holes.
+//!
+//! The kernel keeps such stores to itself until it writes them back, and does not do that before it asks for data or holes: a
+//! `cp` of the file would take what was stored for a hole. So it is made to first: told to drop a file's cached pages, it
+//! writes the changed ones. That is needed only where somebody has the file open for writing; a mapping keeps it open.
+//!
+//! Telling waits for writes that event threads answer, so a thread of its own does it. It ends when the frontend is gone.
+
+use crate::format::ids::InodeNo;
+use fuser::{INodeNo, Notifier};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+/// What follows once a file's stores are written back.
+type Then = Box<dyn FnOnce() + Send>;
+
+/// How often files are open for writing.
+#[derive(Default)]
+pub struct Writers(Mutex<HashMap<InodeNo, u64>>);
+
+impl Writers {
+    /// A file was opened with these flags.
+    pub fn opened(&self, ino: InodeNo, flags: i32) {
+        if flags & libc::O_ACCMODE != libc::O_RDONLY {
+            *self.0.lock().entry(ino).or_default() += 1;
+        }
+    }
+
+    /// The file and all its mappings made through this opening are closed.
+    pub fn released(&self, ino: InodeNo, flags: i32) {
+        if flags & libc::O_ACCMODE == libc::O_RDONLY {
+            return;
+        }
+        let mut writers = self.0.lock();
+        if let Some(count) = writers.get_mut(&ino) {
+            *count -= 1;
+            if *count == 0 {
+                writers.remove(&ino);
+            }
+        }
+    }
+
+    fn has(&self, ino: InodeNo) -> bool {
+        self.0.lock().contains_key(&ino)
+    }
+}
+
+/// The event threads' side.
+pub struct Mapped {
+    pub writers: Arc<Writers>,
+    inbox: Sender<(InodeNo, Then)>,
+}
+
+/// The inbox of the thread to be. At most one entry for each request that the kernel has under way.
+pub struct Inbox(Receiver<(InodeNo, Then)>);
+
+impl Mapped {
+    pub fn new() -> (Mapped, Inbox) {
+        let (inbox, receiver) = channel();
+        (Mapped { writers: Arc::default(), inbox }, Inbox(receiver))
+    }
+
+    /// Goes on with `then` once nothing of the file is known to the kernel alone.
+    pub fn written_back(&self, ino: InodeNo, then: impl FnOnce() + Send + 'static) {
+        if !self.writers.has(ino) {
+            return then();
+        }
+        if let Err(unsent) = self.inbox.send((ino, Box::new(then))) {
+            (unsent.0.1)();
+        }
+    }
+}
+
+impl Inbox {
+    /// Starts the thread.
+    pub fn serve(self, notifier: Notifier) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("mapped".to_owned()).spawn(move || {
+            for (ino, then) in self.0 {
+                if let Err(e) = notifier.inval_inode(INodeNo(ino.0), 0, 0) {
+                    log::warn!("inode {ino}: the kernel was not told to write mappings back: {e}");
+                }
+                then();
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::TryRecvError;
+
+    #[test]
+    fn only_files_open_for_writing_are_written_back_first() {
+        let (mapped, inbox) = Mapped::new();
+        let (ino, (said, heard)) = (InodeNo(7), channel());
+        let ask = || {
+            let said = said.clone();
+            mapped.written_back(ino, move || said.send(()).expect("heard"));
+            heard.try_recv() == Ok(())
+        };
+        assert!(ask(), "nobody has it open");
+        mapped.writers.opened(ino, libc::O_RDONLY);
+        mapped.writers.opened(ino, libc::O_RDWR);
+        mapped.writers.opened(ino, libc::O_WRONLY | libc::O_APPEND);
+        assert!(!ask(), "it waits for the thread");
+        mapped.writers.released(ino, libc::O_RDWR);
+        assert!(!ask(), "one is left");
+        mapped.writers.released(ino, libc::O_WRONLY);
+        mapped.writers.released(ino, libc::O_RDONLY);
+        assert!(ask(), "all are gone");
+        assert_eq!(inbox.0.try_iter().map(|(of, _)| of).collect::<Vec<_>>(), [ino, ino]);
+        drop(mapped);
+        assert!(matches!(inbox.0.try_recv(), Err(TryRecvError::Disconnected)), "the thread ends");
+    }
+}

@@ -1,0 +1,134 @@
+//! The folder behind a store: what the `object_store` crate leaves to us there, and reading without it.
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Objects kept open.
+const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// The folder behind a store.
+pub(super) struct Folder {
+    root: PathBuf,
+    /// Folders below the root whose names this process has made durable.
+    durable: Mutex<BTreeSet<PathBuf>>,
+    open: Mutex<Open>,
+}
+
+/// Objects that were read lately, open. Opening one takes longer than reading a chunk of it.
+struct Open {
+    files: LruCache<String, Arc<File>>,
+    /// How many objects were changed so far: a file that was opened meanwhile may be the one from before.
+    changes: u64,
+}
+
+impl Folder {
+    pub fn new(root: &Path) -> Folder {
+        let open = Open { files: LruCache::new(OPEN_MAX), changes: 0 };
+        Folder { root: root.to_owned(), durable: Mutex::default(), open: Mutex::new(open) }
+    }
+
+    /// A whole object.
+    pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.path(name))
+    }
+
+    /// What there is of a range of an object.
+    pub fn read_range(&self, name: &str, range: &Range<u64>) -> io::Result<Vec<u8>> {
+        let file = self.file(name)?;
+        let len = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        match file.read_exact_at(&mut bytes, range.start) {
+            Ok(()) => Ok(bytes),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                let have = file.metadata()?.len().saturating_sub(range.start);
+                bytes.truncate(usize::try_from(have).map_err(io::Error::other)?);
+                Ok(bytes)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn file(&self, name: &str) -> io::Result<Arc<File>> {
+        let changes = {
+            let mut open = self.open.lock();
+            if let Some(file) = open.files.get(name) {
+                return Ok(file.clone());
+            }
+            open.changes
+        };
+        let file = Arc::new(File::open(self.path(name))?);
+        let mut open = self.open.lock();
+        if open.changes == changes {
+            open.files.put(name.to_owned(), file.clone());
+        }
+        Ok(file)
+    }
+
+    /// An object of that name may be another one now, or gone.
+    pub fn changed(&self, name: &str) {
+        let mut open = self.open.lock();
+        open.changes += 1;
+        open.files.pop(name);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub fn above(&self, name: &str) -> PathBuf {
+        self.path(name.rsplit_once('/').map_or("", |(above, _)| above))
+    }
+
+    /// Makes the folders above an object, from the root downwards, each durable before the next.
+    pub fn make_durable(&self, name: &str) -> io::Result<()> {
+        for (end, _) in name.match_indices('/') {
+            let folder = self.path(&name[..end]);
+            if self.durable.lock().contains(&folder) {
+                continue;
+            }
+            match fs::create_dir(&folder) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+                _ => sync_dir(self.above(&name[..end]))?,
+            }
+            self.durable.lock().insert(folder);
+        }
+        Ok(())
+    }
+
+    /// `Ok(false)` when the disk cannot link this file here. An object of that name and length is the same one, linked
+    /// before a crash: the names of published files are never used twice.
+    pub fn link(&self, file: &Path, name: &str) -> io::Result<bool> {
+        let target = self.path(name);
+        match fs::hard_link(file, &target) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let (ours, there) = (fs::metadata(file)?.len(), fs::metadata(&target)?.len());
+                if ours != there {
+                    return Err(io::Error::other(format!("there is another object of {there} bytes, not {ours}")));
+                }
+            }
+            Err(e) if cannot_link(&e) => return Ok(false),
+            Err(e) => return Err(e),
+        }
+        sync_dir(self.above(name))?;
+        Ok(true)
+    }
+}
+
+/// Another disk, a filesystem without links, too many of them, or not allowed to link this file.
+fn cannot_link(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EXDEV | libc::EOPNOTSUPP | libc::EMLINK | libc::EPERM))
+}
+
+pub(super) fn sync_dir(folder: PathBuf) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

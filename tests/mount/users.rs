@@ -1,0 +1,108 @@
+//! Mounts of ordinary users, through fusermount3. `/dev/fuse` is open to all, as distributions have it, in a mount namespace of
+//! its own.
+
+use super::scratch::Scratch;
+use std::fs;
+use std::os::unix::fs::chown;
+
+const NOBODY: u32 = 65534;
+
+/// `$U COMMAND` runs as nobody, whose home is in the scratch folder; `$LOST` likewise, without any home.
+const PROLOGUE: &str = r#"
+    mknod -m 666 fuse c 10 229
+    mount --bind fuse /dev/fuse
+    touch fuse.conf
+    mount --bind fuse.conf /etc/fuse.conf
+    NOBODY="setpriv --reuid 65534 --regid 65534 --clear-groups env -u XDG_RUNTIME_DIR -u XDG_STATE_HOME"
+    U="$NOBODY HOME=$ROOT/home"
+    LOST="$NOBODY HOME=/nonexistent"
+    $U ./skylog mkfs --segment-size 1MiB store
+    start() { $U ./skylog mount --journal-size 32MiB "$@" store mnt; }
+    pid() { $U ./skylog status mnt | sed -n 's/^pid: //p'; }
+"#;
+
+fn run(script: &str) -> (Scratch, String) {
+    let scratch = Scratch::new();
+    fs::copy(env!("CARGO_BIN_EXE_skylog"), scratch.root.join("skylog")).unwrap();
+    fs::create_dir(scratch.root.join("home")).unwrap();
+    for path in [scratch.root.clone(), scratch.mnt.clone(), scratch.root.join("home")] {
+        chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let said = scratch.script(&format!("{PROLOGUE}{script}"));
+    (scratch, said)
+}
+
+#[test]
+fn an_ordinary_user_mounts_and_unmounts() {
+    let (scratch, said) = run(r#"
+        start -o noexec
+        findmnt -n -o SOURCE,FSTYPE,OPTIONS "$MNT"
+        ls -d home/.local/state/skylog/*.sock
+        $U sh -c 'echo one > mnt/file'
+        if $U mknod mnt/device c 1 3; then exit 1; fi
+        pid=$(pid)
+        $U ./skylog umount mnt
+        ended $pid
+        start
+        pid=$(pid)
+        $U cat mnt/file
+        $U sh -c 'echo two >> mnt/file'
+        $U fusermount3 -u mnt
+        until ended $pid; do read -t 0.01 < /dev/zero || true; done
+        start
+        pid=$(pid)
+        $U cat mnt/file
+        $U umount mnt
+        until ended $pid; do read -t 0.01 < /dev/zero || true; done
+        $U ./skylog check store
+        "#);
+    let line: Vec<&str> = said.lines().find(|line| line.contains("fuse.skylog")).unwrap().split_whitespace().collect();
+    assert_eq!(line[0], format!("file://{}", scratch.store()));
+    for word in ["nosuid", "nodev", "noexec", "user_id=65534", "default_permissions"] {
+        assert!(line[2].split(',').any(|found| found == word), "{word} is missing in {line:?}");
+    }
+    assert!(!line[2].contains("allow_other"), "{line:?}");
+    assert_eq!(said.matches("one\n").count(), 2, "{said}");
+    assert!(said.contains("two\n"), "{said}");
+}
+
+#[test]
+fn allow_other_is_roots_to_allow() {
+    let (_scratch, said) = run(r#"
+        if start -o allow_other 2> said; then exit 1; fi
+        cat said
+        echo user_allow_other > fuse.conf
+        start -o allow_other
+        ls -d mnt/.
+        $U ./skylog umount mnt
+        "#);
+    let sentence = said.lines().find(|line| line.starts_with("skylog: ")).unwrap();
+    assert!(sentence.contains("user_allow_other") && sentence.contains("/etc/fuse.conf"), "{sentence}");
+    assert!(said.contains("mnt/.\n"), "root may look in: {said}");
+}
+
+#[test]
+fn without_fusermount3_its_package_is_named() {
+    let (_scratch, said) = run(r#"
+        if FUSERMOUNT_PATH=/nowhere/fusermount3 start 2> said; then exit 1; fi
+        cat said
+        chmod 600 fuse
+        if start 2> said; then exit 1; fi
+        cat said
+        "#);
+    assert!(said.contains("needs fusermount3; `apt-get install fuse3`"), "{said}");
+    assert!(said.contains("closed to ordinary users"), "{said}");
+}
+
+#[test]
+fn root_unmounts_what_a_user_without_a_home_has_mounted() {
+    let (_scratch, said) = run(r#"
+        $LOST ./skylog mount --journal-size 32MiB store mnt
+        $LOST sh -c 'echo one > mnt/file'
+        pid=$("$SKYLOG" status mnt | sed -n 's/^pid: //p')
+        "$SKYLOG" umount mnt
+        ended $pid
+        ls mnt
+        "#);
+    assert!(!said.contains("file\n"), "it is unmounted: {said}");
+}
