@@ -185,6 +185,8 @@ fn may_refuse(call: &Call, used: Usage, limit: UsageLimit) -> bool {
         Call::Create { .. } | Call::Mkdir { .. } | Call::Mknod { .. } | Call::Symlink { .. } => {
             used.inodes >= limit.inodes
         }
+        // A whiteout is an inode.
+        Call::Rename { flags, .. } if flags & libc::RENAME_WHITEOUT != 0 => used.inodes >= limit.inodes,
         // A block of the file may be cut, an inline value moved.
         Call::Write { len, .. } => used.bytes() + u64::from(*len) + 8192 > limit.bytes,
         Call::Copy { len, .. } | Call::Allocate { len, .. } => used.bytes() + *len + 8192 > limit.bytes,
@@ -205,6 +207,11 @@ fn expect_at_limit(model: &mut Model, op: &Op, found: &Result<Outcome, i32>, ref
         (Call::Write { at, offset, fill, .. }, Ok(Outcome::Written(len))) => {
             assert_eq!((offset + u64::from(*len)) % 4096, 0, "{op:?} ended in the middle of a block");
             Call::Write { at: at.clone(), offset: *offset, len: *len, fill: *fill }
+        }
+        (Call::Copy { from, offset, to, to_offset, .. }, Ok(Outcome::Written(len))) => {
+            assert_eq!((to_offset + u64::from(*len)) % 4096, 0, "{op:?} ended in the middle of a block");
+            let (from, to) = (from.clone(), to.clone());
+            Call::Copy { from, offset: *offset, to, to_offset: *to_offset, len: u64::from(*len) }
         }
         (_, Err(libc::ENOSPC)) => Call::Forget,
         _ => panic!("{op:?}: {found:?}, not {expected:?}"),
@@ -290,7 +297,7 @@ fn threads_at_work_on_the_same_names_leave_consistent_metadata() {
                 let random = SeededRandom::new(seed);
                 let mut driver = Driver::default();
                 let mut succeeded = 0;
-                for (i, op) in generate(&random, 1500).iter().enumerate() {
+                for (i, op) in generate(&random, 2500).iter().enumerate() {
                     succeeded += u32::from(driver.apply(&mut mount, time_of(i as u64), op).is_ok());
                 }
                 assert!(succeeded > 150, "only {succeeded} operations of thread {seed} succeeded");
