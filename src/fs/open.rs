@@ -11,12 +11,17 @@ use crate::format::ids::InodeNo;
 use crate::map::db::Room;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const SHARDS: u64 = 64;
 
 /// Look-ups and handles of all inodes that have any.
 pub(super) struct Uses {
     shards: Vec<Mutex<HashMap<InodeNo, Use>>>,
+    /// Files without a name that nobody has open: the kernel is about to forget them.
+    leaving: AtomicU64,
+    /// Files without a name whose last use has ended.
+    left: AtomicU64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -37,23 +42,45 @@ impl Use {
     fn is_unused(self) -> bool {
         self.lookups == 0 && self.handles == 0
     }
+
+    fn is_leaving(self) -> bool {
+        self.orphan && self.handles == 0 && self.lookups > 0
+    }
 }
 
 impl Uses {
     pub fn new() -> Uses {
-        Uses { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Uses { shards, leaving: AtomicU64::new(0), left: AtomicU64::new(0) }
     }
 
     fn shard(&self, ino: InodeNo) -> &Mutex<HashMap<InodeNo, Use>> {
         &self.shards[usize::try_from(ino.0 % SHARDS).expect("few shards")]
     }
 
+    fn change(&self, ino: InodeNo, change: impl FnOnce(&mut Use)) {
+        let mut shard = self.shard(ino).lock();
+        let entry = shard.entry(ino).or_default();
+        let before = *entry;
+        change(entry);
+        let after = *entry;
+        if after.is_unused() {
+            shard.remove(&ino);
+            self.left.fetch_add(u64::from(after.orphan), Ordering::Relaxed);
+        }
+        match (before.is_leaving(), after.is_leaving()) {
+            (false, true) => drop(self.leaving.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.leaving.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+    }
+
     pub fn add_lookup(&self, ino: InodeNo) {
-        self.shard(ino).lock().entry(ino).or_default().lookups += 1;
+        self.change(ino, |entry| entry.lookups += 1);
     }
 
     pub fn add_handle(&self, ino: InodeNo) {
-        self.shard(ino).lock().entry(ino).or_default().handles += 1;
+        self.change(ino, |entry| entry.handles += 1);
     }
 
     pub fn is_used(&self, ino: InodeNo) -> bool {
@@ -62,9 +89,17 @@ impl Uses {
 
     /// Notes that the last name of a used inode is gone.
     pub fn set_orphan(&self, ino: InodeNo) {
-        if let Some(entry) = self.shard(ino).lock().get_mut(&ino) {
-            entry.orphan = true;
-        }
+        self.change(ino, |entry| entry.orphan = !entry.is_unused());
+    }
+
+    /// Whether there are files without a name that nobody has open.
+    pub fn any_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many files without a name have lost their last use so far.
+    pub fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// Whether giving these back ends the last use of an orphan.
@@ -74,13 +109,11 @@ impl Uses {
     }
 
     fn give_back(&self, ino: InodeNo, lookups: u64, handles: u64) {
-        let mut shard = self.shard(ino).lock();
-        let Some(entry) = shard.get_mut(&ino) else { return };
-        debug_assert!(entry.lookups >= lookups && entry.handles >= handles, "more given back than taken of {ino}");
-        *entry = entry.less(lookups, handles);
-        if entry.is_unused() {
-            shard.remove(&ino);
-        }
+        self.change(ino, |entry| {
+            let all = entry.lookups >= lookups && entry.handles >= handles;
+            debug_assert!(all || entry.is_unused(), "more given back than taken of {ino}");
+            *entry = entry.less(lookups, handles);
+        });
     }
 
     /// The number of inodes in use.

@@ -91,7 +91,11 @@ impl Scratch {
 
     /// Makes the store, with small segments so that small tests fill several.
     pub fn make(&self) {
-        skylog(&["mkfs", "--segment-size", "1MiB", &self.store]).succeeds();
+        self.make_with(&[]);
+    }
+
+    pub fn make_with(&self, options: &[&str]) {
+        skylog(&[&["mkfs", "--segment-size", "1MiB"], options, &[&self.store]].concat()).succeeds();
     }
 
     /// The store as an argument.
