@@ -17,7 +17,7 @@ use crate::format::ids::{Lsn, Uuid};
 use crate::fs::{self, Cx, DiskSpace, Error, Fs, SetLimit};
 use crate::journal::SyncPolicy;
 use crate::map::Db;
-use crate::recovery::{MountError, Mounted, ProgressFn, Tuning, World, mount};
+use crate::recovery::{MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
 use actors::Threads;
 use park::Parking;
 use parking_lot::Mutex;
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
 /// A mounted filesystem.
 pub struct Volume {
     filesystem: Uuid,
+    replay: Replay,
     shared: Arc<Shared>,
     threads: Mutex<Option<Threads>>,
 }
@@ -101,6 +102,12 @@ pub struct Status {
 /// See [`Status::counters`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Counters {
+    /// Batches that the mount replayed over its checkpoint,
+    pub replayed_batches: u64,
+    /// bytes of journal it read for them,
+    pub replayed_bytes: u64,
+    /// and milliseconds that took.
+    pub replay_ms: u64,
     /// Successful disk syncs of the journal.
     pub syncs: u64,
     /// Waiters that they answered.
@@ -137,7 +144,7 @@ impl Volume {
     /// Mounts and starts all threads. Returns once the filesystem can be used.
     pub fn open(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Arc<Volume>, MountError> {
         let mounted = mount(world, tuning, progress)?;
-        let filesystem = mounted.superblock.uuid;
+        let (filesystem, replay) = (mounted.superblock.uuid, mounted.replay);
         let media = world.media.clone();
         let space = move || {
             let space = media.space();
@@ -164,7 +171,7 @@ impl Volume {
             desk,
         });
         let threads = Threads::start(&shared, writer, checkpointer, shipper);
-        let volume = Arc::new(Volume { filesystem, shared, threads: Mutex::new(Some(threads)) });
+        let volume = Arc::new(Volume { filesystem, replay, shared, threads: Mutex::new(Some(threads)) });
         volume.free_orphans()?;
         Ok(volume)
     }
@@ -302,6 +309,9 @@ impl Volume {
             on_limit: limit.on_limit.word(),
             last_error,
             counters: Counters {
+                replayed_batches: self.replay.batches,
+                replayed_bytes: self.replay.bytes,
+                replay_ms: u64::try_from(self.replay.took.as_millis()).unwrap_or(u64::MAX),
                 syncs: stats.syncs,
                 synced_waiters: stats.synced_waiters,
                 sync_max_us: stats.sync_max_nanos / 1000,

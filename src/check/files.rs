@@ -2,7 +2,9 @@
 //! inodes together is collected in [`Links`].
 
 use super::Check;
+use super::entries::entries_that_differ;
 use super::links::{Links, kind_of};
+use super::maps::AFTER_ALL;
 use super::objects::Objects;
 use super::space::CACHE_BYTES;
 use crate::format::FormatError;
@@ -14,8 +16,8 @@ use crate::format::usage::{Usage, UsageLimit};
 use crate::fs::{ACCESS_ACL, FILE_BYTES_MAX, INLINE_BYTES_MAX, acl_permissions};
 use crate::map::NodeCache;
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 
 /// 1 and 2 are `.` and `..`.
 const COOKIE_FIRST: u64 = 3;
@@ -43,16 +45,25 @@ pub(super) fn check_files(check: &mut Check<'_>) -> bool {
         links: Links::default(),
         current: None,
         problems: Vec::new(),
+        entry_hash: RandomState::new(),
+        mismatched: Vec::new(),
         extents: 0,
         bytes: 0,
         recorded: None,
         blocks: 0,
     };
     let cache = NodeCache::new(CACHE_BYTES);
-    let scanned = check.maps.scan(TreeId::Files, &cache, &check.nodes, &mut |key, value| census.row(key, value));
+    let all = (Bytes::new(), Bytes::copy_from_slice(&AFTER_ALL));
+    let scanned = check.maps.scan(TreeId::Files, all, &cache, &check.nodes, &mut |key, value| census.row(key, value));
     census.finish_inode();
     let usage_problem = if check.counted { census.usage_problem() } else { None };
-    let Census { objects, links, mut problems, extents, bytes, .. } = census;
+    let Census { objects, links, mut problems, mismatched, extents, bytes, .. } = census;
+    for dir in mismatched {
+        match entries_that_differ(check, &cache, dir) {
+            Ok(found) => problems.extend(found.into_iter().map(|what| (format!("inode {dir}"), what))),
+            Err(e) => problems.push((format!("inode {dir}"), e.to_string())),
+        }
+    }
     check.objects = objects;
     let figures = &mut check.report.figures;
     (figures.extents, figures.bytes, figures.inodes, figures.names) = (extents, bytes, links.inodes(), links.names());
@@ -76,8 +87,9 @@ struct Current {
     ino: InodeNo,
     inode: Option<Inode>,
     inline: Option<u64>,
-    /// Names whose cookie did not come yet, by cookie.
-    names: BTreeMap<u64, (Bytes, NameValue)>,
+    /// Hashes of all names with what they stand for, less those of what the cookies list: 0 when they agree. So a directory
+    /// of any size is compared in no memory; only one that differs is looked at entry by entry.
+    entries: u64,
     has_entries: bool,
     /// The lowest and the highest cookie that a name has.
     cookies: Option<(u64, u64)>,
@@ -97,6 +109,10 @@ struct Census {
     links: Links,
     current: Option<Current>,
     problems: Vec<(String, String)>,
+    /// Keyed anew by each check: nobody can make a directory whose differences cancel out.
+    entry_hash: RandomState,
+    /// Directories whose names and cookies do not agree.
+    mismatched: Vec<InodeNo>,
     extents: u64,
     bytes: u64,
     /// What the map says it holds.
@@ -164,7 +180,7 @@ impl Census {
             ino,
             inode: None,
             inline: None,
-            names: BTreeMap::new(),
+            entries: 0,
             has_entries: false,
             cookies: None,
             xattrs: Xattrs::NONE,
@@ -183,34 +199,19 @@ impl Census {
         if matches!(&name[..], b"." | b"..") || name.iter().any(|b| *b == 0 || *b == b'/') {
             self.problem(dir, format!("the name {} can be no name", text(&name)));
         }
+        let hash = self.entry_hash.hash_one((value.cookie, value.ino, value.kind, &name));
         let current = self.enter(dir);
         current.has_entries = true;
+        current.entries = current.entries.wrapping_add(hash);
         let (low, high) = current.cookies.unwrap_or((value.cookie, value.cookie));
         current.cookies = Some((low.min(value.cookie), high.max(value.cookie)));
-        if let Some((other, _)) = current.names.insert(value.cookie, (name.clone(), value)) {
-            self.problem(dir, format!("names {} and {} share cookie {}", text(&other), text(&name), value.cookie));
-        }
     }
 
     fn cookie(&mut self, dir: InodeNo, cookie: u64, listed: &CookieValue) {
+        let hash = self.entry_hash.hash_one((cookie, listed.ino, listed.kind, &listed.name));
         let current = self.enter(dir);
         current.has_entries = true;
-        let what = match current.names.remove(&cookie) {
-            None => format!("cookie {cookie} lists {}, which has no such name", text(&listed.name)),
-            Some((name, _)) if name != listed.name => {
-                format!("cookie {cookie} lists {}, the name is {}", text(&listed.name), text(&name))
-            }
-            Some((name, value)) if (value.ino, value.kind) != (listed.ino, listed.kind) => format!(
-                "name {} is inode {} of type {}, its cookie says inode {} of type {}",
-                text(&name),
-                value.ino,
-                value.kind,
-                listed.ino,
-                listed.kind
-            ),
-            Some(_) => return,
-        };
-        self.problem(dir, what);
+        current.entries = current.entries.wrapping_sub(hash);
     }
 
     fn extent(&mut self, place: Place, extent: &Extent) {
@@ -230,6 +231,9 @@ impl Census {
 
     fn finish_inode(&mut self) {
         let Some(current) = self.current.take() else { return };
+        if current.entries != 0 {
+            self.mismatched.push(current.ino);
+        }
         let place = format!("inode {}", current.ino);
         match &current.inode {
             None => self.problems.push((place, "has contents or names and does not exist".to_owned())),
@@ -241,9 +245,6 @@ impl Census {
 impl Current {
     fn problems(&self, inode: &Inode) -> Vec<String> {
         let mut problems = Vec::new();
-        for (cookie, (name, _)) in &self.names {
-            problems.push(format!("name {} has no cookie {cookie}", text(name)));
-        }
         match inode.mode & libc::S_IFMT {
             libc::S_IFDIR => self.directory_problems(inode, &mut problems),
             libc::S_IFREG => self.contents_problems(inode, &mut problems),
@@ -308,6 +309,6 @@ fn blocks_of(len: u64) -> u64 {
     len.div_ceil(512)
 }
 
-fn text(name: &[u8]) -> String {
+pub(super) fn text(name: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(name))
 }

@@ -1,8 +1,11 @@
 //! What ties inodes together: names, link counts, parents, orphans.
+//!
+//! Collected as two plain lists, some 60 bytes an inode with one name, and put together at the end: inodes come in the order
+//! of their numbers, names are sorted by what they lead to.
 
 use crate::format::ids::InodeNo;
 use crate::format::inode::{Inode, NameValue};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The type of an inode as a directory entry shows it (`d_type`).
 pub(super) fn kind_of(mode: u32) -> u8 {
@@ -12,116 +15,140 @@ pub(super) fn kind_of(mode: u32) -> u8 {
 /// What an inode says of itself.
 #[derive(Clone, Copy)]
 struct Own {
-    kind: u8,
-    nlink: u32,
+    ino: InodeNo,
     parent: InodeNo,
-}
-
-#[derive(Default)]
-struct Link {
-    own: Option<Own>,
-    names: u32,
+    nlink: u32,
     /// Names in it that say they are directories.
     subdirectories: u32,
-    /// A directory that names it, and the type it says.
-    named: Option<(InodeNo, u8)>,
-    /// Another type that some name says.
-    other_kind: Option<(InodeNo, u8)>,
-    orphan: bool,
+    kind: u8,
 }
 
-/// All inodes and the names that lead to them.
+/// What a name says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Named {
+    ino: InodeNo,
+    dir: InodeNo,
+    kind: u8,
+}
+
+/// All inodes and the names that lead to them. They are told in the order of the map, by inode.
 #[derive(Default)]
 pub(super) struct Links {
-    by_inode: BTreeMap<InodeNo, Link>,
-    names: u64,
+    owns: Vec<Own>,
+    named: Vec<Named>,
+    orphans: BTreeSet<InodeNo>,
+}
+
+/// All that is known of one inode number.
+struct Link<'a> {
+    ino: InodeNo,
+    own: Option<Own>,
+    /// The names that lead to it, by directory.
+    named: &'a [Named],
+    orphan: bool,
 }
 
 impl Links {
     pub fn inode(&mut self, ino: InodeNo, inode: &Inode) {
-        let own = Own { kind: kind_of(inode.mode), nlink: inode.nlink, parent: inode.parent };
-        self.by_inode.entry(ino).or_default().own = Some(own);
+        debug_assert!(self.owns.last().is_none_or(|last| last.ino < ino), "inodes come in order");
+        let (nlink, parent) = (inode.nlink, inode.parent);
+        self.owns.push(Own { ino, parent, nlink, subdirectories: 0, kind: kind_of(inode.mode) });
     }
 
     pub fn orphan(&mut self, ino: InodeNo) {
-        self.by_inode.entry(ino).or_default().orphan = true;
+        self.orphans.insert(ino);
     }
 
+    /// A name in a directory, whose inode came just before if it has one.
     pub fn name(&mut self, dir: InodeNo, value: &NameValue) {
-        self.names += 1;
-        if value.kind == libc::DT_DIR {
-            self.by_inode.entry(dir).or_default().subdirectories += 1;
-        }
-        let link = self.by_inode.entry(value.ino).or_default();
-        link.names += 1;
-        let (_, kind) = *link.named.get_or_insert((dir, value.kind));
-        if kind != value.kind {
-            link.other_kind = Some((dir, value.kind));
+        self.named.push(Named { ino: value.ino, dir, kind: value.kind });
+        if let Some(own) = self.owns.last_mut().filter(|own| own.ino == dir) {
+            own.subdirectories += u32::from(value.kind == libc::DT_DIR);
         }
     }
 
     pub fn inodes(&self) -> u64 {
-        self.by_inode.values().filter(|link| link.own.is_some()).count() as u64
+        self.owns.len() as u64
     }
 
     pub fn names(&self) -> u64 {
-        self.names
+        self.named.len() as u64
     }
 
+    /// The highest inode number that exists, or that a name or a mark speaks of.
     pub fn inode_max(&self) -> u64 {
-        self.by_inode.keys().next_back().map_or(0, |ino| ino.0)
+        let owns = self.owns.last().map(|own| own.ino);
+        let named = self.named.iter().map(|named| named.ino).max();
+        owns.max(named).max(self.orphans.last().copied()).map_or(0, |ino| ino.0)
     }
 
     /// (place, what is wrong).
-    pub fn problems(&self) -> Vec<(String, String)> {
+    pub fn problems(mut self) -> Vec<(String, String)> {
+        self.named.sort_unstable();
         let mut problems = Vec::new();
-        for (ino, link) in &self.by_inode {
+        let mut directories = Vec::new();
+        let mut root = false;
+        self.each(&mut |link| {
+            root |= link.ino == InodeNo::ROOT && link.own.is_some();
             let found = match link.own {
-                Some(own) => link.problems(*ino, own),
+                Some(own) => link.problems(own),
                 None => link.problems_without_inode(),
             };
-            problems.extend(found.into_iter().map(|what| (format!("inode {ino}"), what)));
-        }
-        if self.by_inode.get(&InodeNo::ROOT).is_none_or(|root| root.own.is_none()) {
+            problems.extend(found.into_iter().map(|what| (format!("inode {}", link.ino), what)));
+            if let Some(own) = link.own.filter(|own| own.kind == libc::DT_DIR && !link.named.is_empty()) {
+                directories.push((link.ino, own.parent));
+            }
+        });
+        if !root {
             problems.push(("inode 1".to_owned(), "there is no root directory".to_owned()));
         }
-        problems.extend(self.circles());
+        problems.extend(circles(&directories));
         problems
     }
 
-    /// Directories whose way up does not end at the root.
-    fn circles(&self) -> Vec<(String, String)> {
-        let mut reached = BTreeSet::from([InodeNo::ROOT]);
-        let mut problems = Vec::new();
-        for ino in self.by_inode.keys() {
-            let mut way = BTreeSet::new();
-            let mut at = *ino;
-            while let Some(parent) = self.named_directory(at).filter(|_| !reached.contains(&at)) {
-                if !way.insert(at) {
-                    problems.push((format!("inode {ino}"), "its way up goes in a circle".to_owned()));
-                    break;
-                }
-                at = parent;
-            }
-            reached.extend(way);
+    /// Visits every inode number that anything speaks of, in order; names must be sorted.
+    fn each(&self, visit: &mut dyn FnMut(Link<'_>)) {
+        let mut owns = self.owns.iter().copied().peekable();
+        let mut named = &self.named[..];
+        let mut orphans = self.orphans.iter().copied().peekable();
+        loop {
+            let next = [owns.peek().map(|own| own.ino), named.first().map(|name| name.ino), orphans.peek().copied()];
+            let Some(ino) = next.into_iter().flatten().min() else { return };
+            let (here, rest) = named.split_at(named.iter().take_while(|name| name.ino == ino).count());
+            named = rest;
+            let (own, orphan) = (owns.next_if(|own| own.ino == ino), orphans.next_if_eq(&ino).is_some());
+            visit(Link { ino, own, named: here, orphan });
         }
-        problems
-    }
-
-    fn named_directory(&self, ino: InodeNo) -> Option<InodeNo> {
-        let link = self.by_inode.get(&ino)?;
-        let own = link.own.filter(|own| own.kind == libc::DT_DIR && link.names > 0)?;
-        Some(own.parent)
     }
 }
 
-impl Link {
-    fn problems(&self, ino: InodeNo, own: Own) -> Vec<String> {
-        let mut problems = Vec::new();
-        for (dir, kind) in [self.named, self.other_kind].into_iter().flatten() {
-            if kind != own.kind {
-                problems.push(format!("is of type {}, a name in directory {dir} says {kind}", own.kind));
+/// Directories whose way up does not end at the root, of all that have a name, with their parents, by number.
+fn circles(directories: &[(InodeNo, InodeNo)]) -> Vec<(String, String)> {
+    let place = |ino: InodeNo| directories.binary_search_by_key(&ino, |(ino, _)| *ino).ok();
+    let mut reached: Vec<bool> = directories.iter().map(|(ino, _)| *ino == InodeNo::ROOT).collect();
+    let mut problems = Vec::new();
+    for start in 0..directories.len() {
+        let mut way = BTreeSet::new();
+        let mut at = Some(start);
+        while let Some(here) = at.filter(|here| !reached[*here]) {
+            if !way.insert(here) {
+                problems.push((format!("inode {}", directories[start].0), "its way up goes in a circle".to_owned()));
+                break;
             }
+            at = place(directories[here].1);
+        }
+        way.into_iter().for_each(|here| reached[here] = true);
+    }
+    problems
+}
+
+impl Link<'_> {
+    fn problems(&self, own: Own) -> Vec<String> {
+        let mut problems = Vec::new();
+        // One of each type that names give it is enough.
+        let mut told = BTreeSet::from([own.kind]);
+        for name in self.named.iter().filter(|name| told.insert(name.kind)) {
+            problems.push(format!("is of type {}, a name in directory {} says {}", own.kind, name.dir, name.kind));
         }
         match (self.orphan, own.nlink) {
             (true, 1..) => problems.push(format!("is marked as an orphan and has {} links", own.nlink)),
@@ -129,9 +156,9 @@ impl Link {
             _ => {}
         }
         match own.kind {
-            libc::DT_DIR => self.directory_problems(ino, own, &mut problems),
-            _ if own.nlink != self.names => {
-                problems.push(format!("has {} links, {} names lead to it", own.nlink, self.names));
+            libc::DT_DIR => self.directory_problems(own, &mut problems),
+            _ if own.nlink as usize != self.named.len() => {
+                problems.push(format!("has {} links, {} names lead to it", own.nlink, self.named.len()));
             }
             _ if own.parent != InodeNo::NONE => problems.push("has a parent and is no directory".to_owned()),
             _ => {}
@@ -139,17 +166,18 @@ impl Link {
         problems
     }
 
-    fn directory_problems(&self, ino: InodeNo, own: Own, problems: &mut Vec<String>) {
+    fn directory_problems(&self, own: Own, problems: &mut Vec<String>) {
         let living = own.nlink > 0;
-        let links = if living { 2 + self.subdirectories } else { self.subdirectories };
+        let links = if living { 2 + own.subdirectories } else { own.subdirectories };
         if own.nlink != links {
             problems.push(format!("has {} links, by its subdirectories it has {links}", own.nlink));
         }
-        let names = u32::from(living && ino != InodeNo::ROOT);
-        if self.names != names {
-            problems.push(format!("a directory that {} names lead to, not {names}", self.names));
+        let names = usize::from(living && self.ino != InodeNo::ROOT);
+        if self.named.len() != names {
+            problems.push(format!("a directory that {} names lead to, not {names}", self.named.len()));
         }
-        let parent = if ino == InodeNo::ROOT { Some(InodeNo::ROOT) } else { self.named.map(|(dir, _)| dir) };
+        let named = || self.named.first().map(|name| name.dir);
+        let parent = if self.ino == InodeNo::ROOT { Some(InodeNo::ROOT) } else { named() };
         if let Some(parent) = parent.filter(|parent| *parent != own.parent) {
             problems.push(format!("its parent is {}, it is named in {parent}", own.parent));
         }
@@ -157,8 +185,8 @@ impl Link {
 
     fn problems_without_inode(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if let Some((dir, _)) = self.named {
-            problems.push(format!("does not exist, yet directory {dir} has a name for it"));
+        if let Some(name) = self.named.first() {
+            problems.push(format!("does not exist, yet directory {} has a name for it", name.dir));
         }
         if self.orphan {
             problems.push("does not exist, yet is marked as an orphan".to_owned());
@@ -166,3 +194,5 @@ impl Link {
         problems
     }
 }
+
+const _: () = assert!(size_of::<Own>() == 32 && size_of::<Named>() == 24, "a check's memory is mostly these");

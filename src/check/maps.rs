@@ -13,6 +13,9 @@ use std::collections::BTreeSet;
 /// Entries read at a time: a few leaves, since a page starts again at each node that is not in memory.
 const PAGE: usize = 256;
 
+/// Behind every key.
+pub(super) const AFTER_ALL: [u8; KEY_BYTES_MAX + 1] = [0xff; KEY_BYTES_MAX + 1];
+
 /// The maps as recovery would see them.
 #[derive(Default)]
 pub(super) struct Maps {
@@ -23,19 +26,18 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// Visits every entry of a map in order.
+    /// Visits every entry of a map with a key in a range, in order.
     pub fn scan(
         &self,
         tree: TreeId,
+        (mut from, to): (Bytes, Bytes),
         cache: &NodeCache,
         nodes: &dyn NodeSource,
         visit: &mut dyn FnMut(&Bytes, &Bytes),
     ) -> Result<(), MapError> {
         let view = View { overlay: &self.overlays[tree as usize], layers: &[], root: self.roots[tree as usize] };
-        let after_all = [0xff; KEY_BYTES_MAX + 1];
-        let mut from = Bytes::new();
         loop {
-            let rows = self.page(&view, cache, nodes, &from, &after_all)?;
+            let rows = self.page(&view, cache, nodes, &from, &to)?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             from = [last, &b"\0"[..]].concat().into();
             rows.iter().for_each(|(key, value)| visit(key, value));

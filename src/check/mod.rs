@@ -16,6 +16,7 @@
 //! window index at a time.
 
 mod deletions;
+mod entries;
 mod files;
 mod generation;
 mod links;

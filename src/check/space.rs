@@ -1,6 +1,7 @@
 //! The records of the space tree, read into memory, and whether each makes sense beside the others.
 
 use super::Check;
+use super::maps::AFTER_ALL;
 use crate::format::FormatError;
 use crate::format::batch::TreeId;
 use crate::format::ids::{Lsn, ObjectId, SegmentKind, SegmentNo};
@@ -8,6 +9,7 @@ use crate::format::space::{
     Key, Mark, Pending, Published, SegmentRecord, Settled, WindowRecord, decode_count, decode_number,
 };
 use crate::map::NodeCache;
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes in memory while a map is read, bytes.
@@ -61,7 +63,8 @@ pub(super) fn check_space(check: &mut Check<'_>) -> bool {
     let mut found = Space::default();
     let mut problems = Vec::new();
     let cache = NodeCache::new(CACHE_BYTES);
-    let scanned = check.maps.scan(TreeId::Space, &cache, &check.nodes, &mut |key, value| {
+    let all = (Bytes::new(), Bytes::copy_from_slice(&AFTER_ALL));
+    let scanned = check.maps.scan(TreeId::Space, all, &cache, &check.nodes, &mut |key, value| {
         if let Err(e) = found.take(key, value) {
             problems.push(format!("entry {key:02x?}: {e}"));
         }

@@ -66,6 +66,7 @@ enum Command {
 pub fn run() -> ExitCode {
     // What lies in store and state directory is for their owner alone, whatever the modes of the files in the filesystem.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    skylog::media::limit_heap();
     let words: Vec<OsString> = std::env::args_os().collect();
     if let Some(helper) = helper::called_as(&words) {
         return helper.run();

@@ -14,6 +14,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const SHARDS: u64 = 64;
+/// A shard with room for this many is not made smaller.
+const SHARD_MIN: usize = 1024;
 
 /// Look-ups and handles of all inodes that have any.
 pub(super) struct Uses {
@@ -24,29 +26,62 @@ pub(super) struct Uses {
     left: AtomicU64,
 }
 
+/// There is one for each inode that the kernel remembers, which may be all there are: so it is small. A count that has
+/// reached its highest value stays there, and with it the inode stays in use until the next mount: then nothing is freed
+/// too early.
 #[derive(Clone, Copy, Default)]
 struct Use {
-    lookups: u64,
-    handles: u64,
-    /// It has no name any more; its last user frees it.
-    orphan: bool,
+    lookups: u32,
+    /// Twice the handles, and 1 if it has no name any more, so that its last user frees it.
+    handles_and_orphan: u32,
 }
 
+const HANDLE: u32 = 2;
+const HANDLES_MAX: u32 = u32::MAX - 1;
+const ORPHAN: u32 = 1;
+
 impl Use {
+    fn handles(self) -> u32 {
+        self.handles_and_orphan & !ORPHAN
+    }
+
+    fn is_orphan(self) -> bool {
+        self.handles_and_orphan & ORPHAN != 0
+    }
+
+    fn add_lookup(&mut self) {
+        self.lookups = self.lookups.saturating_add(1);
+    }
+
+    fn add_handle(&mut self) {
+        if self.handles() < HANDLES_MAX {
+            self.handles_and_orphan += HANDLE;
+        }
+    }
+
     fn less(mut self, lookups: u64, handles: u64) -> Use {
-        self.lookups = self.lookups.saturating_sub(lookups);
-        self.handles = self.handles.saturating_sub(handles);
+        let few = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        if self.lookups < u32::MAX {
+            self.lookups = self.lookups.saturating_sub(few(lookups));
+        }
+        if self.handles() < HANDLES_MAX {
+            let left = self.handles().saturating_sub(few(handles).saturating_mul(HANDLE) & !ORPHAN);
+            self.handles_and_orphan = left | self.handles_and_orphan & ORPHAN;
+        }
         self
     }
 
     fn is_unused(self) -> bool {
-        self.lookups == 0 && self.handles == 0
+        self.lookups == 0 && self.handles() == 0
     }
 
     fn is_leaving(self) -> bool {
-        self.orphan && self.handles == 0 && self.lookups > 0
+        self.is_orphan() && self.handles() == 0 && self.lookups > 0
     }
 }
+
+const _: () =
+    assert!(size_of::<(InodeNo, Use)>() == 16, "two million of these are most of the memory of a large mount");
 
 impl Uses {
     pub fn new() -> Uses {
@@ -66,7 +101,11 @@ impl Uses {
         let after = *entry;
         if after.is_unused() {
             shard.remove(&ino);
-            self.left.fetch_add(u64::from(after.orphan), Ordering::Relaxed);
+            // What the kernel remembered yesterday is no reason to hold memory today.
+            if shard.capacity() > SHARD_MIN && shard.len() < shard.capacity() / 8 {
+                shard.shrink_to_fit();
+            }
+            self.left.fetch_add(u64::from(after.is_orphan()), Ordering::Relaxed);
         }
         match (before.is_leaving(), after.is_leaving()) {
             (false, true) => drop(self.leaving.fetch_add(1, Ordering::Relaxed)),
@@ -76,11 +115,11 @@ impl Uses {
     }
 
     pub fn add_lookup(&self, ino: InodeNo) {
-        self.change(ino, |entry| entry.lookups += 1);
+        self.change(ino, Use::add_lookup);
     }
 
     pub fn add_handle(&self, ino: InodeNo) {
-        self.change(ino, |entry| entry.handles += 1);
+        self.change(ino, Use::add_handle);
     }
 
     pub fn is_used(&self, ino: InodeNo) -> bool {
@@ -89,7 +128,11 @@ impl Uses {
 
     /// Notes that the last name of a used inode is gone.
     pub fn set_orphan(&self, ino: InodeNo) {
-        self.change(ino, |entry| entry.orphan = !entry.is_unused());
+        self.change(ino, |entry| {
+            if !entry.is_unused() {
+                entry.handles_and_orphan |= ORPHAN;
+            }
+        });
     }
 
     /// Whether there are files without a name that nobody has open.
@@ -105,12 +148,13 @@ impl Uses {
     /// Whether giving these back ends the last use of an orphan.
     fn would_end_orphan(&self, ino: InodeNo, lookups: u64, handles: u64) -> bool {
         let entry = self.shard(ino).lock().get(&ino).copied();
-        entry.is_some_and(|entry| entry.orphan && entry.less(lookups, handles).is_unused())
+        entry.is_some_and(|entry| entry.is_orphan() && entry.less(lookups, handles).is_unused())
     }
 
     fn give_back(&self, ino: InodeNo, lookups: u64, handles: u64) {
         self.change(ino, |entry| {
-            let all = entry.lookups >= lookups && entry.handles >= handles;
+            let (taken_lookups, taken_handles) = (u64::from(entry.lookups), u64::from(entry.handles() / HANDLE));
+            let all = taken_lookups >= lookups && taken_handles >= handles;
             debug_assert!(all || entry.is_unused(), "more given back than taken of {ino}");
             *entry = entry.less(lookups, handles);
         });
@@ -172,5 +216,30 @@ impl Fs {
         let mut work = self.begin(cx);
         work.free_orphan(ino)?;
         work.commit(Room::Freeing).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_given_back_and_the_mark_of_an_orphan_stays() {
+        let mut held = Use::default();
+        (0..3).for_each(|_| held.add_lookup());
+        (0..2).for_each(|_| held.add_handle());
+        held.handles_and_orphan |= ORPHAN;
+        assert!(!held.less(3, 1).is_unused() && !held.less(2, 2).is_unused());
+        assert!(held.less(3, 2).is_unused() && held.less(3, 2).is_orphan());
+        assert_eq!((held.less(1, 1).lookups, held.less(1, 1).handles()), (2, HANDLE));
+    }
+
+    #[test]
+    fn a_count_that_cannot_grow_never_ends() {
+        let mut full = Use { lookups: u32::MAX - 1, handles_and_orphan: HANDLES_MAX - HANDLE };
+        (0..3).for_each(|_| full.add_lookup());
+        (0..3).for_each(|_| full.add_handle());
+        let left = full.less(u64::MAX, u64::MAX);
+        assert_eq!((left.lookups, left.handles(), left.is_orphan()), (u32::MAX, HANDLES_MAX, false));
     }
 }

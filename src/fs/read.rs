@@ -1,4 +1,4 @@
-//! Reading file contents. Holes, and what was never written, read as zeros. Reading does not change `atime`.
+//! Reading file contents. Holes, and what was never written, read as zeros. An access is noted elsewhere (`atime.rs`).
 
 use super::error::{Stop, damaged};
 use super::extents::{Piece, Stored};

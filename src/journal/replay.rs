@@ -10,13 +10,11 @@ use super::directory::{Directory, read_footer};
 use super::files::Files;
 use super::scan::{Group, Listed};
 use super::segment::{self, Segment, slot_name};
-use crate::format::batch::{Batch, Edit};
-use crate::format::group::GROUP_BLOCK;
+use crate::format::batch::Batch;
 use crate::format::ids::{JournalNo, Lsn};
 use crate::format::journal_directory::{DirectoryEntry, Footer};
 use crate::format::manifest::{JournalEntry, Manifest};
 use crate::media::{File, Media};
-use bytes::Bytes;
 use std::sync::Arc;
 
 /// What replay accepted of the journal. [`super::open()`] goes on after it.
@@ -25,6 +23,8 @@ pub struct Replayed {
     pub last: Lsn,
     /// How many batches were applied.
     pub batches: u64,
+    /// Bytes of journal that were read for them.
+    pub bytes: u64,
     /// The segments that hold something, in order.
     pub(super) segments: Vec<Segment>,
     /// Those of them whose end the manifest does not say: they are to be synced, and their ends recorded.
@@ -36,11 +36,12 @@ pub struct Replayed {
 impl Replayed {
     /// A fresh start: no journal, and nothing before `last` needed from one.
     pub fn nothing(media: Arc<dyn Media>, last: Lsn) -> Replayed {
-        Replayed { last, batches: 0, segments: Vec::new(), unended: Vec::new(), files: Files::new(media) }
+        Replayed { last, batches: 0, bytes: 0, segments: Vec::new(), unended: Vec::new(), files: Files::new(media) }
     }
 }
 
-/// Applies all batches after `from` (the Lsn of the checkpoint) in order. `progress` hears bytes done and in all.
+/// Applies all batches after `from` (the Lsn of the checkpoint) in order. Their bytes are slices of a whole group: who keeps
+/// any, copies them. `progress` hears bytes done and in all.
 ///
 /// Every file that the manifest lists must be there before anything is applied.
 pub fn replay<E: From<JournalError>>(
@@ -90,6 +91,7 @@ pub fn replay<E: From<JournalError>>(
     }
     replayed.last = walk.last.unwrap_or(from);
     replayed.batches = walk.batches;
+    replayed.bytes = walk.done;
     (walk.progress)(scanned, scanned);
     if let Some(tail) = tail {
         refuse_damage(&log, &tail, replayed.last, walk.sequence.unwrap_or(0))?;
@@ -192,15 +194,13 @@ fn refuse_damage(log: &Log<'_>, tail: &Tail, last: Lsn, sequence: u64) -> Result
                 listed.damaged(0, "a later mount wrote it, but MANIFEST does not say where the one before ended")
             );
         }
-        let mut offset = if index == tail.index { tail.offset } else { 0 };
-        while offset < listed.entry.size {
-            if let Ok(group) = listed.group_at(offset)? {
-                if group.header.sequence > sequence && group.header.durable > last {
-                    return Err(damage_before(log, tail, &group));
-                }
+        let from = if index == tail.index { tail.offset } else { 0 };
+        listed.claims(from, &mut |offset| match listed.group_at(offset)? {
+            Ok(group) if group.header.sequence > sequence && group.header.durable > last => {
+                Err(damage_before(log, tail, &group))
             }
-            offset += GROUP_BLOCK as u64;
-        }
+            _ => Ok(()),
+        })?;
     }
     Ok(())
 }
@@ -327,7 +327,7 @@ impl<E: From<JournalError>> Walk<'_, E> {
             self.last = Some(batch.lsn);
             if batch.lsn > self.from {
                 self.batches += 1;
-                (self.apply)(detached(batch))?;
+                (self.apply)(batch)?;
             }
         }
         self.sequence = Some(group.header.sequence);
@@ -345,24 +345,4 @@ impl<E: From<JournalError>> Walk<'_, E> {
         let last = self.last.unwrap_or(self.from);
         if follows { Ok(()) } else { Err(format!("batch {lsn} does not follow batch {last}")) }
     }
-}
-
-/// The batch with keys and values of their own: what stays in memory must not hold the group's data there too.
-fn detached(mut batch: Batch) -> Batch {
-    let own = |bytes: &mut Bytes| *bytes = Bytes::copy_from_slice(bytes);
-    for (_, edit) in &mut batch.edits {
-        match edit {
-            Edit::Put { key, value } => {
-                own(key);
-                own(value);
-            }
-            Edit::Delete { key } => own(key),
-            Edit::DeleteRange { from, to } => {
-                own(from);
-                own(to);
-            }
-            Edit::OwnExtent { .. } => {}
-        }
-    }
-    batch
 }

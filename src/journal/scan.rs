@@ -11,6 +11,9 @@ use crate::media::File;
 use bytes::Bytes;
 use std::ops::Range;
 
+/// What is read at a time when nothing says where the next group is; a multiple of the block.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// A segment as the manifest lists it, with its file.
 pub(super) struct Listed<'a> {
     pub entry: &'a JournalEntry,
@@ -48,6 +51,26 @@ impl Listed<'_> {
         }
         let bytes = if peeked.padded_len == GROUP_BLOCK { first } else { self.read(offset, peeked.padded_len)? };
         Ok(self.verified(offset, bytes))
+    }
+
+    /// Visits each place from `offset` on where a block claims to start a group of this mount. Reads all the rest of the
+    /// segment, which may be much longer than what was written to it, so in long pieces.
+    pub fn claims(
+        &self,
+        mut offset: u64,
+        visit: &mut dyn FnMut(u64) -> Result<(), JournalError>,
+    ) -> Result<(), JournalError> {
+        while offset < self.entry.size {
+            let len = usize::try_from(self.entry.size - offset).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+            let piece = self.read(offset, len)?;
+            for (block, at) in piece.chunks(GROUP_BLOCK).zip((offset..).step_by(GROUP_BLOCK)) {
+                if peek(block).is_ok_and(|peeked| peeked.nonce == self.entry.nonce) {
+                    visit(at)?;
+                }
+            }
+            offset += len as u64;
+        }
+        Ok(())
     }
 
     fn verified(&self, offset: u64, bytes: Vec<u8>) -> Result<Group, String> {

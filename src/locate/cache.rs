@@ -10,8 +10,10 @@ pub enum CacheKey {
     Object(ObjectId),
     /// A chunk of a store segment, by its offset.
     Chunk(SegmentNo, u64),
-    /// The index of the window that ends here.
+    /// The header of the index of the window that ends here.
     Index(Lsn),
+    /// A part of that index.
+    IndexPart(Lsn, u32),
 }
 
 /// A cache whose values together never weigh more than a limit.

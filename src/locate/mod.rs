@@ -4,6 +4,7 @@
 //! names. Event threads use [`Locate::resident`], which never waits for disk or store; fetchers use [`Locate::fetch`].
 
 mod cache;
+mod indexes;
 mod windows;
 
 pub use windows::Windows;
@@ -16,6 +17,7 @@ use crate::journal::{Journal, JournalError};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use cache::{ByteLru, CacheKey};
+use indexes::Indexes;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
@@ -51,7 +53,7 @@ pub struct Locate {
     store: Arc<dyn Store>,
     windows: Windows,
     data: Mutex<ByteLru<Bytes>>,
-    indexes: Mutex<ByteLru<Arc<WindowIndex>>>,
+    indexes: Indexes,
 }
 
 /// Bytes of memory that reading may keep.
@@ -71,7 +73,7 @@ impl Locate {
             store,
             windows: Windows::default(),
             data: Mutex::new(ByteLru::new(cache.data)),
-            indexes: Mutex::new(ByteLru::new(cache.indexes)),
+            indexes: Indexes::new(cache.indexes),
         }
     }
 
@@ -117,23 +119,14 @@ impl Locate {
     /// Where a shipped object lies; `None` if no window has it.
     pub fn find(&self, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, LocateError> {
         let Some((start, end)) = self.windows.of(object.lsn) else { return Ok(None) };
-        let index = self.index(start, end)?;
-        Ok(index.find(*object).map(|row| (index.segments[row.segment as usize], *row)))
+        self.indexes.find(&*self.store, (start, end), object)
     }
 
-    /// A window's index, whole.
-    pub fn index(&self, start: Lsn, end: Lsn) -> Result<Arc<WindowIndex>, LocateError> {
-        if let Some(index) = self.indexes.lock().get(&CacheKey::Index(end)) {
-            return Ok(index);
-        }
+    /// A window's index, whole. It is not kept: nobody asks for all of it twice.
+    pub fn index(&self, start: Lsn, end: Lsn) -> Result<WindowIndex, LocateError> {
         let name = names::window(start, end);
         let bytes = self.store.get(&name)?;
-        let size = bytes.len() as u64;
-        let index =
-            WindowIndex::decode(&bytes).map_err(|e| LocateError::Damaged { place: name, reason: e.to_string() })?;
-        let index = Arc::new(index);
-        self.indexes.lock().put(CacheKey::Index(end), index.clone(), size);
-        Ok(index)
+        WindowIndex::decode(&bytes).map_err(|e| LocateError::Damaged { place: name, reason: e.to_string() })
     }
 
     fn read_shipped(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
@@ -148,15 +141,13 @@ impl Locate {
     /// A shipped object whose chunk is in memory, ours or the system's.
     fn shipped_resident(&self, object: &ObjectId) -> Option<Bytes> {
         let (_, end) = self.windows.of(object.lsn)?;
-        let index = self.indexes.lock().get(&CacheKey::Index(end))?;
-        let row = index.find(*object)?;
-        let segment = index.segments[row.segment as usize];
+        let (segment, row) = self.indexes.resident(end, object)?;
         let kept = self.data.lock().get(&CacheKey::Chunk(segment, row.chunk_offset));
         let chunk = kept.or_else(|| {
-            let read = self.store.get_resident(&names::segment(segment), range_of(row))?;
+            let read = self.store.get_resident(&names::segment(segment), range_of(&row))?;
             (crc32c::crc32c(&read) == row.chunk.crc).then_some(read)
         })?;
-        cut(&chunk, row)
+        cut(&chunk, &row)
     }
 
     /// A chunk, verified.

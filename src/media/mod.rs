@@ -11,6 +11,7 @@ mod sys;
 
 pub use local::LocalDisk;
 pub use lock::{LockError, LockGuard, Owner};
+pub use sys::limit_heap;
 pub(crate) use sys::read_resident;
 
 use std::io;

@@ -41,6 +41,7 @@ use crate::ship::{self, ShipError, Shipper};
 use crate::store::{Store, StoreError};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a filesystem could not be made or mounted. Each is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +177,19 @@ pub struct Mounted {
     pub checkpointer: Checkpointer,
     /// The shipper.
     pub shipper: Shipper,
+    /// What replay took.
+    pub replay: Replay,
+}
+
+/// How long the pass `replay` took, and for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay {
+    /// Batches over the checkpoint.
+    pub batches: u64,
+    /// Bytes of journal read.
+    pub bytes: u64,
+    /// From the first byte read to the last batch applied.
+    pub took: Duration,
 }
 
 /// Reads the store's configuration.
@@ -233,10 +247,13 @@ impl Opening<'_> {
         let number = known.checkpoint.ok_or_else(|| damaged("MANIFEST", "it names no checkpoint"))?.number;
         let checkpoint = files::read_checkpoint(&*world.media, number)?;
         let mut overlays: [Overlay; 2] = Default::default();
+        let begin = world.clock.elapsed();
         let replayed = journal::replay(world.media.clone(), &known, checkpoint.lsn, progress, &mut |batch| {
             apply(&mut overlays, batch);
             Ok::<(), JournalError>(())
         })?;
+        let took = world.clock.elapsed().saturating_sub(begin);
+        let replay = Replay { batches: replayed.batches, bytes: replayed.bytes, took };
         let last = replayed.last.max(checkpoint.lsn);
         let segment_bytes = u32::try_from(superblock.segment_size)
             .map_err(|_| damaged(SUPERBLOCK, "a journal segment size of 4 GiB or more"))?;
@@ -292,7 +309,7 @@ impl Opening<'_> {
             segment_bytes: tuning.policy.segment_bytes,
         };
         let shipper = Shipper::new(parts, publisher);
-        Ok(Mounted { superblock, db, nodes, desk, writer, checkpointer, shipper })
+        Ok(Mounted { superblock, db, nodes, desk, writer, checkpointer, shipper, replay })
     }
 }
 
