@@ -318,7 +318,7 @@ impl Generator {
             0..=3 => {
                 self.xattrs.push((at.clone(), name.clone()));
                 let flags = self.pick(&[0, 0, 0, libc::XATTR_CREATE, libc::XATTR_REPLACE]);
-                Call::SetXattr { at, name, len: self.pick(&[0, 1, 20, 300, 1500]), seed: self.seed(), flags }
+                Call::SetXattr { at, name, len: self.pick(&[0, 1, 20, 300]), seed: self.seed(), flags }
             }
             4..=6 => Call::SetAcl { at, default: self.one_in(2), entries: self.acl() },
             7 => {
