@@ -6,8 +6,8 @@
 mod model;
 
 use model::driver::{Driver, Mount};
-use model::generate::{generate, generate_contents};
-use model::op::{Op, Who};
+use model::generate::{Generator, Sizes, generate, generate_contents};
+use model::op::{Call, Op, Outcome, Who};
 use model::rows::check_rows;
 use model::{Model, time_of};
 use skylog::base::clock::{Clock, SimClock, Time};
@@ -15,7 +15,8 @@ use skylog::base::random::SeededRandom;
 use skylog::format::batch::TreeId;
 use skylog::format::ids::InodeNo;
 use skylog::format::key::{self, Key};
-use skylog::fs::{Cx, DiskSpace, Fs, Options, Stop, root_inode};
+use skylog::format::usage::{OnLimit, Usage, UsageLimit};
+use skylog::fs::{Cx, DiskSpace, Fs, Options, SetLimit, Stop, root_inode};
 use skylog::journal::Writer;
 use skylog::locate::CacheBytes;
 use skylog::map::Limits;
@@ -176,6 +177,65 @@ fn any_history_answers_as_the_model_does() {
 #[test]
 fn any_writes_and_truncations_of_one_file_leave_what_the_model_has() {
     run_histories(generate_contents, 10);
+}
+
+/// Whether the limit may refuse an operation, or a part of what it writes, when this much is used.
+fn may_refuse(call: &Call, used: Usage, limit: UsageLimit) -> bool {
+    match call {
+        Call::Create { .. } | Call::Mkdir { .. } | Call::Mknod { .. } | Call::Symlink { .. } => {
+            used.inodes >= limit.inodes
+        }
+        // A block of the file may be cut, an inline value moved.
+        Call::Write { len, .. } => used.bytes() + u64::from(*len) + 8192 > limit.bytes,
+        Call::Copy { len, .. } | Call::Allocate { len, .. } => used.bytes() + *len + 8192 > limit.bytes,
+        _ => false,
+    }
+}
+
+/// What an operation at a limit must have done: all of it, a part of a write, or nothing. The model then goes on from there.
+fn expect_at_limit(model: &mut Model, op: &Op, found: &Result<Outcome, i32>, refusable: bool) -> bool {
+    let before = model.clone();
+    let expected = model.apply(op);
+    if *found == expected {
+        return false;
+    }
+    assert!(refusable && expected.is_ok(), "{op:?}: {found:?}, not {expected:?}");
+    *model = before;
+    let done = match (&op.call, found) {
+        (Call::Write { at, offset, fill, .. }, Ok(Outcome::Written(len))) => {
+            assert_eq!((offset + u64::from(*len)) % 4096, 0, "{op:?} ended in the middle of a block");
+            Call::Write { at: at.clone(), offset: *offset, len: *len, fill: *fill }
+        }
+        (_, Err(libc::ENOSPC)) => Call::Forget,
+        _ => panic!("{op:?}: {found:?}, not {expected:?}"),
+    };
+    model.apply(&Op { who: op.who, call: done }).expect("a part of what is possible");
+    true
+}
+
+#[test]
+fn any_history_at_a_limit_answers_as_the_model_does_or_is_refused_whole() {
+    let mut refused = 0;
+    for seed in 0..12 {
+        let random = SeededRandom::new(seed);
+        let (mut model, mut mount, mut driver) = (Model::new(Whole::born()), Whole::new(seed), Driver::default());
+        let limit = UsageLimit { bytes: 300_000, inodes: 14, on_limit: OnLimit::NoSpace };
+        let set = SetLimit { bytes: Some(limit.bytes), inodes: Some(limit.inodes), on_limit: None };
+        mount.rig.run(|fs, cx| fs.set_limit(cx, set)).expect("set");
+        for i in 0..OPS {
+            let op = Generator::over(&random, model.clone(), Sizes::FULL).op();
+            let used = mount.rig.mounted.db.usage().0.expect("it is counted");
+            let found = driver.apply(&mut mount, time_of(model.step() + 1), &op);
+            refused += u32::from(expect_at_limit(&mut model, &op, &found, may_refuse(&op.call, used, limit)));
+            if i % 8 == 0 {
+                assert_eq!(driver.tree(&mut mount).expect("the tree can be read"), model.tree(), "seed {seed}: {op:?}");
+                check_rows(mount.rows());
+                mount.work();
+            }
+        }
+        end_history(seed, model, mount, driver);
+    }
+    assert!(refused > 200, "the limit was met {refused} times");
 }
 
 /// The core over a journal alone, for several threads.

@@ -114,7 +114,10 @@ class Bench:
 
     def stop(self):
         for mount in self.mounts:
-            mount.stop()
+            try:
+                mount.stop()
+            except (OSError, subprocess.SubprocessError) as error:
+                print(f"{mount.name} did not end: {error}", file=sys.stderr)
 
     def run(self):
         lines = wanted_lines(self.options.lines)

@@ -117,7 +117,7 @@ class Ceiling(Mount):
     def stop(self):
         super().stop()
         if self.process:
-            self.process.wait()
+            self.process.wait(timeout=60)
 
 
 class Skylog(Mount):
@@ -144,7 +144,7 @@ class Skylog(Mount):
 
     def stop(self):
         if self.pid:
-            self.skylog("umount", "--now", self.dir)
+            run(self.program, "umount", "--now", self.dir, timeout=60)
         super().stop()
 
     def go_cold(self):

@@ -14,9 +14,10 @@ pub enum Canary {
     Nonce,
     /// Store segments are durable before the index of a window names them.
     SegmentsBeforeIndex,
-    /// The batch that records a window is durable before the journal it covers is reclaimed. Without it a checkpoint is
-    /// enough. (A batch that is logged and not durable is no danger as long as the publication it records is found again.)
-    WindowBatchBeforeReclaim,
+    /// A window is shipped, and recorded by a durable batch, before the journal it covers is reclaimed. Without it a
+    /// checkpoint is enough. (That the batch is durable cannot be taken away alone and be seen: one that is logged and not
+    /// durable is no danger as long as the publication it records is found again.)
+    WindowBeforeReclaim,
     /// A checkpoint's Lsn is durable before the checkpoint may be a root.
     DurableBeforeCheckpoint,
     /// A published increment lists a store object as pending deletion before it is deleted.

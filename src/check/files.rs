@@ -10,10 +10,10 @@ use super::space::CACHE_BYTES;
 use crate::format::FormatError;
 use crate::format::batch::TreeId;
 use crate::format::ids::InodeNo;
-use crate::format::inode::{CookieValue, Extent, Inode, NameValue};
+use crate::format::inode::{CookieValue, Extent, Inode, NameValue, Xattrs};
 use crate::format::key::Key;
 use crate::format::usage::{Usage, UsageLimit};
-use crate::fs::{FILE_BYTES_MAX, INLINE_BYTES_MAX};
+use crate::fs::{ACCESS_ACL, FILE_BYTES_MAX, INLINE_BYTES_MAX, acl_permissions};
 use crate::map::NodeCache;
 use bytes::Bytes;
 use std::fmt;
@@ -93,6 +93,10 @@ struct Current {
     has_entries: bool,
     /// The lowest and the highest cookie that a name has.
     cookies: Option<(u64, u64)>,
+    /// Which extended attributes there are.
+    xattrs: Xattrs,
+    /// The permission bits that the access control list stands for; `None` inside when it is no such list.
+    access: Option<Option<u32>>,
     /// Sum over inline value and extents.
     blocks: u64,
     /// End of the last extent.
@@ -156,7 +160,13 @@ impl Census {
             }
             Key::Name(ino, name) => self.name(ino, name, NameValue::decode(value)?),
             Key::Cookie(ino, cookie) => self.cookie(ino, cookie, &CookieValue::decode(value)?),
-            Key::Xattr(ino, _) => drop(self.enter(ino)),
+            Key::Xattr(ino, name) => {
+                let current = self.enter(ino);
+                current.xattrs = current.xattrs.with(Xattrs::of(&name));
+                if &name[..] == ACCESS_ACL {
+                    current.access = Some(acl_permissions(value));
+                }
+            }
             Key::Extent(ino, at) => self.extent(Place { ino, at }, &Extent::decode(value)?),
         }
         Ok(())
@@ -173,6 +183,8 @@ impl Census {
             entries: 0,
             has_entries: false,
             cookies: None,
+            xattrs: Xattrs::NONE,
+            access: None,
             blocks: 0,
             end: None,
         })
@@ -250,6 +262,17 @@ impl Current {
         }
         if inode.blocks != self.blocks {
             problems.push(format!("takes {} blocks, its contents take {}", inode.blocks, self.blocks));
+        }
+        if inode.xattrs != self.xattrs {
+            problems.push("its marks of extended attributes are not those it has".to_owned());
+        }
+        let mode = inode.mode & 0o777;
+        match self.access {
+            Some(None) => problems.push("its access control list is none".to_owned()),
+            Some(Some(access)) if access != mode => {
+                problems.push(format!("its access control list says {access:o}, its mode {mode:o}"));
+            }
+            _ => {}
         }
         problems
     }

@@ -482,7 +482,7 @@ impl Checkpointer {
         figures.checkpoint_failures = 0;
         figures.windows_waiting = self.plans.len() as u64;
         drop(figures);
-        if canary::removed(Canary::WindowBatchBeforeReclaim) {
+        if canary::removed(Canary::WindowBeforeReclaim) {
             self.db.journal().reclaim(self.checkpoint.lsn);
         }
         self.unsettled = true;

@@ -19,6 +19,7 @@ use crate::locate::{Locate, LocateError};
 use crate::map::{Db, NodeSource, Pins, Room, Stop, Tx, Wait};
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 /// Bytes one settled object may add to a batch.
 const SETTLE_BYTES: u64 = 256;
@@ -87,6 +88,9 @@ fn get<T>(
         None => Ok(None),
     }
 }
+
+/// What is done with some rows; says whether to go on.
+type EachPage<'a> = dyn FnMut(&[(Bytes, Bytes)]) -> Result<ControlFlow<()>, CheckpointError> + 'a;
 
 /// Everything the owner's functions need to know of the world.
 pub struct Context<'a> {
@@ -175,16 +179,25 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Hands out the rows from `from` up to `to`, at most `limit` at a time, until `each` says to stop. What `each` changes
+    /// behind itself it does not meet again.
+    fn pages(&self, (from, to): (Bytes, Bytes), limit: usize, each: &mut EachPage<'_>) -> Result<(), CheckpointError> {
+        let mut at = from;
+        loop {
+            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, limit)?))?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            at = successor(last);
+            if each(&rows)?.is_break() {
+                return Ok(());
+            }
+        }
+    }
+
     /// Lists planned segments that never became part of a recorded window for deletion: those of a ship that has ended,
     /// or of a life that has.
     pub fn drop_planned(&self) -> Result<(), CheckpointError> {
-        let (from, to) = space::segments();
-        let mut at = from;
-        loop {
-            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            at = successor(last);
-            let planned = SegmentRecord::planned(SegmentKind::Chunks).encode();
+        let planned = SegmentRecord::planned(SegmentKind::Chunks).encode();
+        self.pages(space::segments(), self.objects_per_batch(), &mut |rows| {
             let dead: Vec<_> = rows.iter().filter(|(_, v)| *v == planned).map(|(k, _)| k.clone()).collect();
             self.run(|tx| {
                 for key in &dead {
@@ -194,7 +207,8 @@ impl Context<'_> {
                 }
                 Ok(())
             })?;
-        }
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// Lists store objects for deletion.
@@ -212,20 +226,17 @@ impl Context<'_> {
 
     /// Up to `limit` store objects that may be deleted now: listed by a published checkpoint, and past the grace time.
     pub fn deletable(&self, published: u64, grace: i64, limit: usize) -> Result<Vec<String>, CheckpointError> {
-        let (mut at, to) = space::pendings();
         let mut names = Vec::new();
-        while names.len() < limit {
-            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, 1024)?))?;
-            let Some((last, _)) = rows.last() else { break };
-            at = successor(last);
-            for (key, value) in &rows {
+        self.pages(space::pendings(), 1024, &mut |rows| {
+            for (key, value) in rows {
                 let pending = Pending::decode(value).map_err(CheckpointError::from_format)?;
                 let listed = pending.checkpoint <= published || canary::removed(Canary::PendingBeforeDelete);
                 if listed && self.now.saturating_sub(pending.since) >= grace {
                     names.push(pending_name(key)?);
                 }
             }
-        }
+            Ok(if names.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
         names.truncate(limit);
         Ok(names)
     }

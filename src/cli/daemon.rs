@@ -6,12 +6,13 @@
 
 use super::control::{self, Ask, Say};
 use super::failure::{Failure, Outcome};
+use super::notify::{self, Effort};
 use super::registry::Registration;
 use super::{mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 use skylog::fs::SetLimit;
-use skylog::fuse::{self, MountConfig, Requests};
+use skylog::fuse::{self, MountConfig, Requests, Unwritten};
 use skylog::volume::Volume;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -51,6 +52,7 @@ fn signals() -> SigSet {
 struct Daemon {
     volume: Arc<Volume>,
     requests: Arc<Requests>,
+    unwritten: Unwritten,
     registration: Registration,
     ending: Ending,
     /// The user asked to leave in the journal what is not shipped yet.
@@ -60,18 +62,25 @@ struct Daemon {
 /// Serves the volume until it is unmounted. `live` is called once the mount answers.
 pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConfig, live: impl FnOnce()) -> Outcome {
     let mounted = fuse::mount(volume.clone(), config).map_err(|e| not_mounted(&e, config))?;
-    let requests = mounted.requests();
-    let daemon = Daemon { volume, requests, registration, ending: Ending::default(), now: AtomicBool::new(false) };
-    let daemon = Arc::new(daemon);
+    let daemon = Arc::new(Daemon {
+        volume,
+        requests: mounted.requests(),
+        unwritten: mounted.unwritten(),
+        registration,
+        ending: Ending::default(),
+        now: AtomicBool::new(false),
+    });
     if let Err(e) = daemon.clone().listen() {
         mount_point::detach(&config.dir).ok();
         return Err(Failure::failed(format_args!("the control socket cannot be made: {e}")));
     }
     utab::enter(&config.dir, &config.source);
     live();
+    notify::ready(&format!("mounted on {}", config.dir.display()));
     if let Err(e) = mounted.wait() {
         log::error!("the session ended: {e}");
     }
+    notify::stopping("unmounted");
     utab::leave(&config.dir);
     daemon.registration.remove();
     let left = daemon.close();
@@ -121,7 +130,8 @@ impl Daemon {
 
     fn sync(&self) -> Say {
         let (tell, told) = mpsc::sync_channel(1);
-        self.volume.sync(move |synced| drop(tell.send(synced)));
+        let volume = self.volume.clone();
+        self.unwritten.written_back(move || volume.sync(move |synced| drop(tell.send(synced))));
         done(told.recv().unwrap_or_else(|_| Err("the volume is closing".into())))
     }
 
@@ -166,7 +176,9 @@ impl Daemon {
     }
 
     fn drain(&self, stream: &UnixStream) -> Result<(), String> {
+        let mut effort = Effort::new("shipping");
         self.volume.drain(&mut |done, total| {
+            effort.at(done, total);
             let waiting = self.volume.status().last_error;
             // Whoever was interrupted while waiting does not want the unmount any more.
             control::answer(stream, &Say::Progress { done, total, waiting })
@@ -177,7 +189,12 @@ impl Daemon {
     /// Called when the mount is gone: ships what came in last, unless told otherwise, and ends the volume. Returns the bytes
     /// that stay in the journal.
     fn close(&self) -> Result<u64, String> {
-        let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut |_, _| Ok(())) };
+        let mut effort = Effort::new("shipping");
+        let mut progress = |done, total| {
+            effort.at(done, total);
+            Ok(())
+        };
+        let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut progress) };
         if let Err(why) = shipped {
             log::error!("not everything is in the store, the journal keeps it: {why}");
         }

@@ -93,7 +93,6 @@ fn remove_empty(store: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use skylog::base::clock::SimClock;
     use skylog::base::random::SeededRandom;
     use skylog::media::sim::{Call, CallLog, Nth, StoreCall};
@@ -141,7 +140,7 @@ mod tests {
     #[test]
     fn promise_g12_a_store_of_many_objects_is_removed_page_by_page_and_what_is_not_ours_stays() {
         let store = SimStore::new(&CallLog::new());
-        let put = |name: &str| store.put(name, Bytes::from_static(b"x")).expect("put");
+        let put = |name: &str| store.put(name, "x".into()).expect("put");
         (0..2 * PAGE + 7).for_each(|n| put(&format!("seg/0000000001/{n:016}")));
         for name in ["skylog.json", "gen/0000000001/0000000000", "somebody/else", &format!("{PROBE}1")] {
             put(name);

@@ -20,7 +20,7 @@ pub struct MountHelper {
     spec: String,
     /// The mount point.
     dir: PathBuf,
-    /// Options, separated by commas, later ones win.
+    /// Options, separated by commas, later ones win; listed below.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
     /// Pass over options that nobody knows.

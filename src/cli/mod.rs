@@ -8,6 +8,7 @@ mod check;
 mod control;
 mod daemon;
 mod destroy;
+mod documents;
 mod failure;
 mod helper;
 mod log_file;
@@ -16,6 +17,7 @@ mod mount;
 mod mount_options;
 mod mount_point;
 mod mount_words;
+mod notify;
 mod progress;
 mod registry;
 mod remount;
@@ -56,6 +58,8 @@ enum Command {
     Check(check::Check),
     BreakLock(break_lock::BreakLock),
     Destroy(destroy::Destroy),
+    #[command(hide = true)]
+    Documents(documents::Documents),
 }
 
 /// Runs the command of the process's arguments.
@@ -85,6 +89,7 @@ pub fn run() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::BreakLock(command) => command.run(),
         Command::Destroy(command) => command.run(),
+        Command::Documents(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::mount_options::MountOptions;
+use super::notify::Effort;
 use super::progress::Progress;
 use super::registry::{Claim, Registration};
 use super::remount::remount;
@@ -52,7 +53,7 @@ pub struct Mount {
     /// How long a dead store object is kept before it is deleted, seconds.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
-    /// Options, separated by commas, later ones win; `skylog mount --help` lists them.
+    /// Options, separated by commas, later ones win; listed below.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
     /// Only see whether it could be mounted.
@@ -224,7 +225,11 @@ impl Mount {
         let tuning = world::tuning(&self.store.superblock()?, sizes, owner.describe())?;
         let world = world::world(&self.store, state)?;
         world::probe(&world)?;
-        let mut progress = progress;
+        let (mut progress, mut effort) = (progress, Effort::new("replaying"));
+        let mut progress = |done, total| {
+            effort.at(done, total);
+            progress(done, total);
+        };
         let volume = Volume::open(&world, &tuning, &mut progress).map_err(|e| self.refused(&e))?;
         if let Some(policy) = options.sync {
             volume.set_policy(policy);

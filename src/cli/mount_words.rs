@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub struct Word {
     /// As people write it: `grace=SECONDS`, `ro`, `x-*`.
     pub spelling: &'static str,
-    /// What it means, as a sentence without its full stop.
+    /// What it means, without the full stop at the end.
     pub means: &'static str,
     /// What reading it changes.
     pub read: Read,
@@ -50,7 +50,7 @@ pub fn find(name: &str, value: Option<&str>) -> Option<&'static Word> {
 
 /// All words and what they mean, a line each, for `--help`.
 pub fn listing() -> String {
-    let lines = WORDS.iter().map(|word| format!("  {:<28} {}", word.spelling, word.means));
+    let lines = WORDS.iter().map(|word| format!("  {}\n          {}", word.spelling, word.means));
     ["Words after -o:".to_owned()].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }
 
@@ -78,80 +78,102 @@ const fn nothing(spelling: &'static str, means: &'static str) -> Word {
 pub const WORDS: &[Word] = &[
     value(
         "sync=always|everysec|none",
-        "When changes become durable without fsync; `skylog set` and a remount change it later",
+        "When changes become durable without fsync: before they are acknowledged, within a second (the default), or never. \
+         A remount and `skylog set` change it",
         set_sync,
     ),
     plain("sync", "The same as sync=always", |options| options.sync = Some(SyncPolicy::Always)),
     plain("async", "Takes back an earlier sync", |options| options.sync = None),
-    plain("dirsync", "As sync=always, which is more than dirsync asks for", |options| {
-        options.sync = Some(SyncPolicy::Always)
+    plain("dirsync", "The same as sync=always, which is more than dirsync asks for", |options| {
+        options.sync = Some(SyncPolicy::Always);
     }),
-    value("grace=SECONDS", "How long a dead store object is kept before it is deleted", set_grace),
+    value("grace=SECONDS", "How long a dead store object is kept before it is deleted (3600 by default)", set_grace),
     value(
         "state=DIR",
-        "Where journal and checkpoints are kept on this machine, as --state; an absolute path",
+        "Where journal, checkpoints and the log are kept on this machine, an absolute path; inside the store when that is a \
+         directory",
         set_state,
     ),
-    value("journal_size=SIZE", "How much local disk the journal may use, as --journal-size", |options, size| {
+    value("journal_size=SIZE", "How much local disk the journal may use (1GiB by default)", |options, size| {
         options.journal_bytes = Some(size::parse(size).map_err(Failure::usage)?);
         Ok(())
     }),
-    value("fsname=NAME", "What the kernel lists as the source; the store's URL otherwise", set_source),
+    value("fsname=NAME", "What the kernel lists as the source; the store's URL by default", |options, name| {
+        options.source = Some(name.to_owned());
+        Ok(())
+    }),
     plain("nonempty", "The mount point may hold files; they are hidden while mounted", |options| {
-        options.nonempty = true
+        options.nonempty = true;
     }),
     plain(
         "allow_other",
-        "Users other than the one who mounts may use it; when root mounts they always may",
+        "Others than the user who mounts may use it, as far as modes allow. Always so when root mounts; an ordinary user needs \
+         a line user_allow_other in /etc/fuse.conf",
         |options| options.allow_other = true,
     ),
-    value("uid=USER", "All files are shown as this user's, a number or a name", set_uid),
-    value("gid=GROUP", "All files are shown as this group's, a number or a name", set_gid),
-    value("umask=OCTAL", "Permission bits that no file is shown with", set_umask),
+    value(
+        "uid=USER",
+        "All files are shown as this user's (a number or a name), and permissions are decided by that. Owners as they are kept do \
+         not change; chown to another than the shown one is refused",
+        set_uid,
+    ),
+    value("gid=GROUP", "The same for the group of all files", set_gid),
+    value(
+        "umask=OCTAL",
+        "Permission bits that no file is shown with, and that nobody has. What chmod sets is kept whole",
+        set_umask,
+    ),
     plain(
         "writeback",
-        "The kernel holds writes back for up to half a minute and merges them; only fsync makes the daemon know of them",
+        "The kernel holds writes back and merges them, for up to half a minute, until the file is closed or synced. Small \
+         writes are faster; if the machine or the daemon dies, more is lost, and not in order: promises hold from the moment \
+         the kernel sends",
         |options| options.writeback = true,
     ),
-    plain("remount", "Changes the flags of a mount that is there", |options| options.remount = true),
+    plain(
+        "remount",
+        "Changes a mount that is there: the flags of the kernel below, and sync. All else is said when mounting",
+        |options| options.remount = true,
+    ),
     flag("ro", "The kernel refuses every change", "ro", true),
     flag("rw", "Takes back ro", "ro", false),
-    flag("nodev", "Device files are not opened", "nodev", true),
+    flag("nodev", "Device files cannot be opened", "nodev", true),
     flag("dev", "Takes back nodev", "nodev", false),
     flag("nosuid", "Set-user-id and set-group-id bits have no effect", "nosuid", true),
     flag("suid", "Takes back nosuid", "nosuid", false),
-    flag("noexec", "Nothing is executed", "noexec", true),
+    flag("noexec", "Nothing can be executed", "noexec", true),
     flag("exec", "Takes back noexec", "noexec", false),
     plain("noatime", "Reading leaves access times alone, as without any word", |options| set_relatime(options, false)),
     plain(
         "relatime",
-        "A read that the kernel's cache does not answer is noted, if the file changed since or a day has passed",
+        "A read that the kernel's cache does not answer is noted, if the file changed since or a day has passed. A \
+         remount does not change it",
         |options| set_relatime(options, true),
     ),
     flag("atime", "Takes back the kernel's flag noatime", "noatime", false),
-    nothing("strictatime", "The kernel keeps no strict access times on FUSE"),
-    nothing("nodiratime", "Access times of directories, as strictatime"),
-    nothing("diratime", "Access times of directories, as strictatime"),
-    nothing("defaults", "No other word is meant"),
-    nothing("auto", "For `mount -a`"),
-    nothing("noauto", "For `mount -a`"),
-    nothing("user", "Ordinary users may mount it; for mount(8)"),
-    nothing("user=NAME", "Who mounted it; for umount(8)"),
-    nothing("nouser", "For mount(8)"),
-    nothing("users", "For mount(8)"),
-    nothing("nousers", "For mount(8)"),
-    nothing("owner", "For mount(8)"),
-    nothing("noowner", "For mount(8)"),
-    nothing("group", "For mount(8)"),
-    nothing("nogroup", "For mount(8)"),
-    nothing("nofail", "For the start of the system"),
-    nothing("_netdev", "For the start of the system"),
+    nothing("strictatime", "The kernel keeps no access times on FUSE by itself"),
+    nothing("nodiratime", "The kernel keeps no access times on FUSE by itself"),
+    nothing("diratime", "The kernel keeps no access times on FUSE by itself"),
+    nothing("defaults", "Stands for no word at all"),
+    nothing("auto", "Mounted by `mount -a`"),
+    nothing("noauto", "Not mounted by `mount -a`"),
+    nothing("user", "Ordinary users may mount it, through fusermount3"),
+    nothing("user=NAME", "Who has mounted it"),
+    nothing("nouser", "Takes back user"),
+    nothing("users", "As user; any of them may unmount it"),
+    nothing("nousers", "Takes back users"),
+    nothing("owner", "As user, for one of them"),
+    nothing("noowner", "Takes back owner"),
+    nothing("group", "As user, for one group"),
+    nothing("nogroup", "Takes back group"),
+    nothing("nofail", "The system starts without it"),
+    nothing("_netdev", "Mounted when the network is there"),
     nothing("comment=TEXT", "For people"),
     nothing("helper=NAME", "For mount(8)"),
     nothing("uhelper=NAME", "For umount(8)"),
     nothing("silent", "For the kernel's log"),
     nothing("loud", "For the kernel's log"),
-    nothing("default_permissions", "The kernel always checks permissions"),
+    nothing("default_permissions", "Always so: the kernel decides by owner, group and mode"),
     nothing("user_id=UID", "Listed by the kernel"),
     nothing("group_id=GID", "Listed by the kernel"),
     nothing("max_read=BYTES", "Listed by the kernel"),
@@ -180,11 +202,6 @@ fn set_state(options: &mut MountOptions, dir: &str) -> Result<(), Failure> {
         return Err(Failure::usage(format_args!("state={dir}: give an absolute path")));
     }
     options.state = Some(PathBuf::from(dir));
-    Ok(())
-}
-
-fn set_source(options: &mut MountOptions, name: &str) -> Result<(), Failure> {
-    options.source = Some(name.to_owned());
     Ok(())
 }
 

@@ -48,7 +48,9 @@ impl StoreArg {
     pub fn url(&self) -> String {
         match &self.place {
             Place::Folder(folder) => {
-                url::Url::from_file_path(folder).map_or_else(|()| folder.display().to_string(), Into::into)
+                let url = url::Url::from_file_path(folder).map(String::from);
+                // The kernel's list shows it, and a comma ends a word there and on the way there.
+                url.map_or_else(|()| folder.display().to_string(), |url| url.replace(',', "%2C"))
             }
             Place::Memory => "memory://".into(),
         }

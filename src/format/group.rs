@@ -73,10 +73,18 @@ pub fn padded_len(payload_len: usize) -> usize {
 
 /// Encodes a group over the concatenation of `payload`; `header.payload_len` is computed.
 pub fn encode_group(header: GroupHeader, payload: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode_group_to(&mut out, header, payload);
+    out
+}
+
+/// The same into a buffer that was used before; what it held is gone.
+pub fn encode_group_to(out: &mut Vec<u8>, header: GroupHeader, payload: &[&[u8]]) {
     let payload_len = payload.iter().map(|part| part.len()).sum();
     assert!(payload_len <= GROUP_PAYLOAD_MAX, "a group of {payload_len} bytes");
     let padded = padded_len(payload_len);
-    let mut out = Vec::with_capacity(padded);
+    out.clear();
+    out.reserve(padded);
     out.put_u32_le(MAGIC);
     out.put_u32_le(0);
     out.put_u128_le(header.nonce.0);
@@ -94,8 +102,7 @@ pub fn encode_group(header: GroupHeader, payload: &[&[u8]]) -> Vec<u8> {
     }
     out.resize(padded - TRAILER.len(), 0);
     out.put_slice(&TRAILER);
-    seal(&mut out, at::CRC);
-    out
+    seal(out, at::CRC);
 }
 
 /// Reads from the first block how long the group is, without verifying anything but the magic and the length's limit.

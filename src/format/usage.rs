@@ -118,6 +118,11 @@ pub struct UsageLimit {
 }
 
 impl UsageLimit {
+    /// Whether nothing is limited.
+    pub fn is_none(&self) -> bool {
+        self.bytes == 0 && self.inodes == 0
+    }
+
     /// Whether a change from `before` to `after` is refused: what grows must stay within its limit.
     pub fn refuses(&self, before: Usage, after: Usage) -> bool {
         let above = |limit: u64, before: u64, after: u64| limit != 0 && after > before && after > limit;

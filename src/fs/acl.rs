@@ -32,6 +32,11 @@ pub(super) enum Fault {
     Invalid,
 }
 
+/// The permission bits that go with a stored list; `None` when it is not one.
+pub fn acl_permissions(bytes: &[u8]) -> Option<u32> {
+    Some(Acl::parse(bytes).ok()??.permissions())
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     tag: u16,

@@ -49,12 +49,14 @@ impl Fs {
         let allocation = Allocation::of(mode)?;
         let _held = self.locks.exclusive(&[ino]);
         let mut work = self.begin(cx);
+        work.always_fits();
         let mut inode = work.allocatable(ino)?;
         let end = offset.checked_add(len).filter(|end| *end <= FILE_BYTES_MAX).ok_or(Error::TooBig)?;
         if !allocation.frees {
             self.has_room(&mut work, ino, offset, end)?;
         }
         if allocation.empties {
+            work.always_fits();
             work.empty(ino, &mut inode, offset, end, true)?;
         }
         if !allocation.keeps_size && end > inode.size {
@@ -68,13 +70,11 @@ impl Fs {
 
     /// Whether what is not stored yet of `from..to` could be stored now.
     fn has_room(&self, work: &mut Work<'_>, ino: InodeNo, from: u64, to: u64) -> Result<(), Stop> {
-        let space = self.statfs();
-        let room = space.blocks_available.saturating_mul(u64::from(space.block_size));
-        if to - from <= room {
+        if self.check_room(work.cx, to - from).is_ok() {
             return Ok(());
         }
         let stored = work.blocks_in(ino, from, to)?.saturating_mul(512);
-        if (to - from).saturating_sub(stored) <= room { Ok(()) } else { Err(Error::DiskFull.into()) }
+        self.check_room(work.cx, (to - from).saturating_sub(stored))
     }
 }
 

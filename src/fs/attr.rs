@@ -13,7 +13,7 @@ pub struct Attr {
     pub size: u64,
     /// Allocated space in units of 512 bytes.
     pub blocks: u64,
-    /// Last access, as set by `utimensat`: reading does not change it.
+    /// Last access, as set by `utimensat` or noted on mounts that keep access times.
     pub atime: Time,
     /// Last change of the contents.
     pub mtime: Time,

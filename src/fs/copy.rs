@@ -5,6 +5,7 @@
 
 use super::error::{Error, Stop};
 use super::extents::{Piece, Stored};
+use super::statfs::BLOCK_BYTES;
 use super::work::Work;
 use super::{Cx, FILE_BYTES_MAX, Fs, INLINE_BYTES_MAX};
 use crate::format::ids::{InodeNo, Lsn};
@@ -24,10 +25,26 @@ pub struct Place {
 }
 
 impl Fs {
-    /// Copies up to `len` bytes. Returns how many: fewer at the end of the source, and where so many extents lie there that
-    /// one batch cannot take them; none at or past the end.
-    pub fn copy_file_range(&self, cx: &Cx, from: Place, to: Place, len: u64) -> Result<(u32, Lsn), Stop> {
+    /// Copies up to `len` bytes. Returns how many: fewer at the end of the source, at the limit of the filesystem, and where so
+    /// many extents lie there that one batch cannot take them; none at or past the end.
+    pub fn copy_file_range(&self, cx: &Cx, from: Place, to: Place, mut len: u64) -> Result<(u32, Lsn), Stop> {
         let _held = self.locks.shared_and_exclusive(from.ino, to.ino);
+        loop {
+            match self.copy_locked(cx, from, to, len) {
+                Err(stop @ Stop::Error(Error::Limit(_))) => len = self.fewer(to.offset, len).ok_or(stop)?,
+                done => return done,
+            }
+        }
+    }
+
+    /// How many bytes to copy instead of `len` that the limit has refused, up to a whole block of the file.
+    fn fewer(&self, offset: u64, len: u64) -> Option<u64> {
+        let left = self.limit_left()?;
+        let end = offset.saturating_add(if len > left { left } else { len / 2 });
+        (end / BLOCK_BYTES * BLOCK_BYTES).checked_sub(offset).filter(|len| *len > 0)
+    }
+
+    fn copy_locked(&self, cx: &Cx, from: Place, to: Place, len: u64) -> Result<(u32, Lsn), Stop> {
         let mut work = self.begin(cx);
         let source = work.file(from.ino)?;
         let mut inode = work.file(to.ino)?;

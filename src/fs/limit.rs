@@ -6,7 +6,7 @@ use super::statfs::BLOCK_BYTES;
 use super::{Cx, Fs};
 use crate::format::ids::{InodeNo, Lsn};
 use crate::format::usage::{OnLimit, UsageLimit};
-use crate::map::db::Room;
+use crate::map::db::{Room, Wait};
 
 /// What to change of the limit; `None` leaves it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,10 +37,12 @@ impl Fs {
 
     /// Whether `bytes` more can be stored, as it looks now: neither the limit nor the disk refuses them. For work that is to be
     /// refused as a whole; what one batch stores is checked exactly when it is committed.
-    pub fn check_room(&self, bytes: u64) -> Result<(), Stop> {
-        let on_limit = self.db.usage().1.on_limit;
+    pub fn check_room(&self, cx: &Cx, bytes: u64) -> Result<(), Stop> {
         if self.limit_left().is_some_and(|left| bytes > left) {
-            return Err(Error::Limit(on_limit).into());
+            return Err(match self.waits_for_leaving(cx) {
+                true => Stop::Wait(Wait::Pressure),
+                false => Error::Limit(self.db.usage().1.on_limit).into(),
+            });
         }
         let space = (self.options.space)();
         // A disk that cannot say how large it is has total 0.
@@ -48,6 +50,17 @@ impl Fs {
             return Err(Error::DiskFull.into());
         }
         Ok(())
+    }
+
+    /// Whether a request that meets the limit waits. What was removed is freed when the kernel forgets it, which it is about to
+    /// do and says later: without waiting, a file that replaces one just removed could be refused.
+    pub(super) fn waits_for_leaving(&self, cx: &Cx) -> bool {
+        cx.patient && self.uses.any_leaving()
+    }
+
+    /// How many files without a name have lost their last use so far. While this goes on, waiting makes sense.
+    pub fn inodes_left(&self) -> u64 {
+        self.uses.left()
     }
 
     /// Bytes up to the limit; `None` without one.

@@ -51,6 +51,7 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
+pub use acl::acl_permissions;
 pub use attr::Attr;
 pub use caller::{Caller, Rights};
 pub use copy::Place;
@@ -61,6 +62,7 @@ pub use readdir::DirEntry;
 pub use seek::Seek;
 pub use setattr::{SetAttr, SetTime};
 pub use statfs::{DiskSpace, StatFs};
+pub use xattr::ACCESS_ACL;
 
 use crate::base::clock::Time;
 use crate::map::db::{Db, Pins};
@@ -93,10 +95,14 @@ pub struct Cx {
     pub caller: Caller,
     /// Permission bits that what is made does not get, unless a default access control list says what it gets.
     pub umask: u32,
-    /// The caller keeps the times of this change by itself and sends them later: the kernel, when it writes back what it held.
+    /// The caller keeps the times of changed contents by itself and sends them apart: a kernel that holds writes back.
     pub keeps_times: bool,
+    /// The kernel writes back what was written before, to its cache or to a mapping; then it took away what a write takes away.
+    pub written_back: bool,
     /// What was fetched for this request while it waited.
     pub pins: Pins,
+    /// Whether it may wait for the kernel to forget files that were removed, when it needs their room.
+    pub patient: bool,
 }
 
 /// What the layers above decide.
@@ -123,6 +129,6 @@ impl Fs {
     }
 
     fn begin<'a>(&'a self, cx: &'a Cx) -> Work<'a> {
-        Work::new(self.db.begin(&cx.pins), cx)
+        Work::new(self.db.begin(&cx.pins), cx, self.waits_for_leaving(cx))
     }
 }

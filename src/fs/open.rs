@@ -11,6 +11,7 @@ use crate::format::ids::InodeNo;
 use crate::map::db::Room;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const SHARDS: u64 = 64;
 /// A shard with room for this many is not made smaller.
@@ -19,6 +20,10 @@ const SHARD_MIN: usize = 1024;
 /// Look-ups and handles of all inodes that have any.
 pub(super) struct Uses {
     shards: Vec<Mutex<HashMap<InodeNo, Use>>>,
+    /// Files without a name that nobody has open: the kernel is about to forget them.
+    leaving: AtomicU64,
+    /// Files without a name whose last use has ended.
+    left: AtomicU64,
 }
 
 /// There is one for each inode that the kernel remembers, which may be all there are: so it is small. A count that has
@@ -69,6 +74,10 @@ impl Use {
     fn is_unused(self) -> bool {
         self.lookups == 0 && self.handles() == 0
     }
+
+    fn is_leaving(self) -> bool {
+        self.is_orphan() && self.handles() == 0 && self.lookups > 0
+    }
 }
 
 const _: () =
@@ -76,19 +85,41 @@ const _: () =
 
 impl Uses {
     pub fn new() -> Uses {
-        Uses { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Uses { shards, leaving: AtomicU64::new(0), left: AtomicU64::new(0) }
     }
 
     fn shard(&self, ino: InodeNo) -> &Mutex<HashMap<InodeNo, Use>> {
         &self.shards[usize::try_from(ino.0 % SHARDS).expect("few shards")]
     }
 
+    fn change(&self, ino: InodeNo, change: impl FnOnce(&mut Use)) {
+        let mut shard = self.shard(ino).lock();
+        let entry = shard.entry(ino).or_default();
+        let before = *entry;
+        change(entry);
+        let after = *entry;
+        if after.is_unused() {
+            shard.remove(&ino);
+            // What the kernel remembered yesterday is no reason to hold memory today.
+            if shard.capacity() > SHARD_MIN && shard.len() < shard.capacity() / 8 {
+                shard.shrink_to_fit();
+            }
+            self.left.fetch_add(u64::from(after.is_orphan()), Ordering::Relaxed);
+        }
+        match (before.is_leaving(), after.is_leaving()) {
+            (false, true) => drop(self.leaving.fetch_add(1, Ordering::Relaxed)),
+            (true, false) => drop(self.leaving.fetch_sub(1, Ordering::Relaxed)),
+            _ => {}
+        }
+    }
+
     pub fn add_lookup(&self, ino: InodeNo) {
-        self.shard(ino).lock().entry(ino).or_default().add_lookup();
+        self.change(ino, Use::add_lookup);
     }
 
     pub fn add_handle(&self, ino: InodeNo) {
-        self.shard(ino).lock().entry(ino).or_default().add_handle();
+        self.change(ino, Use::add_handle);
     }
 
     pub fn is_used(&self, ino: InodeNo) -> bool {
@@ -97,9 +128,21 @@ impl Uses {
 
     /// Notes that the last name of a used inode is gone.
     pub fn set_orphan(&self, ino: InodeNo) {
-        if let Some(entry) = self.shard(ino).lock().get_mut(&ino) {
-            entry.handles_and_orphan |= ORPHAN;
-        }
+        self.change(ino, |entry| {
+            if !entry.is_unused() {
+                entry.handles_and_orphan |= ORPHAN;
+            }
+        });
+    }
+
+    /// Whether there are files without a name that nobody has open.
+    pub fn any_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed) > 0
+    }
+
+    /// How many files without a name have lost their last use so far.
+    pub fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
     }
 
     /// Whether giving these back ends the last use of an orphan.
@@ -109,18 +152,12 @@ impl Uses {
     }
 
     fn give_back(&self, ino: InodeNo, lookups: u64, handles: u64) {
-        let mut shard = self.shard(ino).lock();
-        let Some(entry) = shard.get_mut(&ino) else { return };
-        let (taken_lookups, taken_handles) = (u64::from(entry.lookups), u64::from(entry.handles() / HANDLE));
-        debug_assert!(taken_lookups >= lookups && taken_handles >= handles, "more given back than taken of {ino}");
-        *entry = entry.less(lookups, handles);
-        if entry.is_unused() {
-            shard.remove(&ino);
-            // What the kernel remembered yesterday is no reason to hold memory today.
-            if shard.capacity() > SHARD_MIN && shard.len() < shard.capacity() / 8 {
-                shard.shrink_to_fit();
-            }
-        }
+        self.change(ino, |entry| {
+            let (taken_lookups, taken_handles) = (u64::from(entry.lookups), u64::from(entry.handles() / HANDLE));
+            let all = taken_lookups >= lookups && taken_handles >= handles;
+            debug_assert!(all || entry.is_unused(), "more given back than taken of {ino}");
+            *entry = entry.less(lookups, handles);
+        });
     }
 
     /// The number of inodes in use.

@@ -9,13 +9,16 @@ use crate::format::inode::Inode;
 const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
 
 impl Work<'_> {
-    /// Notes a change of a file's contents. Set-id bits stay if the caller has `CAP_FSETID`, capabilities never do.
+    /// Notes a change of a file's contents. Set-id bits stay if the caller has `CAP_FSETID`; capabilities only if this is no
+    /// write of now, as with every filesystem whose files are mapped.
     pub fn contents_changed(&mut self, ino: InodeNo, inode: &mut Inode) {
         if !self.cx.keeps_times {
             inode.mtime = self.now;
             inode.ctime = self.now;
         }
-        self.drop_capability(ino, inode);
+        if !self.cx.written_back {
+            self.drop_capability(ino, inode);
+        }
         self.drop_set_id(inode);
     }
 

@@ -11,8 +11,9 @@ use crate::format::ids::InodeNo;
 
 /// The grain of what is shown, bytes.
 const BLOCK_BYTES: u64 = 4096;
-/// Extents looked at between two scans.
-const PAGE: usize = 1024;
+/// Extents looked at between two scans, at first and at most: mostly the next hole is near.
+const PAGE_FIRST: usize = 4;
+const PAGE_MAX: usize = 1024;
 
 /// What to look for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,8 @@ impl Work<'_> {
     fn next_hole(&mut self, ino: InodeNo, offset: u64, size: u64) -> Result<u64, Stop> {
         // All blocks from that of `offset` up to here hold data.
         let mut data_end = block_start(offset);
-        let mut page = self.overlapping(ino, data_end, size, PAGE)?;
+        let mut limit = PAGE_FIRST;
+        let mut page = self.overlapping(ino, data_end, size, limit)?;
         loop {
             for piece in &page {
                 if block_start(piece.at) > data_end {
@@ -71,9 +73,12 @@ impl Work<'_> {
                 data_end = data_end.max(block_end(piece.end()));
             }
             match page.last().copied() {
-                Some(last) if page.len() >= PAGE => {
-                    self.want_extents(ino, last.end(), size)?;
-                    page = self.starting_in(ino, last.end(), size, PAGE)?;
+                Some(last) if page.len() >= limit => {
+                    if limit == PAGE_MAX {
+                        self.want_extents(ino, last.end(), size)?;
+                    }
+                    limit = (4 * limit).min(PAGE_MAX);
+                    page = self.starting_in(ino, last.end(), size, limit)?;
                 }
                 _ => return Ok(data_end.max(offset).min(size)),
             }

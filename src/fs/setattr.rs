@@ -64,8 +64,8 @@ impl Fs {
         let _held = self.locks.exclusive(&[ino]);
         let mut work = self.begin(cx);
         let mut inode = work.inode(ino)?;
-        if set == SetAttr::default() {
-            return work.prepare_for_change(ino, inode);
+        if (SetAttr { ctime: None, ..set }) == SetAttr::default() {
+            return work.prepare_for_change(ino, inode, set.ctime);
         }
         let room = set.room(inode.size);
         if let Some(size) = set.size {
@@ -90,9 +90,9 @@ impl Work<'_> {
     /// The kernel asks for no change at all before it lets somebody write who takes set-id bits away, and for a `chown` that
     /// names neither owner nor group, which takes them too. What it is answered it remembers: so the bits are gone before
     /// the first byte is written.
-    fn prepare_for_change(mut self, ino: InodeNo, mut inode: Inode) -> Result<(Attr, Lsn), Stop> {
+    fn prepare_for_change(mut self, ino: InodeNo, mut inode: Inode, ctime: Option<Time>) -> Result<(Attr, Lsn), Stop> {
         self.owner_changes(ino, &mut inode);
-        inode.ctime = self.now;
+        inode.ctime = SetTime::At(ctime.unwrap_or(self.now)).resolve(self.now)?;
         self.set_inode(ino, &inode);
         Ok((Attr::of(ino, &inode), self.commit(Room::Ordinary)?))
     }

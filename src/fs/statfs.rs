@@ -1,6 +1,7 @@
 //! What `statfs` says.
 
-use super::{Fs, NAME_BYTES_MAX};
+use super::{Cx, Fs, NAME_BYTES_MAX, Stop};
+use crate::map::db::Wait;
 
 /// The unit in which space is reported, bytes.
 pub(super) const BLOCK_BYTES: u64 = 4096;
@@ -39,8 +40,15 @@ pub struct StatFs {
 
 impl Fs {
     /// Space and inodes. With a limit that is the size of the filesystem, and `blocks_free` what it leaves; no more of that is
-    /// available than the disk has.
-    pub fn statfs(&self) -> StatFs {
+    /// available than the disk has. Under a limit what was just removed is waited for.
+    pub fn statfs(&self, cx: &Cx) -> Result<StatFs, Stop> {
+        if self.waits_for_leaving(cx) && !self.db.usage().1.is_none() {
+            return Err(Stop::Wait(Wait::Pressure));
+        }
+        Ok(self.statfs_now())
+    }
+
+    fn statfs_now(&self) -> StatFs {
         let mut space = (self.options.space)();
         let (usage, limit) = self.db.usage();
         if let Some(left) = self.limit_left() {

@@ -11,7 +11,7 @@ use crate::format::ids::{InodeNo, Lsn};
 use crate::format::inode::Inode;
 use crate::format::key;
 use crate::format::usage::UsageChange;
-use crate::map::db::{Room, Tx};
+use crate::map::db::{self, Room, Tx, Wait};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -22,6 +22,8 @@ pub(super) struct Work<'a> {
     pub cx: &'a Cx,
     seen: BTreeMap<InodeNo, Seen>,
     refusable: bool,
+    /// Whether to wait at a limit.
+    patient: bool,
 }
 
 /// The blocks of an inode before the operation and after it; `None` when there is no such inode.
@@ -32,8 +34,8 @@ struct Seen {
 }
 
 impl<'a> Work<'a> {
-    pub fn new(tx: Tx<'a>, cx: &'a Cx) -> Work<'a> {
-        Work { tx, now: cx.now, cx, seen: BTreeMap::new(), refusable: true }
+    pub fn new(tx: Tx<'a>, cx: &'a Cx, patient: bool) -> Work<'a> {
+        Work { tx, now: cx.now, cx, seen: BTreeMap::new(), refusable: true, patient }
     }
 
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, Stop> {
@@ -134,7 +136,10 @@ impl<'a> Work<'a> {
     /// Makes it one batch of the log, unless the filesystem would hold more than it may.
     pub fn commit(mut self, room: Room) -> Result<Lsn, Stop> {
         self.tx.set_usage_change(self.usage_change(), self.refusable);
-        Ok(self.tx.commit(room)?)
+        match self.tx.commit(room) {
+            Err(db::Stop::Limit(_)) if self.patient => Err(Stop::Wait(Wait::Pressure)),
+            done => Ok(done?),
+        }
     }
 
     fn usage_change(&self) -> UsageChange {

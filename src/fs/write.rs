@@ -24,17 +24,25 @@ impl Options {
 
 impl Fs {
     /// Writes data at an offset, beyond the end too. Returns how many bytes were written, at least one if there are any.
-    pub fn write(&self, cx: &Cx, ino: InodeNo, offset: u64, mut data: &[u8]) -> Result<(u32, Lsn), Stop> {
+    pub fn write(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &[u8]) -> Result<(u32, Lsn), Stop> {
+        self.write_bytes(cx, ino, offset, &Bytes::copy_from_slice(data))
+    }
+
+    /// The same with data that is shared instead of copied.
+    pub fn write_bytes(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &Bytes) -> Result<(u32, Lsn), Stop> {
+        let mut data = data.clone();
         let _held = self.locks.exclusive(&[ino]);
         loop {
-            match self.write_locked(cx, ino, offset, data) {
-                Err(stop @ Stop::Error(Error::Limit(_))) => data = self.fitting(offset, data).ok_or(stop)?,
+            match self.write_locked(cx, ino, offset, &data) {
+                Err(stop @ Stop::Error(Error::Limit(_))) => {
+                    data = data.slice_ref(self.fitting(offset, &data).ok_or(stop)?);
+                }
                 done => return done,
             }
         }
     }
 
-    fn write_locked(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &[u8]) -> Result<(u32, Lsn), Stop> {
+    fn write_locked(&self, cx: &Cx, ino: InodeNo, offset: u64, data: &Bytes) -> Result<(u32, Lsn), Stop> {
         let mut work = self.begin(cx);
         let mut inode = work.file(ino)?;
         if data.is_empty() {
@@ -50,10 +58,10 @@ impl Fs {
     }
 
     /// As much of `data` as one write may write there.
-    fn writable(&self, offset: u64, data: &[u8]) -> Result<Bytes, Stop> {
+    fn writable(&self, offset: u64, data: &Bytes) -> Result<Bytes, Stop> {
         let room = FILE_BYTES_MAX.checked_sub(offset).filter(|room| *room > 0).ok_or(Error::TooBig)?;
         let len = data.len().min(self.options.write_bytes_max).min(usize::try_from(room).unwrap_or(usize::MAX));
-        Ok(Bytes::copy_from_slice(&data[..len]))
+        Ok(data.slice(..len))
     }
 }
 

@@ -18,7 +18,8 @@ use bytes::Bytes;
 /// The longest list of names, bytes: the kernel takes no longer one.
 const LIST_BYTES_MAX: usize = 64 << 10;
 const TRUSTED: &[u8] = b"trusted.";
-pub(super) const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
+/// The access control list, as an attribute.
+pub const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
 pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 const CAPABILITY: &[u8] = b"security.capability";
 

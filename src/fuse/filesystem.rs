@@ -2,7 +2,7 @@
 
 use super::answer::Nobody;
 use super::convert::{self, ino, name};
-use super::requests::Frontend;
+use super::requests::{Frontend, Target};
 use super::shown::Shown;
 use super::{GENERATION, LIFETIME, negotiate};
 use crate::fs::{Attr, Cx, Fs, SetAttr};
@@ -51,7 +51,7 @@ fn say_ok(reply: ReplyEmpty, (): ()) {
 
 impl Filesystem for Frontend {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        negotiate(config, self.volume.write_bytes_max(), self.writeback);
+        negotiate(config, self.volume.write_bytes_max(), self.writeback, self.shown);
         Ok(())
     }
 
@@ -238,7 +238,12 @@ impl Filesystem for Frontend {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        Frontend::write(self, request, ino(inode), (offset, data), flags, reply);
+        let to = Target {
+            offset,
+            written_back: flags.contains(WriteFlags::FUSE_WRITE_CACHE),
+            keeps_set_id: !flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+        };
+        Frontend::write(self, request, ino(inode), to, data, reply);
     }
 
     /// Never asked again after the first answer, and not at all for files opened with `FOPEN_NOFLUSH`.
@@ -293,7 +298,7 @@ impl Filesystem for Frontend {
         self.ask(
             request,
             reply,
-            |fs, _| Ok(fs.statfs()),
+            |fs, cx| fs.statfs(cx),
             |reply, s| {
                 let (size, name) = (s.block_size, s.name_max);
                 reply.statfs(s.blocks, s.blocks_free, s.blocks_available, s.files, s.files_free, size, name, size);

@@ -1,4 +1,5 @@
-//! What programs store through mappings, and the question where a file has holes.
+//! What programs store through mappings (and, with the write-back cache, write to open files), and those who must not miss it: the
+//! question where a file has holes, and `skylog sync`.
 //!
 //! The kernel keeps such stores to itself until it writes them back, and does not do that before it asks for data or holes: a
 //! `cp` of the file would take what was stored for a hole. So it is made to first: told to drop a file's cached pages, it
@@ -11,8 +12,8 @@ use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
 /// What follows once a file's stores are written back.
@@ -42,6 +43,10 @@ impl Writers {
                 writers.remove(&ino);
             }
         }
+    }
+
+    fn all(&self) -> Vec<InodeNo> {
+        self.0.lock().keys().copied().collect()
     }
 
     fn has(&self, ino: InodeNo) -> bool {
@@ -75,6 +80,28 @@ impl Mapped {
     }
 }
 
+/// For those who outlive the frontend: what the kernel alone knows of any file.
+#[derive(Clone)]
+pub struct Unwritten(Weak<Mapped>);
+
+impl Unwritten {
+    pub(super) fn new(mapped: &Arc<Mapped>) -> Unwritten {
+        Unwritten(Arc::downgrade(mapped))
+    }
+
+    /// Goes on with `then` once the kernel has sent all that it holds back: stores through mappings, and with the write-back cache
+    /// what was written to open files.
+    pub fn written_back(&self, then: impl FnOnce() + Send + 'static) {
+        let Some(mapped) = self.0.upgrade() else { return then() };
+        let mut open = mapped.writers.all();
+        let Some(last) = open.pop() else { return then() };
+        for ino in open {
+            mapped.written_back(ino, || ());
+        }
+        mapped.written_back(last, then);
+    }
+}
+
 impl Inbox {
     /// Starts the thread.
     pub fn serve(self, notifier: Notifier) -> io::Result<JoinHandle<()>> {
@@ -93,6 +120,33 @@ impl Inbox {
 mod tests {
     use super::*;
     use std::sync::mpsc::TryRecvError;
+
+    #[test]
+    fn all_files_open_for_writing_are_written_back_before_a_sync() {
+        let (mapped, inbox) = Mapped::new();
+        let mapped = Arc::new(mapped);
+        let (unwritten, (said, heard)) = (Unwritten::new(&mapped), channel());
+        let ask = || {
+            let said = said.clone();
+            unwritten.written_back(move || said.send(()).expect("heard"));
+        };
+        ask();
+        assert_eq!(heard.try_recv(), Ok(()), "there is none");
+        mapped.writers.opened(InodeNo(7), libc::O_RDWR);
+        mapped.writers.opened(InodeNo(8), libc::O_WRONLY);
+        ask();
+        let mut asked: Vec<InodeNo> = Vec::new();
+        for (ino, then) in inbox.0.try_iter() {
+            assert!(heard.try_recv().is_err(), "not before the last");
+            asked.push(ino);
+            then();
+        }
+        asked.sort();
+        assert_eq!((asked, heard.try_recv()), (vec![InodeNo(7), InodeNo(8)], Ok(())));
+        drop(mapped);
+        ask();
+        assert_eq!(heard.try_recv(), Ok(()), "the mount is gone");
+    }
 
     #[test]
     fn only_files_open_for_writing_are_written_back_first() {

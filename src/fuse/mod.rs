@@ -9,7 +9,7 @@
 //! - no `opendir`, no `flush`: they would carry nothing;
 //! - set-id bits and capabilities of programs are taken away by `fs/` on every write, truncation and change of owner
 //!   (`HANDLE_KILLPRIV_V2`): the kernel then asks for `security.capability` once, not before every write;
-//! - access control lists that the kernel obeys (`POSIX_ACL`), and the umask left to `fs/`, which alone knows whether a default
+//! - access control lists that the kernel obeys (`POSIX_ACL`), unless the mount itself says who may, and the umask left to `fs/`, which alone knows whether a default
 //!   list takes its place (`DONT_MASK`). `SETXATTR_EXT` must not be asked for: fuser does not know the longer request.
 
 mod answer;
@@ -24,6 +24,7 @@ mod session;
 mod shown;
 
 pub use counted::Requests;
+pub use mapped::Unwritten;
 pub use session::{MountConfig, Mounted, mount};
 pub use shown::Shown;
 
@@ -40,7 +41,7 @@ const WRITE_BYTES_MAX: u32 = 1 << 20;
 const BACKGROUND_MAX: u16 = 64;
 
 /// What is asked of the kernel if it knows it.
-const CAPABILITIES: [InitFlags; 9] = [
+const CAPABILITIES: [InitFlags; 8] = [
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
@@ -48,14 +49,15 @@ const CAPABILITIES: [InitFlags; 9] = [
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_NO_OPENDIR_SUPPORT,
     InitFlags::FUSE_ASYNC_DIO,
-    InitFlags::FUSE_POSIX_ACL,
     InitFlags::FUSE_DONT_MASK,
 ];
 
 /// Agrees with the kernel on how to talk.
-fn negotiate(config: &mut KernelConfig, write_bytes_max: usize, writeback: bool) {
+fn negotiate(config: &mut KernelConfig, write_bytes_max: usize, writeback: bool, shown: Shown) {
     let writeback = writeback.then_some(InitFlags::FUSE_WRITEBACK_CACHE);
-    for capability in CAPABILITIES.into_iter().chain(writeback) {
+    // An access control list would give what the mount says that nobody has.
+    let lists = (shown == Shown::default()).then_some(InitFlags::FUSE_POSIX_ACL);
+    for capability in CAPABILITIES.into_iter().chain(writeback).chain(lists) {
         if let Err(missing) = config.add_capabilities(capability) {
             log::info!("the kernel does not know {missing:?}");
         }

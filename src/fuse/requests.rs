@@ -14,7 +14,7 @@ use crate::format::ids::{InodeNo, Lsn};
 use crate::fs::{Caller, Cx, Error, Fs, Seek, Stop};
 use crate::volume::Volume;
 use bytes::Bytes;
-use fuser::{Errno, ReplyLseek, ReplyWrite, Request, WriteFlags};
+use fuser::{Errno, ReplyLseek, ReplyWrite, Request};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -24,12 +24,22 @@ pub struct Frontend {
     pub(super) volume: Arc<Volume>,
     pub(super) fetch: Arc<Fetch>,
     pub(super) requests: Arc<Requests>,
-    pub(super) mapped: Mapped,
+    pub(super) mapped: Arc<Mapped>,
     pub(super) shown: Shown,
     /// The kernel holds writes back.
     pub(super) writeback: bool,
     /// Whether reading is noted in access times.
     relatime: bool,
+}
+
+/// Where and how something is written.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub offset: u64,
+    /// The data comes from the kernel's cache, long after the user was told that it is written.
+    pub written_back: bool,
+    /// The kernel says whether the writer keeps set-id bits: of pages written back late it alone knows.
+    pub keeps_set_id: bool,
 }
 
 impl Frontend {
@@ -40,7 +50,7 @@ impl Frontend {
             volume,
             fetch: Arc::new(Fetch::new()),
             requests: Arc::default(),
-            mapped,
+            mapped: Arc::new(mapped),
             shown: config.shown,
             writeback: config.writeback,
             relatime: config.relatime,
@@ -51,7 +61,9 @@ impl Frontend {
     /// Who asks, and when.
     pub(super) fn cx(&self, request: &Request) -> Cx {
         let caller = Caller { thread: request.pid(), look_up: caller::rights };
-        Cx { uid: request.uid(), gid: request.gid(), now: self.volume.now(), caller, ..Cx::default() }
+        let (uid, gid, now) = (request.uid(), request.gid(), self.volume.now());
+        // A kernel that holds writes back sets the times of contents when they change, and sends them apart.
+        Cx { uid, gid, now, caller, keeps_times: self.writeback, ..Cx::default() }
     }
 
     /// An operation that changes nothing: `op` runs, perhaps more than once, and `say` answers with its result.
@@ -97,33 +109,31 @@ impl Frontend {
     }
 
     /// A write: a change that holds its data until it is answered. What one batch cannot take goes into further ones: the
-    /// kernel does not ask again for the rest of a page it writes back.
-    ///
-    /// The kernel says whether the writer keeps set-id bits: of pages written back late it alone knows.
-    pub fn write(
-        &self,
-        request: &Request,
-        ino: InodeNo,
-        (offset, data): (u64, &[u8]),
-        flags: WriteFlags,
-        reply: ReplyWrite,
-    ) {
+    /// kernel does not ask again for the rest of a page it writes back. When one of these fails, the answer is how much was
+    /// written; but for pages written back it is the error, since the kernel would take the rest for written.
+    pub fn write(&self, request: &Request, ino: InodeNo, to: Target, data: &[u8], reply: ReplyWrite) {
         let mut cx = self.cx(request);
-        // What is written back now was written earlier; at that time the kernel set the times, which it sends apart.
-        cx.keeps_times = self.writeback && flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        if !flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+        cx.written_back = to.written_back;
+        if to.keeps_set_id {
             cx.caller = Caller::PRIVILEGED;
         }
         let data = Bytes::copy_from_slice(data);
         let bytes = data.len();
         self.requests.bytes_written.add(bytes as u64);
-        let mut done = 0;
+        let (mut done, mut last) = (0, None);
         let op = move |fs: &Fs, cx: &mut Cx| {
             loop {
-                let (written, lsn) = fs.write(cx, ino, offset + u64::from(done), &data[done as usize..])?;
-                done += written;
-                if written == 0 || done as usize >= data.len() {
-                    return Ok((done, lsn));
+                let rest = data.slice(done as usize..);
+                match (fs.write_bytes(cx, ino, to.offset + u64::from(done), &rest), last) {
+                    (Ok((written, lsn)), _) => {
+                        done += written;
+                        last = Some(lsn);
+                        if written == 0 || done as usize >= data.len() {
+                            return Ok((done, lsn));
+                        }
+                    }
+                    (Err(Stop::Error(_)), Some(lsn)) if !to.written_back => return Ok((done, lsn)),
+                    (Err(stop), _) => return Err(stop),
                 }
             }
         };

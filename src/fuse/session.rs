@@ -1,6 +1,7 @@
 //! Mounting, and the session that ends when the mount is gone.
 
 use super::counted::{Counted, Requests};
+use super::mapped::Unwritten;
 use super::requests::Frontend;
 use super::shown::Shown;
 use crate::volume::Volume;
@@ -42,13 +43,14 @@ pub struct MountConfig {
 pub struct Mounted {
     session: BackgroundSession,
     mapped: JoinHandle<()>,
+    unwritten: Unwritten,
     requests: Arc<Requests>,
 }
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
     let (frontend, mapped) = Frontend::new(volume, config);
-    let requests = frontend.requests.clone();
+    let (requests, unwritten) = (frontend.requests.clone(), Unwritten::new(&frontend.mapped));
     let session = Session::new(Counted::new(frontend), &config.dir, &fuser_config(config))?.spawn()?;
     let mapped = mapped.serve(session.notifier())?;
     match raise_read_ahead(&config.dir) {
@@ -58,13 +60,18 @@ pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
         Err(e) => log::info!("the kernel's read-ahead stays as it is: {e}"),
         Ok(()) => {}
     }
-    Ok(Mounted { session, mapped, requests })
+    Ok(Mounted { session, mapped, unwritten, requests })
 }
 
 impl Mounted {
     /// What the kernel asks of this mount, counted from its start.
     pub fn requests(&self) -> Arc<Requests> {
         self.requests.clone()
+    }
+
+    /// What only the kernel knows yet.
+    pub fn unwritten(&self) -> Unwritten {
+        self.unwritten.clone()
     }
 
     /// Returns when the mount is gone and every event thread has ended.

@@ -1,6 +1,7 @@
 //! Looking at what replay accepted once more, without opening it for writing: for `skylog check`.
 
 use super::directory::Directory;
+use super::directory::from_disk;
 use super::lookup::Candidate;
 use super::scan::Listed;
 use super::segment::Segment;
@@ -22,8 +23,8 @@ impl Replayed {
             return Ok(None);
         };
         let candidate = Candidate::of(segment, id);
-        let Some(entry) = candidate.entry(id)? else { return Ok(None) };
-        candidate.read(&entry).map(Some)
+        let Some(entry) = candidate.entry(id, from_disk)? else { return Ok(None) };
+        candidate.read(&entry, from_disk).map(Some)
     }
 
     /// Reads the groups that replay went past because the checkpoint covers them: what they hold may wait to be shipped.
@@ -48,7 +49,7 @@ fn audit_segment(segment: &Segment) -> Result<(), JournalError> {
         let group = listed.group_at(offset)?.map_err(|reason| listed.damaged(offset, reason))?;
         for batch in group.batches().map_err(|reason| listed.damaged(offset, reason))? {
             for written in group.entries(&batch) {
-                if Candidate::of(segment, &written.object).entry(&written.object)? != Some(written) {
+                if Candidate::of(segment, &written.object).entry(&written.object, from_disk)? != Some(written) {
                     let reason = format!("its directory does not know object {}", written.object);
                     return Err(listed.damaged(u64::from(written.offset), reason));
                 }

@@ -77,7 +77,7 @@ impl Directory {
     pub fn load(file: &dyn File, footer: Footer, segment_bytes: u32) -> io::Result<Option<Directory>> {
         let mut firsts = Vec::new();
         for number in 0..footer.blocks() {
-            match read_block(file, &footer, number, segment_bytes)? {
+            match read_block(file, from_disk, &footer, number, segment_bytes)? {
                 Ok(entries) => firsts.extend(entries.first().map(|entry| entry.object)),
                 Err(e) => {
                     log::warn!("the directory of journal segment {} is damaged: {e}", footer.segment);
@@ -94,9 +94,23 @@ pub(super) fn search(entries: &[DirectoryEntry], id: &ObjectId) -> Option<Direct
     entries.binary_search_by(|entry| entry.object.cmp(id)).ok().map(|at| entries[at])
 }
 
+/// How a file is read: [`from_disk`] or [`from_memory`].
+pub(super) type ReadAt = fn(&dyn File, &mut [u8], u64) -> io::Result<()>;
+
+/// Waits for the disk if need be.
+pub(super) fn from_disk(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<()> {
+    file.read_at(buf, offset)
+}
+
+/// Fails with `WouldBlock` rather than wait.
+pub(super) fn from_memory(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<()> {
+    if file.read_resident_at(buf, offset) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+}
+
 /// Reads and checks a block of a directory.
 pub(super) fn read_block(
     file: &dyn File,
+    read_at: ReadAt,
     footer: &Footer,
     number: usize,
     segment_bytes: u32,
@@ -105,7 +119,7 @@ pub(super) fn read_block(
         return Ok(Err(FormatError::Value("a directory that overlaps the groups")));
     };
     let mut bytes = vec![0; DIRECTORY_BLOCK];
-    file.read_at(&mut bytes, offset)?;
+    read_at(file, &mut bytes, offset)?;
     Ok(footer.decode_block(number, &bytes))
 }
 

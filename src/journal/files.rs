@@ -54,6 +54,12 @@ impl File for SlotFile {
         self.files.open(self.slot)?.read_at(buf, offset)
     }
 
+    /// A file that is not open might have to be waited for.
+    fn read_resident_at(&self, buf: &mut [u8], offset: u64) -> bool {
+        let file = self.files.open.lock().get(&self.slot).map(Arc::clone);
+        file.is_some_and(|file| file.read_resident_at(buf, offset))
+    }
+
     fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
         Err(io::Error::other("a segment that is not being written"))
     }

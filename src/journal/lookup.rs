@@ -1,6 +1,6 @@
 //! Reading objects that are in the journal: pending in memory, or written to a segment.
 
-use super::directory::{Found, read_block, search};
+use super::directory::{Found, ReadAt, from_disk, from_memory, read_block, search};
 use super::segment::Segment;
 use super::{Journal, JournalError};
 use crate::format::FormatError;
@@ -26,6 +26,17 @@ impl Journal {
         self.state.lock().pending.get(id).cloned()
     }
 
+    /// An object that is written, if the system holds it in memory, its checksum verified. A miss says nothing: see
+    /// [`Journal::read`].
+    pub fn read_resident(&self, id: &ObjectId) -> Option<Bytes> {
+        let candidate = {
+            let state = self.state.lock();
+            state.holder_of(id).map(|segment| Candidate::of(segment, id))?
+        };
+        let entry = candidate.entry(id, from_memory).ok()??;
+        candidate.read(&entry, from_memory).ok()
+    }
+
     /// An object of the journal, pending or written, its checksum verified. `None` if it is not (or no longer) here.
     /// Reads from disk.
     pub fn read(&self, id: &ObjectId) -> Result<Option<Bytes>, JournalError> {
@@ -34,15 +45,14 @@ impl Journal {
             if let Some(bytes) = state.pending.get(id) {
                 return Ok(Some(bytes.clone()));
             }
-            let at = state.segments.partition_point(|segment| segment.last < id.lsn);
-            match state.segments.get(at).filter(|segment| segment.first.is_some_and(|first| first <= id.lsn)) {
+            match state.holder_of(id) {
                 None => return Ok(None),
                 Some(segment) => Candidate::of(segment, id),
             }
         };
-        let read = match candidate.entry(id) {
+        let read = match candidate.entry(id, from_disk) {
             Ok(None) => return Ok(None),
-            Ok(Some(entry)) => candidate.read(&entry),
+            Ok(Some(entry)) => candidate.read(&entry, from_disk),
             Err(e) => Err(e),
         };
         read.map(Some).or_else(|e| self.unless_gone(&candidate, e))
@@ -68,12 +78,12 @@ impl Candidate {
     }
 
     /// Where in the segment the object is; `None` if it is not in it. May read from disk.
-    pub(super) fn entry(&self, id: &ObjectId) -> Result<Option<DirectoryEntry>, JournalError> {
+    pub(super) fn entry(&self, id: &ObjectId, read_at: ReadAt) -> Result<Option<DirectoryEntry>, JournalError> {
         match &self.found {
             Found::Nowhere => Ok(None),
             Found::At(entry) => Ok(Some(*entry)),
             Found::InBlock { footer, number } => {
-                let block = read_block(&*self.file, footer, *number, self.size).map_err(|e| self.io(e))?;
+                let block = read_block(&*self.file, read_at, footer, *number, self.size).map_err(|e| self.io(e))?;
                 let offset = || footer.block_offset(*number, u64::from(self.size)).unwrap_or_default();
                 let entries = block.map_err(|e| self.damaged(offset(), &e))?;
                 Ok(search(&entries, id))
@@ -82,9 +92,9 @@ impl Candidate {
     }
 
     /// The bytes at a place in the segment, verified.
-    pub(super) fn read(&self, entry: &DirectoryEntry) -> Result<Bytes, JournalError> {
+    pub(super) fn read(&self, entry: &DirectoryEntry, read_at: ReadAt) -> Result<Bytes, JournalError> {
         let mut bytes = vec![0; entry.len as usize];
-        self.file.read_at(&mut bytes, u64::from(entry.offset)).map_err(|e| self.io(e))?;
+        read_at(&*self.file, &mut bytes, u64::from(entry.offset)).map_err(|e| self.io(e))?;
         let found = ChunkHeader::raw(&bytes).crc;
         if found != entry.crc {
             let error = FormatError::Checksum { expected: entry.crc, found };

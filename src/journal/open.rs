@@ -64,6 +64,7 @@ pub fn open(
         next_slot: ready.next_slot,
         spares: ready.slots,
         filling: None,
+        group: Vec::new(),
         retry_at: Duration::ZERO,
         no_segment: Trouble::default(),
         leftover: None,

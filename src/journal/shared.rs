@@ -4,7 +4,7 @@
 //! by the call that registers them.
 
 use super::segment::Segment;
-use super::state::{Due, Queued, State};
+use super::state::{Due, Queued, State, WRITE_AFTER};
 use super::{Config, ManifestStore, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
 use crate::base::clock::Clock;
 use crate::format::ids::{Lsn, ObjectId};
@@ -99,8 +99,8 @@ impl Journal {
         state.submitted = batch.lsn;
         state.queue_bytes += cost;
         state.queue.push_back(Queued { batch, cost, since });
-        // The first one starts the clock after which it is written.
-        if state.queue.len() == 1 || state.due(&self.config, since).write {
+        // The writer looks around by itself before one that nobody hurries must be written: see `wait_for_work`.
+        if state.due(&self.config, since).write {
             self.signal(&mut state);
         }
     }
@@ -190,7 +190,8 @@ impl Journal {
         if state.signal || state.due(&self.config, now) != Due::default() {
             return;
         }
-        let until_due = state.next_due(now).unwrap_or(timeout);
+        // A first batch does not wake it, so it never sleeps past the time at which one that comes right away is due.
+        let until_due = state.next_due(now).unwrap_or(timeout).min(WRITE_AFTER / 2);
         self.work.wait_for(&mut state, timeout.min(until_due));
     }
 

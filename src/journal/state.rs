@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Without a reason to hurry, this much is written at once,
 const WRITE_BYTES: u64 = 1 << 20;
 /// or what has waited this long.
-const WRITE_AFTER: Duration = Duration::from_millis(200);
+pub(super) const WRITE_AFTER: Duration = Duration::from_millis(200);
 /// What policy `everysec` leaves un-synced at most this long.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
 /// The longest that one step of the writer makes others wait for room in the queue,
@@ -146,6 +146,12 @@ impl State {
         let active = self.segments.back().map_or(0, Segment::guaranteed);
         let spare = self.segments.back().map_or(0, |active| budget::guaranteed(active.size, 0, 0));
         (active + self.spares * spare).saturating_sub(self.reserved)
+    }
+
+    /// The segment that an object is in if it is in any.
+    pub fn holder_of(&self, id: &ObjectId) -> Option<&Segment> {
+        let at = self.segments.partition_point(|segment| segment.last < id.lsn);
+        self.segments.get(at).filter(|segment| segment.first.is_some_and(|first| first <= id.lsn))
     }
 
     /// Slot files that exist.

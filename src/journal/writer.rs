@@ -9,7 +9,7 @@ use super::state::{Due, Queued};
 use super::{JournalError, Progress, Waiter, budget};
 use crate::base::canary::{Canary, removed};
 use crate::base::trouble::Trouble;
-use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, encode_group};
+use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, encode_group_to};
 use crate::format::ids::{JournalNo, Nonce, ObjectId};
 use crate::format::journal_directory::{DirectoryEntry, Footer};
 use crate::format::manifest::FreeSlot;
@@ -33,6 +33,8 @@ pub struct Writer {
     /// Named and empty, in the order in which they will be used.
     pub(super) spares: VecDeque<Slot>,
     pub(super) filling: Option<Filling>,
+    /// The group that is written, kept for the memory that the next one needs.
+    pub(super) group: Vec<u8>,
     /// When no segment could be made: not before this is another attempt made.
     pub(super) retry_at: Duration,
     /// The same, as people are told of it.
@@ -200,10 +202,10 @@ impl Writer {
             parts.push(&queued.batch.head);
             parts.extend(queued.batch.objects.iter().map(|(_, bytes)| &bytes[..]));
         }
-        let bytes = encode_group(header, &parts);
+        encode_group_to(&mut self.group, header, &parts);
         let failed = |e| format!("write of journal segment {} at offset {} failed: {e}", place.number, place.end);
-        place.file.write_at(&bytes, u64::from(place.end)).map_err(failed)?;
-        let len = u32::try_from(bytes.len()).expect("a group fits in a segment");
+        place.file.write_at(&self.group, u64::from(place.end)).map_err(failed)?;
+        let len = u32::try_from(self.group.len()).expect("a group fits in a segment");
         self.journal.state.lock().group_written(group, entries(group, place.end), len, header.sequence);
         Ok(())
     }

@@ -66,6 +66,17 @@ impl Indexes {
         })
     }
 
+    /// Where an object is, if what says so is in memory.
+    pub fn resident(&self, end: Lsn, object: &ObjectId) -> Option<(SegmentNo, IndexEntry)> {
+        let Some(Kept::Header(header)) = self.kept.lock().get(&CacheKey::Index(end)) else { return None };
+        let at_hand = |block: Range<u64>| {
+            let place = Place::of(&header, &block);
+            self.kept_block(end, &place).ok_or(FormatError::Value("not in memory"))
+        };
+        let row = header.find(*object, at_hand).ok()??;
+        Some((header.segments[row.segment as usize], row))
+    }
+
     fn look(&self, index: &Index<'_>, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, Failure> {
         let header = self.header(index)?;
         let row = header.find(*object, |block| self.block(index, &header, block))?;
@@ -84,21 +95,37 @@ impl Indexes {
 
     /// The bytes of one block, out of the part that it lies in.
     fn block(&self, index: &Index<'_>, header: &WindowHeader, block: Range<u64>) -> Result<Bytes, Failure> {
-        let block_bytes = header.block_range(0).end - header.block_range(0).start;
-        let number = u32::try_from((block.start - header.len()) / block_bytes).expect("blocks have numbers of 32 bits");
-        let part = number / PART_BLOCKS;
-        let part_start = header.block_range(part * PART_BLOCKS).start;
-        let within = |bytes: &Bytes| {
-            let at = |offset: u64| usize::try_from(offset - part_start).expect("a part is short");
-            bytes.slice(at(block.start)..at(block.end))
-        };
-        let key = CacheKey::IndexPart(index.end, part);
-        if let Some(Kept::Part(bytes)) = self.kept.lock().get(&key) {
-            return Ok(within(&bytes));
+        let place = Place::of(header, &block);
+        if let Some(bytes) = self.kept_block(index.end, &place) {
+            return Ok(bytes);
         }
-        let bytes = index.read_part(header, part)?;
-        self.kept.lock().put(key, Kept::Part(bytes.clone()), bytes.len() as u64);
-        Ok(within(&bytes))
+        let bytes = index.read_part(header, place.part)?;
+        self.kept.lock().put(CacheKey::IndexPart(index.end, place.part), Kept::Part(bytes.clone()), bytes.len() as u64);
+        Ok(bytes.slice(place.within))
+    }
+
+    fn kept_block(&self, end: Lsn, place: &Place) -> Option<Bytes> {
+        match self.kept.lock().get(&CacheKey::IndexPart(end, place.part)) {
+            Some(Kept::Part(bytes)) => Some(bytes.slice(place.within.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// Where a block is kept: in which part, and where in it.
+struct Place {
+    part: u32,
+    within: Range<usize>,
+}
+
+impl Place {
+    fn of(header: &WindowHeader, block: &Range<u64>) -> Place {
+        let first = header.block_range(0);
+        let number = (block.start - header.len()) / (first.end - first.start);
+        let part = u32::try_from(number).expect("blocks have numbers of 32 bits") / PART_BLOCKS;
+        let start = header.block_range(part * PART_BLOCKS).start;
+        let at = |offset: u64| usize::try_from(offset - start).expect("a part is short");
+        Place { part, within: at(block.start)..at(block.end) }
     }
 }
 
@@ -196,9 +223,11 @@ mod tests {
         assert!(indexes.find(&store, window, &object(40_000)).expect("found by less than ten reads").is_some());
         store.set_down(true);
         for n in 40_000..40_100 {
-            indexes.find(&store, window, &object(n)).expect("at hand");
+            let found = indexes.find(&store, window, &object(n)).expect("at hand");
+            assert_eq!(indexes.resident(window.1, &object(n)), found);
         }
         assert!(indexes.find(&store, window, &object(3)).is_err(), "the store is not asked at all");
+        assert!(indexes.resident(window.1, &object(3)).is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Layer 4: where an object is now, and reading it there.
 //!
 //! An object is in the journal's queue, else in a journal segment, else in the store segment that its window's index
-//! names. Event threads use [`Locate::resident`], which never touches disk or store; fetchers use [`Locate::fetch`].
+//! names. Event threads use [`Locate::resident`], which never waits for disk or store; fetchers use [`Locate::fetch`].
 
 mod cache;
 mod indexes;
@@ -19,6 +19,7 @@ use bytes::Bytes;
 use cache::{ByteLru, CacheKey};
 use indexes::Indexes;
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Why an object could not be read.
@@ -81,14 +82,19 @@ impl Locate {
         &self.windows
     }
 
-    /// The object's bytes if they are in memory.
+    /// The object's bytes if they are in memory: ours, or what the system holds of a local file.
     pub fn resident(&self, object: &ObjectId) -> Option<Bytes> {
+        self.kept(object).or_else(|| self.journal.read_resident(object)).or_else(|| self.shipped_resident(object))
+    }
+
+    /// The object's bytes if they are in our own memory.
+    fn kept(&self, object: &ObjectId) -> Option<Bytes> {
         self.journal.resident(object).or_else(|| self.data.lock().get(&CacheKey::Object(*object)))
     }
 
     /// The object's bytes from wherever they are. Blocks on disk and store.
     pub fn fetch(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
-        if let Some(bytes) = self.resident(object) {
+        if let Some(bytes) = self.kept(object) {
             return Ok(bytes);
         }
         let bytes = match self.journal.read(object)? {
@@ -101,7 +107,7 @@ impl Locate {
 
     /// The object's bytes for shipping: as [`Locate::fetch`], but they are not kept, since nobody asked for them.
     pub fn fetch_for_ship(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
-        if let Some(bytes) = self.resident(object) {
+        if let Some(bytes) = self.kept(object) {
             return Ok(bytes);
         }
         match self.journal.read(object)? {
@@ -125,38 +131,58 @@ impl Locate {
 
     fn read_shipped(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
         let (segment, row) = self.find(object)?.ok_or(LocateError::Nowhere { object: *object })?;
-        let alone = row.offset_in_chunk == 0 && row.len == row.chunk.raw_len;
-        let chunk = self.chunk(segment, &row, !alone)?;
-        if alone {
-            return Ok(chunk);
-        }
-        let from = row.offset_in_chunk as usize;
-        let end = from + row.len as usize;
-        if end > chunk.len() {
-            return Err(LocateError::Damaged {
-                place: names::segment(segment),
-                reason: format!("object {object} ends at {end} in a chunk of {} bytes", chunk.len()),
-            });
-        }
-        // A copy, so that a small object does not keep its whole chunk in memory.
-        Ok(Bytes::copy_from_slice(&chunk[from..end]))
+        let chunk = self.chunk(segment, &row)?;
+        cut(&chunk, &row).ok_or_else(|| LocateError::Damaged {
+            place: names::segment(segment),
+            reason: format!("object {object} does not lie in its chunk of {} bytes", chunk.len()),
+        })
     }
 
-    /// A chunk, verified. It is kept when other objects lie in it too: they will be asked for next.
-    fn chunk(&self, segment: SegmentNo, row: &IndexEntry, keep: bool) -> Result<Bytes, LocateError> {
+    /// A shipped object whose chunk is in memory, ours or the system's.
+    fn shipped_resident(&self, object: &ObjectId) -> Option<Bytes> {
+        let (_, end) = self.windows.of(object.lsn)?;
+        let (segment, row) = self.indexes.resident(end, object)?;
+        let kept = self.data.lock().get(&CacheKey::Chunk(segment, row.chunk_offset));
+        let chunk = kept.or_else(|| {
+            let read = self.store.get_resident(&names::segment(segment), range_of(&row))?;
+            (crc32c::crc32c(&read) == row.chunk.crc).then_some(read)
+        })?;
+        cut(&chunk, &row)
+    }
+
+    /// A chunk, verified.
+    fn chunk(&self, segment: SegmentNo, row: &IndexEntry) -> Result<Bytes, LocateError> {
         let key = CacheKey::Chunk(segment, row.chunk_offset);
         if let Some(bytes) = self.data.lock().get(&key) {
             return Ok(bytes);
         }
         let name = names::segment(segment);
-        let end = row.chunk_offset + u64::from(row.chunk.stored_len);
-        let bytes = self.store.get_range(&name, row.chunk_offset..end)?;
+        let bytes = self.store.get_range(&name, range_of(row))?;
         verify(&name, row.chunk_offset, &row.chunk, &bytes)?;
-        if keep {
+        // Other objects that lie in it will be asked for next; one that fills it is kept by its own name.
+        if !fills_chunk(row) {
             self.data.lock().put(key, bytes.clone(), bytes.len() as u64);
         }
         Ok(bytes)
     }
+}
+
+/// Where in its segment a row's chunk lies.
+fn range_of(row: &IndexEntry) -> Range<u64> {
+    row.chunk_offset..row.chunk_offset + u64::from(row.chunk.stored_len)
+}
+
+fn fills_chunk(row: &IndexEntry) -> bool {
+    row.offset_in_chunk == 0 && row.len == row.chunk.raw_len
+}
+
+/// A row's object out of its chunk: a copy, unless it is all of it, so that a small object does not keep its whole chunk in memory.
+fn cut(chunk: &Bytes, row: &IndexEntry) -> Option<Bytes> {
+    if fills_chunk(row) {
+        return Some(chunk.clone());
+    }
+    let from = row.offset_in_chunk as usize;
+    chunk.get(from..from + row.len as usize).map(Bytes::copy_from_slice)
 }
 
 /// A chunk that fails its checksum is never used.

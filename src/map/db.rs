@@ -361,18 +361,19 @@ impl Tx<'_> {
         self.objects.push((ChunkHeader::raw(&data), data));
     }
 
-    /// An object's bytes.
-    pub fn read_object(&mut self, id: &ObjectId) -> Result<Bytes, Stop> {
-        let found = self.pins.object(id).cloned().or_else(|| self.db.locate.resident(id));
-        found.ok_or(Stop::Wait(Wait::Objects(vec![*id])))
-    }
-
-    /// Goes on only if all these objects are in memory: so an operation waits once for all it will read.
-    pub fn want_objects(&self, ids: impl Iterator<Item = ObjectId>) -> Result<(), Stop> {
-        let mut missing: Vec<ObjectId> =
-            ids.filter(|id| self.pins.object(id).is_none() && self.db.locate.resident(id).is_none()).collect();
+    /// The bytes of objects, in the order of their names. An operation waits once for all that are not in memory.
+    pub fn read_objects(&self, ids: impl Iterator<Item = ObjectId>) -> Result<Vec<Bytes>, Stop> {
+        let mut missing = Vec::new();
+        let found = ids.filter_map(|id| {
+            let bytes = self.pins.object(&id).cloned().or_else(|| self.db.locate.resident(&id));
+            if bytes.is_none() {
+                missing.push(id);
+            }
+            bytes
+        });
+        let found = found.collect();
         if missing.is_empty() {
-            return Ok(());
+            return Ok(found);
         }
         missing.dedup();
         Err(Stop::Wait(Wait::Objects(missing)))
@@ -407,7 +408,7 @@ impl Tx<'_> {
         let mut edits = self.edits.clone();
         edits.push(self.inode_mark_edit());
         let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
-        Journal::cost(encode_edits(&edits).len(), &lens) <= self.db.journal.batch_bytes_max()
+        Journal::cost(encode_edits(&edits).len() + USAGE_EDIT_BYTES, &lens) <= self.db.journal.batch_bytes_max()
     }
 
     /// Makes the edits one batch of the log. Without edits nothing is logged and the last Lsn is returned.

@@ -99,6 +99,10 @@ impl File for LocalFile {
         self.0.read_exact_at(buf, offset)
     }
 
+    fn read_resident_at(&self, buf: &mut [u8], offset: u64) -> bool {
+        sys::read_resident(&self.0, buf, offset)
+    }
+
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         match self.0.write_all_at(buf, offset) {
             Err(e) if e.kind() == ErrorKind::WriteZero => Err(ErrorKind::StorageFull.into()),
@@ -148,6 +152,17 @@ mod tests {
         disk.open("journal/slot").expect("there").read_at(&mut found, 0).expect("read");
         assert_eq!(&found, b"\0\0\0\0\0\0\0\0\0\0tail");
         assert_eq!(file.read_at(&mut found, 1).expect_err("too short").kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn what_was_just_written_is_read_without_waiting_and_nothing_is_read_past_the_end() {
+        let root = tempfile::tempdir_in("/var/tmp").expect("a folder on a disk");
+        let file = LocalDisk::new(root.path()).create("slot").expect("new");
+        file.write_at(&[7; 5000], 0).expect("written");
+        let mut found = [0; 1000];
+        assert!(file.read_resident_at(&mut found, 4000));
+        assert_eq!(found, [7; 1000]);
+        assert!(!file.read_resident_at(&mut found, 4001), "fewer bytes than asked for");
     }
 
     #[test]

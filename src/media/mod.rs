@@ -12,6 +12,7 @@ mod sys;
 pub use local::LocalDisk;
 pub use lock::{LockError, LockGuard, Owner};
 pub use sys::limit_heap;
+pub(crate) use sys::read_resident;
 
 use std::io;
 use std::path::PathBuf;
@@ -62,6 +63,10 @@ pub struct Space {
 pub trait File: Send + Sync {
     /// Reads exactly `buf.len()` bytes at `offset`, or fails with `UnexpectedEof`.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// The same if the bytes are in memory, so that nobody waits for a disk; `false` when that is not sure, and for any error.
+    fn read_resident_at(&self, _buf: &mut [u8], _offset: u64) -> bool {
+        false
+    }
     /// Writes all of `buf` at `offset`, growing the file if need be.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     /// Makes all that was written durable, and the file's length with it.

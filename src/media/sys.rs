@@ -46,6 +46,17 @@ pub(super) fn try_lock(file: &File) -> Result<bool> {
     }
 }
 
+/// Reads exactly `buf.len()` bytes at `offset` if they all are in the system's page cache; `false` if not, and for any error.
+pub(crate) fn read_resident(file: &File, buf: &mut [u8], offset: u64) -> bool {
+    let Ok(offset) = libc::off64_t::try_from(offset) else { return false };
+    let parts = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    #[expect(unsafe_code, reason = "the standard library does not offer preadv2")]
+    // SAFETY: `parts` describes `buf`, which is writable and borrowed for the whole call; the descriptor is open while `file` is
+    // borrowed.
+    let read = unsafe { libc::preadv64v2(file.as_raw_fd(), &raw const parts, 1, offset, libc::RWF_NOWAIT) };
+    usize::try_from(read).is_ok_and(|read| read == buf.len())
+}
+
 /// Keeps the C library's allocator from holding much more than what is allocated. To be called before the first thread starts.
 ///
 /// By itself it gives each thread an arena of its own, up to eight a processor, and raises the size from which memory is

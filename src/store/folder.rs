@@ -1,5 +1,6 @@
 //! The folder behind a store: what the `object_store` crate leaves to us there, and reading without it.
 
+use crate::media::read_resident;
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -57,6 +58,13 @@ impl Folder {
         }
     }
 
+    /// A range of an object that is open already and in the system's page cache.
+    pub fn read_resident(&self, name: &str, range: &Range<u64>) -> Option<Vec<u8>> {
+        let file = self.open.lock().files.get(name)?.clone();
+        let mut bytes = vec![0; usize::try_from(range.end.checked_sub(range.start)?).ok()?];
+        read_resident(&file, &mut bytes, range.start).then_some(bytes)
+    }
+
     fn file(&self, name: &str) -> io::Result<Arc<File>> {
         let changes = {
             let mut open = self.open.lock();
@@ -96,9 +104,11 @@ impl Folder {
                 continue;
             }
             match fs::create_dir(&folder) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-                _ => sync_dir(self.above(&name[..end]))?,
+                // Whatever has the name: only a folder can be one that this process or another made.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::metadata(&folder)?.is_dir() => {}
+                made => made?,
             }
+            sync_dir(self.above(&name[..end]))?;
             self.durable.lock().insert(folder);
         }
         Ok(())

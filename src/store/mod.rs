@@ -59,6 +59,10 @@ pub trait Store: Send + Sync {
     fn get(&self, name: &str) -> Result<Bytes, StoreError>;
     /// A byte range of the object; fails if the object is shorter.
     fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
+    /// The same if the bytes are in memory, so that nobody waits for a disk; `None` when that is not sure, and for any error.
+    fn get_resident(&self, _name: &str, _range: Range<u64>) -> Option<Bytes> {
+        None
+    }
     /// The object's length in bytes.
     fn size(&self, name: &str) -> Result<u64, StoreError>;
     /// Writes or replaces an object.

@@ -147,6 +147,10 @@ impl Store for ObjectStoreBackend {
         if have == range.end { Ok(got) } else { Err(short(have)) }
     }
 
+    fn get_resident(&self, name: &str, range: Range<u64>) -> Option<Bytes> {
+        self.folder.as_ref()?.read_resident(name, &range).map(Bytes::from)
+    }
+
     fn size(&self, name: &str) -> Result<u64, StoreError> {
         let at = locate("get", name)?;
         self.runtime.block_on(self.store.head(&at)).map(|found| found.size).map_err(|e| refused("get", name, e))

@@ -23,6 +23,9 @@ const DEADLINE: Duration = Duration::from_secs(120);
 /// One that waits for room after this long, while the store has none to give the journal's back.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// An operation at the limit waits for what was removed as long as the kernel goes on forgetting, and this much longer.
+const LEAVING_MAX: Duration = Duration::from_millis(200);
+
 /// Runs an operation once more: `Some` if it must wait again, `None` once it is answered.
 type Attempt = Box<dyn FnMut(&Fs, &mut Cx) -> Option<Wait> + Send>;
 
@@ -172,6 +175,7 @@ pub(super) fn start<T: 'static>(
     done: impl FnOnce(Result<T, Error>) + Send + 'static,
 ) {
     shared.parking.admit(shared);
+    cx.patient = true;
     let wait = match run(shared, &mut op, &mut cx) {
         Ok(value) => return done(Ok(value)),
         Err(Stop::Error(e)) => return done(Err(e)),
@@ -183,8 +187,11 @@ pub(super) fn start<T: 'static>(
     let refused = refuse.clone();
     let weak = Arc::downgrade(shared);
     let mut done = Some(done);
+    let since = shared.parking.clock.elapsed();
+    let mut leaving = Leaving { left: shared.fs.inodes_left(), since };
     let attempt: Attempt = Box::new(move |_, cx| {
         let shared = weak.upgrade()?;
+        cx.patient = leaving.goes_on(&shared);
         let result = match refused.lock().take() {
             Some(e) => Err(e),
             None => match run(&shared, &mut op, cx) {
@@ -199,8 +206,24 @@ pub(super) fn start<T: 'static>(
         }
         None
     });
-    let since = shared.parking.clock.elapsed();
     shared.parking.park(Task { cx, wait, failed: None, since, attempt, refuse });
+}
+
+/// What the kernel has forgotten of files that were removed.
+struct Leaving {
+    left: u64,
+    /// When that was last seen to change.
+    since: Duration,
+}
+
+impl Leaving {
+    fn goes_on(&mut self, shared: &Shared) -> bool {
+        let (left, now) = (shared.fs.inodes_left(), shared.parking.clock.elapsed());
+        if left != self.left {
+            *self = Leaving { left, since: now };
+        }
+        now < self.since + LEAVING_MAX
+    }
 }
 
 /// A panic in one operation is its own end, not the thread's.

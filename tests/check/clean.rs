@@ -6,10 +6,17 @@ use skylog::check::{Figures, PASSES};
 use skylog::fs::{Place, SetAttr};
 use std::time::Duration;
 
+/// An access control list with an entry for user 7.
+fn list() -> Vec<u8> {
+    let entries = [(1, 7, u32::MAX), (2, 6, 7), (4, 5, u32::MAX), (0x10, 7, u32::MAX), (0x20, 4, u32::MAX)];
+    let entry = |(tag, perm, id): (u32, u32, u32)| [(tag | perm << 16).to_le_bytes(), id.to_le_bytes()].concat();
+    [vec![2, 0, 0, 0], entries.into_iter().flat_map(entry).collect()].concat()
+}
+
 /// Something a user might do, by chance.
 pub fn act(rig: &mut Rig, random: &SeededRandom, files: &mut Vec<(String, InodeNo)>, serial: &mut u64) {
     let pick = |len: usize| random.below(len as u64) as usize;
-    match random.below(13) {
+    match random.below(15) {
         0..=2 => {
             *serial += 1;
             let name = format!("file-{serial}");
@@ -40,6 +47,26 @@ pub fn act(rig: &mut Rig, random: &SeededRandom, files: &mut Vec<(String, InodeN
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
             let (ino, offset, len) = (files[pick(files.len())].1, random.below(12_000), 1 + random.below(5000));
             rig.run(|fs, cx| fs.fallocate(cx, ino, offset, len, mode)).expect("punched");
+        }
+        13 if !files.is_empty() => {
+            let (ino, value) = (files[pick(files.len())].1, vec![7; pick(3000)]);
+            let (which, mode) = (pick(3), Some(0o600 + random.below(0o200) as u32));
+            let name = ["user.a", "user.b", "security.capability"][which].as_bytes();
+            rig.run(|fs, cx| fs.set_xattr(cx, ino, name, &value, 0)).expect("set");
+            rig.run(|fs, cx| fs.set_xattr(cx, ino, b"system.posix_acl_access", &list(), 0)).expect("set");
+            rig.run(|fs, cx| fs.setattr(cx, ino, SetAttr { mode, ..SetAttr::default() })).expect("changed");
+        }
+        14 if !files.is_empty() => {
+            let (from, to) = (pick(files.len()), pick(files.len()));
+            let (old, new) = (files[from].0.clone(), files[to].0.clone());
+            let mut rename = |old: &str, new: &str, flags| {
+                rig.run(|fs, cx| fs.rename(cx, ROOT, old.as_bytes(), ROOT, new.as_bytes(), flags)).expect("renamed");
+            };
+            rename(&old, &new, libc::RENAME_EXCHANGE);
+            (files[from].1, files[to].1) = (files[to].1, files[from].1);
+            *serial += 1;
+            rename(&new, &format!("file-{serial}"), libc::RENAME_WHITEOUT);
+            files[to].0 = format!("file-{serial}");
         }
         10..=11 if !files.is_empty() => copy(rig, random, files),
         _ => rig.advance(Duration::from_millis(random.below(4000))),

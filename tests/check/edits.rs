@@ -4,7 +4,7 @@ use super::*;
 use bytes::Bytes;
 use skylog::format::batch::TreeId;
 use skylog::format::ids::{Lsn, ObjectId};
-use skylog::format::inode::{Extent, Inode, NameValue};
+use skylog::format::inode::{Extent, Inode, NameValue, Xattrs};
 use skylog::format::key;
 use skylog::format::names;
 use skylog::format::space::{self, Mark, Pending, SegmentRecord};
@@ -132,6 +132,23 @@ fn wrong_blocks_sizes_and_extents_are_found() {
         tx.put(TreeId::Files, key::extent(TEXT, 4000), extent.encode());
     };
     assert_found(nowhere, &[("inode 3 at offset 4000", "neither in the journal nor in a window")]);
+}
+
+#[test]
+fn wrong_marks_of_extended_attributes_and_lists_out_of_step_are_found() {
+    let unmarked = |tx: &mut Tx<'_>| tx.put(TreeId::Files, key::xattr(TEXT, b"user.x"), Bytes::from_static(b"v"));
+    assert_found(unmarked, &[("inode 3", "marks of extended attributes")]);
+    let marked = |tx: &mut Tx<'_>| change_inode(tx, TEXT, |inode| inode.xattrs = Xattrs::CAPABILITY);
+    assert_found(marked, &[("inode 3", "marks of extended attributes")]);
+    let list = |value: &'static [u8]| {
+        move |tx: &mut Tx<'_>| {
+            tx.put(TreeId::Files, key::xattr(TEXT, b"system.posix_acl_access"), Bytes::from_static(value));
+            change_inode(tx, TEXT, |inode| inode.xattrs = Xattrs::ACCESS_ACL);
+        }
+    };
+    assert_found(list(b"no list"), &[("inode 3", "its access control list is none")]);
+    let other = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x04\0\x05\0\xff\xff\xff\xff\x20\0\x01\0\xff\xff\xff\xff";
+    assert_found(list(other), &[("inode 3", "its access control list says 751")]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! up is given back some time later.
 
 use super::op::{At, Call, Op, Outcome, ROOT, Stat, Who, pattern};
-use super::{Entry, Tree};
+use super::{Entry, Tree, xattr};
 use skylog::base::clock::Time;
 use skylog::format::ids::InodeNo;
 use skylog::fs::{Attr, Cx, Fs, Place, Seek, SetAttr, SetTime, Stop};
@@ -127,11 +127,10 @@ impl<M: Mount> Request<'_, M> {
                 let (dir, name) = self.find_parent(path, libc::EBUSY)?;
                 self.run(|fs, cx| fs.rmdir(cx, dir, name)).map(|_| Outcome::Done)
             }
-            Call::Rename { from, to, no_replace } => {
+            Call::Rename { from, to, flags } => {
                 let (dir, name) = self.find_parent(from, libc::EBUSY)?;
                 let (to_dir, to_name) = self.find_parent(to, libc::EBUSY)?;
-                let flags = if *no_replace { libc::RENAME_NOREPLACE } else { 0 };
-                self.run(|fs, cx| fs.rename(cx, dir, name, to_dir, to_name, flags)).map(|_| Outcome::Done)
+                self.run(|fs, cx| fs.rename(cx, dir, name, to_dir, to_name, *flags)).map(|_| Outcome::Done)
             }
             Call::Write { at, offset, len, fill } => self.write(at, *offset, *len, *fill),
             Call::Read { at, offset, len } => {
@@ -169,6 +168,26 @@ impl<M: Mount> Request<'_, M> {
                 let ino = self.find(path)?;
                 let at = |nanos: i64| Some(SetTime::At(Time::from_nanos(nanos)));
                 self.set(ino, SetAttr { atime: at(*atime), mtime: at(*mtime), ..SetAttr::default() })
+            }
+            Call::SetXattr { path, name, value, flags } => {
+                let ino = self.find(path)?;
+                self.run(|fs, cx| fs.set_xattr(cx, ino, name.as_bytes(), value, *flags)).map(|_| Outcome::Done)
+            }
+            Call::RemoveXattr { path, name } => {
+                let ino = self.find(path)?;
+                self.run(|fs, cx| fs.remove_xattr(cx, ino, name.as_bytes())).map(|_| Outcome::Done)
+            }
+            Call::ListXattrs { path } => {
+                let ino = self.find(path)?;
+                self.run(|fs, cx| fs.list_xattrs(cx, ino)).map(Outcome::Data)
+            }
+            Call::SetAcl { path, default, acl } => {
+                let (ino, name) = (self.find(path)?, if *default { xattr::DEFAULT } else { xattr::ACCESS });
+                let set = |fs: &Fs, cx: &Cx| match acl {
+                    Some(acl) => fs.set_xattr(cx, ino, name.as_bytes(), &acl.encode(), 0),
+                    None => fs.remove_xattr(cx, ino, name.as_bytes()),
+                };
+                self.run(set).map(|_| Outcome::Done)
             }
             Call::Open { path, slot } => self.open(path, *slot),
             Call::Close { slot } => self.close(*slot),
@@ -303,7 +322,17 @@ impl<M: Mount> Request<'_, M> {
             libc::S_IFLNK => self.run(|fs, cx| fs.readlink(cx, ino))?.to_vec(),
             _ => Vec::new(),
         };
-        Ok(Entry { stat: stat(&attr), contents, first_path })
+        Ok(Entry { stat: stat(&attr), contents, xattrs: self.xattrs(ino)?, first_path })
+    }
+
+    fn xattrs(&mut self, ino: InodeNo) -> Result<BTreeMap<String, Vec<u8>>> {
+        let list = self.run(|fs, cx| fs.list_xattrs(cx, ino))?;
+        let names = list.split(|b| *b == 0).filter(|name| !name.is_empty());
+        let value = |name: &[u8]| {
+            let value = self.run(|fs, cx| fs.get_xattr(cx, ino, name))?;
+            Ok((String::from_utf8(name.to_vec()).expect("the model's names are text"), value.to_vec()))
+        };
+        names.map(value).collect()
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::Model;
 use super::op::{At, Call, Op, Outcome, ROOT, Who};
+use super::xattr::Acl;
 use skylog::base::random::SeededRandom;
+use std::collections::BTreeMap;
 
 /// Names are few, so that histories meet themselves.
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
@@ -18,13 +20,15 @@ pub struct Sizes {
     pub write_max: u64,
     /// No file is cut or grown to more.
     pub size_max: u64,
+    /// No extended attribute is longer.
+    pub value_max: u64,
 }
 
 impl Sizes {
     /// Every edge of a file's layout.
-    pub const FULL: Sizes = Sizes { offset_max: 200_000, write_max: 150_000, size_max: 200_000 };
+    pub const FULL: Sizes = Sizes { offset_max: 200_000, write_max: 150_000, size_max: 200_000, value_max: 64 << 10 };
     /// Small files, for worlds that are copied thousands of times.
-    pub const SMALL: Sizes = Sizes { offset_max: 14_000, write_max: 8000, size_max: 20_000 };
+    pub const SMALL: Sizes = Sizes { offset_max: 14_000, write_max: 8000, size_max: 20_000, value_max: 1500 };
 }
 
 /// Makes operations one at a time.
@@ -138,7 +142,7 @@ impl<'r> Generator<'r> {
     }
 
     fn call(&self) -> Call {
-        match self.below(100) {
+        match self.below(110) {
             0..=13 => Call::Create { path: self.fresh(), mode: self.mode() },
             14..=21 => Call::Mkdir { path: self.fresh(), mode: self.mode() },
             22..=23 => Call::Symlink { path: self.fresh(), target: vec![b't'; 1 + self.below(40) as usize] },
@@ -161,7 +165,11 @@ impl<'r> Generator<'r> {
             95 => Call::ReadData { at: self.at() },
             96 => Call::Stat { at: At::Path(self.existing(&[])) },
             97 => Call::Readlink { path: self.existing(&[libc::S_IFLNK]) },
-            _ => Call::Forget,
+            98..=99 => Call::Forget,
+            100..=102 => self.set_xattr(),
+            103 => Call::RemoveXattr { path: self.existing(&[]), name: self.xattr_name() },
+            104 => Call::ListXattrs { path: self.existing(&[]) },
+            _ => self.set_acl(),
         }
     }
 
@@ -171,7 +179,39 @@ impl<'r> Generator<'r> {
 
     fn rename(&self) -> Call {
         let to = if self.one_in(2) { self.existing(&[]) } else { self.fresh() };
-        Call::Rename { from: self.existing(&[]), to, no_replace: self.one_in(5) }
+        let flag = |n: u64, flag: u32| if self.one_in(n) { flag } else { 0 };
+        let flags = flag(5, libc::RENAME_NOREPLACE) | flag(10, libc::RENAME_WHITEOUT) | flag(4, libc::RENAME_EXCHANGE);
+        // Of an exchange most impossible combinations are left out.
+        let exchange = flags & libc::RENAME_EXCHANGE != 0 && !self.one_in(4);
+        let flags = if exchange { libc::RENAME_EXCHANGE } else { flags };
+        Call::Rename { from: self.existing(&[]), to, flags }
+    }
+
+    fn xattr_name(&self) -> String {
+        let names = ["user.a", "user.b", "trusted.t", "security.capability", "security.s"];
+        self.pick(&names).unwrap_or("user.a").to_string()
+    }
+
+    fn set_xattr(&self) -> Call {
+        let name = if self.one_in(30) { "bogus.x".to_string() } else { self.xattr_name() };
+        let len = if self.one_in(10) { self.below(self.sizes.value_max + 1) } else { self.below(100) };
+        let value = vec![self.below(3) as u8; usize::try_from(len).expect("small")];
+        let flags = self.pick(&[0, 0, libc::XATTR_CREATE, libc::XATTR_REPLACE]).unwrap_or(0);
+        Call::SetXattr { path: self.existing(&[]), name, value, flags }
+    }
+
+    fn set_acl(&self) -> Call {
+        let default = self.one_in(2);
+        let path = if default { self.existing(&[libc::S_IFDIR]) } else { self.existing(&[]) };
+        Call::SetAcl { path, default, acl: (!self.one_in(5)).then(|| self.acl()) }
+    }
+
+    fn acl(&self) -> Acl {
+        let perm = || u32::try_from(self.below(8)).expect("three bits");
+        let some = || (0..self.below(3)).map(|_| (1000 + self.below(3) as u32, perm())).collect();
+        let (users, groups): (BTreeMap<_, _>, BTreeMap<_, _>) = (some(), some());
+        let mask = (!users.is_empty() || !groups.is_empty() || self.one_in(3)).then(perm);
+        Acl { classes: [perm(), perm(), perm()], mask, users, groups }
     }
 
     fn contents(&self, at: At) -> Call {

@@ -9,12 +9,15 @@
 pub mod driver;
 pub mod generate;
 pub mod op;
+mod rename;
 pub mod rows;
+pub mod xattr;
 
-use op::{At, Call, Op, Outcome, Stat};
+use op::{At, Call, Op, Outcome, Stat, Who};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use xattr::Xattrs;
 
 /// Nanoseconds since 1970 at which the `step`-th operation happens.
 pub fn time_of(step: u64) -> i64 {
@@ -56,6 +59,8 @@ pub struct Node {
     pub nlink: u32,
     /// Nanoseconds: last access set, last change of contents, last change of anything.
     pub times: [i64; 3],
+    /// Extended attributes, lists among them.
+    pub xattrs: Xattrs,
 }
 
 /// One path of a comparable tree.
@@ -65,6 +70,8 @@ pub struct Entry {
     pub stat: Stat,
     /// A file's contents, a link's target; empty for others.
     pub contents: Vec<u8>,
+    /// Extended attributes.
+    pub xattrs: BTreeMap<String, Vec<u8>>,
     /// The first path, in order, that names the same node; hard links have it in common.
     pub first_path: String,
 }
@@ -72,7 +79,8 @@ pub struct Entry {
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sum = crc32c::crc32c(&self.contents);
-        write!(f, "{:?} contents {} bytes crc {sum:08x}, first {}", self.stat, self.contents.len(), self.first_path)
+        let (len, first) = (self.contents.len(), &self.first_path);
+        write!(f, "{:?} contents {len} bytes crc {sum:08x}, first {first}, {:?}", self.stat, self.xattrs)
     }
 }
 
@@ -102,6 +110,7 @@ impl Model {
             gid: 0,
             nlink: 2,
             times: [born; 3],
+            xattrs: Xattrs::default(),
         };
         Model { nodes: BTreeMap::from([(ROOT, root)]), next: ROOT + 1, slots: BTreeMap::new(), step: 0 }
     }
@@ -141,28 +150,30 @@ impl Model {
             Call::Link { from, to } => self.link(from, to),
             Call::Unlink { path } => self.unlink(path),
             Call::Rmdir { path } => self.rmdir(path),
-            Call::Rename { from, to, no_replace } => self.rename(from, to, *no_replace),
-            Call::Write { at, offset, len, fill } => self.write(at, *offset, *len, *fill, who.uid),
+            Call::Rename { from, to, flags } => self.rename(from, to, *flags, who),
+            Call::Write { at, offset, len, fill } => self.write(at, *offset, *len, *fill, who),
             Call::Read { at, offset, len } => self.read(at, *offset, *len),
-            Call::Truncate { at, size } => self.truncate(at, *size, who.uid),
-            Call::Allocate { at, mode, offset, len } => self.allocate(at, *mode, *offset..offset + len, who.uid),
+            Call::Truncate { at, size } => self.truncate(at, *size, who),
+            Call::Allocate { at, mode, offset, len } => self.allocate(at, *mode, *offset..offset + len, who),
             Call::Copy { from, offset, to, to_offset, len } => {
                 let (from, to) = (self.at(from)?, self.at(to)?);
-                self.copy((from, *offset), (to, *to_offset), *len, who.uid)
+                self.copy((from, *offset), (to, *to_offset), *len, who)
             }
             Call::ReadData { at } => self.read(at, 0, u32::MAX),
             Call::Chmod { path, mode } => self.attributes(path, |node| node.mode = node.mode & S_IFMT | mode & 0o7777),
             Call::Chown { path, uid, gid } => self.attributes(path, |node| {
+                node.owner_changes(who);
                 node.uid = uid.unwrap_or(node.uid);
                 node.gid = gid.unwrap_or(node.gid);
-                if (uid.is_some() || gid.is_some()) && node.mode & S_IFMT != libc::S_IFDIR {
-                    node.drop_set_id();
-                }
             }),
             Call::Utimens { path, atime, mtime } => self.attributes(path, |node| {
                 node.times[0] = *atime;
                 node.times[1] = *mtime;
             }),
+            Call::SetXattr { path, name, value, flags } => self.set_xattr(path, name, value, *flags),
+            Call::RemoveXattr { path, name } => self.remove_xattr(path, name),
+            Call::ListXattrs { path } => self.list_xattrs(path, who),
+            Call::SetAcl { path, default, acl } => self.set_acl(path, *default, acl.as_ref(), who),
             Call::Open { path, slot } => self.open(path, *slot),
             Call::Close { slot } => {
                 let id = self.slots.remove(slot).ok_or(libc::EBADF)?;
@@ -199,6 +210,7 @@ impl Model {
                 Body::Symlink(target) => target.clone(),
                 _ => Vec::new(),
             },
+            xattrs: self.nodes[&id].attributes(),
             first_path: first[&id].clone(),
         };
         paths.into_iter().map(|(path, id)| (path, entry(id))).collect()
@@ -327,7 +339,9 @@ impl Model {
         let mode = if set_gid && is_dir { mode | libc::S_ISGID } else { mode };
         let body = if is_dir { Body::Dir(BTreeMap::new(), parent) } else { body };
         let times = [self.now(); 3];
-        let node = Node { body, mode, uid: op.who.uid, gid, nlink: if is_dir { 2 } else { 1 }, times };
+        let (uid, nlink) = (op.who.uid, if is_dir { 2 } else { 1 });
+        let mut node = Node { body, mode, uid, gid, nlink, times, xattrs: Xattrs::default() };
+        node.inherit(above);
         let id = self.next;
         self.next += 1;
         self.nodes.insert(id, node);
@@ -375,72 +389,6 @@ impl Model {
         Ok(Outcome::Done)
     }
 
-    fn rename(&mut self, from: &str, to: &str, no_replace: bool) -> Result<Outcome> {
-        let (from_dir, from_name) = self.find_parent(from)?;
-        let (to_dir, to_name) = self.find_parent(to)?;
-        if from_name.len().max(to_name.len()) > NAME_BYTES_MAX {
-            return Err(libc::ENAMETOOLONG);
-        }
-        let id = self.step_into(from_dir, from_name)?;
-        let there = match self.step_into(to_dir, to_name) {
-            Ok(there) => Some(there),
-            Err(libc::ENOENT) => None,
-            Err(e) => return Err(e),
-        };
-        if there.is_some() && no_replace {
-            return Err(libc::EEXIST);
-        }
-        if self.is_dir(id) && self.is_below(to_dir, id) {
-            return Err(libc::EINVAL);
-        }
-        if there == Some(id) {
-            return Ok(Outcome::Done);
-        }
-        if let Some(there) = there {
-            self.may_replace(id, there)?;
-            self.names(to_dir).remove(to_name);
-            if self.is_dir(there) {
-                self.node(to_dir).nlink -= 1;
-                self.nodes.remove(&there);
-            } else {
-                self.drop_link(there);
-            }
-        }
-        self.names(from_dir).remove(from_name);
-        self.names(to_dir).insert(to_name.to_string(), id);
-        if self.is_dir(id) {
-            self.node(from_dir).nlink -= 1;
-            self.node(to_dir).nlink += 1;
-        }
-        let now = self.now();
-        let node = self.node(id);
-        node.times[2] = now;
-        if let Body::Dir(_, parent) = &mut node.body {
-            *parent = to_dir;
-        }
-        Ok(Outcome::Done)
-    }
-
-    /// Whether `id` is `dir` or lies somewhere under it.
-    fn is_below(&self, mut id: Id, dir: Id) -> bool {
-        while id != dir && id != ROOT {
-            id = match self.nodes[&id].body {
-                Body::Dir(_, parent) => parent,
-                _ => return false,
-            };
-        }
-        id == dir
-    }
-
-    fn may_replace(&self, id: Id, there: Id) -> Result<()> {
-        match (self.is_dir(id), self.dir(there)) {
-            (true, Err(_)) => Err(libc::ENOTDIR),
-            (false, Ok(_)) => Err(libc::EISDIR),
-            (true, Ok(names)) if !names.is_empty() => Err(libc::ENOTEMPTY),
-            _ => Ok(()),
-        }
-    }
-
     fn drop_link(&mut self, id: Id) {
         let now = self.now();
         let node = self.node(id);
@@ -479,7 +427,7 @@ impl Model {
         Ok(Outcome::Data(bytes[from..to].to_vec()))
     }
 
-    fn write(&mut self, at: &At, offset: u64, len: u32, fill: u8, uid: u32) -> Result<Outcome> {
+    fn write(&mut self, at: &At, offset: u64, len: u32, fill: u8, who: Who) -> Result<Outcome> {
         let id = self.at(at)?;
         let bytes = self.file(id)?;
         if len == 0 {
@@ -491,18 +439,18 @@ impl Model {
             bytes.resize(from + data.len(), 0);
         }
         bytes[from..from + data.len()].copy_from_slice(&data);
-        self.contents_changed(id, uid);
+        self.contents_changed(id, who);
         Ok(Outcome::Written(len))
     }
 
-    fn truncate(&mut self, at: &At, size: u64, uid: u32) -> Result<Outcome> {
+    fn truncate(&mut self, at: &At, size: u64, who: Who) -> Result<Outcome> {
         let id = self.at(at)?;
         self.file(id)?.resize(usize::try_from(size).expect("64-bit"), 0);
-        self.contents_changed(id, uid);
+        self.contents_changed(id, who);
         Ok(Outcome::Stat(self.stat(id)))
     }
 
-    fn allocate(&mut self, at: &At, mode: i32, range: Range<u64>, uid: u32) -> Result<Outcome> {
+    fn allocate(&mut self, at: &At, mode: i32, range: Range<u64>, who: Who) -> Result<Outcome> {
         let id = self.at(at)?;
         let keep = mode & libc::FALLOC_FL_KEEP_SIZE != 0;
         if range.is_empty() {
@@ -527,11 +475,11 @@ impl Model {
         if mode & !libc::FALLOC_FL_KEEP_SIZE != 0 {
             bytes[inside].fill(0);
         }
-        self.contents_changed(id, uid);
+        self.contents_changed(id, who);
         Ok(Outcome::Stat(self.stat(id)))
     }
 
-    fn copy(&mut self, (from, offset): (Id, u64), (to, to_offset): (Id, u64), len: u64, uid: u32) -> Result<Outcome> {
+    fn copy(&mut self, (from, offset): (Id, u64), (to, to_offset): (Id, u64), len: u64, who: Who) -> Result<Outcome> {
         let source = self.file(from)?.clone();
         self.file(to)?;
         let [start, at, len] = [offset, to_offset, len].map(|n| usize::try_from(n).expect("64-bit"));
@@ -543,28 +491,16 @@ impl Model {
             let bytes = self.file(to)?;
             bytes.resize(bytes.len().max(at + data.len()), 0);
             bytes[at..at + data.len()].copy_from_slice(data);
-            self.contents_changed(to, uid);
+            self.contents_changed(to, who);
         }
         Ok(Outcome::Written(u32::try_from(data.len()).expect("small")))
     }
 
-    fn contents_changed(&mut self, id: Id, uid: u32) {
+    fn contents_changed(&mut self, id: Id, who: Who) {
         let now = self.now();
         let node = self.node(id);
         node.times[1] = now;
         node.times[2] = now;
-        if uid != 0 {
-            node.drop_set_id();
-        }
-    }
-}
-
-impl Node {
-    /// Set-user-id goes; set-group-id goes where it means "run as this group".
-    fn drop_set_id(&mut self) {
-        self.mode &= !libc::S_ISUID;
-        if self.mode & libc::S_IXGRP != 0 {
-            self.mode &= !libc::S_ISGID;
-        }
+        node.contents_changed(who);
     }
 }

@@ -1,6 +1,6 @@
 //! Operations and what they answer, as plain data: printable, comparable, replayable.
 
-use skylog::fs::Caller;
+use super::xattr::Acl;
 use std::collections::BTreeMap;
 
 /// Who asks.
@@ -10,13 +10,6 @@ pub struct Who {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-}
-
-impl Who {
-    /// The superuser may everything; others are in no group but their own.
-    pub fn caller(self) -> Caller {
-        if self.uid == 0 { Caller::PRIVILEGED } else { Caller::default() }
-    }
 }
 
 /// The superuser.
@@ -77,7 +70,8 @@ pub enum Call {
     Rename {
         from: String,
         to: String,
-        no_replace: bool,
+        /// As of `renameat2`.
+        flags: u32,
     },
     /// Writes [`pattern`]`(fill, len)`.
     Write {
@@ -129,6 +123,26 @@ pub enum Call {
         atime: i64,
         mtime: i64,
     },
+    /// `flags` as of `setxattr`.
+    SetXattr {
+        path: String,
+        name: String,
+        value: Vec<u8>,
+        flags: i32,
+    },
+    RemoveXattr {
+        path: String,
+        name: String,
+    },
+    ListXattrs {
+        path: String,
+    },
+    /// Sets an access control list, the default one of a directory or that of the file itself; none removes it.
+    SetAcl {
+        path: String,
+        default: bool,
+        acl: Option<Acl>,
+    },
     /// Holds a regular file open in a slot.
     Open {
         path: String,
@@ -163,6 +177,7 @@ impl Call {
                 | Call::Close { .. }
                 | Call::Stat { .. }
                 | Call::Readlink { .. }
+                | Call::ListXattrs { .. }
                 | Call::Readdir { .. }
                 | Call::Forget
         )

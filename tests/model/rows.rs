@@ -1,7 +1,7 @@
 //! The invariants of the filesystem core's rows, checked by a full scan.
 
 use skylog::format::ids::InodeNo;
-use skylog::format::inode::{CookieValue, Extent, Inode, NameValue};
+use skylog::format::inode::{CookieValue, Extent, Inode, NameValue, Xattrs};
 use skylog::format::key::Key;
 use skylog::format::usage::{Usage, UsageLimit};
 use skylog::fs::INLINE_BYTES_MAX;
@@ -20,6 +20,7 @@ struct Scanned {
     links: u32,
     subdirectories: u32,
     orphan: bool,
+    xattrs: Xattrs,
 }
 
 /// Checks the invariants that `fs` promises against every row of the map.
@@ -55,9 +56,12 @@ pub fn check_rows(rows: Vec<(Key, bytes::Bytes)>) {
                 scanned.blocks += u64::from(extent.len.div_ceil(512));
             }
             Key::Orphan(ino) => all.entry(ino).or_default().orphan = true,
+            Key::Xattr(ino, name) => {
+                let scanned = all.entry(ino).or_default();
+                scanned.xattrs = scanned.xattrs.with(Xattrs::of(&name));
+            }
             Key::Usage => recorded = Some(Usage::decode(&value).expect("a usage")),
             Key::Limit => drop(UsageLimit::decode(&value).expect("a limit")),
-            Key::Xattr(..) => panic!("nothing makes an extended attribute"),
         }
     }
     let counted = Usage { inodes: all.len() as u64, blocks: all.values().map(|scanned| scanned.blocks).sum() };
@@ -72,6 +76,7 @@ fn check_inode(ino: InodeNo, scanned: &Scanned) {
     assert_eq!(inode.blocks, scanned.blocks, "blocks of inode {ino}");
     assert!(scanned.end <= inode.size, "an extent of inode {ino} reaches past its end");
     assert_eq!(scanned.orphan, inode.nlink == 0, "inode {ino} is an orphan exactly without links");
+    assert_eq!(inode.xattrs, scanned.xattrs, "marks of extended attributes of inode {ino}");
     if let Some(len) = scanned.inline {
         assert_eq!(scanned.end, 0, "inode {ino} has an inline value and extents");
         assert!(0 < len && len <= inode.size && inode.size <= INLINE_BYTES_MAX, "the inline value of inode {ino}");

@@ -1,10 +1,13 @@
 //! The real program on real mounts. Needs root, `/dev/fuse`, `unshare`, `umount` and `python3`; where they are missing these tests fail.
 
+mod attributes;
 mod helpers;
 mod life;
+mod limits;
 mod options;
 mod ranges;
 mod requests;
 mod scratch;
 mod sentences;
+mod service;
 mod users;

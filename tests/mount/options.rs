@@ -44,6 +44,11 @@ fn uid_gid_and_umask_say_how_all_files_look_and_who_may() {
     assert!(may(SOMEBODY, &["dd", "if=/dev/null", &format!("of={}", words(&at("dir/theirs")))]));
     assert!(!may(SOMEBODY + 1, &["cat", words(&file)]), "the umask hides it from others");
 
+    fs::write(at("listed"), "x").unwrap();
+    let list = format!("u:{}:r", SOMEBODY + 1);
+    assert!(Command::new("setfacl").args(["-m", &list, words(&at("listed"))]).status().unwrap().success());
+    assert!(!may(SOMEBODY + 1, &["cat", words(&at("listed"))]), "nor does a list open it");
+
     chown(&file, Some(SOMEBODY), Some(7)).unwrap();
     let refused = chown(&file, Some(SOMEBODY + 1), None).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
@@ -86,6 +91,16 @@ fn with_writeback_fsync_sends_all_first_and_times_stay() {
     assert_eq!((kept.len(), kept.mtime(), kept.mtime_nsec()), (300_000, seen.mtime(), seen.mtime_nsec()));
     let contents = fs::read(&path).unwrap();
     assert!(contents.chunks(1000).enumerate().all(|(n, chunk)| chunk.iter().all(|byte| *byte == n as u8)));
+
+    // What open files hold back, `skylog sync` asks for.
+    let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(b"synced").unwrap();
+    skylog(&["sync", words(&scratch.mnt)]).succeeds();
+    scratch.kill();
+    drop(file);
+    scratch.mount_with(&["-o", "writeback"]);
+    assert!(fs::read(&path).unwrap().ends_with(b"synced"));
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(300_000).unwrap();
 
     // Part of a page through a handle that cannot read, an appended line, and times set by hand.
     scratch.umount();

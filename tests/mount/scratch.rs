@@ -7,8 +7,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-/// A daemon that has ended may stay as a zombie until the machine's first process asks.
-const ENDED: &str = "ended() { ! grep -s '^State:' /proc/$1/status | grep -qv '[ZX] ('; }\n";
+/// How every script begins. The mounts of others, which the namespace holds copies of, are let go: as long as they are held, those
+/// daemons cannot end. A script that fails takes the daemon it started with it. And a daemon that has ended may stay as a zombie
+/// until the machine's first process asks.
+const BEGIN: &str = r#"
+    findmnt -n -r -o TARGET -t fuse.skylog | while read -r other; do umount -i -l "$(printf "%b" "$other")"; done || true
+    end() {
+        local code=$? pid
+        pid=$(sed -n 's/^pid=//p' "$STORE/lock" 2> /dev/null) || true
+        if [ $code != 0 ] && [ -n "$pid" ] && [ "$(readlink /proc/$pid/ns/mnt)" = "$(readlink /proc/$$/ns/mnt)" ]; then kill -9 $pid; fi
+    }
+    trap end EXIT
+    ended() { ! grep -s '^State:' /proc/$1/status | grep -qv '[ZX] ('; }
+    cd "$ROOT"
+"#;
 
 /// What a run of the program came to.
 pub struct Said {
@@ -91,7 +103,11 @@ impl Scratch {
 
     /// Makes the store, with small segments so that small tests fill several.
     pub fn make(&self) {
-        skylog(&["mkfs", "--segment-size", "1MiB", &self.store]).succeeds();
+        self.make_with(&[]);
+    }
+
+    pub fn make_with(&self, options: &[&str]) {
+        skylog(&[&["mkfs", "--segment-size", "1MiB"], options, &[&self.store]].concat()).succeeds();
     }
 
     /// The store as an argument.
@@ -114,7 +130,7 @@ impl Scratch {
     pub fn script(&self, script: &str) -> String {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "bash", "-xeuo", "pipefail", "-c"]);
-        command.arg(format!("{ENDED}cd \"$ROOT\"\n{script}"));
+        command.arg(format!("{BEGIN}{script}"));
         command.env("STORE", self.store()).env("MNT", &self.mnt).env("ROOT", &self.root);
         let output = command.env("SKYLOG", env!("CARGO_BIN_EXE_skylog")).output().expect("unshare starts");
         let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

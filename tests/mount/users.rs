@@ -35,6 +35,12 @@ fn run(script: &str) -> (Scratch, String) {
 #[test]
 fn an_ordinary_user_mounts_and_unmounts() {
     let (scratch, said) = run(r#"
+        # A comma in the name of a store is no option.
+        mv store "a,noatime"
+        $U ./skylog mount --journal-size 32MiB "a,noatime" mnt
+        findmnt -n -o OPTIONS mnt | grep -v noatime
+        $U ./skylog umount mnt
+        mv "a,noatime" store
         start -o noexec
         findmnt -n -o SOURCE,FSTYPE,OPTIONS "$MNT"
         ls -d home/.local/state/skylog/*.sock
@@ -56,7 +62,7 @@ fn an_ordinary_user_mounts_and_unmounts() {
         until ended $pid; do read -t 0.01 < /dev/zero || true; done
         $U ./skylog check store
         "#);
-    let line: Vec<&str> = said.lines().find(|line| line.contains("fuse.skylog")).unwrap().split_whitespace().collect();
+    let line: Vec<&str> = said.lines().find(|line| line.contains(" fuse.skylog")).unwrap().split_whitespace().collect();
     assert_eq!(line[0], format!("file://{}", scratch.store()));
     for word in ["nosuid", "nodev", "noexec", "user_id=65534", "default_permissions"] {
         assert!(line[2].split(',').any(|found| found == word), "{word} is missing in {line:?}");
@@ -105,4 +111,22 @@ fn root_unmounts_what_a_user_without_a_home_has_mounted() {
         ls mnt
         "#);
     assert!(!said.contains("file\n"), "it is unmounted: {said}");
+}
+
+#[test]
+fn a_line_of_fstab_lets_a_user_mount_and_umount_drains() {
+    let (_scratch, said) = run(r#"
+        mkdir sbin
+        for name in mount.skylog mount.fuse.skylog umount.skylog umount.fuse.skylog; do ln -s "$ROOT/skylog" sbin/$name; done
+        echo "$STORE $MNT skylog user,noauto,journal_size=32MiB 0 0" > fstab
+        mount --bind sbin "$(readlink -f /sbin)"
+        mount --bind fstab /etc/fstab
+        $U mount mnt
+        findmnt -n -o SOURCE,OPTIONS mnt
+        $U sh -c 'echo one > mnt/file'
+        pid=$(pid)
+        $U umount mnt
+        ended $pid
+        "#);
+    assert!(said.contains("user_id=65534") && said.contains("noexec"), "{said}");
 }

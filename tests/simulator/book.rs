@@ -74,7 +74,7 @@ pub fn digest(tree: &Tree) -> u64 {
         let stat = &entry.stat;
         path.hash(&mut hasher);
         (stat.mode, stat.uid, stat.gid, stat.nlink, stat.size, stat.rdev, stat.times).hash(&mut hasher);
-        entry.contents.hash(&mut hasher);
+        (&entry.contents, &entry.xattrs).hash(&mut hasher);
         entry.first_path.hash(&mut hasher);
     }
     hasher.finish()

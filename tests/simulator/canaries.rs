@@ -42,7 +42,7 @@ fn an_index_before_its_segments_is_missed() {
 
 #[test]
 fn a_reclaim_before_the_batch_of_its_window_is_missed() {
-    must_be_missed(Canary::WindowBatchBeforeReclaim);
+    must_be_missed(Canary::WindowBeforeReclaim);
 }
 
 #[test]

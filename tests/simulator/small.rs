@@ -43,7 +43,7 @@ fn before() -> Vec<Call> {
 
 /// Operations that change something, most of them also after another one.
 fn all() -> Vec<Call> {
-    let rename = |from: &str, to: &str| Call::Rename { from: path(from), to: path(to), no_replace: false };
+    let rename = |from: &str, to: &str| Call::Rename { from: path(from), to: path(to), flags: 0 };
     vec![
         Call::Create { path: path("/new"), mode: 0o644 },
         Call::Mkdir { path: path("/a/dir"), mode: 0o755 },
@@ -70,6 +70,9 @@ fn all() -> Vec<Call> {
         Call::Chmod { path: path("/large"), mode: 0o600 },
         Call::Chown { path: path("/a"), uid: Some(5), gid: None },
         Call::Utimens { path: path("/a/small"), atime: 5, mtime: 6 },
+        Call::Rename { from: path("/a"), to: path("/large"), flags: libc::RENAME_EXCHANGE },
+        Call::Rename { from: path("/a/small"), to: path("/moved"), flags: libc::RENAME_WHITEOUT },
+        Call::SetXattr { path: path("/large"), name: "user.x".to_owned(), value: vec![1; 300], flags: 0 },
     ]
 }
 

@@ -2,7 +2,7 @@
 prepare() { need fio fio; }
 
 fio_jobs() {
-    fio --output="$scratch/fio.log" --directory="$mnt" --size=64m --bs=4k --verify=crc32c --verify_fatal=1 --randrepeat=1 --rw=randwrite "$@" \
+    fio --output="$scratch/fio.log" --directory="$mnt" --size=64m --bs=4k --verify=crc32c --verify_fatal=1 --verify_state_save=0 --randrepeat=1 --rw=randwrite "$@" \
         --name=psync --ioengine=psync \
         --name=aio --ioengine=libaio --direct=1 --iodepth=16 \
         --name=map --ioengine=mmap || { cat "$scratch/fio.log"; die "fio found damage"; }

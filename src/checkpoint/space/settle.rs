@@ -1,6 +1,6 @@
 //! Settling: what a merge found about objects becomes changes of counts, of live bytes, and of what is dead.
 
-use super::{Context, TxError, get, successor, waiting_object};
+use super::{Context, TxError, get, waiting_object};
 use crate::checkpoint::CheckpointError;
 use crate::format::batch::TreeId;
 use crate::format::checkpoint::Settle;
@@ -12,6 +12,7 @@ use crate::map::Tx;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::ControlFlow;
 
 impl Context<'_> {
     /// Applies a part of a checkpoint's settlement, from where an earlier call or an earlier life stopped; `false` when all
@@ -40,21 +41,16 @@ impl Context<'_> {
     /// Settles the deaths that waited for their window to be recorded, which all are up to `recorded`. A window without a
     /// record by then held nothing else that lived, so a death in it changes nothing.
     pub fn settle_waiting(&self, recorded: Lsn) -> Result<(), CheckpointError> {
-        let (from, to) = space::waitings();
-        let mut at = from;
-        loop {
-            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            at = successor(last);
+        self.pages(space::waitings(), self.objects_per_batch(), &mut |rows| {
             let mut due = Vec::new();
-            for (key, _) in &rows {
+            for (key, _) in rows {
                 let object = waiting_object(key)?;
                 if object.lsn <= recorded {
                     due.push(object);
                 }
             }
             if due.is_empty() {
-                continue;
+                return Ok(ControlFlow::Continue(()));
             }
             let (effects, _) = self.run(|tx| {
                 let mut ledger = Ledger::new(self);
@@ -67,7 +63,8 @@ impl Context<'_> {
                 ledger.write(tx)
             })?;
             effects.apply(self.locate());
-        }
+            Ok(ControlFlow::Continue(()))
+        })
     }
 }
 

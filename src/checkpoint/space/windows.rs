@@ -9,6 +9,7 @@ use crate::format::publication::{WindowEntry, WindowSegment};
 use crate::format::space::{self, Published, SegmentRecord, WindowRecord};
 use crate::map::{Overlay, Pins, Tx, View};
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 impl Context<'_> {
     /// Records how far publications went, and a window that was shipped with this one unless it is recorded already: its
@@ -65,14 +66,9 @@ impl Context<'_> {
                 Ok(())
             })?;
         }
-        let (from, to) = space::segments();
-        let mut at = from;
-        loop {
-            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            at = successor(last);
+        self.pages(space::segments(), self.objects_per_batch(), &mut |rows| {
             self.run(|tx| {
-                for (key, value) in &rows {
+                for (key, value) in rows {
                     let (no, record) = (segment_no(key)?, SegmentRecord::decode(value)?);
                     if record.kind == SegmentKind::Nodes && !wanted.contains(&no) {
                         tx.delete(TreeId::Space, key.clone());
@@ -81,25 +77,24 @@ impl Context<'_> {
                 }
                 Ok(())
             })?;
-        }
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     /// The windows recorded now that the space tree under `roots` does not record, as they were when shipped.
     pub fn windows_not_in(&self, roots: [Option<NodePtr>; 2]) -> Result<Vec<WindowEntry>, CheckpointError> {
         let known = self.published_in(roots[TreeId::Space as usize])?;
         let (_, to) = space::windows();
-        let mut at = successor(&space::window(known));
         let mut entries = Vec::new();
-        loop {
-            let (rows, _) = self.run(|tx| Ok(tx.scan(TreeId::Space, &at, &to, self.objects_per_batch())?))?;
-            let Some((last, _)) = rows.last() else { return Ok(entries) };
-            at = successor(last);
-            for (key, value) in &rows {
+        self.pages((successor(&space::window(known)), to), self.objects_per_batch(), &mut |rows| {
+            for (key, value) in rows {
                 let end = window_end(key)?;
                 let record = WindowRecord::decode(value).map_err(CheckpointError::from_format)?;
                 entries.push(self.entry_of(end, &record)?);
             }
-        }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(entries)
     }
 
     fn entry_of(&self, end: Lsn, window: &WindowRecord) -> Result<WindowEntry, CheckpointError> {

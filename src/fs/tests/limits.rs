@@ -170,6 +170,46 @@ fn a_write_across_the_limit_is_short_by_whole_blocks() {
 }
 
 #[test]
+fn a_copy_counts_what_it_shares_and_is_short_at_the_limit() {
+    let fixture = Fixture::new();
+    let (from, to) = (fixture.file("f"), fixture.file("g"));
+    fixture.write(from, 0, &[1; 100_000]);
+    let copy = |at: u64| {
+        let (from, to) = (Place { ino: from, offset: at }, Place { ino: to, offset: at });
+        move |fs: &Fs| fs.copy_file_range(&root(), from, to, u64::MAX >> 1).map(|(copied, _)| copied)
+    };
+    fixture.limit_bytes(100_352 + 10_000);
+    assert_eq!(copy(0)(&fixture.fs), Ok(8192));
+    assert_eq!(fixture.usage(), (3, 196 + 16));
+    fixture.refused(copy(8192));
+    fixture.limit_bytes(0);
+    assert_eq!(copy(8192)(&fixture.fs), Ok(100_000 - 8192));
+    assert_eq!(fixture.usage().1, 196 + fixture.attr(to).blocks);
+    fixture.fs.unlink(&root(), ROOT, b"f").expect("removed");
+    fixture.fs.unlink(&root(), ROOT, b"g").expect("removed");
+    assert_eq!(fixture.usage(), (1, 0));
+}
+
+#[test]
+fn allocating_asks_for_room_below_the_limit_and_punching_never_does() {
+    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let fixture = Fixture::new();
+    let file = fixture.file("f");
+    fixture.write(file, 0, &[1; 8192]);
+    fixture.limit_bytes(16_384);
+    let allocate = |mode, offset, len| move |fs: &Fs| fs.fallocate(&root(), file, offset, len, mode);
+    fixture.refused(allocate(0, 0, 16_385));
+    fixture.refused(allocate(libc::FALLOC_FL_KEEP_SIZE, 8192, 8193));
+    fixture.refused(allocate(libc::FALLOC_FL_ZERO_RANGE, 8192, 8193));
+    allocate(0, 0, 16_384)(&fixture.fs).expect("what is stored needs no room");
+    fixture.limit_bytes(1);
+    allocate(PUNCH, 100, 10)(&fixture.fs).expect("punched");
+    assert_eq!(fixture.usage(), (2, 1 + 16), "both parts round up");
+    allocate(PUNCH, 0, 16_384)(&fixture.fs).expect("punched");
+    assert_eq!(fixture.usage(), (2, 0));
+}
+
+#[test]
 fn a_quota_is_refused_as_a_quota() {
     let fixture = Fixture::new();
     let file = fixture.file("f");
@@ -217,12 +257,16 @@ fn the_limit_is_exact_however_many_write_at_once() {
 fn room_can_be_asked_for_before_it_is_taken() {
     let fixture = Fixture::new();
     let file = fixture.file("f");
-    assert_eq!(fixture.fs.check_room(3 << 20), Ok(()));
-    assert_eq!(fixture.fs.check_room((3 << 20) + 1), Err(Error::DiskFull.into()), "the disk has no more available");
+    assert_eq!(fixture.fs.check_room(&root(), 3 << 20), Ok(()));
+    assert_eq!(
+        fixture.fs.check_room(&root(), (3 << 20) + 1),
+        Err(Error::DiskFull.into()),
+        "the disk has no more available"
+    );
     fixture.limit_bytes(8192);
     fixture.write(file, 0, &[1; 4096]);
-    assert_eq!(fixture.fs.check_room(4096), Ok(()));
-    assert_eq!(fixture.fs.check_room(4097), Err(Error::Limit(OnLimit::NoSpace).into()));
+    assert_eq!(fixture.fs.check_room(&root(), 4096), Ok(()));
+    assert_eq!(fixture.fs.check_room(&root(), 4097), Err(Error::Limit(OnLimit::NoSpace).into()));
 }
 
 #[test]
@@ -231,15 +275,15 @@ fn statfs_shows_the_limit_as_the_size_of_the_filesystem() {
     let file = fixture.file("f");
     (0..4).for_each(|n| fixture.write(file, n << 18, &[1; 1 << 18]));
     fixture.limit(SetLimit { bytes: Some(2 << 20), inodes: Some(10), on_limit: None });
-    let stat = fixture.fs.statfs();
+    let stat = fixture.fs.statfs(&root()).expect("told");
     assert_eq!((stat.blocks, stat.blocks_free, stat.blocks_available), (512, 256, 256));
     assert_eq!((stat.files, stat.files_free), (10, 8));
     fixture.limit_bytes(100 << 20);
-    let stat = fixture.fs.statfs();
+    let stat = fixture.fs.statfs(&root()).expect("told");
     assert_eq!((stat.blocks, stat.blocks_free), (25_600, 25_344), "what is used is the difference");
     assert_eq!(stat.blocks_available, 768, "no more than the disk has");
     fixture.limit(SetLimit { bytes: Some(4096), inodes: Some(1), on_limit: None });
-    let stat = fixture.fs.statfs();
+    let stat = fixture.fs.statfs(&root()).expect("told");
     assert_eq!((stat.blocks, stat.blocks_free, stat.blocks_available), (1, 0, 0), "below what there is");
     assert_eq!((stat.files, stat.files_free), (1, 0));
 }
@@ -252,7 +296,49 @@ fn a_filesystem_that_is_not_counted_takes_no_limit() {
     let fs = Fixture::fs_over(&db);
     let refused = fs.set_limit(&root(), SetLimit { bytes: Some(1), ..SetLimit::default() });
     assert_eq!(refused.expect_err("refused"), Error::NotCounted.into());
-    let stat = fs.statfs();
+    let stat = fs.statfs(&root()).expect("told");
     assert_eq!((stat.files, stat.files_free), (1 << 40, 1 << 40));
-    assert_eq!(fixture.fs.statfs().files, (1 << 40) + 1);
+    assert_eq!(fixture.fs.statfs(&root()).expect("told").files, (1 << 40) + 1);
+}
+
+/// The kernel says that it has forgotten a file some time after it has told the user that the file is removed.
+#[test]
+fn what_meets_the_limit_waits_for_files_that_are_leaving_and_for_no_others() {
+    let fixture = Fixture::new();
+    fixture.limit_inodes(2);
+    let patient = Cx { patient: true, ..root() };
+    let waits = Err(Stop::Wait(Wait::Pressure));
+    let refused = Err(Error::Limit(OnLimit::NoSpace).into());
+    let another = |cx: &Cx| fixture.fs.mkdir(cx, ROOT, b"d", 0o700).map(drop);
+    let (attr, _) = fixture.fs.create(&root(), ROOT, b"f", 0o600).expect("made");
+    assert_eq!(another(&patient), refused, "it has a name");
+    fixture.fs.unlink(&root(), ROOT, b"f").expect("removed");
+    assert_eq!(another(&patient), refused, "it is open");
+    fixture.fs.release(&root(), attr.ino).expect("closed");
+    assert_eq!(another(&patient), waits, "the kernel is about to forget it");
+    assert_eq!(fixture.fs.statfs(&patient).map(drop), waits);
+    assert_eq!(another(&root()), refused, "enough waited");
+    let left = fixture.fs.inodes_left();
+    fixture.forget(attr);
+    assert_eq!((fixture.fs.inodes_left(), fixture.usage()), (left + 1, (1, 0)));
+    assert_eq!(fixture.fs.statfs(&patient).expect("told").files_free, 1);
+    assert_eq!(another(&patient), Ok(()));
+    assert_eq!(fixture.fs.unlink(&patient, ROOT, b"nothing").map(drop), Err(Error::NoSuchName.into()));
+}
+
+#[test]
+fn a_preallocation_that_cannot_fit_is_refused_and_punching_never_is() {
+    let fixture = Fixture::new();
+    let file = fixture.file("f");
+    fixture.write(file, 0, &[1; 4096]);
+    fixture.limit_bytes(4096);
+    fixture.refused(|fs| fs.fallocate(&root(), file, 4096, 1, 0));
+    fixture.refused(|fs| fs.fallocate(&root(), file, 0, 1 << 40, libc::FALLOC_FL_KEEP_SIZE));
+    fixture.fs.fallocate(&root(), file, 0, 4096, 0).expect("it is all there");
+    let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    fixture.fs.fallocate(&root(), file, 100, 1, punch).expect("freeing goes on");
+    assert_eq!(fixture.usage().1, 9, "both parts are rounded up");
+    fixture.fs.fallocate(&root(), file, 0, 4096, punch).expect("freeing goes on");
+    assert_eq!(fixture.usage().1, 0);
+    fixture.fs.fallocate(&root(), file, 4096, 4096, 0).expect("there is room now");
 }

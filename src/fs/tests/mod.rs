@@ -238,7 +238,7 @@ fn errno<T>(result: Result<T, Stop>) -> i32 {
 
 #[test]
 fn statfs_reports_the_space_it_is_given_and_many_inodes() {
-    let stat = Fixture::new().fs.statfs();
+    let stat = Fixture::new().fs.statfs(&root()).expect("told");
     assert_eq!((stat.block_size, stat.blocks, stat.blocks_free, stat.blocks_available), (4096, 2048, 1024, 768));
     assert!(stat.files_free > 1 << 32 && stat.name_max == 255);
 }

@@ -104,3 +104,13 @@ fn capabilities_of_a_program_go_with_any_change_of_contents_or_owner() {
         assert_eq!(fixture.xattr(ino, "user.x").expect("not touched"), "stays");
     }
 }
+
+#[test]
+fn what_is_written_back_takes_no_capabilities() {
+    let fixture = Fixture::new();
+    let ino = fixture.file("f");
+    fixture.set_xattr(ino, "security.capability", b"all");
+    let written_back = Cx { written_back: true, ..root() };
+    fixture.fs.write(&written_back, ino, 0, b"earlier").expect("written");
+    assert_eq!(fixture.xattr(ino, "security.capability").expect("set after the program wrote"), "all");
+}

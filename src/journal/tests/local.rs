@@ -42,6 +42,7 @@ fn write_and_sync(journal: &Journal, commit: &Mutex<()>) {
     assert_eq!(told.recv(), Ok(Ok(())));
     let object = ObjectId { lsn, n: 0 };
     assert_eq!(journal.read(&object).expect("readable"), Some(data(lsn.pos, 0, 4096).into()));
+    assert!(journal.read_resident(&object).is_none_or(|bytes| bytes == data(lsn.pos, 0, 4096)));
 }
 
 #[test]
@@ -74,4 +75,36 @@ fn many_threads_that_sync_share_syncs_and_all_is_there_after_a_crash_and_a_clean
             writer.close().expect("closes");
         }
     }
+}
+
+#[test]
+fn a_written_object_is_read_without_waiting_from_an_open_and_a_sealed_segment_and_never_when_damaged() {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder on a disk");
+    let disk: Arc<dyn Media> = Arc::new(LocalDisk::new(folder.path()));
+    let (journal, mut writer, _) = mount(&disk);
+    let mut written = Vec::new();
+    while journal.stats().used_bytes < 3 << 20 {
+        let lsn = journal.submitted().next(1);
+        let edits = edits_of(lsn.pos);
+        journal.reserve(Journal::cost(edits.len(), &[4096]), Room::Ordinary).expect("room");
+        journal.submit(pending(lsn, &edits, objects_of(lsn.pos, &[4096])));
+        let object = ObjectId { lsn, n: 0 };
+        assert_eq!(journal.read_resident(&object), None, "it is not written yet");
+        journal.when_durable(lsn, Box::new(|_| ()));
+        while writer.step() == Progress::Worked {}
+        written.push(object);
+    }
+    let (sealed, open) = (written[0], written[written.len() - 1]);
+    assert_eq!(journal.read_resident(&sealed), None, "opening its file might wait");
+    assert!(journal.read(&sealed).expect("readable").is_some());
+    for object in [sealed, open] {
+        assert_eq!(journal.read_resident(&object), Some(data(object.lsn.pos, 0, 4096).into()));
+    }
+
+    let slots = disk.list(crate::journal::FOLDER).expect("listed");
+    for slot in slots {
+        let slot = disk.open(&format!("{}/{slot}", crate::journal::FOLDER)).expect("there");
+        slot.write_at(&[0; 512 << 10], 0).expect("overwritten");
+    }
+    assert_eq!(journal.read_resident(&sealed), None, "other bytes than were written");
 }

@@ -124,6 +124,19 @@ fn promise_g12_a_walk_hands_out_one_name_at_a_time_and_ends_when_told() {
 }
 
 #[test]
+fn a_file_in_the_place_of_a_folder_is_no_folder() {
+    let (root, store) = folder();
+    std::fs::write(root.path().join("seg"), "mine").expect("written");
+    for _ in 0..2 {
+        let folder = store.folder.as_ref().expect("a store in a folder");
+        assert!(folder.make_durable("seg/1/2").is_err());
+        assert!(store.put("seg/1/2", bytes("x")).is_err());
+    }
+    std::fs::remove_file(root.path().join("seg")).expect("removed");
+    store.put("seg/1/2", bytes("x")).expect("put");
+}
+
+#[test]
 fn an_upload_that_was_cut_short_is_no_object() {
     let (root, store) = folder();
     store.put("gen/1/2", bytes("x")).expect("put");
@@ -176,4 +189,22 @@ fn a_removed_folder_is_made_again() {
     std::fs::remove_dir_all(root.path().join("seg")).expect("removed");
     store.put("seg/1/2", bytes("y")).expect("put");
     assert_eq!(store.list("seg").expect("listed"), ["seg/1/2"]);
+}
+
+#[test]
+fn an_object_that_was_read_is_read_again_without_waiting_until_it_is_another_one() {
+    let root = tempfile::tempdir_in("/var/tmp").expect("a folder on a disk");
+    let store = ObjectStoreBackend::in_folder(root.path()).expect("opens");
+    store.put("seg/a", Bytes::from_static(b"first one")).expect("written");
+    assert_eq!(store.get_resident("seg/a", 0..5), None, "opening it might wait");
+    assert_eq!(store.get_range("seg/a", 0..5).expect("there"), "first");
+    assert_eq!(store.get_resident("seg/a", 6..9).expect("open, and in memory"), "one");
+    assert_eq!(store.get_resident("seg/a", 6..10), None, "beyond the end");
+
+    store.put("seg/a", Bytes::from_static(b"other one")).expect("replaced");
+    assert_eq!(store.get_resident("seg/a", 0..5), None, "the open file is the old object");
+    assert_eq!(store.get_range("seg/a", 0..5).expect("there"), "other");
+    store.delete("seg/a").expect("removed");
+    assert_eq!(store.get_resident("seg/a", 0..5), None);
+    assert!(matches!(store.get_range("seg/a", 0..5), Err(StoreError::NotFound { .. })));
 }
