@@ -20,7 +20,8 @@ const LIST_BYTES_MAX: usize = 64 << 10;
 const TRUSTED: &[u8] = b"trusted.";
 /// The access control list, as an attribute.
 pub const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+/// The access control list that what is made in a directory gets, as an attribute.
+pub const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// Attributes read from the map at a time: their values may be long.
