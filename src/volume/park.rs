@@ -306,8 +306,8 @@ pub fn resolve(wait: &Wait, db: &Db, nodes: &NodeStore, pins: &mut crate::map::P
             }
         }
         Wait::Objects(ids) => {
-            for id in ids {
-                let bytes = db.locate().fetch(id).map_err(|e| e.to_string())?;
+            let fetched = db.locate().fetch_all(ids).map_err(|e| e.to_string())?;
+            for (id, bytes) in ids.iter().zip(fetched) {
                 pins.pin_object(*id, bytes);
             }
         }
