@@ -7,7 +7,8 @@
 use super::attr::file_type;
 use super::error::{Error, Stop};
 use super::{Cx, Fs};
-use crate::format::ids::InodeNo;
+use crate::format::ids::{InodeNo, Lsn};
+use crate::format::inode::Inode;
 use crate::map::db::Room;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -170,13 +171,27 @@ impl Fs {
     /// Opens a regular file; [`Fs::release`] ends it. The kernel has checked the permissions.
     pub fn open(&self, cx: &Cx, ino: InodeNo) -> Result<(), Stop> {
         let _held = self.locks.shared(ino);
-        match file_type(self.begin(cx).inode(ino)?.mode) {
-            libc::S_IFREG => self.uses.add_handle(ino),
-            libc::S_IFDIR => return Err(Error::IsDirectory(ino).into()),
-            libc::S_IFLNK => return Err(Error::SymbolicLink(ino).into()),
-            _ => return Err(Error::Invalid("the kernel opens fifos, sockets and devices itself").into()),
-        }
+        openable(ino, &self.begin(cx).inode(ino)?)?;
+        self.uses.add_handle(ino);
         Ok(())
+    }
+
+    /// Opens a regular file and cuts off all its contents; says whether its mode changed, as truncating may take set-id bits.
+    pub fn open_and_truncate(&self, cx: &Cx, ino: InodeNo) -> Result<(bool, Lsn), Stop> {
+        let _held = self.locks.exclusive(&[ino]);
+        let mut work = self.begin(cx);
+        let mut inode = work.inode(ino)?;
+        openable(ino, &inode)?;
+        let (mode, room) = (inode.mode, if inode.size > 0 { Room::Freeing } else { Room::Ordinary });
+        work.truncate(ino, &mut inode, 0)?;
+        work.contents_changed(ino, &mut inode);
+        // Whoever keeps times apart sends its own later; until then this one is right.
+        inode.mtime = work.now;
+        inode.ctime = work.now;
+        work.set_inode(ino, &inode);
+        let lsn = work.commit(room)?;
+        self.uses.add_handle(ino);
+        Ok((inode.mode != mode, lsn))
     }
 
     /// Opens a directory; [`Fs::release`] ends it.
@@ -216,6 +231,15 @@ impl Fs {
         let mut work = self.begin(cx);
         work.free_orphan(ino)?;
         work.commit(Room::Freeing).map(drop)
+    }
+}
+
+fn openable(ino: InodeNo, inode: &Inode) -> Result<(), Error> {
+    match file_type(inode.mode) {
+        libc::S_IFREG => Ok(()),
+        libc::S_IFDIR => Err(Error::IsDirectory(ino)),
+        libc::S_IFLNK => Err(Error::SymbolicLink(ino)),
+        _ => Err(Error::Invalid("the kernel opens fifos, sockets and devices itself")),
     }
 }
 
