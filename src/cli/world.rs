@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const MIB: u64 = 1 << 20;
 /// Local disk for the journal, unless asked otherwise.
 const JOURNAL_BYTES: u64 = 1 << 30;
+/// Journal kept for what frees room. It is taken from the disk at once, and a larger journal has no need of more.
+const RESERVE_BYTES_MAX: u64 = 256 * MIB;
 /// Batches in memory that are not written yet.
 const QUEUE_BYTES_MAX: u64 = 32 * MIB;
 /// Changes in memory that are in no tree yet.
@@ -116,7 +118,7 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
             segment_bytes,
             journal_bytes,
             queue_bytes_max: QUEUE_BYTES_MAX.min(journal_bytes / 4),
-            reserve_bytes: journal_bytes / 8,
+            reserve_bytes: (journal_bytes / 8).min(RESERVE_BYTES_MAX),
         },
         limits: Limits { overlay_bytes_max: OVERLAY_BYTES_MAX, inode_step: 1 << 16 },
         node_cache_bytes: NODE_CACHE_BYTES,
