@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
-/// Local disk for the journal, unless asked otherwise.
-const JOURNAL_BYTES: u64 = 1 << 30;
-/// Journal kept for what frees room. It is taken from the disk at once, and a larger journal has no need of more.
-const RESERVE_BYTES_MAX: u64 = 256 * MIB;
+/// Local disk for the journal, unless asked otherwise: a burst of half of it is taken before anything must be shipped.
+const JOURNAL_BYTES: u64 = 2 << 30;
+/// Of it operations that only add leave an eighth to those that free, but no more than this: it is made ready ahead.
+const RESERVE_BYTES_MAX: u64 = 128 * MIB;
 /// Batches in memory that are not written yet.
 const QUEUE_BYTES_MAX: u64 = 32 * MIB;
 /// Changes in memory that are in no tree yet.

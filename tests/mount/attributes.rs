@@ -48,7 +48,7 @@ fn assert_same(program: &[&str], script: &str, lines_min: usize) {
 }
 
 #[test]
-fn lists_and_extended_attributes_are_those_of_a_local_filesystem() {
+fn promise_x14_lists_and_extended_attributes_are_those_of_a_local_filesystem() {
     assert_same(&["bash", "-c"], include_str!("same/lists.sh"), 150);
 }
 
@@ -58,7 +58,7 @@ fn privileges_go_when_they_go_on_a_local_filesystem() {
 }
 
 #[test]
-fn names_and_special_files_are_those_of_a_local_filesystem() {
+fn promise_x14_names_flags_of_rename_times_and_links_are_those_of_a_local_filesystem() {
     assert_same(&["python3", "-c"], include_str!("same/names.py"), 300);
 }
 
