@@ -8,11 +8,22 @@ real_files() { # COUNT TARGET
 # pjdfstest changes to a second user besides nobody.
 need_user() { getent passwd "$1" > /dev/null || { groupadd -f "$1" && useradd -M -g "$1" "$1"; }; }
 
-# `mount -o remount` asks a helper at this place.
+# `mount -o remount` asks a helper at this place. It is there for the run only; a link that was there before comes back at the end.
+mount_helper=/sbin/mount.fuse.skylog
 need_mount_helper() {
-    local helper=/sbin/mount.fuse.skylog
-    [ -e "$helper" ] && [ ! -L "$helper" ] && die "$helper is there and not a link of ours; remove it for the test"
-    ln -sfn "$(realpath "$skylog")" "$helper"
+    [ -z "${helper_before+set}" ] || return 0
+    [ -e "$mount_helper" ] && [ ! -L "$mount_helper" ] && die "$mount_helper is there and no link; move it away for the test"
+    helper_before=$(readlink "$mount_helper" || true)
+    trap end_suites EXIT
+    ln -sfn "$(realpath "$skylog")" "$mount_helper"
+}
+
+end_suites() {
+    local code=$?
+    rm -f "$mount_helper"
+    [ -z "$helper_before" ] || ln -s "$helper_before" "$mount_helper"
+    (exit "$code")
+    end_scratch
 }
 
 pjdfstest_config() { # FILE
