@@ -94,7 +94,7 @@ pub const WORDS: &[Word] = &[
          directory",
         set_state,
     ),
-    value("journal_size=SIZE", "How much local disk the journal may use (1GiB by default)", |options, size| {
+    value("journal_size=SIZE", "How much local disk the journal may use (2GiB by default)", |options, size| {
         options.journal_bytes = Some(size::parse(size).map_err(Failure::usage)?);
         Ok(())
     }),

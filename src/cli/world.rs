@@ -18,8 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
-/// Local disk for the journal, unless asked otherwise.
-const JOURNAL_BYTES: u64 = 1 << 30;
+/// Local disk for the journal, unless asked otherwise: a burst of half of it is taken before anything must be shipped.
+const JOURNAL_BYTES: u64 = 2 << 30;
+/// Of it operations that only add leave an eighth to those that free, but no more than this: it is made ready ahead.
+const RESERVE_BYTES_MAX: u64 = 128 * MIB;
 /// Batches in memory that are not written yet.
 const QUEUE_BYTES_MAX: u64 = 32 * MIB;
 /// Changes in memory that are in no tree yet.
@@ -116,7 +118,7 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
             segment_bytes,
             journal_bytes,
             queue_bytes_max: QUEUE_BYTES_MAX.min(journal_bytes / 4),
-            reserve_bytes: journal_bytes / 8,
+            reserve_bytes: (journal_bytes / 8).min(RESERVE_BYTES_MAX),
         },
         limits: Limits { overlay_bytes_max: OVERLAY_BYTES_MAX, inode_step: 1 << 16 },
         node_cache_bytes: NODE_CACHE_BYTES,

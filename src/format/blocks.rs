@@ -77,6 +77,16 @@ pub(crate) fn decode_block<R: Record>(bytes: &[u8], list: Lsn, number: u32, coun
     (0..records_in(number, count)).map(|_| R::read(&mut field)).collect()
 }
 
+/// Record `number` of a block that was verified before.
+pub(crate) fn record<R: Record>(block: &[u8], number: u32) -> Result<R, FormatError> {
+    R::read(&mut Reader::starting_at(block, at::SIZE + number as usize * R::BYTES))
+}
+
+/// How many records are in a block of this length.
+pub(crate) fn records_of<R: Record>(block: &[u8]) -> u32 {
+    u32::try_from(block.len().saturating_sub(at::SIZE) / R::BYTES).unwrap_or(0)
+}
+
 /// Decodes all blocks of a list of `count` records, which are the rest of the reader's bytes.
 pub(crate) fn decode_blocks<R: Record>(mut field: Reader<'_>, list: Lsn, count: u32) -> Result<Vec<R>, FormatError> {
     let (need, have) = (bytes_of::<R>(count), field.remaining() as u64);

@@ -163,7 +163,8 @@ impl WindowHeader {
         Ok(entries)
     }
 
-    /// Finds an object by reading blocks, as few as a binary search takes. `read` gives the bytes of a range of the index.
+    /// Finds an object by reading blocks, as few as a binary search takes. `read` gives the bytes of a range of the index,
+    /// which [`WindowHeader::decode_block`] took before: of these only the records on the way are decoded.
     pub fn find<B: AsRef<[u8]>, E: From<FormatError>>(
         &self,
         object: ObjectId,
@@ -172,11 +173,11 @@ impl WindowHeader {
         let (mut low, mut high) = (0, self.blocks());
         while low < high {
             let middle = low + (high - low) / 2;
-            let entries = self.decode_block(middle, read(self.block_range(middle))?.as_ref())?;
-            match place_of(object, &entries) {
-                Ordering::Less => high = middle,
-                Ordering::Greater => low = middle + 1,
-                Ordering::Equal => return Ok(find_in(object, &entries).copied()),
+            let block = read(self.block_range(middle))?;
+            match find_in_block(object, block.as_ref())? {
+                Found::Before => high = middle,
+                Found::Behind => low = middle + 1,
+                Found::Within(row) => return Ok(row),
             }
         }
         Ok(None)
@@ -193,13 +194,30 @@ impl WindowHeader {
     }
 }
 
-/// Whether an object would be before, in, or after these records.
-fn place_of(object: ObjectId, entries: &[IndexEntry]) -> Ordering {
-    match (entries.first(), entries.last()) {
-        (Some(first), _) if object < first.object => Ordering::Less,
-        (_, Some(last)) if object > last.object => Ordering::Greater,
-        _ => Ordering::Equal,
+/// Where an object is as a block says.
+enum Found {
+    Before,
+    Behind,
+    Within(Option<IndexEntry>),
+}
+
+fn find_in_block(object: ObjectId, block: &[u8]) -> Result<Found, FormatError> {
+    let (mut low, mut high) = (0, blocks::records_of::<IndexEntry>(block));
+    let count = high;
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let row = blocks::record::<IndexEntry>(block, middle)?;
+        match object.cmp(&row.object) {
+            Ordering::Less => high = middle,
+            Ordering::Greater => low = middle + 1,
+            Ordering::Equal => return Ok(Found::Within(Some(row))),
+        }
     }
+    Ok(match low {
+        0 => Found::Before,
+        low if low == count => Found::Behind,
+        _ => Found::Within(None),
+    })
 }
 
 fn find_in(object: ObjectId, entries: &[IndexEntry]) -> Option<&IndexEntry> {

@@ -25,6 +25,8 @@ pub(super) struct Uses {
     leaving: AtomicU64,
     /// Files without a name whose last use has ended.
     left: AtomicU64,
+    /// Those of them that a full disk has kept from being freed.
+    unfreed: Mutex<Vec<InodeNo>>,
 }
 
 /// There is one for each inode that the kernel remembers, which may be all there are: so it is small. A count that has
@@ -87,7 +89,7 @@ const _: () =
 impl Uses {
     pub fn new() -> Uses {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Uses { shards, leaving: AtomicU64::new(0), left: AtomicU64::new(0) }
+        Uses { shards, leaving: AtomicU64::new(0), left: AtomicU64::new(0), unfreed: Mutex::default() }
     }
 
     fn shard(&self, ino: InodeNo) -> &Mutex<HashMap<InodeNo, Use>> {
@@ -217,14 +219,33 @@ impl Fs {
         self.uses.len()
     }
 
-    /// When freeing fails for good, the use has ended all the same, and the orphan stays for the next recovery.
+    /// When freeing fails for good, the use has ended all the same. An orphan that a full disk has kept is tried again when the
+    /// next use of anything ends; one that cannot be freed at all stays for the next recovery.
     fn give_back(&self, cx: &Cx, ino: InodeNo, lookups: u64, handles: u64) -> Result<(), Stop> {
+        self.free_kept(cx)?;
         let _held = self.locks.exclusive(&[ino]);
         let freed = if self.uses.would_end_orphan(ino, lookups, handles) { self.free_orphan(cx, ino) } else { Ok(()) };
         if !matches!(freed, Err(Stop::Wait(_))) {
             self.uses.give_back(ino, lookups, handles);
         }
+        if freed == Err(Error::DiskFull.into()) {
+            self.uses.unfreed.lock().push(ino);
+        }
         freed
+    }
+
+    /// Frees one of the orphans that a full disk has kept. Only waiting is told: there is an operation to be done after it.
+    fn free_kept(&self, cx: &Cx) -> Result<(), Stop> {
+        // Whoever takes it from the list is the only one who frees it; nobody else can reach an inode without name and use.
+        let Some(ino) = self.uses.unfreed.lock().pop() else { return Ok(()) };
+        let freed = self.free_orphan(cx, ino);
+        if matches!(freed, Err(Stop::Wait(_))) || freed == Err(Error::DiskFull.into()) {
+            self.uses.unfreed.lock().push(ino);
+        }
+        match freed {
+            Err(stop @ Stop::Wait(_)) => Err(stop),
+            _ => Ok(()),
+        }
     }
 
     fn free_orphan(&self, cx: &Cx, ino: InodeNo) -> Result<(), Stop> {

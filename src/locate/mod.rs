@@ -105,6 +105,54 @@ impl Locate {
         Ok(bytes)
     }
 
+    /// The bytes of objects, in their order, as [`Locate::fetch`]; but chunks that lie side by side are read together. Those
+    /// are not kept: who reads so much at once reads on, and each would keep the memory of all.
+    pub fn fetch_all(&self, objects: &[ObjectId]) -> Result<Vec<Bytes>, LocateError> {
+        if let [object] = objects {
+            return Ok(vec![self.fetch(object)?]);
+        }
+        let mut fetched = Vec::with_capacity(objects.len());
+        let mut run = Run::default();
+        for object in objects {
+            let local = match self.kept(object) {
+                None => self.journal.read(object)?,
+                kept => kept,
+            };
+            if let Some(bytes) = local {
+                self.read_run(&mut run, &mut fetched)?;
+                fetched.push(bytes);
+                continue;
+            }
+            let (segment, row) = self.find(object)?.ok_or(LocateError::Nowhere { object: *object })?;
+            if !fills_chunk(&row) {
+                self.read_run(&mut run, &mut fetched)?;
+                fetched.push(self.read_row(object, segment, &row)?);
+                continue;
+            }
+            if !run.continues(segment, &row) {
+                self.read_run(&mut run, &mut fetched)?;
+            }
+            run.rows.push((segment, row));
+        }
+        self.read_run(&mut run, &mut fetched)?;
+        Ok(fetched)
+    }
+
+    /// Reads the chunks of a run by one request, verifies each, and begins another run.
+    fn read_run(&self, run: &mut Run, fetched: &mut Vec<Bytes>) -> Result<(), LocateError> {
+        let (Some((segment, first)), Some((_, last))) = (run.rows.first(), run.rows.last()) else { return Ok(()) };
+        let (name, start) = (names::segment(*segment), first.chunk_offset);
+        let bytes = self.store.get_range(&name, start..range_of(last).end)?;
+        for (_, row) in run.rows.drain(..) {
+            let index = |offset: u64| usize::try_from(offset - start).expect("a run is short");
+            let range = range_of(&row);
+            let chunk = bytes.slice(index(range.start)..index(range.end));
+            verify(&name, row.chunk_offset, &row.chunk, &chunk)?;
+            fetched.push(chunk);
+        }
+        Ok(())
+    }
+
     /// The object's bytes for shipping: as [`Locate::fetch`], but they are not kept, since nobody asked for them.
     pub fn fetch_for_ship(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
         if let Some(bytes) = self.kept(object) {
@@ -131,8 +179,12 @@ impl Locate {
 
     fn read_shipped(&self, object: &ObjectId) -> Result<Bytes, LocateError> {
         let (segment, row) = self.find(object)?.ok_or(LocateError::Nowhere { object: *object })?;
-        let chunk = self.chunk(segment, &row)?;
-        cut(&chunk, &row).ok_or_else(|| LocateError::Damaged {
+        self.read_row(object, segment, &row)
+    }
+
+    fn read_row(&self, object: &ObjectId, segment: SegmentNo, row: &IndexEntry) -> Result<Bytes, LocateError> {
+        let chunk = self.chunk(segment, row)?;
+        cut(&chunk, row).ok_or_else(|| LocateError::Damaged {
             place: names::segment(segment),
             reason: format!("object {object} does not lie in its chunk of {} bytes", chunk.len()),
         })
@@ -164,6 +216,26 @@ impl Locate {
             self.data.lock().put(key, bytes.clone(), bytes.len() as u64);
         }
         Ok(bytes)
+    }
+}
+
+/// The most that is read by one request.
+const RUN_BYTES_MAX: u64 = 2 << 20;
+/// What may lie between two chunks of a run: the header of the second.
+const RUN_GAP_MAX: u64 = 512;
+
+/// Chunks that lie side by side, each one object.
+#[derive(Default)]
+struct Run {
+    rows: Vec<(SegmentNo, IndexEntry)>,
+}
+
+impl Run {
+    fn continues(&self, segment: SegmentNo, row: &IndexEntry) -> bool {
+        let (Some((_, first)), Some((in_segment, last))) = (self.rows.first(), self.rows.last()) else { return false };
+        let (end, next) = (range_of(last).end, range_of(row));
+        let beside = end <= next.start && next.start - end <= RUN_GAP_MAX;
+        *in_segment == segment && beside && next.end - first.chunk_offset <= RUN_BYTES_MAX
     }
 }
 

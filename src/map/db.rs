@@ -376,7 +376,9 @@ impl Tx<'_> {
     pub fn read_objects(&self, ids: impl Iterator<Item = ObjectId>) -> Result<Vec<Bytes>, Stop> {
         let mut missing = Vec::new();
         let found = ids.filter_map(|id| {
-            let bytes = self.pins.object(&id).cloned().or_else(|| self.db.locate.resident(&id));
+            // Once it must wait, nothing is read twice: who fetches finds what is in memory as well.
+            let resident = || missing.is_empty().then(|| self.db.locate.resident(&id)).flatten();
+            let bytes = self.pins.object(&id).cloned().or_else(resident);
             if bytes.is_none() {
                 missing.push(id);
             }

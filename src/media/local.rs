@@ -92,6 +92,10 @@ impl Media for LocalDisk {
     }
 }
 
+/// The disk begins with so much of a file once it is there, while what follows is copied: a sync to come then has little
+/// to wait for. No less, for a large page that is written out half full is written out again.
+const WRITE_OUT_BYTES: u64 = 2 << 20;
+
 struct LocalFile(fs::File);
 
 impl File for LocalFile {
@@ -105,9 +109,15 @@ impl File for LocalFile {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         match self.0.write_all_at(buf, offset) {
-            Err(e) if e.kind() == ErrorKind::WriteZero => Err(ErrorKind::StorageFull.into()),
-            done => done,
+            Err(e) if e.kind() == ErrorKind::WriteZero => return Err(ErrorKind::StorageFull.into()),
+            done => done?,
         }
+        let begun = |at: u64| at - at % WRITE_OUT_BYTES;
+        let (start, end) = (begun(offset), begun(offset + buf.len() as u64));
+        if start < end {
+            sys::start_write_out(&self.0, start, end - start);
+        }
+        Ok(())
     }
 
     /// fdatasync: the data, and of the metadata just what is needed to read it back, so also the length.

@@ -57,6 +57,16 @@ pub(crate) fn read_resident(file: &File, buf: &mut [u8], offset: u64) -> bool {
     usize::try_from(read).is_ok_and(|read| read == buf.len())
 }
 
+/// Has the system start to write a range to the disk, so that a sync to come has less to wait for. Promises nothing.
+pub(super) fn start_write_out(file: &File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (libc::off64_t::try_from(offset), libc::off64_t::try_from(len)) else { return };
+    #[expect(unsafe_code, reason = "the standard library does not offer sync_file_range")]
+    // SAFETY: sync_file_range takes no pointers, and the descriptor is open while `file` is borrowed.
+    let code = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, len, libc::SYNC_FILE_RANGE_WRITE) };
+    // Not every filesystem takes the hint. What the disk refuses the sync will tell: an error is kept until then.
+    let _ = code;
+}
+
 /// Keeps the C library's allocator from holding much more than what is allocated. To be called before the first thread starts.
 ///
 /// By itself it gives each thread an arena of its own, up to eight a processor, and raises the size from which memory is

@@ -13,6 +13,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Who reads this much at a time reads in order,
+const IN_ORDER_BYTES: usize = 256 << 10;
+/// and will want this much next.
+const AHEAD_BYTES: i64 = 4 << 20;
+
 /// Objects kept open.
 const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
@@ -48,7 +53,12 @@ impl Folder {
         let len = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
         let mut bytes = vec![0; len];
         match file.read_exact_at(&mut bytes, range.start) {
-            Ok(()) => Ok(bytes),
+            Ok(()) => {
+                if bytes.len() >= IN_ORDER_BYTES {
+                    read_ahead(&file, range.end);
+                }
+                Ok(bytes)
+            }
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 let have = file.metadata()?.len().saturating_sub(range.start);
                 bytes.truncate(usize::try_from(have).map_err(io::Error::other)?);
@@ -132,6 +142,14 @@ impl Folder {
         sync_dir(self.above(name))?;
         Ok(true)
     }
+}
+
+/// Has the system read what comes next, while the one who asked works on what is there.
+fn read_ahead(file: &File, from: u64) {
+    use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+    let Ok(from) = i64::try_from(from) else { return };
+    // A disk without a page cache has nowhere to keep it, and some refuse the advice.
+    let _ = posix_fadvise(file, from, AHEAD_BYTES, PosixFadviseAdvice::POSIX_FADV_WILLNEED);
 }
 
 /// Another disk, a filesystem without links, too many of them, or not allowed to link this file.
