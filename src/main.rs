@@ -1,5 +1,8 @@
 //! The `skylog` command.
 
+// `cli/output.rs` speaks; the macros panic when nobody listens any more.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 
 use std::process::ExitCode;

@@ -204,6 +204,12 @@ impl Volume {
         park::start(&self.shared, cx, 0, op, done);
     }
 
+    /// Runs what follows from an operation that was just answered, and nobody waits for. It may be a fetcher that answered it,
+    /// so this never waits for others to end.
+    pub fn follow(&self, cx: Cx, op: impl FnMut(&Fs, &mut Cx) -> Result<(), fs::Stop> + Send + 'static) {
+        park::start_admitted(&self.shared, cx, 0, op, |_| ());
+    }
+
     /// Runs an operation that changes something and brought `data_bytes` along. Under the policy `always` it is done when
     /// it is durable.
     pub fn start_changing<T: Send + 'static>(

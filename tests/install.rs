@@ -109,3 +109,13 @@ fn a_package_has_the_helpers_where_mount_looks() {
         assert!(tree(folder.path()).is_empty(), "{:?}", tree(folder.path()));
     }
 }
+
+#[test]
+fn a_package_is_made_in_a_folder_that_is_not_there_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let package = folder.path().join("a/package");
+    script("install", "/usr", Some(&package)).unwrap();
+    assert!(package.join("usr/bin/skylog").is_file());
+    script("uninstall", "/usr", Some(&package)).unwrap();
+    assert!(tree(&package).is_empty());
+}

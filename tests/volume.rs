@@ -331,6 +331,31 @@ fn operations_that_wait_hold_no_more_than_the_cap() {
 }
 
 #[test]
+fn what_follows_an_answer_does_not_wait_at_the_cap_for_those_whom_its_thread_would_end() {
+    let life = Life::new();
+    let [go, ended]: [Arc<AtomicBool>; 2] = Default::default();
+    let (fetched, volume, end) = (go.clone(), life.volume.clone(), ended.clone());
+    let op = move |_: &Fs, _: &mut Cx| match fetched.load(Ordering::SeqCst) {
+        true => Ok(()),
+        false => Err(Stop::Wait(Wait::Nodes(Vec::new()))),
+    };
+    life.volume.start(Cx::default(), op, move |_| {
+        volume.follow(Cx::default(), move |_, _| {
+            end.store(true, Ordering::SeqCst);
+            Ok(())
+        });
+    });
+    let (tell, told) = channel();
+    let op = move |_: &Fs, _: &mut Cx| match ended.load(Ordering::SeqCst) {
+        true => Ok(((), Lsn::ZERO)),
+        false => Err(Stop::Wait(Wait::Pressure)),
+    };
+    life.volume.start_changing(Cx::default(), 64 << 20, op, move |result| tell.send(result).expect("someone listens"));
+    go.store(true, Ordering::SeqCst);
+    assert_eq!(told.recv_timeout(LONG).expect("answered"), Ok(()));
+}
+
+#[test]
 fn an_unmount_answers_everyone_who_waits_and_leaves_the_journal_whole() {
     let life = Life::new();
     life.create("file").expect("created");

@@ -80,12 +80,3 @@ need_fuse() {
     [ -e /dev/fuse ] || die "this machine has no /dev/fuse; skylog needs a kernel with FUSE (in a container: --device /dev/fuse --cap-add SYS_ADMIN)"
     if [ "$(id -u)" != 0 ]; then need fusermount3 fuse3; fi
 }
-
-# need_cargo_tool NAME VERSION: a program from the crates' registry, built once into .tools of the project.
-need_cargo_tool() {
-    export PATH="$PWD/.tools/bin:$PATH"
-    [ -e ".tools/$1-$2" ] && return
-    say "building $1 $2"
-    CARGO_TARGET_DIR="$PWD/.tools/target" cargo install --quiet --locked --root "$PWD/.tools" --version "$2" "$1"
-    touch ".tools/$1-$2"
-}

@@ -8,11 +8,22 @@ real_files() { # COUNT TARGET
 # pjdfstest changes to a second user besides nobody.
 need_user() { getent passwd "$1" > /dev/null || { groupadd -f "$1" && useradd -M -g "$1" "$1"; }; }
 
-# `mount -o remount` asks a helper at this place.
+# `mount -o remount` asks a helper at this place. It is there for the run only; a link that was there before comes back at the end.
+mount_helper=/sbin/mount.fuse.skylog
 need_mount_helper() {
-    local helper=/sbin/mount.fuse.skylog
-    [ -e "$helper" ] && [ ! -L "$helper" ] && die "$helper is there and not a link of ours; remove it for the test"
-    ln -sfn "$(realpath "$skylog")" "$helper"
+    [ -z "${helper_before+set}" ] || return 0
+    [ -e "$mount_helper" ] && [ ! -L "$mount_helper" ] && die "$mount_helper is there and no link; move it away for the test"
+    helper_before=$(readlink "$mount_helper" || true)
+    trap end_suites EXIT
+    ln -sfn "$(realpath "$skylog")" "$mount_helper"
+}
+
+end_suites() {
+    local code=$?
+    rm -f "$mount_helper"
+    [ -z "$helper_before" ] || ln -s "$helper_before" "$mount_helper"
+    (exit "$code")
+    end_scratch
 }
 
 pjdfstest_config() { # FILE
@@ -37,6 +48,7 @@ pjdfstest_with() { sed 's/\x1b\[[0-9;]*m//g' "$scratch/result" | awk -v verdict=
 
 # A tree with everything a filesystem can hold.
 rich_tree() { # TARGET
+    rm -rf "$1"
     mkdir -p "$1/files" "$1/odd"
     real_files 2000 "$1/files"
     python3 - "$1/odd" << 'END'
@@ -51,8 +63,8 @@ put(b"links")
 for n in range(40):
     os.link(b"links", b"link %d" % n)
 with open(b"sparse", "wb") as file:
-    file.truncate(1 << 30)
-    for at in (5000, 1 << 20, (1 << 29) + 123):
+    file.truncate(1 << 28)
+    for at in (5000, 1 << 20, (1 << 27) + 123):
         file.seek(at)
         file.write(os.urandom(70000))
 os.symlink(b"nowhere/" + b"t" * 4000, b"long link")

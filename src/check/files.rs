@@ -13,7 +13,7 @@ use crate::format::ids::InodeNo;
 use crate::format::inode::{CookieValue, Extent, Inode, NameValue, Xattrs};
 use crate::format::key::Key;
 use crate::format::usage::{Usage, UsageLimit};
-use crate::fs::{ACCESS_ACL, FILE_BYTES_MAX, INLINE_BYTES_MAX, acl_permissions};
+use crate::fs::{ACCESS_ACL, DEFAULT_ACL, FILE_BYTES_MAX, INLINE_BYTES_MAX, acl_permissions};
 use crate::map::NodeCache;
 use bytes::Bytes;
 use std::fmt;
@@ -163,8 +163,12 @@ impl Census {
             Key::Xattr(ino, name) => {
                 let current = self.enter(ino);
                 current.xattrs = current.xattrs.with(Xattrs::of(&name));
-                if &name[..] == ACCESS_ACL {
-                    current.access = Some(acl_permissions(value));
+                match &name[..] {
+                    ACCESS_ACL => current.access = Some(acl_permissions(value)),
+                    DEFAULT_ACL if acl_permissions(value).is_none() => {
+                        self.problem(ino, "its default access control list is none".to_owned());
+                    }
+                    _ => {}
                 }
             }
             Key::Extent(ino, at) => self.extent(Place { ino, at }, &Extent::decode(value)?),

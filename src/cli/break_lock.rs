@@ -2,7 +2,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::store_arg::StoreArg;
-use super::{ask, state_dir};
+use super::{ask, output, state_dir};
 use skylog::format::names::LOCK;
 use skylog::media::{LocalDisk, LockError, Owner};
 use std::path::{Path, PathBuf};
@@ -34,8 +34,10 @@ impl BreakLock {
         }
         broken.dedup();
         match broken.is_empty() {
-            true => println!("there was no lock"),
-            false => broken.iter().for_each(|owner| println!("broke the lock of {}", owner.describe())),
+            true => output::line(format_args!("there was no lock")),
+            false => {
+                broken.iter().for_each(|owner| output::line(format_args!("broke the lock of {}", owner.describe())))
+            }
         }
         Ok(())
     }

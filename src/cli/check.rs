@@ -3,7 +3,7 @@
 use super::failure::{Failure, Outcome};
 use super::progress::Progress;
 use super::store_arg::StoreArg;
-use super::{size, state_dir, world};
+use super::{output, size, state_dir, world};
 use skylog::check::{Figures, check};
 use skylog::media::{LocalDisk, Media};
 use std::path::PathBuf;
@@ -32,15 +32,15 @@ impl Check {
         let report = check(&self.store.open()?, media, &mut |pass, done, total| progress.step(pass, done, total));
         progress.end();
         for problem in &report.problems {
-            println!("{problem}");
+            output::line(format_args!("{problem}"));
         }
         if report.unlisted > 0 {
-            println!("and {} more", report.unlisted);
+            output::line(format_args!("and {} more", report.unlisted));
         }
         if !report.skipped.is_empty() {
-            println!("not checked because of these: {}", report.skipped.join(", "));
+            output::line(format_args!("not checked because of these: {}", report.skipped.join(", ")));
         }
-        println!("looked at {}", looked_at(&report.figures));
+        output::line(format_args!("looked at {}", looked_at(&report.figures)));
         let problems = report.problems.len() as u64 + report.unlisted;
         match report.is_clean() {
             true => Ok(()),

@@ -51,6 +51,11 @@ pub enum Say {
         /// What it waits for, if the store does not take anything now.
         waiting: Option<String>,
     },
+    /// The unmount waits for somebody; `Done` or `Failed` follows.
+    Waiting {
+        /// One sentence: for whom, and what to run.
+        why: String,
+    },
     /// The status asked for.
     Status {
         /// The fields of the volume's status.

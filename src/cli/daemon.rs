@@ -6,6 +6,7 @@
 
 use super::control::{self, Ask, Say};
 use super::failure::{Failure, Outcome};
+use super::mount_point::Holder;
 use super::notify::{self, Effort};
 use super::registry::Registration;
 use super::{mount_point, utab};
@@ -24,6 +25,9 @@ use std::time::Duration;
 
 /// How long the end waits for those who asked for it to hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How long an unmount waits for the end without a word about who holds it up.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Blocks the signals that end the daemon, for this thread and all it starts. To be called before the first thread starts.
 pub fn hold_signals() {
@@ -57,6 +61,8 @@ struct Daemon {
     ending: Ending,
     /// The user asked to leave in the journal what is not shipped yet.
     now: AtomicBool,
+    /// No mount of it is left anywhere.
+    session_over: AtomicBool,
 }
 
 /// Serves the volume until it is unmounted. `live` is called once the mount answers.
@@ -69,6 +75,7 @@ pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConf
         registration,
         ending: Ending::default(),
         now: AtomicBool::new(false),
+        session_over: AtomicBool::new(false),
     });
     if let Err(e) = daemon.clone().listen() {
         mount_point::detach(&config.dir).ok();
@@ -80,6 +87,7 @@ pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConf
     if let Err(e) = mounted.wait() {
         log::error!("the session ended: {e}");
     }
+    daemon.session_over.store(true, Ordering::Release);
     notify::stopping("unmounted");
     utab::leave(&config.dir);
     daemon.registration.remove();
@@ -167,12 +175,30 @@ impl Daemon {
         self.now.store(now, Ordering::Relaxed);
         self.ending.listen();
         let dir = &self.registration.dir;
+        let device = mount_point::mounted_at(dir).map(|line| line.device).unwrap_or_default();
         let said = match mount_point::unmount(dir) {
-            Ok(()) => self.ending.wait(),
+            Ok(()) => self.await_end(stream, &device),
             Err(e) => Say::Failed { why: busy(dir, &e) },
         };
         control::answer(stream, &said).ok();
         self.ending.told();
+    }
+
+    /// The mount is gone here. The session ends with the last copy of it: who has one is told, and waited for unless told to be
+    /// quick. The daemon ends in either case when the last copy goes.
+    fn await_end(&self, stream: &UnixStream, device: &str) -> Say {
+        if let Some(said) = self.ending.wait_for(PATIENCE) {
+            return said;
+        }
+        if !self.session_over.load(Ordering::Acquire) {
+            let why = held(&self.registration.dir, mount_point::holder(device));
+            log::warn!("{why}");
+            if self.now.load(Ordering::Relaxed) {
+                return Say::Failed { why };
+            }
+            control::answer(stream, &Say::Waiting { why: format!("{why}; waiting for that") }).ok();
+        }
+        self.ending.wait()
     }
 
     fn drain(&self, stream: &UnixStream) -> Result<(), String> {
@@ -249,6 +275,12 @@ impl Ending {
         state.0.clone().expect("waited for it")
     }
 
+    fn wait_for(&self, longest: Duration) -> Option<Say> {
+        let mut state = self.state.lock();
+        self.changed.wait_while_for(&mut state, |(said, _)| said.is_none(), longest);
+        state.0.clone()
+    }
+
     fn told(&self) {
         self.state.lock().1 -= 1;
         self.changed.notify_all();
@@ -279,6 +311,18 @@ fn busy(dir: &std::path::Path, error: &io::Error) -> String {
         true => format!("{} cannot be unmounted: {error}", dir.display()),
         false => format!("{} is in use by {users}; everything is shipped, close it and unmount again", dir.display()),
     }
+}
+
+fn held(dir: &std::path::Path, holder: Option<Holder>) -> String {
+    let (dir, daemon) = (dir.display(), std::process::id());
+    let by = match holder {
+        Some(Holder { pid, name, dir }) => format!(
+            "{name} in another mount namespace holds a copy, `nsenter -t {pid} -m umount -i -l {}` lets it go",
+            dir.display()
+        ),
+        None => "something that cannot be seen from here, as another mount namespace, still holds it".to_owned(),
+    };
+    format!("{dir} is unmounted here, but the daemon (process {daemon}) cannot end yet: {by}")
 }
 
 fn not_mounted(error: &io::Error, config: &MountConfig) -> Failure {

@@ -3,7 +3,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::store_arg::{SUPERBLOCK, StoreArg};
-use super::{ask, state_dir, world};
+use super::{ask, output, state_dir, world};
 use skylog::format::names::LOCK;
 use skylog::store::{PROBE, Store, StoreError};
 use std::fs;
@@ -48,7 +48,7 @@ impl Destroy {
             remove_empty(folder);
         }
         drop(lock);
-        println!("removed {}", self.store.url());
+        output::line(format_args!("removed {}", self.store.url()));
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Why a command failed: one sentence for people, one exit code for scripts.
 
+use super::output;
 use std::fmt::Display;
 use std::process::ExitCode;
 
@@ -59,7 +60,7 @@ impl Failure {
     /// Says the sentence on standard error and gives the exit code.
     pub fn report(self) -> ExitCode {
         if !self.said {
-            eprintln!("skylog: {}", self.sentence);
+            output::note(format_args!("skylog: {}", self.sentence));
         }
         ExitCode::from(self.code)
     }

@@ -6,7 +6,7 @@
 //! No circle: the flags of a remount go straight to the kernel, and the daemon unmounts by itself.
 
 use super::failure::{Failure, Outcome};
-use super::{Arguments, Command, mount_options, mount_words, umount::Umount, usage};
+use super::{Arguments, Command, mount_options, mount_words, output, umount::Umount, usage};
 use clap::Parser;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -115,7 +115,7 @@ impl MountHelper {
         let Command::Mount(mount) = parse(&words)? else { unreachable!("the command line was made for it") };
         mount.run(&words)?;
         if self.verbose {
-            println!("skylog: {} mounted on {}", self.spec, self.dir.display());
+            output::line(format_args!("skylog: {} mounted on {}", self.spec, self.dir.display()));
         }
         Ok(())
     }
@@ -148,7 +148,7 @@ impl UmountHelper {
             done => done?,
         }
         if self.verbose {
-            println!("skylog: {} unmounted", self.dir.display());
+            output::line(format_args!("skylog: {} unmounted", self.dir.display()));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::store_arg::StoreArg;
-use super::{set, size, world};
+use super::{output, set, size, world};
 use skylog::base::clock::SystemClock;
 use skylog::base::random::OsRandom;
 use skylog::format::names::LOCK;
@@ -40,7 +40,7 @@ impl Mkfs {
     pub fn run(&self) -> Outcome {
         let limit = UsageLimit { bytes: self.limit_size, inodes: self.limit_inodes, on_limit: self.on_limit };
         let uuid = make(&self.store, segment_bytes(self.segment_size)?, limit)?;
-        println!("made a skylog filesystem in {}, {uuid}", self.store.url());
+        output::line(format_args!("made a skylog filesystem in {}, {uuid}", self.store.url()));
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ mod mount_options;
 mod mount_point;
 mod mount_words;
 mod notify;
+mod output;
 mod progress;
 mod registry;
 mod remount;
@@ -31,7 +32,7 @@ mod umount;
 mod utab;
 mod world;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -73,7 +74,7 @@ pub fn run() -> ExitCode {
     }
     let arguments = match Arguments::try_parse_from(&words) {
         Ok(arguments) => arguments,
-        Err(e) if e.use_stderr() && !is_help(&e) => return usage(&e, "skylog").report(),
+        Err(e) if e.use_stderr() && !is_help(&e) => return usage(&e, &command_of(&words)).report(),
         Err(e) => {
             e.print().ok();
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
@@ -94,6 +95,15 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+/// The command whose help says more about a command line: that of its first word, if there is such a command.
+fn command_of(words: &[OsString]) -> String {
+    let first = words.get(1).and_then(|word| word.to_str()).unwrap_or_default();
+    match Arguments::command().find_subcommand(first) {
+        Some(_) => format!("skylog {first}"),
+        None => "skylog".to_owned(),
     }
 }
 

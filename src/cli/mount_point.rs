@@ -14,6 +14,8 @@ const FILESYSTEM: &str = "fuse.skylog";
 /// A line of the kernel's list of mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountLine {
+    /// The number of the filesystem, the same wherever it is mounted.
+    pub device: String,
     /// Where.
     pub dir: PathBuf,
     /// Which filesystem.
@@ -45,7 +47,12 @@ pub fn owners() -> Vec<u32> {
 }
 
 fn mounts() -> Vec<MountLine> {
-    let list = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    mounts_of(Path::new("/proc/self"))
+}
+
+/// The mounts in the namespace of a process, as far as it may be asked for.
+fn mounts_of(process: &Path) -> Vec<MountLine> {
+    let list = fs::read(process.join("mountinfo")).unwrap_or_default();
     list.split(|b| *b == b'\n').filter_map(parse_line).collect()
 }
 
@@ -149,6 +156,28 @@ pub fn users(dir: &Path) -> Vec<String> {
     found
 }
 
+/// A process in another mount namespace that has a copy of a mount: a filesystem lives as long as any of its mounts.
+pub struct Holder {
+    /// Its number.
+    pub pid: u32,
+    /// "name (process)" for a message.
+    pub name: String,
+    /// Where the copy is, as that process sees it.
+    pub dir: PathBuf,
+}
+
+/// Somebody who holds a copy of the mounts of a filesystem, the one who has been there longest.
+pub fn holder(device: &str) -> Option<Holder> {
+    let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
+    let mut pids: Vec<u32> = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    pids.into_iter().find_map(|pid| {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let copy = mounts_of(&process).into_iter().find(|line| line.device == device)?;
+        Some(Holder { pid, name: name_of(&process)?, dir: copy.dir })
+    })
+}
+
 fn uses(process: &Path, dir: &Path) -> bool {
     let at = |link: PathBuf| fs::read_link(link).is_ok_and(|target| target.starts_with(dir));
     let fds = fs::read_dir(process.join("fd")).into_iter().flatten().filter_map(Result::ok);
@@ -165,13 +194,15 @@ fn name_of(process: &Path) -> Option<String> {
 fn parse_line(line: &[u8]) -> Option<MountLine> {
     let text = String::from_utf8_lossy(line);
     let (before, after) = text.split_once(" - ")?;
-    let mut fields = before.split(' ').skip(4);
+    let mut fields = before.split(' ').skip(2);
+    let device = fields.next()?.to_owned();
+    let mut fields = fields.skip(1);
     let (dir, flags) = (unescape(fields.next()?), fields.next()?.split(',').map(String::from).collect());
     let mut after = after.split(' ');
     let filesystem = after.next()?.to_string();
     let owner = after.nth(1).into_iter().flat_map(|options| options.split(','));
     let owner = owner.filter_map(|option| option.strip_prefix("user_id=")).find_map(|uid| uid.parse().ok());
-    Some(MountLine { dir, filesystem, flags, owner })
+    Some(MountLine { device, dir, filesystem, flags, owner })
 }
 
 /// The kernel writes blanks and backslashes as `\040`.
@@ -204,7 +235,13 @@ mod tests {
         let flags = ["rw", "noatime"].map(String::from).into();
         assert_eq!(
             line,
-            MountLine { dir: PathBuf::from("/mnt/a b"), filesystem: "fuse.skylog".into(), flags, owner: Some(1000) }
+            MountLine {
+                device: "0:98".into(),
+                dir: PathBuf::from("/mnt/a b"),
+                filesystem: "fuse.skylog".into(),
+                flags,
+                owner: Some(1000)
+            }
         );
         assert_eq!(parse_line(b""), None);
     }

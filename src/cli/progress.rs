@@ -1,5 +1,6 @@
 //! A progress bar on standard error, when that is a terminal.
 
+use super::output;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const BYTES: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
@@ -46,7 +47,7 @@ impl Progress {
 
     /// A line on standard error, above the bar.
     pub fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| output::note(format_args!("{line}")));
     }
 
     /// Takes the bar away.

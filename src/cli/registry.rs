@@ -6,7 +6,8 @@
 
 use super::failure::Failure;
 use super::mount_options::MountOptions;
-use super::{mount_point, world};
+use super::mount_point::{self, MountLine};
+use super::world;
 use nix::unistd::User;
 use serde::{Deserialize, Serialize};
 use skylog::format::names::LOCK;
@@ -225,7 +226,16 @@ fn hash(bytes: &[u8]) -> u64 {
 /// The socket of the daemon of a mount point, or the sentence that says why there is none.
 pub fn socket_of(dir: &Path) -> Result<(PathBuf, Registration), Failure> {
     find_mount(dir).ok_or_else(|| {
-        Failure::failed(format_args!("{} is not a skylog mount; `skylog mount STORE {0}` mounts one", dir.display()))
+        let shown = dir.display();
+        match mount_point::mounted_at(dir).filter(MountLine::is_skylog).map(|line| line.owner.unwrap_or(0)) {
+            Some(owner) if owner != user() => Failure::failed(format_args!(
+                "{shown} is the mount of user {owner}; only that user and root may do this, `su` or `sudo` first"
+            )),
+            Some(_) => Failure::failed(format_args!(
+                "the daemon of {shown} is registered where this command does not look, XDG_RUNTIME_DIR or HOME were others; `umount {shown}` or `fusermount3 -u {shown}` unmounts"
+            )),
+            None => Failure::failed(format_args!("{shown} is not a skylog mount; `skylog mount STORE {shown}` mounts one")),
+        }
     })
 }
 

@@ -112,6 +112,7 @@ mod tests {
     #[test]
     fn flags_stay_unless_they_are_named() {
         let line = MountLine {
+            device: "0:98".into(),
             dir: "/mnt".into(),
             filesystem: "fuse.skylog".into(),
             flags: ["rw", "nosuid", "nodev", "relatime"].map(String::from).into(),

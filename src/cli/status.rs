@@ -3,7 +3,7 @@
 use super::control::{Ask, Conversation, Say};
 use super::failure::{Failure, Outcome};
 use super::store_arg::{SUPERBLOCK, StoreArg};
-use super::{mount_point, registry, size};
+use super::{mount_point, output, registry, size};
 use serde_json::{Value, json};
 
 /// Show how a mounted volume is doing, or that a store is not mounted here.
@@ -21,7 +21,7 @@ impl Status {
     pub fn run(&self) -> Outcome {
         let status = self.fetch()?;
         match self.json {
-            true => println!("{}", serde_json::to_string_pretty(&status).expect("plain data")),
+            true => output::line(format_args!("{}", serde_json::to_string_pretty(&status).expect("plain data"))),
             false => print_lines("", &status),
         }
         Ok(())
@@ -70,10 +70,10 @@ fn print_lines(indent: &str, value: &Value) {
     let Value::Object(fields) = value else { return };
     let (nested, flat): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| value.is_object());
     for (name, value) in flat {
-        println!("{indent}{}", line(name, value));
+        output::line(format_args!("{indent}{}", line(name, value)));
     }
     for (name, value) in nested {
-        println!("{indent}{}:", name.replace('_', " "));
+        output::line(format_args!("{indent}{}:", name.replace('_', " ")));
         print_lines(&format!("{indent}  "), value);
     }
 }

@@ -3,7 +3,7 @@
 use super::control::{Ask, Conversation, Say};
 use super::failure::{Failure, Outcome};
 use super::progress::Progress;
-use super::{mount_point, registry, size, utab};
+use super::{mount_point, output, registry, size, utab};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ impl Umount {
         let dir = mount_point::canonical(&self.dir)?;
         if mount_point::clear_dead(&dir)? {
             utab::leave(&dir);
-            eprintln!(
+            output::note(format_args!(
                 "skylog: the daemon of {} was gone; its mount point is clear now, mounting again recovers everything synced",
                 dir.display()
-            );
+            ));
             return Ok(());
         }
         if let Some(registration) =
@@ -58,6 +58,7 @@ impl Umount {
                     }
                     progress.at(done, total);
                 }
+                Say::Waiting { why } => progress.say(&format!("skylog: {why}")),
                 Say::Done { unshipped_bytes } => break unshipped_bytes,
                 Say::Status { .. } | Say::Failed { .. } => {}
             }
@@ -65,12 +66,12 @@ impl Umount {
         progress.end();
         wait_for_end(conversation.pid())?;
         if unshipped == 0 && self.now {
-            println!("nothing stays in the journal; the store has everything");
+            output::line(format_args!("nothing stays in the journal; the store has everything"));
         } else if unshipped > 0 {
-            println!(
+            output::line(format_args!(
                 "{} stay in the journal ({unshipped} bytes); the next mount with this state directory ships them",
                 size::show(unshipped)
-            );
+            ));
         }
         Ok(())
     }

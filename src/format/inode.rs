@@ -41,8 +41,6 @@ const PART_TARGET: u8 = 1 << 3;
 /// What is known of the extended attributes follows.
 const PART_XATTRS: u8 = 1 << 4;
 const PARTS_ALL: u8 = PART_DIRECTORY | PART_RDEV | PART_FLAGS | PART_TARGET | PART_XATTRS;
-/// The most that the parts before the target take.
-const PARTS_BYTES: usize = 8 + 8 + 4 + 4 + 1;
 
 /// Which extended attributes an inode has, so that most questions about them read none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -133,8 +131,8 @@ impl Inode {
     /// When the target is longer than [`TARGET_BYTES_MAX`].
     pub fn encode(&self) -> Bytes {
         assert!(self.target.len() <= TARGET_BYTES_MAX, "a symbolic link target of {} bytes", self.target.len());
-        let mut out = Vec::with_capacity(inode_at::SIZE + PARTS_BYTES + self.target.len());
         let parts = self.parts();
+        let mut out = Vec::with_capacity(self.encoded_len(parts));
         out.put_u8(parts);
         out.put_u32_le(self.mode);
         out.put_u32_le(self.uid);
@@ -160,7 +158,15 @@ impl Inode {
             out.put_u8(self.xattrs.0);
         }
         out.put_slice(&self.target);
+        debug_assert_eq!(out.len(), out.capacity());
         out.into()
+    }
+
+    /// Bytes of the value; exactly, so that no part of an allocation is idle.
+    fn encoded_len(&self, parts: u8) -> usize {
+        let len = |part: u8, bytes: usize| if parts & part != 0 { bytes } else { 0 };
+        let fixed = len(PART_DIRECTORY, 8 + 8) + len(PART_RDEV, 4) + len(PART_FLAGS, 4) + len(PART_XATTRS, 1);
+        inode_at::SIZE + fixed + self.target.len()
     }
 
     /// The optional parts that this inode needs.

@@ -56,7 +56,6 @@ impl Fs {
             self.has_room(&mut work, ino, offset, end)?;
         }
         if allocation.empties {
-            work.always_fits();
             work.empty(ino, &mut inode, offset, end, true)?;
         }
         if !allocation.keeps_size && end > inode.size {

@@ -6,6 +6,7 @@
 use super::NAME_BYTES_MAX;
 use super::error::{Error, Stop, damaged};
 use super::work::Work;
+use crate::format::batch::TreeId;
 use crate::format::ids::InodeNo;
 use crate::format::inode::{CookieValue, Inode, NameValue};
 use crate::format::key;
@@ -32,9 +33,9 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), Error> {
 impl Work<'_> {
     /// What a name in a directory stands for.
     pub fn entry(&mut self, dir: InodeNo, name: &[u8]) -> Result<Option<NameValue>, Stop> {
-        let Some(value) = self.get(&key::name(dir, name))? else { return Ok(None) };
+        let read = self.tx.read(TreeId::Files, &key::name(dir, name), |value| NameValue::decode(value))?;
         let what = |e| damaged(format_args!("name {:?} in directory {dir}: {e}", String::from_utf8_lossy(name)));
-        NameValue::decode(&value).map(Some).map_err(what)
+        read.transpose().map_err(what)
     }
 
     /// Puts a name at the end of a directory's listing.

@@ -22,7 +22,7 @@ impl Fs {
                 None => return Ok(None),
             },
         };
-        let attr = Attr::of(ino, &work.inode(ino)?);
+        let attr = Attr::of(ino, &work.glance(ino)?);
         self.uses.add_lookup(ino);
         Ok(Some(attr))
     }
@@ -30,7 +30,7 @@ impl Fs {
     /// The attributes of an inode.
     pub fn getattr(&self, cx: &Cx, ino: InodeNo) -> Result<Attr, Stop> {
         let _held = self.locks.shared(ino);
-        Ok(Attr::of(ino, &self.begin(cx).inode(ino)?))
+        Ok(Attr::of(ino, &self.begin(cx).glance(ino)?))
     }
 
     /// Where a symbolic link points to.

@@ -62,7 +62,7 @@ pub use readdir::DirEntry;
 pub use seek::Seek;
 pub use setattr::{SetAttr, SetTime};
 pub use statfs::{DiskSpace, StatFs};
-pub use xattr::ACCESS_ACL;
+pub use xattr::{ACCESS_ACL, DEFAULT_ACL};
 
 use crate::base::clock::Time;
 use crate::map::db::{Db, Pins};

@@ -7,7 +7,8 @@
 use super::attr::file_type;
 use super::error::{Error, Stop};
 use super::{Cx, Fs};
-use crate::format::ids::InodeNo;
+use crate::format::ids::{InodeNo, Lsn};
+use crate::format::inode::Inode;
 use crate::map::db::Room;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ pub(super) struct Uses {
     leaving: AtomicU64,
     /// Files without a name whose last use has ended.
     left: AtomicU64,
+    /// Those of them that a full disk has kept from being freed.
+    unfreed: Mutex<Vec<InodeNo>>,
 }
 
 /// There is one for each inode that the kernel remembers, which may be all there are: so it is small. A count that has
@@ -86,7 +89,7 @@ const _: () =
 impl Uses {
     pub fn new() -> Uses {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Uses { shards, leaving: AtomicU64::new(0), left: AtomicU64::new(0) }
+        Uses { shards, leaving: AtomicU64::new(0), left: AtomicU64::new(0), unfreed: Mutex::default() }
     }
 
     fn shard(&self, ino: InodeNo) -> &Mutex<HashMap<InodeNo, Use>> {
@@ -170,13 +173,27 @@ impl Fs {
     /// Opens a regular file; [`Fs::release`] ends it. The kernel has checked the permissions.
     pub fn open(&self, cx: &Cx, ino: InodeNo) -> Result<(), Stop> {
         let _held = self.locks.shared(ino);
-        match file_type(self.begin(cx).inode(ino)?.mode) {
-            libc::S_IFREG => self.uses.add_handle(ino),
-            libc::S_IFDIR => return Err(Error::IsDirectory(ino).into()),
-            libc::S_IFLNK => return Err(Error::SymbolicLink(ino).into()),
-            _ => return Err(Error::Invalid("the kernel opens fifos, sockets and devices itself").into()),
-        }
+        openable(ino, &self.begin(cx).inode(ino)?)?;
+        self.uses.add_handle(ino);
         Ok(())
+    }
+
+    /// Opens a regular file and cuts off all its contents; says whether its mode changed, as truncating may take set-id bits.
+    pub fn open_and_truncate(&self, cx: &Cx, ino: InodeNo) -> Result<(bool, Lsn), Stop> {
+        let _held = self.locks.exclusive(&[ino]);
+        let mut work = self.begin(cx);
+        let mut inode = work.inode(ino)?;
+        openable(ino, &inode)?;
+        let (mode, room) = (inode.mode, if inode.size > 0 { Room::Freeing } else { Room::Ordinary });
+        work.truncate(ino, &mut inode, 0)?;
+        work.contents_changed(ino, &mut inode);
+        // Whoever keeps times apart sends its own later; until then this one is right.
+        inode.mtime = work.now;
+        inode.ctime = work.now;
+        work.set_inode(ino, &inode);
+        let lsn = work.commit(room)?;
+        self.uses.add_handle(ino);
+        Ok((inode.mode != mode, lsn))
     }
 
     /// Opens a directory; [`Fs::release`] ends it.
@@ -202,20 +219,48 @@ impl Fs {
         self.uses.len()
     }
 
-    /// When freeing fails for good, the use has ended all the same, and the orphan stays for the next recovery.
+    /// When freeing fails for good, the use has ended all the same. An orphan that a full disk has kept is tried again when the
+    /// next use of anything ends; one that cannot be freed at all stays for the next recovery.
     fn give_back(&self, cx: &Cx, ino: InodeNo, lookups: u64, handles: u64) -> Result<(), Stop> {
+        self.free_kept(cx)?;
         let _held = self.locks.exclusive(&[ino]);
         let freed = if self.uses.would_end_orphan(ino, lookups, handles) { self.free_orphan(cx, ino) } else { Ok(()) };
         if !matches!(freed, Err(Stop::Wait(_))) {
             self.uses.give_back(ino, lookups, handles);
         }
+        if freed == Err(Error::DiskFull.into()) {
+            self.uses.unfreed.lock().push(ino);
+        }
         freed
+    }
+
+    /// Frees one of the orphans that a full disk has kept. Only waiting is told: there is an operation to be done after it.
+    fn free_kept(&self, cx: &Cx) -> Result<(), Stop> {
+        // Whoever takes it from the list is the only one who frees it; nobody else can reach an inode without name and use.
+        let Some(ino) = self.uses.unfreed.lock().pop() else { return Ok(()) };
+        let freed = self.free_orphan(cx, ino);
+        if matches!(freed, Err(Stop::Wait(_))) || freed == Err(Error::DiskFull.into()) {
+            self.uses.unfreed.lock().push(ino);
+        }
+        match freed {
+            Err(stop @ Stop::Wait(_)) => Err(stop),
+            _ => Ok(()),
+        }
     }
 
     fn free_orphan(&self, cx: &Cx, ino: InodeNo) -> Result<(), Stop> {
         let mut work = self.begin(cx);
         work.free_orphan(ino)?;
         work.commit(Room::Freeing).map(drop)
+    }
+}
+
+fn openable(ino: InodeNo, inode: &Inode) -> Result<(), Error> {
+    match file_type(inode.mode) {
+        libc::S_IFREG => Ok(()),
+        libc::S_IFDIR => Err(Error::IsDirectory(ino)),
+        libc::S_IFLNK => Err(Error::SymbolicLink(ino)),
+        _ => Err(Error::Invalid("the kernel opens fifos, sockets and devices itself")),
     }
 }
 

@@ -39,7 +39,7 @@ impl Fs {
         let mut work = self.begin(cx);
         let mut out = Vec::new();
         for entry in work.list(ino, after, max)? {
-            let attr = Attr::of(entry.ino, &work.inode(entry.ino)?);
+            let attr = Attr::of(entry.ino, &work.glance(entry.ino)?);
             out.push((entry, attr));
         }
         for (entry, attr) in &out {

@@ -13,14 +13,14 @@ use crate::format::key;
 use crate::format::usage::UsageChange;
 use crate::map::db::{self, Room, Tx, Wait};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 
 /// A transaction, and when it happens.
 pub(super) struct Work<'a> {
     pub tx: Tx<'a>,
     pub now: Time,
     pub cx: &'a Cx,
-    seen: BTreeMap<InodeNo, Seen>,
+    /// Few: whoever changes many inodes makes many batches.
+    seen: Vec<(InodeNo, Seen)>,
     refusable: bool,
     /// Whether to wait at a limit.
     patient: bool,
@@ -35,7 +35,7 @@ struct Seen {
 
 impl<'a> Work<'a> {
     pub fn new(tx: Tx<'a>, cx: &'a Cx, patient: bool) -> Work<'a> {
-        Work { tx, now: cx.now, cx, seen: BTreeMap::new(), refusable: true, patient }
+        Work { tx, now: cx.now, cx, seen: Vec::new(), refusable: true, patient }
     }
 
     pub fn get(&mut self, key: &[u8]) -> Result<Option<Bytes>, Stop> {
@@ -58,28 +58,43 @@ impl<'a> Work<'a> {
         Ok(self.tx.scan(TreeId::Files, from, to, limit)?)
     }
 
+    /// An inode that this operation does not change.
+    pub fn glance(&mut self, ino: InodeNo) -> Result<Inode, Stop> {
+        let read = self.tx.read(TreeId::Files, &key::inode(ino), |value| Inode::decode(value))?;
+        let inode = read.ok_or(Error::NoSuchInode(ino))?;
+        inode.map_err(|e| damaged(format_args!("inode {ino}: {e}")))
+    }
+
+    /// An inode that may be changed.
     pub fn inode(&mut self, ino: InodeNo) -> Result<Inode, Stop> {
-        let value = self.get(&key::inode(ino))?.ok_or(Error::NoSuchInode(ino))?;
-        let inode = Inode::decode(&value).map_err(|e| damaged(format_args!("inode {ino}: {e}")))?;
+        let inode = self.glance(ino)?;
         let blocks = Some(inode.blocks);
-        self.seen.entry(ino).or_insert(Seen { before: blocks, after: blocks });
+        self.seen(ino, Seen { before: blocks, after: blocks });
         Ok(inode)
     }
 
     /// Gives an inode these attributes. It was read before in this operation, or is new.
     pub fn set_inode(&mut self, ino: InodeNo, inode: &Inode) {
         self.put(key::inode(ino), inode.encode());
-        self.seen.entry(ino).or_insert(Seen { before: None, after: None }).after = Some(inode.blocks);
+        self.seen(ino, Seen { before: None, after: None }).after = Some(inode.blocks);
     }
 
     /// Removes everything of an inode that was read before.
     fn remove_inode(&mut self, ino: InodeNo) {
         self.delete_range(key::all_of(ino));
-        let seen = self.seen.get_mut(&ino);
-        debug_assert!(seen.is_some(), "inode {ino} is removed and was never looked at");
-        if let Some(seen) = seen {
-            seen.after = None;
-        }
+        let never = Seen { before: None, after: None };
+        let seen = self.seen(ino, never);
+        debug_assert!(seen.before.or(seen.after).is_some(), "inode {ino} is removed and was never looked at");
+        seen.after = None;
+    }
+
+    /// What is known of an inode; what it is when it is seen for the first time.
+    fn seen(&mut self, ino: InodeNo, first: Seen) -> &mut Seen {
+        let at = self.seen.iter().position(|(of, _)| *of == ino).unwrap_or_else(|| {
+            self.seen.push((ino, first));
+            self.seen.len() - 1
+        });
+        &mut self.seen[at].1
     }
 
     /// Says that this operation stores nothing where nothing was, so that no limit refuses it: cutting extents may round
@@ -144,7 +159,7 @@ impl<'a> Work<'a> {
 
     fn usage_change(&self) -> UsageChange {
         let mut change = UsageChange::default();
-        for Seen { before, after } in self.seen.values() {
+        for (_, Seen { before, after }) in &self.seen {
             change.inodes += i64::from(after.is_some()) - i64::from(before.is_some());
             // A difference of counts below 2^63 is right whichever is larger.
             change.blocks += after.unwrap_or(0).wrapping_sub(before.unwrap_or(0)) as i64;

@@ -48,13 +48,19 @@ impl Fs {
         if data.is_empty() {
             return Ok((0, work.commit(Room::Ordinary)?));
         }
-        let data = self.writable(offset, data)?;
+        let present = cx.present(&inode, offset, data);
+        if present.is_empty() {
+            return Ok((short(data.len()), work.commit(Room::Ordinary)?));
+        }
+        let late = data.len() - present.len();
+        let data = self.writable(offset, &present)?;
         let written = work.write(ino, &mut inode, offset, &data, self.options.old_extents_max())?;
         inode.size = inode.size.max(offset + written);
         work.contents_changed(ino, &mut inode);
         work.set_inode(ino, &inode);
         let lsn = work.commit(Room::Ordinary)?;
-        Ok((u32::try_from(written).expect("a write is short"), lsn))
+        let late = if written == present.len() as u64 { late } else { 0 };
+        Ok((short(late) + u32::try_from(written).expect("a write is short"), lsn))
     }
 
     /// As much of `data` as one write may write there.
@@ -62,6 +68,20 @@ impl Fs {
         let room = FILE_BYTES_MAX.checked_sub(offset).filter(|room| *room > 0).ok_or(Error::TooBig)?;
         let len = data.len().min(self.options.write_bytes_max).min(usize::try_from(room).unwrap_or(usize::MAX));
         Ok(data.slice(..len))
+    }
+}
+
+fn short(len: usize) -> u32 {
+    u32::try_from(len).expect("a write is short")
+}
+
+impl Cx {
+    /// What of `data` is still to be written. A store to a mapping never makes a file longer: what lies past its end was stored
+    /// before it was truncated, and counts as written. A kernel that holds writes back is another matter.
+    fn present(&self, inode: &Inode, offset: u64, data: &Bytes) -> Bytes {
+        let stored = self.written_back && !self.keeps_times;
+        let room = if stored { inode.size.saturating_sub(offset) } else { u64::MAX };
+        data.slice(..data.len().min(usize::try_from(room).unwrap_or(usize::MAX)))
     }
 }
 

@@ -20,11 +20,12 @@ const LIST_BYTES_MAX: usize = 64 << 10;
 const TRUSTED: &[u8] = b"trusted.";
 /// The access control list, as an attribute.
 pub const ACCESS_ACL: &[u8] = b"system.posix_acl_access";
-pub(super) const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
+/// The access control list that what is made in a directory gets, as an attribute.
+pub const DEFAULT_ACL: &[u8] = b"system.posix_acl_default";
 const CAPABILITY: &[u8] = b"security.capability";
 
-/// Names and values of an inode's attributes in key order.
-type Rows = Vec<(Bytes, Bytes)>;
+/// Attributes read from the map at a time: their values may be long.
+const PAGE: usize = 64;
 
 impl Fs {
     /// Gives an attribute a value. `flags` as of `setxattr`. A value it has already changes nothing.
@@ -68,15 +69,20 @@ impl Fs {
         let _held = self.locks.shared(ino);
         let mut work = self.begin(cx);
         let inode = work.inode(ino)?;
-        let names: Vec<Bytes> = work.xattrs(ino, &inode)?.into_iter().map(|(name, _)| name).collect();
-        let hidden = names.iter().any(|name| name.starts_with(TRUSTED)) && !cx.has(Rights::SYS_ADMIN);
         let mut out = Vec::new();
-        for name in names.iter().filter(|name| !hidden || !name.starts_with(TRUSTED)) {
-            out.extend_from_slice(name);
-            out.push(0);
-        }
-        if out.len() > LIST_BYTES_MAX {
-            return Err(Error::ValueTooBig { found: out.len(), limit: LIST_BYTES_MAX }.into());
+        let mut sees_trusted = None;
+        let mut page = work.xattr_names(ino, &inode, None, PAGE)?;
+        while let Some(last) = page.last().cloned() {
+            for name in &page {
+                if !name.starts_with(TRUSTED) || *sees_trusted.get_or_insert_with(|| cx.has(Rights::SYS_ADMIN)) {
+                    out.extend_from_slice(name);
+                    out.push(0);
+                }
+            }
+            if out.len() > LIST_BYTES_MAX {
+                return Err(Error::ValueTooBig { found: out.len(), limit: LIST_BYTES_MAX }.into());
+            }
+            page = work.xattr_names(ino, &inode, Some(&last), PAGE)?;
         }
         Ok(out)
     }
@@ -127,17 +133,25 @@ impl Work<'_> {
         if inode.xattrs.has(Xattrs::of(name)) { self.get(&key::xattr(ino, name)) } else { Ok(None) }
     }
 
-    fn xattrs(&mut self, ino: InodeNo, inode: &Inode) -> Result<Rows, Stop> {
+    /// The names of the attributes behind `after`, in order, the first `limit` of them.
+    fn xattr_names(
+        &mut self,
+        ino: InodeNo,
+        inode: &Inode,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Bytes>, Stop> {
         if inode.xattrs == Xattrs::NONE {
-            return Ok(Rows::new());
+            return Ok(Vec::new());
         }
-        let (from, to) = key::xattrs_of(ino);
-        let rows = self.scan(&from, &to, usize::MAX)?;
+        let (first, to) = key::xattrs_of(ino);
+        let from = after.map_or(first, |name| [&key::xattr(ino, name)[..], b"\0"].concat().into());
+        let rows = self.scan(&from, &to, limit)?;
         let name = |key: &Bytes| match Key::decode(key) {
             Ok(Key::Xattr(_, name)) => Ok(name),
             other => Err(damaged(format_args!("{other:?} among the extended attributes of inode {ino}"))),
         };
-        rows.into_iter().map(|(key, value)| Ok((name(&key)?, value))).collect()
+        rows.iter().map(|(key, _)| name(key)).collect()
     }
 
     /// Sets or removes an attribute and notes that; nothing else of the inode is touched.
@@ -156,7 +170,8 @@ impl Work<'_> {
             }
             None => {
                 let alike = |other: &Bytes| other != name && Xattrs::of(other) == which;
-                let last = !self.xattrs(ino, inode)?.iter().any(|(other, _)| alike(other));
+                // Beside this one there are at most three of a name with a mark of its own.
+                let last = !self.xattr_names(ino, inode, None, 5)?.iter().any(alike);
                 self.delete(key::xattr(ino, name));
                 if last {
                     inode.xattrs = inode.xattrs.without(which);

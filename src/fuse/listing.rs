@@ -59,7 +59,7 @@ impl Frontend {
                 let left = entries[taken..].iter().filter(|(entry, _)| entry.cookie > DOTS);
                 let left: Vec<InodeNo> = left.map(|(entry, _)| entry.ino).collect();
                 for inode in left {
-                    volume.start(Cx { uid, gid, now, ..Cx::default() }, move |fs, cx| fs.forget(cx, inode, 1), |_| ());
+                    volume.follow(Cx { uid, gid, now, ..Cx::default() }, move |fs, cx| fs.forget(cx, inode, 1));
                 }
             },
         );

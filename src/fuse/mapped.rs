@@ -5,6 +5,8 @@
 //! `cp` of the file would take what was stored for a hole. So it is made to first: told to drop a file's cached pages, it
 //! writes the changed ones. That is needed only where somebody has the file open for writing; a mapping keeps it open.
 //!
+//! The same thread has the kernel forget attributes of a file that it opened and truncated, when that took set-id bits away.
+//!
 //! Telling waits for writes that event threads answer, so a thread of its own does it. It ends when the frontend is gone.
 
 use crate::format::ids::InodeNo;
@@ -16,8 +18,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
-/// What follows once a file's stores are written back.
+/// What follows once the kernel was told.
 type Then = Box<dyn FnOnce() + Send>;
+
+/// What the kernel is told of a file.
+struct Notice {
+    ino: InodeNo,
+    /// From where on it drops the file's pages; below 0 it drops only what it knows of its attributes.
+    from: i64,
+    then: Then,
+}
 
 /// How often files are open for writing.
 #[derive(Default)]
@@ -57,11 +67,11 @@ impl Writers {
 /// The event threads' side.
 pub struct Mapped {
     pub writers: Arc<Writers>,
-    inbox: Sender<(InodeNo, Then)>,
+    inbox: Sender<Notice>,
 }
 
 /// The inbox of the thread to be. At most one entry for each request that the kernel has under way.
-pub struct Inbox(Receiver<(InodeNo, Then)>);
+pub struct Inbox(Receiver<Notice>);
 
 impl Mapped {
     pub fn new() -> (Mapped, Inbox) {
@@ -74,8 +84,17 @@ impl Mapped {
         if !self.writers.has(ino) {
             return then();
         }
-        if let Err(unsent) = self.inbox.send((ino, Box::new(then))) {
-            (unsent.0.1)();
+        self.tell(Notice { ino, from: 0, then: Box::new(then) });
+    }
+
+    /// Goes on with `then` once the kernel will ask for the file's attributes before it relies on them.
+    pub fn attributes_forgotten(&self, ino: InodeNo, then: impl FnOnce() + Send + 'static) {
+        self.tell(Notice { ino, from: -1, then: Box::new(then) });
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Err(unsent) = self.inbox.send(notice) {
+            (unsent.0.then)();
         }
     }
 }
@@ -106,9 +125,10 @@ impl Inbox {
     /// Starts the thread.
     pub fn serve(self, notifier: Notifier) -> io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("mapped".to_owned()).spawn(move || {
-            for (ino, then) in self.0 {
-                if let Err(e) = notifier.inval_inode(INodeNo(ino.0), 0, 0) {
-                    log::warn!("inode {ino}: the kernel was not told to write mappings back: {e}");
+            for Notice { ino, from, then } in self.0 {
+                if let Err(e) = notifier.inval_inode(INodeNo(ino.0), from, 0) {
+                    let what = if from < 0 { "forget attributes" } else { "write mappings back" };
+                    log::warn!("inode {ino}: the kernel was not told to {what}: {e}");
                 }
                 then();
             }
@@ -136,7 +156,7 @@ mod tests {
         mapped.writers.opened(InodeNo(8), libc::O_WRONLY);
         ask();
         let mut asked: Vec<InodeNo> = Vec::new();
-        for (ino, then) in inbox.0.try_iter() {
+        for Notice { ino, then, .. } in inbox.0.try_iter() {
             assert!(heard.try_recv().is_err(), "not before the last");
             asked.push(ino);
             then();
@@ -167,7 +187,7 @@ mod tests {
         mapped.writers.released(ino, libc::O_WRONLY);
         mapped.writers.released(ino, libc::O_RDONLY);
         assert!(ask(), "all are gone");
-        assert_eq!(inbox.0.try_iter().map(|(of, _)| of).collect::<Vec<_>>(), [ino, ino]);
+        assert_eq!(inbox.0.try_iter().map(|notice| notice.ino).collect::<Vec<_>>(), [ino, ino]);
         drop(mapped);
         assert!(matches!(inbox.0.try_recv(), Err(TryRecvError::Disconnected)), "the thread ends");
     }

@@ -104,7 +104,7 @@ impl Frontend {
         let (volume, cx) = (self.volume.clone(), self.cx(request));
         self.ask(request, reply, op, move |reply, value| {
             say(reply, value);
-            volume.start(cx, move |fs, cx| fs.note_access(cx, inode), |_| ());
+            volume.follow(cx, move |fs, cx| fs.note_access(cx, inode));
         });
     }
 

@@ -270,9 +270,15 @@ impl Db {
         }
     }
 
-    fn get(&self, pins: &Pins, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>, Stop> {
+    fn read<T>(
+        &self,
+        pins: &Pins,
+        tree: TreeId,
+        key: &[u8],
+        read: impl FnOnce(&Bytes) -> T,
+    ) -> Result<Option<T>, Stop> {
         let state = self.state.read();
-        let found = state.stacks[tree as usize].view().get(&self.cache, pins, key);
+        let found = state.stacks[tree as usize].view().read(&self.cache, pins, key, read);
         found.map_err(|node| Stop::Wait(Wait::Node(node)))
     }
 
@@ -310,14 +316,19 @@ pub struct Tx<'a> {
 impl Tx<'_> {
     /// The value of a key; sees this transaction's own point edits.
     pub fn get(&mut self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>, Stop> {
+        self.read(tree, key, Bytes::clone)
+    }
+
+    /// The same, of which only what `read` makes of the value is needed. It is called under a lock: it decodes, no more.
+    pub fn read<T>(&mut self, tree: TreeId, key: &[u8], read: impl FnOnce(&Bytes) -> T) -> Result<Option<T>, Stop> {
         for (t, edit) in self.edits.iter().rev() {
             match edit {
-                Edit::Put { key: k, value } if *t == tree && k == key => return Ok(Some(value.clone())),
+                Edit::Put { key: k, value } if *t == tree && k == key => return Ok(Some(read(value))),
                 Edit::Delete { key: k } if *t == tree && k == key => return Ok(None),
                 _ => {}
             }
         }
-        self.db.get(self.pins, tree, key)
+        self.db.read(self.pins, tree, key, read)
     }
 
     /// Up to `limit` committed entries with keys in `from..to`, ascending, all as of one Lsn.
@@ -422,10 +433,11 @@ impl Tx<'_> {
         if self.edits.is_empty() {
             return Ok(db.last());
         }
-        let mark_edit = self.inode_mark_edit();
         let mut encoded = encode_edits(&self.edits);
         let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
-        let mark_bytes = encode_edits(std::slice::from_ref(&mark_edit));
+        // Without a new inode no mark can be needed.
+        let mark = (self.inode_max > 0).then(|| self.inode_mark_edit());
+        let mark_bytes = mark.as_ref().map_or(Vec::new(), |edit| encode_edits(std::slice::from_ref(edit)));
         let usage_bytes = if self.usage_change.is_none() { 0 } else { USAGE_EDIT_BYTES };
         let reserved = Journal::cost(encoded.len() + mark_bytes.len() + usage_bytes, &lens);
         db.reserve(reserved, room)?;
@@ -440,10 +452,10 @@ impl Tx<'_> {
             self.edits.push(edit);
         }
         state.usage_limit = self.new_limit.unwrap_or(state.usage_limit);
-        if self.inode_max >= state.inode_mark {
+        if let Some(mark) = mark.filter(|_| self.inode_max >= state.inode_mark) {
             state.inode_mark = self.inode_max + db.limits.inode_step;
             encoded.extend(mark_bytes);
-            self.edits.push(mark_edit);
+            self.edits.push(mark);
         }
         // The journal takes what the batch costs; room for an edit that it does not carry would be lost for good.
         let unused = reserved - Journal::cost(encoded.len(), &lens);
@@ -456,7 +468,7 @@ impl Tx<'_> {
         let head = encode_head(lsn, count, &encoded, &headers, true);
         db.journal.submit(PendingBatch { lsn, head, objects: self.objects });
         for (tree, edit) in self.edits {
-            state.stacks[tree as usize].overlay.apply(lsn, &edit.resolve(lsn, &headers));
+            state.stacks[tree as usize].overlay.apply_own(lsn, edit.resolve(lsn, &headers));
         }
         state.last = lsn;
         Ok(lsn)

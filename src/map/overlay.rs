@@ -6,13 +6,13 @@
 
 use crate::format::batch::Edit;
 use crate::format::ids::Lsn;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::ops::Bound;
 
 /// What an entry costs beside the bytes of its key and value: its slot in a tree node that is two thirds full, and the
-/// allocation that holds key and value with its reference count.
+/// allocations of key and value with their reference counts.
 const ENTRY_OVERHEAD_BYTES: u64 = 192;
 
 /// What an overlay knows of a key.
@@ -50,10 +50,38 @@ impl Overlay {
     /// # Panics
     /// When `edit` is an unresolved [`Edit::OwnExtent`], or (debug) when `lsn` goes back.
     pub fn apply(&mut self, lsn: Lsn, edit: &Edit) {
+        match edit {
+            Edit::Put { key, value } => {
+                self.comes(lsn);
+                self.set_point(Bytes::copy_from_slice(key), Some(Bytes::copy_from_slice(value)));
+            }
+            other => self.apply_rest(lsn, other),
+        }
+    }
+
+    /// The same for an edit just made: its key and value are kept as they are, unless somebody else holds their bytes too.
+    ///
+    /// # Panics
+    /// As [`Overlay::apply`].
+    pub fn apply_own(&mut self, lsn: Lsn, edit: Edit) {
+        match edit {
+            Edit::Put { key, value } => {
+                self.comes(lsn);
+                self.set_point(unshared(key), Some(unshared(value)));
+            }
+            other => self.apply_rest(lsn, &other),
+        }
+    }
+
+    fn comes(&mut self, lsn: Lsn) {
         debug_assert!(lsn >= self.last, "edits come in log order: {lsn} after {}", self.last);
         self.last = lsn;
+    }
+
+    fn apply_rest(&mut self, lsn: Lsn, edit: &Edit) {
+        self.comes(lsn);
         match edit {
-            Edit::Put { key, value } => self.put(key, value),
+            Edit::Put { .. } => unreachable!("a put is applied by itself"),
             Edit::Delete { key } => self.delete(key),
             Edit::DeleteRange { from, to } if from < to => self.delete_range(from, to),
             Edit::DeleteRange { .. } => {}
@@ -63,11 +91,18 @@ impl Overlay {
 
     /// What this overlay knows of `key`.
     pub fn get(&self, key: &[u8]) -> Found {
-        match self.points.get(key) {
+        match self.word(key) {
             Some(Some(value)) => Found::Value(value.clone()),
             Some(None) => Found::Deleted,
-            None if self.range_over(key).is_some() => Found::Deleted,
             None => Found::Absent,
+        }
+    }
+
+    /// Its word on `key`: the value, or that it is gone; `None` when it has none.
+    pub(super) fn word(&self, key: &[u8]) -> Option<Option<&Bytes>> {
+        match self.points.get(key) {
+            Some(value) => Some(value.as_ref()),
+            None => self.range_over(key).map(|_| None),
         }
     }
 
@@ -108,15 +143,6 @@ impl Overlay {
         self.ranges.range::<[u8], _>(upto).next_back().filter(|(_, end)| key < end.as_ref())
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8]) {
-        let mut both = BytesMut::with_capacity(key.len() + value.len());
-        both.extend_from_slice(key);
-        both.extend_from_slice(value);
-        let mut key = both.freeze();
-        let value = key.split_off(key.len() - value.len());
-        self.set_point(key, Some(value));
-    }
-
     fn delete(&mut self, key: &[u8]) {
         if self.range_over(key).is_some() {
             self.remove_point(key);
@@ -153,11 +179,15 @@ impl Overlay {
     }
 
     fn set_point(&mut self, key: Bytes, value: Option<Bytes>) {
-        let value_bytes = value.as_ref().map_or(0, Bytes::len);
-        // The old key goes too: it shares its allocation with the old value.
-        self.remove_point(&key);
-        self.bytes += ENTRY_OVERHEAD_BYTES + (key.len() + value_bytes) as u64;
-        self.points.insert(key, value);
+        let len = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len) as u64;
+        self.bytes += len(&value);
+        match self.points.entry(key) {
+            btree_map::Entry::Occupied(mut entry) => self.bytes -= len(&entry.insert(value)),
+            btree_map::Entry::Vacant(entry) => {
+                self.bytes += ENTRY_OVERHEAD_BYTES + entry.key().len() as u64;
+                entry.insert(value);
+            }
+        }
     }
 
     fn remove_point(&mut self, key: &[u8]) {
@@ -165,4 +195,9 @@ impl Overlay {
             self.bytes -= ENTRY_OVERHEAD_BYTES + (key.len() + value.map_or(0, |value| value.len())) as u64;
         }
     }
+}
+
+/// These bytes, in an allocation that nobody else has a part of.
+fn unshared(bytes: Bytes) -> Bytes {
+    if bytes.is_unique() { bytes } else { Bytes::copy_from_slice(&bytes) }
 }

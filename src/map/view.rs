@@ -5,7 +5,7 @@
 
 use super::NodeCache;
 use super::changes::Changes;
-use super::overlay::{Found, Overlay};
+use super::overlay::Overlay;
 use super::pins::Pins;
 use crate::format::ids::NodePtr;
 use crate::format::node::{Interior, Leaf, Node};
@@ -25,19 +25,26 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// The value of `key`, or the node that is needed to know.
     pub fn get(&self, cache: &NodeCache, pins: &Pins, key: &[u8]) -> Result<Option<Bytes>, NodePtr> {
-        for overlay in self.overlays() {
-            match overlay.get(key) {
-                Found::Value(value) => return Ok(Some(value)),
-                Found::Deleted => return Ok(None),
-                Found::Absent => {}
-            }
+        self.read(cache, pins, key, Bytes::clone)
+    }
+
+    /// The same, of which only what `read` makes of the value is needed.
+    pub fn read<T>(
+        &self,
+        cache: &NodeCache,
+        pins: &Pins,
+        key: &[u8],
+        read: impl FnOnce(&Bytes) -> T,
+    ) -> Result<Option<T>, NodePtr> {
+        if let Some(word) = self.overlays().find_map(|overlay| overlay.word(key)) {
+            return Ok(word.map(read));
         }
         let hand = Hand { cache, pins };
         let Some(mut ptr) = self.root else { return Ok(None) };
         loop {
             match &*hand.node(&ptr)? {
                 Node::Interior(interior) => ptr = interior.child(interior.child_for(key)),
-                Node::Leaf(leaf) => return Ok(leaf.get(key)),
+                Node::Leaf(leaf) => return Ok(leaf.get(key).as_ref().map(read)),
             }
         }
     }

@@ -262,15 +262,7 @@ impl Opening<'_> {
             journal::open(world.media.clone(), world.clock.clone(), world.random.clone(), manifest, replayed, config)?;
         let state = Reader { cache: &cache, nodes: &nodes };
         let space = View { overlay: &overlays[1], layers: &[], root: checkpoint.roots[1] };
-        let files = View { overlay: &overlays[0], layers: &[], root: checkpoint.roots[0] };
-        let usage = state.value(&files, &key::usage(), Usage::decode)?;
-        let usage_limit = state.value(&files, &key::limit(), UsageLimit::decode)?.unwrap_or_default();
-        let inode_mark = state.value(&space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0);
         let published = state.value(&space, &space::published(), Published::decode)?;
-        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache));
-        for (end, start) in state.windows(&space)? {
-            locate.windows().add(start, end);
-        }
         let identity = Identity {
             filesystem: superblock.uuid,
             state: known.state,
@@ -278,13 +270,22 @@ impl Opening<'_> {
             epoch: known.epoch,
             owner: tuning.owner.clone(),
         };
-        for entry in checkpoint.windows.iter().filter(|entry| entry.objects > 0) {
-            locate.windows().add(entry.start, entry.end);
-        }
         let mut publisher = Publisher::new(world.store.clone(), identity, next_position(&known, published));
+        // Before any node that may lie in the store alone: who took over may have deleted it, and that it did is what to say.
         let adopted = publisher.resume()?;
         if let Some(ahead) = adopted.iter().find(|publication| publication.end > checkpoint.lsn) {
             return Err(MountError::OldState { published: ahead.end, checkpoint: checkpoint.lsn });
+        }
+        let files = View { overlay: &overlays[0], layers: &[], root: checkpoint.roots[0] };
+        let usage = state.value(&files, &key::usage(), Usage::decode)?;
+        let usage_limit = state.value(&files, &key::limit(), UsageLimit::decode)?.unwrap_or_default();
+        let inode_mark = state.value(&space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0);
+        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache));
+        for (end, start) in state.windows(&space)? {
+            locate.windows().add(start, end);
+        }
+        for entry in checkpoint.windows.iter().filter(|entry| entry.objects > 0) {
+            locate.windows().add(entry.start, entry.end);
         }
         let start = Start { roots: checkpoint.roots, overlays, last, inode_mark, usage, usage_limit };
         let db = Arc::new(Db::new(known.epoch, start, journal, locate.clone(), cache, tuning.limits));

@@ -170,3 +170,27 @@ fn what_lies_side_by_side_in_the_store_is_read_together_and_each_chunk_verified(
     let before = rig.run(|fs, cx| fs.read(cx, ino, 0, 3 * 65_536)).expect("the chunks before it are whole");
     assert_eq!(before, bytes[..3 * 65_536]);
 }
+
+#[test]
+fn removing_one_of_many_attributes_reads_few_of_them() {
+    const ATTRIBUTES: u32 = 200;
+    let tuning = small();
+    let mut rig = Rig::new(11, &tuning);
+    let (attr, _) = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, b"file", 0o644)).expect("created");
+    let name = |n: u32| format!("user.{n:03}").into_bytes();
+    for n in 0..ATTRIBUTES {
+        rig.run(|fs, cx| fs.set_xattr(cx, attr.ino, &name(n), &[7; 1000], 0)).expect("set");
+    }
+    rig.drain();
+    let mut cold = rig.remount(12, &tuning).expect("mounts again");
+    let mut starts = 0;
+    let removed = cold.run(|fs, cx| {
+        starts += 1;
+        fs.remove_xattr(cx, attr.ino, &name(100))
+    });
+    removed.expect("removed");
+    assert!(starts < 30, "it starts {starts} times");
+    let list = cold.run(|fs, cx| fs.list_xattrs(cx, attr.ino)).expect("listed");
+    let expected: Vec<u8> = (0..ATTRIBUTES).filter(|n| *n != 100).flat_map(|n| [name(n), vec![0]].concat()).collect();
+    assert!(list == expected, "{}", String::from_utf8_lossy(&list));
+}

@@ -169,12 +169,23 @@ impl Parking {
 /// Runs an operation, and parks it if it must wait. `data_bytes` is the size of what the request brought along.
 pub(super) fn start<T: 'static>(
     shared: &Arc<Shared>,
+    cx: Cx,
+    data_bytes: usize,
+    op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
+    done: impl FnOnce(Result<T, Error>) + Send + 'static,
+) {
+    shared.parking.admit(shared);
+    start_admitted(shared, cx, data_bytes, op, done);
+}
+
+/// The same without a look at the cap: for those by whom waiting operations end, who must not wait for that.
+pub(super) fn start_admitted<T: 'static>(
+    shared: &Arc<Shared>,
     mut cx: Cx,
     data_bytes: usize,
     mut op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
     done: impl FnOnce(Result<T, Error>) + Send + 'static,
 ) {
-    shared.parking.admit(shared);
     cx.patient = true;
     let wait = match run(shared, &mut op, &mut cx) {
         Ok(value) => return done(Ok(value)),

@@ -147,6 +147,11 @@ fn wrong_marks_of_extended_attributes_and_lists_out_of_step_are_found() {
         }
     };
     assert_found(list(b"no list"), &[("inode 3", "its access control list is none")]);
+    let default = |tx: &mut Tx<'_>| {
+        tx.put(TreeId::Files, key::xattr(InodeNo::ROOT, b"system.posix_acl_default"), Bytes::from_static(b"no list"));
+        change_inode(tx, InodeNo::ROOT, |inode| inode.xattrs = Xattrs::DEFAULT_ACL);
+    };
+    assert_found(default, &[("inode 1", "its default access control list is none")]);
     let other = b"\x02\0\0\0\x01\0\x07\0\xff\xff\xff\xff\x04\0\x05\0\xff\xff\xff\xff\x20\0\x01\0\xff\xff\xff\xff";
     assert_found(list(other), &[("inode 3", "its access control list says 751")]);
 }

@@ -189,7 +189,7 @@ impl<M: Mount> Request<'_, M> {
                 };
                 self.run(set).map(|_| Outcome::Done)
             }
-            Call::Open { path, slot } => self.open(path, *slot),
+            Call::Open { path, truncate, slot } => self.open(path, *truncate, *slot),
             Call::Close { slot } => self.close(*slot),
             Call::Stat { at } => {
                 let ino = self.at(at)?;
@@ -250,9 +250,13 @@ impl<M: Mount> Request<'_, M> {
         Ok(out)
     }
 
-    fn open(&mut self, path: &str, slot: u8) -> Result<Outcome> {
+    fn open(&mut self, path: &str, truncate: bool, slot: u8) -> Result<Outcome> {
         let ino = self.find(path)?;
-        self.run(|fs, cx| fs.open(cx, ino))?;
+        if truncate && !self.driver.slots.contains_key(&slot) {
+            self.run(|fs, cx| fs.open_and_truncate(cx, ino))?;
+        } else {
+            self.run(|fs, cx| fs.open(cx, ino))?;
+        }
         if self.driver.slots.contains_key(&slot) {
             self.run(|fs, cx| fs.release(cx, ino))?;
             return Err(libc::EMFILE);

@@ -158,7 +158,7 @@ impl<'r> Generator<'r> {
             73..=75 => Call::Chmod { path: self.existing(&[]), mode: self.mode() },
             76..=77 => self.chown(),
             78..=79 => self.utimens(),
-            80..=84 => Call::Open { path: self.file(), slot: self.slot() },
+            80..=84 => Call::Open { path: self.file(), truncate: self.below(3) == 0, slot: self.slot() },
             85..=88 => Call::Close { slot: self.slot() },
             89..=91 => Call::Readdir { path: self.existing(&[libc::S_IFDIR]), chunk: 1 + self.below(4) as usize },
             92..=94 => self.read(self.at()),

@@ -174,7 +174,7 @@ impl Model {
             Call::RemoveXattr { path, name } => self.remove_xattr(path, name),
             Call::ListXattrs { path } => self.list_xattrs(path, who),
             Call::SetAcl { path, default, acl } => self.set_acl(path, *default, acl.as_ref(), who),
-            Call::Open { path, slot } => self.open(path, *slot),
+            Call::Open { path, truncate, slot } => self.open(path, *truncate, *slot, who),
             Call::Close { slot } => {
                 let id = self.slots.remove(slot).ok_or(libc::EBADF)?;
                 self.drop_if_unused(id);
@@ -404,7 +404,7 @@ impl Model {
         }
     }
 
-    fn open(&mut self, path: &str, slot: u8) -> Result<Outcome> {
+    fn open(&mut self, path: &str, truncate: bool, slot: u8, who: Who) -> Result<Outcome> {
         let id = self.find(path)?;
         match self.nodes[&id].body {
             Body::File(_) => {}
@@ -414,6 +414,10 @@ impl Model {
         }
         if self.slots.contains_key(&slot) {
             return Err(libc::EMFILE);
+        }
+        if truncate {
+            self.file(id)?.clear();
+            self.contents_changed(id, who);
         }
         self.slots.insert(slot, id);
         Ok(Outcome::Done)

@@ -143,9 +143,10 @@ pub enum Call {
         default: bool,
         acl: Option<Acl>,
     },
-    /// Holds a regular file open in a slot.
+    /// Holds a regular file open in a slot; with `truncate` it is empty then.
     Open {
         path: String,
+        truncate: bool,
         slot: u8,
     },
     Close {
@@ -173,7 +174,7 @@ impl Call {
             self,
             Call::Read { .. }
                 | Call::ReadData { .. }
-                | Call::Open { .. }
+                | Call::Open { truncate: false, .. }
                 | Call::Close { .. }
                 | Call::Stat { .. }
                 | Call::Readlink { .. }

@@ -3,7 +3,7 @@
 
 use super::scratch::{Scratch, skylog};
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -48,7 +48,7 @@ fn assert_same(program: &[&str], script: &str, lines_min: usize) {
 }
 
 #[test]
-fn lists_and_extended_attributes_are_those_of_a_local_filesystem() {
+fn promise_x14_lists_and_extended_attributes_are_those_of_a_local_filesystem() {
     assert_same(&["bash", "-c"], include_str!("same/lists.sh"), 150);
 }
 
@@ -58,24 +58,8 @@ fn privileges_go_when_they_go_on_a_local_filesystem() {
 }
 
 #[test]
-fn names_and_special_files_are_those_of_a_local_filesystem() {
+fn promise_x14_names_flags_of_rename_times_and_links_are_those_of_a_local_filesystem() {
     assert_same(&["python3", "-c"], include_str!("same/names.py"), 300);
-}
-
-#[test]
-fn a_capability_is_looked_up_once_and_not_before_every_write() {
-    let scratch = Scratch::mounted();
-    let file = fs::File::create(scratch.mnt.join("file")).unwrap();
-    let asked = || {
-        let said = skylog(&["status", "--json", scratch.store()]).succeeds();
-        let status: serde_json::Value = serde_json::from_str(&said).unwrap();
-        status["requests"]["getxattr"].as_u64().unwrap_or(0)
-    };
-    let before = asked();
-    for i in 0..100 {
-        file.write_all_at(b"x", i * 4096).unwrap();
-    }
-    assert_eq!(asked() - before, 1);
 }
 
 #[test]

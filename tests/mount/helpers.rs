@@ -157,7 +157,7 @@ fn umount_by_force_leaves_the_rest_in_the_journal_and_lazily_takes_the_mount_awa
         test ! -e "$MNT/one"
         cat <&7
         exec 7<&-
-        until ended $pid; do read -t 0.01 < /dev/zero || true; done
+        until ended $pid; do :; done
         "#,
     );
     assert!(said.contains("stay in the journal") && said.ends_with("one\n"), "{said}");
@@ -209,4 +209,43 @@ fn a_fake_mount_only_looks() {
     assert_eq!((code, said.as_str()), (Some(0), ""));
     assert!(!Path::new(scratch.store()).join("state").exists());
     assert_eq!(helper("mount.skylog", &["/nowhere/at/all", words(&scratch.mnt), "-f"]).0, Some(32));
+}
+
+#[test]
+fn an_unmount_names_who_holds_a_copy_of_the_mount_and_waits_unless_it_shall_be_quick() {
+    let scratch = made();
+    // `read` ends when the script does: then nobody holds the fifo open for writing any more.
+    let holder = r#"
+        mkfifo alive
+        hold() {
+            "$SKYLOG" mount "$STORE" "$MNT"
+            daemon=$("$SKYLOG" status "$MNT" | sed -n 's/^pid: //p')
+            mkfifo held.$1
+            unshare --mount --propagation private bash -c 'echo > held.'$1'; read < alive' &
+            holder=$!
+            read < held.$1
+        }
+        exec 9<> alive
+    "#;
+    let script = r#"
+        hold 1
+        if "$SKYLOG" umount --now "$MNT" 2> said; then exit 1; fi
+        cat said
+        grep -q "process $daemon) cannot end yet: bash (process $holder) in another mount namespace holds a copy" said
+        eval "$(grep -o 'nsenter [^`]*' said)"
+        while ! ended $daemon; do :; done
+        kill $holder
+
+        hold 2
+        mkfifo waits
+        "$SKYLOG" umount "$MNT" 2> waits &
+        umount=$!
+        read -r said < waits
+        case $said in *"unmounted here"*"process $holder"*"waiting for that"*) ;; *) exit 1 ;; esac
+        if ended $umount; then exit 1; fi
+        kill $holder
+        wait $umount
+        ended $daemon
+    "#;
+    scratch.script(&format!("{holder}{script}"));
 }

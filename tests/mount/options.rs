@@ -136,3 +136,17 @@ fn with_writeback_what_is_neither_closed_nor_synced_may_be_lost() {
     assert!(!lost("sync=always"));
     assert!(lost("sync=always,writeback"), "the kernel holds the write back");
 }
+
+#[test]
+fn a_journal_may_be_allowed_more_than_the_disk_has_and_takes_only_what_it_needs() {
+    let mut scratch = Scratch::new();
+    scratch.make();
+    skylog(&["mount", "--journal-size", "1024TiB", scratch.store(), words(&scratch.mnt)]).succeeds();
+    scratch.adopt();
+    fs::write(scratch.mnt.join("file"), "text").unwrap();
+    assert_eq!(scratch.status()["last_error"], serde_json::Value::Null);
+    scratch.umount();
+    let taken = Command::new("du").args(["-sm", words(&scratch.root.join("store"))]).output().unwrap();
+    let taken: u64 = String::from_utf8_lossy(&taken.stdout).split_whitespace().next().unwrap().parse().unwrap();
+    assert!(taken < 512, "{taken} MiB are taken for a file of 4 bytes");
+}

@@ -38,7 +38,7 @@ fn python(program: &str, arguments: &[&str]) {
 }
 
 #[test]
-fn ranges_are_allocated_punched_and_zeroed_and_the_kernel_forgets_what_it_had_cached() {
+fn promise_x14_ranges_are_allocated_punched_and_zeroed_and_the_kernel_forgets_what_it_had_cached() {
     let scratch = Scratch::mounted();
     let file = open(&scratch.mnt.join("file"));
     let mut expected = pattern(100_000);
@@ -76,7 +76,7 @@ fn ranges_are_allocated_punched_and_zeroed_and_the_kernel_forgets_what_it_had_ca
 }
 
 #[test]
-fn what_is_stored_through_a_mapping_is_data_before_anyone_syncs_it() {
+fn promise_x14_what_is_stored_through_a_mapping_is_data_before_anyone_syncs_it() {
     let scratch = Scratch::mounted();
     let path = scratch.mnt.join("mapped");
     python(
@@ -125,7 +125,7 @@ assert shared[5000:5007] == b'written' and os.pread(fd, 1 << 20, 0) == shared[:]
 }
 
 #[test]
-fn a_copied_range_shares_what_is_stored_and_lives_on_its_own() {
+fn promise_x14_a_copied_range_shares_what_is_stored_and_lives_on_its_own() {
     let mut scratch = Scratch::mounted();
     let at = |name: &str| scratch.mnt.join(name);
     let (source, copy) = (open(&at("source")), open(&at("copy")));

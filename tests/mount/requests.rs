@@ -90,7 +90,7 @@ fn asking_how_many_requests_there_were_is_none() {
 }
 
 #[test]
-fn a_small_file_takes_six_requests_to_make_and_five_to_overwrite() {
+fn a_small_file_takes_six_requests_to_make_and_three_to_overwrite() {
     let mut counted = Counted::mounted();
     let path = counted.path("file");
     fs::metadata(path.parent().unwrap()).unwrap();
@@ -102,11 +102,13 @@ fn a_small_file_takes_six_requests_to_make_and_five_to_overwrite() {
 
     // The new name changed the directory; who may pass through it is not the overwriting's to ask.
     fs::metadata(path.parent().unwrap()).unwrap();
-    counted.begin();
-    let mut file = OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
-    file.write_all(&[2; 4096]).unwrap();
-    drop(file);
-    at_most!(counted, counted.closed(), 5);
+    for limit in [5, 3, 3] {
+        counted.begin();
+        let mut file = OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+        file.write_all(&[2; 4096]).unwrap();
+        drop(file);
+        at_most!(counted, counted.closed(), limit);
+    }
     assert_eq!(fs::read(&path).unwrap(), [2; 4096]);
 }
 

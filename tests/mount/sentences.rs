@@ -3,8 +3,10 @@
 use super::scratch::{Scratch, skylog, words};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Everything below a folder: files with their contents, folders with nothing.
 fn contents(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
@@ -242,6 +244,8 @@ fn a_wrong_command_line_is_exit_code_2() {
     }
     assert!(skylog(&["mount", "memory://", words(&scratch.mnt)]).fails_with(2).contains("memory"));
     assert!(skylog(&["set", words(&scratch.mnt), "sync=bad"]).fails_with(2).contains("\"bad\""));
+    assert!(skylog(&["set", "/x"]).fails_with(2).contains("`skylog set --help`"));
+    assert!(skylog(&["fly"]).fails_with(2).contains("`skylog --help`"));
     assert!(skylog(&["--help"]).succeeds().contains("Usage"));
 }
 
@@ -375,4 +379,33 @@ fn a_failed_mkfs_leaves_nothing_behind() {
     assert_eq!(mkfs().status.code(), Some(1));
     assert!(contents(&store).is_empty(), "the folder it found is empty");
     scratch.make();
+}
+
+#[test]
+fn a_reader_who_has_enough_is_no_failure_and_a_full_disk_is_one() {
+    let scratch = Scratch::mounted();
+    let (mnt, unmade) = (words(&scratch.mnt), words(&scratch.root.join("unmade")).to_string());
+    let program = env!("CARGO_BIN_EXE_skylog");
+    let ends = |output: Stdio, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        command.args(arguments).stdout(output).stderr(Stdio::piped());
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let closed = || {
+        let (_, writer) = UnixStream::pair().unwrap();
+        OwnedFd::from(writer).into()
+    };
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into();
+    for arguments in [&["status", mnt][..], &["status", "--json", mnt], &["--help"], &["mkfs", &unmade]] {
+        assert_eq!(ends(closed(), arguments), (Some(0), String::new()), "{arguments:?}");
+    }
+    for arguments in [&["check", &unmade][..], &["break-lock", &unmade], &["destroy", "--yes", &unmade]] {
+        assert_eq!(ends(closed(), arguments), (Some(0), String::new()), "{arguments:?}");
+    }
+    let (code, said) = ends(full(), &["status", mnt]);
+    assert!(code == Some(1) && said.contains("cannot be written"), "{code:?} {said}");
+    let mut command = Command::new(program);
+    command.args(["status", &unmade]).stderr(closed());
+    assert_eq!(command.output().unwrap().status.code(), Some(1));
 }

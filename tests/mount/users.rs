@@ -130,3 +130,15 @@ fn a_line_of_fstab_lets_a_user_mount_and_umount_drains() {
         "#);
     assert!(said.contains("user_id=65534") && said.contains("noexec"), "{said}");
 }
+
+#[test]
+fn what_only_another_user_may_do_says_so() {
+    run(r#"
+        ./skylog mount --journal-size 32MiB store mnt
+        for command in status umount sync; do
+            if $U ./skylog $command mnt 2> said; then exit 1; fi
+            grep -q "is the mount of user 0; only that user and root" said
+        done
+        ./skylog umount mnt
+    "#);
+}

@@ -209,3 +209,28 @@ fn a_machine_taken_over_from_is_refused_as_such_when_its_last_publication_is_del
     assert!(matches!(old.mount(7), Err(MountError::Fenced(_))));
     scene.end();
 }
+
+#[test]
+fn a_machine_whose_nodes_are_deleted_since_it_was_taken_over_from_is_refused_as_such() {
+    let mut scene = Scene::new(1, 1 << 20, 64 << 10);
+    let write_all = |scene: &mut Scene| {
+        for n in 0..20 {
+            scene.write(&format!("file {n}"));
+            scene.drain();
+        }
+    };
+    write_all(&mut scene);
+    // This machine changes no file: the root of its map of files is in the store alone.
+    scene.machine.disk = SimDisk::new(scene.machine.disk.log());
+    scene.mount();
+    let old = scene.machine.disk.image_durable();
+    scene.machine.disk = SimDisk::new(scene.machine.disk.log());
+    scene.mount();
+    write_all(&mut scene);
+    let log = CallLog::new();
+    let store = SimStore::from_image(&scene.machine.store.image(), &log);
+    let old = Machine { disk: SimDisk::from_image(&old, &log), store, ..scene.machine.clone() };
+    let refused = old.mount(7).err();
+    assert!(matches!(refused, Some(MountError::Fenced(_))), "{refused:?}");
+    scene.end();
+}

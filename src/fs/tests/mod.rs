@@ -200,14 +200,25 @@ fn open_db(queue_bytes_max: u64, segment_bytes: u32) -> (Arc<Db>, Writer) {
 
 fn open_db_from(queue_bytes_max: u64, segment_bytes: u32, start: Start) -> (Arc<Db>, Writer) {
     let log = CallLog::new();
-    let media: Arc<dyn Media> = Arc::new(SimDisk::new(&log));
+    open_db_on(Arc::new(SimDisk::new(&log)), Arc::default(), queue_bytes_max, segment_bytes, start)
+}
+
+fn open_db_on(
+    disk: Arc<SimDisk>,
+    clock: Arc<SimClock>,
+    queue_bytes_max: u64,
+    segment_bytes: u32,
+    start: Start,
+) -> (Arc<Db>, Writer) {
+    let log = Arc::clone(disk.log());
+    let media: Arc<dyn Media> = disk;
     let manifest = Manifest::new(Uuid(1), Uuid(2), 1, 1);
     let manifest = ManifestStore::create(Arc::clone(&media), manifest).expect("created");
     let replayed =
         replay(media.clone(), &manifest.current(), Lsn::ZERO, &mut |_, _| (), &mut |_| Ok::<_, JournalError>(()))
             .expect("nothing yet");
     let config = Config { segment_bytes, journal_bytes: 1 << 30, queue_bytes_max, reserve_bytes: 1 << 20 };
-    let (clock, random) = (Arc::new(SimClock::default()), Arc::new(SeededRandom::new(1)));
+    let random = Arc::new(SeededRandom::new(1));
     let (journal, writer) = open(media, clock, random, manifest, replayed, config).expect("opened");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
     let locate = Arc::new(Locate::new(Arc::clone(&journal), Arc::new(SimStore::new(&log)), cache));

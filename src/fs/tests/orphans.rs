@@ -1,6 +1,7 @@
 //! Files without a name: kept while used, freed by the last user or by recovery.
 
 use super::*;
+use crate::media::sim::{DiskFault, DiskOp, Nth};
 
 #[test]
 fn what_nothing_uses_is_removed_with_its_last_name() {
@@ -49,6 +50,42 @@ fn the_last_of_several_look_ups_and_handles_frees() {
         step().expect("given back");
     }
     assert_eq!(fixture.orphans(), 0);
+}
+
+#[test]
+fn an_orphan_that_a_full_disk_has_kept_is_freed_when_there_is_room_again() {
+    let log = CallLog::new();
+    let (disk, clock) = (Arc::new(SimDisk::new(&log)), Arc::new(SimClock::default()));
+    let start = Start { usage: Some(Usage::EMPTY), ..Start::default() };
+    let fixture = Fixture::over(open_db_on(Arc::clone(&disk), Arc::clone(&clock), 1 << 30, 64 << 10, start));
+    let open = |name: &[u8]| fixture.forget(fixture.fs.create(&root(), ROOT, name, 0o600).expect("made").0);
+    let (kept, other) = (open(b"kept"), open(b"other"));
+    fixture.fs.unlink(&root(), ROOT, b"kept").expect("removed");
+    let chmod = |mode| fixture.fs.setattr(&root(), other, SetAttr { mode: Some(mode), ..SetAttr::default() });
+    fixture.truncate(other, 1 << 41);
+    let slots = disk.image().names().filter(|name| name.starts_with("journal/slot-")).count();
+    for slot in slots..slots + 3 {
+        let next = Nth::new(1).of(DiskOp::Write).on(&format!("journal/slot-{slot:06}")).forever();
+        disk.fail(next, DiskFault::NoSpace);
+    }
+    let refused = (0..40_000).find_map(|n| {
+        fixture.settle();
+        let set = SetAttr { size: Some((1 << 40) - n), ..SetAttr::default() };
+        fixture.fs.setattr(&root(), other, set).err()
+    });
+    assert_eq!(refused, Some(Error::DiskFull.into()), "even what frees finds no room");
+    assert_eq!(fixture.fs.release(&root(), kept), Err(Error::DiskFull.into()));
+    assert_eq!((fixture.orphans(), fixture.fs.inodes_in_use()), (1, 1), "its use has ended");
+    fixture.fs.open(&root(), other).expect("opened");
+    fixture.fs.release(&root(), other).expect("its own work is done");
+    assert_eq!(fixture.orphans(), 1, "still no room");
+
+    disk.heal();
+    clock.advance(std::time::Duration::from_secs(1));
+    fixture.settle();
+    fixture.fs.release(&root(), other).expect("closed");
+    assert_eq!((fixture.orphans(), fixture.keys_of(kept)), (0, vec![]));
+    chmod(0o644).expect("there is room");
 }
 
 #[test]

@@ -109,6 +109,7 @@ fn capabilities_of_a_program_go_with_any_change_of_contents_or_owner() {
 fn what_is_written_back_takes_no_capabilities() {
     let fixture = Fixture::new();
     let ino = fixture.file("f");
+    fixture.write(ino, 0, b"nothing");
     fixture.set_xattr(ino, "security.capability", b"all");
     let written_back = Cx { written_back: true, ..root() };
     fixture.fs.write(&written_back, ino, 0, b"earlier").expect("written");

@@ -135,6 +135,25 @@ fn the_inode_knows_which_it_has() {
     assert_eq!(fixture.marks(ino), Xattrs::NONE);
 }
 
+/// However many of them come before it in the map.
+#[test]
+fn the_mark_of_other_names_stays_beside_all_that_have_one_of_their_own() {
+    let fixture = Fixture::new();
+    let (dir, _) = fixture.fs.mkdir(&root(), ROOT, b"d", 0o755).expect("made");
+    let list = acls::with_user(7);
+    for name in ["security.capability", "system.posix_acl_access", "system.posix_acl_default"] {
+        fixture.set_xattr(dir.ino, name, &list);
+    }
+    for name in ["user.a", "user.b"] {
+        fixture.set_xattr(dir.ino, name, b"v");
+    }
+    let all = fixture.marks(dir.ino);
+    for (gone, marks) in [("user.a", all), ("user.b", all.without(Xattrs::OTHERS))] {
+        assert_eq!(fixture.remove_xattr(dir.ino, gone), 0);
+        assert_eq!(fixture.marks(dir.ino), marks, "without {gone}");
+    }
+}
+
 #[test]
 fn they_go_with_their_inode_and_stay_with_an_orphan() {
     let fixture = Fixture::new();
