@@ -2,7 +2,7 @@
 
 use super::files::Files;
 use super::prepare::record_ends;
-use super::segment::{self, FOLDER, Filling, Segment, Slot, remove_slot, slot_name};
+use super::segment::{self, FOLDER, Filling, Pace, Segment, Slot, remove_slot, slot_name};
 use super::shared::Journal;
 use super::{Config, JournalError, ManifestStore, Replayed, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Writer, is_full};
 use crate::base::canary::{Canary, removed};
@@ -64,6 +64,7 @@ pub fn open(
         next_slot: ready.next_slot,
         spares: ready.slots,
         filling: None,
+        waited_for_at: None,
         group: Vec::new(),
         retry_at: Duration::ZERO,
         no_segment: Trouble::default(),
@@ -182,7 +183,7 @@ impl Ready {
 fn fill_one(media: &dyn Media, slot: u32, size: u32) -> std::io::Result<Filling> {
     let mut filling = Filling::start(media, slot, size)?;
     while !filling.is_durable() {
-        if let Err(e) = filling.step(media) {
+        if let Err(e) = filling.step(media, Pace::Fast) {
             filling.abandon(media);
             return Err(e);
         }

@@ -1,7 +1,7 @@
 //! Segments ahead of need: reclaimed ones under a new number, and new slot files. None of it touches what was promised to
 //! anyone: when the disk is full here, nothing is lost, what was begun is removed, and another attempt follows.
 
-use super::segment::{Filling, Slot, remove_slot, slot_name};
+use super::segment::{Filling, Pace, Slot, remove_slot, slot_name};
 use super::{ManifestError, Writer, is_full};
 use crate::format::ids::JournalNo;
 use crate::format::manifest::{JournalEntry, Manifest, RecordedEnd};
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How long after a failure another attempt is made.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Whoever waited for a sync this short a time ago is likely to come back.
+const ASKED_LATELY: Duration = Duration::from_millis(50);
 
 impl Writer {
     /// Uses segments again that hold nothing any more that is needed. Their contents stay: the number and the nonce in
@@ -71,8 +73,14 @@ impl Writer {
         }
     }
 
-    /// Makes another segment ready, a part of it at a time, when one will be needed soon.
-    pub(super) fn prepare(&mut self) -> Result<bool, String> {
+    /// Makes another segment ready, a part of it at a time, when one will be needed soon. `synced` says that this step of the
+    /// writer has made a sync that was due.
+    pub(super) fn prepare(&mut self, synced: bool) -> Result<bool, String> {
+        let pace = self.pace();
+        // Who was just told of a sync is likely to ask for another: nothing long is begun now, and it comes with that one.
+        if self.filling.is_some() && pace == Pace::Beside && !synced {
+            return Ok(false);
+        }
         if self.filling.is_none() {
             let mut state = self.journal.state.lock();
             if !state.wants_slot(&self.journal.config) {
@@ -86,7 +94,7 @@ impl Writer {
                 return Ok(false);
             }
         }
-        if let Err(e) = self.fill() {
+        if let Err(e) = self.fill(pace) {
             if let Some(filling) = self.filling.take() {
                 self.leftover = Some(filling.slot);
                 // Right away, for the room; if it cannot be now, then before the next attempt.
@@ -112,7 +120,16 @@ impl Writer {
         }
     }
 
-    fn fill(&mut self) -> io::Result<()> {
+    fn pace(&self) -> Pace {
+        let now = self.journal.clock.elapsed();
+        let asked_lately = self.waited_for_at.is_some_and(|at| now.saturating_sub(at) < ASKED_LATELY);
+        match asked_lately && !self.journal.state.lock().is_short_of_room(&self.journal.config) {
+            true => Pace::Beside,
+            false => Pace::Fast,
+        }
+    }
+
+    fn fill(&mut self, pace: Pace) -> io::Result<()> {
         self.remove_leftover()?;
         if self.filling.is_none() {
             let slot = self.next_slot;
@@ -124,7 +141,7 @@ impl Writer {
             }
         }
         match &mut self.filling {
-            Some(filling) => filling.step(&*self.media),
+            Some(filling) => filling.step(&*self.media, pace),
             None => Ok(()),
         }
     }

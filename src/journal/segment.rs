@@ -98,6 +98,17 @@ pub(super) fn listed(files: &Arc<Files>, slot: u32, size: u64) -> Result<Arc<dyn
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 /// How much of a slot file is filled before the writer looks at its queue again.
 const FILL_BYTES: u32 = 4 << 20;
+/// The same while one sync after another is waited for: about what a group of small writes takes.
+const FILL_BESIDE_BYTES: u32 = 128 << 10;
+
+/// How fast a slot file is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Nobody waits for a sync, or someone waits for the room.
+    Fast,
+    /// Between syncs that people wait for, so that none of them takes much longer.
+    Beside,
+}
 
 /// A slot file that is being filled. No number is given to it, and nothing names it, before it is durable.
 pub(super) struct Filling {
@@ -115,17 +126,23 @@ impl Filling {
     }
 
     /// Writes some of the file, and at its end makes file and name durable.
-    pub fn step(&mut self, media: &dyn Media) -> io::Result<()> {
-        let stop = self.size.min(self.filled + FILL_BYTES);
+    pub fn step(&mut self, media: &dyn Media, pace: Pace) -> io::Result<()> {
+        let part = if pace == Pace::Fast { FILL_BYTES } else { FILL_BESIDE_BYTES };
+        let stop = self.size.min(self.filled + part);
         while self.filled < stop {
             let len = (stop - self.filled).min(ZEROS.len() as u32);
             self.file.write_at(&ZEROS[..len as usize], u64::from(self.filled))?;
             self.filled += len;
         }
-        // A part at a time, so that a sync someone waits for never waits for more than a part.
-        self.file.sync()?;
+        // A part at a time, so that a sync someone waits for never waits for more than a part. Small parts are left to the
+        // disk to begin with: what it has not done at the end is synced then, before anything names the file.
+        if pace == Pace::Fast || self.filled == self.size {
+            self.file.sync()?;
+        }
         if self.filled == self.size {
             media.sync_dir(FOLDER)?;
+            // Nobody reads the zeros, and a short write into one of their large pages is accounted as all of it.
+            let _ = self.file.forget_cached();
             self.durable = true;
         }
         Ok(())

@@ -169,6 +169,11 @@ impl State {
         self.may_grow(config) && self.room() < config.reserve() + config.slot_room() / 2
     }
 
+    /// Whether someone waits for room, or the next one soon would.
+    pub fn is_short_of_room(&self, config: &Config) -> bool {
+        self.refused || self.room() < config.reserve() + config.slot_room() / 8
+    }
+
     pub fn used_bytes(&self) -> u64 {
         let sealed = self.segments.len().saturating_sub(1);
         let full: u64 = self.segments.iter().take(sealed).map(|segment| u64::from(segment.size)).sum();

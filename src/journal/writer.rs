@@ -33,6 +33,8 @@ pub struct Writer {
     /// Named and empty, in the order in which they will be used.
     pub(super) spares: VecDeque<Slot>,
     pub(super) filling: Option<Filling>,
+    /// When someone last was told that a sync he waited for has succeeded.
+    pub(super) waited_for_at: Option<Duration>,
     /// The group that is written, kept for the memory that the next one needs.
     pub(super) group: Vec<u8>,
     /// When no segment could be made: not before this is another attempt made.
@@ -98,7 +100,7 @@ impl Writer {
             self.sync()?;
         }
         let reclaimed = self.reclaim()?;
-        let prepared = self.prepare()?;
+        let prepared = self.prepare(due.sync)?;
         Ok(due != Due::default() || reclaimed || prepared)
     }
 
@@ -228,8 +230,11 @@ impl Writer {
         if !removed(Canary::SegmentSync) {
             file.sync().map_err(|e| format!("sync of journal segment {number} failed: {e}"))?;
         }
-        let took = self.journal.clock.elapsed().saturating_sub(started);
-        let waiters = self.journal.state.lock().synced(took);
+        let now = self.journal.clock.elapsed();
+        let waiters = self.journal.state.lock().synced(now.saturating_sub(started));
+        if !waiters.is_empty() {
+            self.waited_for_at = Some(now);
+        }
         wake(waiters, &Ok(()));
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::ids::InodeNo;
+use crate::store::Store;
 
 fn write_file(rig: &mut Rig, name: &str, bytes: &[u8]) {
     let attr = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, name.as_bytes(), 0o644)).expect("created").0;
@@ -132,6 +133,42 @@ fn changing_a_cold_file_of_very_many_extents_waits_a_few_times_only() {
         let blocks = cold.run(|fs, cx| fs.getattr(cx, attr.ino)).expect("there").blocks;
         assert_eq!(blocks, [0, EXTENTS - EXTENTS / 4, EXTENTS / 2 - 1][change as usize], "change {change}");
     }
+}
+
+#[test]
+fn what_lies_side_by_side_in_the_store_is_read_together_and_each_chunk_verified() {
+    let mut tuning = small();
+    tuning.journal.segment_bytes = 1 << 20;
+    tuning.journal.journal_bytes = 16 << 20;
+    tuning.journal.queue_bytes_max = 4 << 20;
+    tuning.policy.segment_bytes = 4 << 20;
+    let mut rig = Rig::new(5, &tuning);
+    let random = SeededRandom::new(3);
+    let bytes: Vec<u8> = (0..6 * 65_536).map(|_| random.below(256) as u8).collect();
+    write_file(&mut rig, "large", &bytes);
+    rig.drain();
+    let mut rig = rig.remount(6, &tuning).expect("mounts again");
+    let ino = rig.run(|fs, cx| fs.lookup(cx, InodeNo::ROOT, b"large")).expect("looked up").expect("found").ino;
+    for (from, len) in [(0, 1 << 20), (65_536, 1 << 20), (70_000, 200_000), (65_535, 2)] {
+        let found = rig.run(|fs, cx| fs.read(cx, ino, from as u64, len)).expect("read");
+        assert_eq!(found, bytes[from..bytes.len().min(from + len as usize)], "{len} bytes from {from} on");
+    }
+
+    let mut damaged = 0;
+    for name in rig.store.list("seg").expect("listed") {
+        let mut segment = rig.store.get(&name).expect("there").to_vec();
+        let places = segment.windows(64).position(|part| part == &bytes[3 * 65_536..][..64]);
+        let Some(at) = places else { continue };
+        segment[at] ^= 1;
+        rig.store.put(&name, segment.into()).expect("put");
+        damaged += 1;
+    }
+    assert!(damaged > 0, "the fourth chunk was found in the store");
+    let mut rig = rig.remount(7, &tuning).expect("mounts again");
+    let all = rig.run(|fs, cx| fs.read(cx, ino, 0, 1 << 20));
+    assert!(all.is_err(), "the damaged chunk is not used");
+    let before = rig.run(|fs, cx| fs.read(cx, ino, 0, 3 * 65_536)).expect("the chunks before it are whole");
+    assert_eq!(before, bytes[..3 * 65_536]);
 }
 
 #[test]
