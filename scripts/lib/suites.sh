@@ -89,6 +89,8 @@ END
     setfacl -d -m u:1000:rwx,g:1001:r-x "$1/odd/group"
     mkdir "$1/odd/group/inherits"
     echo inherits > "$1/odd/group/inherits/file"
+    # rsync takes two times of one second for the same, so none may be of the second in which it copies.
+    find "$1" -path "$1/files/*" -type f -o -name 'time *' -o -exec touch -h -d '2024-02-03 04:05:06.123456789' {} +
 }
 
 # same_tree LIST FOLDER: every name, attribute and byte below the folder is as listed.
