@@ -1,6 +1,8 @@
 //! Slot files: how they are made, used, sealed and used again.
 
 use super::*;
+use crate::journal::segment::{FOLDER, Filling, Pace, slot_name};
+use crate::media::Media;
 use crate::media::sim::{Call, DiskCall};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -239,4 +241,23 @@ fn promise_g12_few_segment_files_are_open_however_many_there_are() {
     assert_eq!(again.replayed.len(), lsns.len());
     lsns.iter().for_each(|lsn| again.assert_reads(*lsn, &[12_000]));
     assert!(again.disk.open_files_max() <= most, "{} files were open after a mount", again.disk.open_files_max());
+}
+
+#[test]
+fn a_file_filled_beside_syncs_is_durable_to_its_last_byte_before_it_gets_a_number() {
+    let disk = SimDisk::new(&CallLog::new());
+    disk.make_dir(FOLDER).expect("made");
+    let size = 300 << 10;
+    let mut filling = Filling::start(&disk, 7, size).expect("begun");
+    let mut steps = 0;
+    while !filling.is_durable() {
+        filling.step(&disk, Pace::Beside).expect("filled");
+        steps += 1;
+    }
+    assert_eq!(filling.numbered(JournalNo(1)).slot, 7);
+    let life = &lives(&disk)[&slot_name(7)];
+    let wrote = |step: &Step| if let Step::Wrote { len, .. } = step { *len } else { 0 };
+    let last = life.iter().rposition(|step| wrote(step) > 0).expect("something was written");
+    assert_eq!((steps, life.iter().map(wrote).sum::<u64>()), (3, u64::from(size)));
+    assert_eq!(life[last + 1..], [Step::Synced, Step::FolderSynced], "{life:?}");
 }
