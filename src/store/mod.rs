@@ -32,6 +32,16 @@ pub enum StoreError {
         /// The object.
         name: String,
     },
+    /// No answer: the store, or the way to it, is away. The object may or may not have been written. Worth another try.
+    #[error("store: {action} {name}: no answer: {reason}")]
+    Away {
+        /// What was tried: get, put, create, delete, list.
+        action: &'static str,
+        /// The object or prefix.
+        name: String,
+        /// The system's own words.
+        reason: String,
+    },
     /// Anything else; the object may or may not have been written. Worth another try later.
     #[error("store: {action} {name}: {reason}")]
     Failed {
@@ -57,8 +67,27 @@ pub enum Created {
 pub trait Store: Send + Sync {
     /// The whole object.
     fn get(&self, name: &str) -> Result<Bytes, StoreError>;
+    /// What there is of a byte range of the object: less if it ends within the range, nothing if before it.
+    fn get_some(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
     /// A byte range of the object; fails if the object is shorter.
-    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
+    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let have = match range.is_empty() {
+            true => self.size(name)?,
+            false => {
+                let got = self.get_some(name, range.clone())?;
+                let have = range.start.saturating_add(got.len() as u64);
+                if have == range.end {
+                    return Ok(got);
+                }
+                have
+            }
+        };
+        if range.is_empty() && range.end <= have {
+            return Ok(Bytes::new());
+        }
+        let reason = format!("bytes {range:?} wanted, the object ends at {have}");
+        Err(StoreError::Failed { action: "get", name: name.into(), reason })
+    }
     /// The same if the bytes are in memory, so that nobody waits for a disk; `None` when that is not sure, and for any error.
     fn get_resident(&self, _name: &str, _range: Range<u64>) -> Option<Bytes> {
         None

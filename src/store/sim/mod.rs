@@ -132,7 +132,7 @@ impl SimStore {
         name::check(action, name)?;
         let mut state = self.shared.state.lock();
         if state.down {
-            return Err(failed(action, name, "the store is away"));
+            return Err(away(action, name));
         }
         match state.faults.strike(op, name) {
             None => Ok(self.apply(&mut state, call)),
@@ -153,13 +153,17 @@ impl SimStore {
     fn look(&self, op: StoreOp, action: &'static str, name: &str) -> Result<StoreImage, StoreError> {
         let mut state = self.shared.state.lock();
         if state.down {
-            return Err(failed(action, name, "the store is away"));
+            return Err(away(action, name));
         }
         match state.faults.strike(op, name) {
             None => Ok(state.image.clone()),
             Some(_) => Err(failed(action, name, "refused")),
         }
     }
+}
+
+fn away(action: &'static str, name: &str) -> StoreError {
+    StoreError::Away { action, name: name.into(), reason: "an outage".into() }
 }
 
 fn failed(action: &'static str, name: &str, reason: &str) -> StoreError {
@@ -173,13 +177,10 @@ impl Store for SimStore {
         image.object(name).cloned().ok_or_else(|| StoreError::NotFound { name: name.into() })
     }
 
-    fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+    fn get_some(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         let whole = self.get(name)?;
-        let place = |at: u64| usize::try_from(at).ok().filter(|at| *at <= whole.len());
-        match (place(range.start), place(range.end)) {
-            (Some(from), Some(to)) if from <= to => Ok(whole.slice(from..to)),
-            _ => Err(failed("get", name, &format!("bytes {range:?} wanted, the object ends at {}", whole.len()))),
-        }
+        let place = |at: u64| usize::try_from(at).map_or(whole.len(), |at| at.min(whole.len()));
+        Ok(whole.slice(place(range.start)..place(range.end).max(place(range.start))))
     }
 
     fn size(&self, name: &str) -> Result<u64, StoreError> {

@@ -27,8 +27,8 @@ fn promise_x4_the_probe_refuses_a_store_that_forgets_objects() {
         fn get(&self, name: &str) -> Result<Bytes, StoreError> {
             self.0.get(name)
         }
-        fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-            self.0.get_range(name, range)
+        fn get_some(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+            self.0.get_some(name, range)
         }
         fn size(&self, name: &str) -> Result<u64, StoreError> {
             self.0.size(name)
