@@ -46,6 +46,7 @@ impl Life {
         let disk = SimDisk::new(&log);
         let world = World {
             media: media(disk.clone()),
+            cache_media: Arc::new(disk.clone()),
             store: Arc::new(store.clone()),
             clock: time(clock.clone()),
             random: Arc::new(random),

@@ -27,6 +27,7 @@ use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::media::{File, Media};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
+use serde::Serialize;
 use state::{Piece, RunKey, Source, State};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -75,12 +76,12 @@ pub enum CacheKey {
 }
 
 /// What `status` and metrics show.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CacheStats {
     /// Bytes of all cache files, in whole blocks.
-    pub bytes: u64,
+    pub used_bytes: u64,
     /// The limit for that.
-    pub bytes_max: u64,
+    pub limit_bytes: u64,
     /// Runs, those in memory too.
     pub runs: u64,
     /// Bytes in memory that no file holds yet.

@@ -118,7 +118,7 @@ impl State {
             pins: HashMap::new(),
             doomed: VecDeque::new(),
             open: OpenFiles::new(),
-            figures: CacheStats { bytes_max, ..CacheStats::default() },
+            figures: CacheStats { limit_bytes: bytes_max, ..CacheStats::default() },
             woken: false,
         }
     }
@@ -328,7 +328,7 @@ impl State {
 
     pub fn stats(&self) -> CacheStats {
         let runs = self.runs.len() as u64;
-        CacheStats { bytes: self.used, runs, pending_bytes: self.pending_bytes, ..self.figures.clone() }
+        CacheStats { used_bytes: self.used, runs, pending_bytes: self.pending_bytes, ..self.figures.clone() }
     }
 }
 
