@@ -1,0 +1,5 @@
+//! The real program on S3, through a proxy that makes network and store fail. Needs root, `/dev/fuse` and moto; where they are
+//! missing these tests fail.
+
+mod proxy;
+mod proxy_faults;
