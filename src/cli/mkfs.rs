@@ -73,12 +73,14 @@ fn fill(store: &StoreArg, segment_bytes: u64, limit: UsageLimit) -> Result<Strin
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let segment_size = u32::try_from(segment_bytes).map_err(Failure::failed)?;
     let options = MkfsOptions { segment_size, uid, gid, limit };
-    let made = mkfs(store.open()?.as_ref(), &SystemClock::new(), &OsRandom, options);
+    let opened = store.open()?;
+    let make = || mkfs(opened.as_ref(), &SystemClock::new(), &OsRandom, options).map_err(Failure::failed);
+    let made = world::probe(store).and_then(|()| make());
     if let (Err(_), Some(folder)) = (&made, store.folder()) {
         fs::remove_file(folder.join(LOCK)).ok();
     }
     drop(lock);
-    made.map(|superblock| superblock.uuid.to_string()).map_err(Failure::failed)
+    made.map(|superblock| superblock.uuid.to_string())
 }
 
 /// The size of segments asked for, or the usual one.

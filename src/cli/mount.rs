@@ -268,7 +268,7 @@ impl Mount {
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;
         let world = world::world(&self.store, &site.state)?;
-        world::probe(&world)?;
+        world::probe(&self.store)?;
         let (mut progress, mut effort) = (progress, Effort::new("replaying"));
         let mut progress = |done, total| {
             effort.at(done, total);

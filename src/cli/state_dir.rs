@@ -2,6 +2,7 @@
 
 use super::failure::{Failure, Outcome};
 use super::site::Site;
+use skylog::cache::{CACHE, is_cache_file};
 use skylog::format::ids::Uuid;
 use skylog::format::names::LOCK;
 use skylog::format::store_file::STORE_FILE;
@@ -13,7 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Folders of a state directory, each with what tells the names of files that we put there.
-const FOLDERS: [(&str, IsOurs); 3] = [("journal", is_slot), ("nodes", is_node_segment), ("ckpt", is_checkpoint)];
+const FOLDERS: [(&str, IsOurs); 4] =
+    [("journal", is_slot), ("nodes", is_node_segment), ("ckpt", is_checkpoint), (CACHE, is_cache_file)];
 type IsOurs = fn(&str) -> bool;
 
 /// Files of a state directory. The lock is the last to go.

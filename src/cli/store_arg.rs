@@ -129,7 +129,7 @@ impl StoreArg {
             }),
             Err(StoreError::NotFound { .. }) => Ok(Found::Nothing),
             Err(StoreError::Away { reason, .. }) => Ok(Found::Away(self.away(&reason))),
-            Err(e) => Err(Failure::failed(e)),
+            Err(e) => Err(self.refused(e)),
         }
     }
 
@@ -185,6 +185,9 @@ impl StoreArg {
     pub fn refused(&self, error: StoreError) -> Failure {
         match error {
             StoreError::Away { reason, .. } => Failure::failed(self.away(&reason)),
+            StoreError::Failed { reason, .. } if self.is_remote() => {
+                Failure::failed(format_args!("{} cannot be used: {reason}", self.url()))
+            }
             e => Failure::failed(e),
         }
     }

@@ -97,8 +97,9 @@ pub fn lock_folder(
 }
 
 /// Makes sure that the store keeps writers apart.
-pub fn probe(world: &World) -> Outcome {
-    probe_create(world.store.as_ref(), world.random.as_ref()).map_err(Failure::failed)
+pub fn probe(store: &StoreArg) -> Outcome {
+    let verdict = probe_create(store.open()?.as_ref(), &OsRandom);
+    verdict.map_err(|why| Failure::failed(format_args!("{} cannot be used: {why}", store.url())))
 }
 
 /// The size of the journal, if segments of that size fit into it.
