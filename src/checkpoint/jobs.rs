@@ -19,6 +19,8 @@ pub struct WindowJob {
 /// What the shipper is asked to do.
 #[derive(Clone, Debug)]
 pub enum Job {
+    /// Find out what earlier lives published, from a store that was away when the filesystem was mounted.
+    Resume,
     /// Ship a window and publish it as an increment.
     Increment(WindowJob),
     /// Ship all windows that are due and publish the newest checkpoint as a base.
@@ -37,6 +39,8 @@ pub enum Job {
 /// What the shipper has done.
 #[derive(Debug)]
 pub enum Report {
+    /// The store is there, and earlier lives published these objects that the space tree may not record yet.
+    Resumed(Vec<Publication>),
     /// Windows and a publication are in the store.
     Shipped(Shipped),
     /// A publication of an earlier life of ours was found in the place of the job's.

@@ -8,6 +8,7 @@ pub mod publish;
 
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
+use crate::base::random::Random;
 use crate::checkpoint::files;
 use crate::checkpoint::jobs::{Job, Report, Shipped, WindowJob};
 use crate::checkpoint::nodes::{NodeStore, node_file};
@@ -18,7 +19,7 @@ use crate::format::publication::{Base, Body, Increment, WindowEntry, WindowSegme
 use crate::locate::{Locate, LocateError};
 use crate::map::{MapError, reachable_segments};
 use crate::media::Media;
-use crate::store::{Created, Store, StoreError};
+use crate::store::{Created, Store, StoreError, probe_create};
 use bytes::Bytes;
 use pack::{Window, pack};
 use publish::{Draft, Outcome, Publisher};
@@ -42,6 +43,20 @@ pub enum ShipError {
         /// Who.
         by: String,
     },
+    /// What this state directory published is newer than what it held when it was mounted: it is an old copy.
+    #[error(
+        "the state directory is an old copy: it holds batches up to {checkpoint} and has published up to {published}; \
+         to mount what the store has, use another --state DIR"
+    )]
+    OldState {
+        /// Published up to here,
+        published: Lsn,
+        /// checkpointed up to here.
+        checkpoint: Lsn,
+    },
+    /// The store does not keep writers apart, or the probe of that had no answer.
+    #[error("{0}")]
+    Probe(String),
     /// Stored bytes are not what they should be.
     #[error("{place}: {reason}")]
     Damaged {
@@ -71,6 +86,16 @@ pub enum ShipError {
 }
 
 impl ShipError {
+    /// Whether this mount may never publish again: it keeps its journal and takes no more changes.
+    pub fn ends_writing(&self) -> bool {
+        matches!(self, ShipError::Fenced { .. } | ShipError::OldState { .. })
+    }
+
+    /// Whether the store did not answer.
+    pub fn is_away(&self) -> bool {
+        matches!(self, ShipError::Store(StoreError::Away { .. }))
+    }
+
     /// Whether the store, or the disk of the state directory, has no room.
     pub fn is_full(&self) -> bool {
         match self {
@@ -87,6 +112,7 @@ pub struct Shipper {
     media: Arc<dyn Media>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     nodes: Arc<NodeStore>,
     locate: Arc<Locate>,
     publisher: Publisher,
@@ -103,6 +129,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Wall time for publications.
     pub clock: Arc<dyn Clock>,
+    /// Randomness for the name of a probe.
+    pub random: Arc<dyn Random>,
     /// Reads node segments.
     pub nodes: Arc<NodeStore>,
     /// Reads objects.
@@ -114,17 +142,24 @@ pub struct Parts {
 impl Shipper {
     /// A shipper that publishes through `publisher`.
     pub fn new(parts: Parts, publisher: Publisher) -> Shipper {
-        let Parts { filesystem, media, store, clock, nodes, locate, segment_bytes } = parts;
-        Shipper { filesystem, media, store, clock, nodes, locate, publisher, segment_bytes }
+        let Parts { filesystem, media, store, clock, random, nodes, locate, segment_bytes } = parts;
+        Shipper { filesystem, media, store, clock, random, nodes, locate, publisher, segment_bytes }
     }
 
     /// Does a job. After an error it may be given the same job again: everything it puts is immutable and named ahead.
     pub fn run(&mut self, job: &Job) -> Result<Report, ShipError> {
         match job {
+            Job::Resume => self.resume(),
             Job::Increment(window) => self.increment(window),
             Job::Base { windows, checkpoint, unrecorded } => self.base(windows, *checkpoint, unrecorded),
             Job::Delete(names) => self.delete(names),
         }
+    }
+
+    /// What a mount asks of a store that answers, done when one that was away is back.
+    fn resume(&mut self) -> Result<Report, ShipError> {
+        probe_create(&*self.store, &*self.random).map_err(ShipError::Probe)?;
+        Ok(Report::Resumed(self.publisher.resume()?))
     }
 
     fn increment(&mut self, window: &WindowJob) -> Result<Report, ShipError> {

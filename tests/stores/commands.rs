@@ -61,11 +61,33 @@ fn the_state_lies_in_its_usual_place_and_goes_with_the_filesystem() {
 }
 
 #[test]
-fn the_state_is_found_while_the_store_is_away() {
+fn a_mount_finds_its_state_while_the_store_is_away() {
+    let scratch = Scratch::new(1);
+    scratch.make();
+    let state = Usual(usual_state(&scratch));
+    let (url, mnt) = (scratch.url.as_str(), words(&scratch.mnt));
+    let mount = || scratch.skylog(&["mount", "--journal-size", "64MiB", url, mnt]);
+    let umount = || scratch.skylog(&["umount", mnt]).succeeds();
+    mount().succeeds();
+    umount();
+    scratch.plan("refuse=1000000");
+    let said = mount().succeeds();
+    assert!(said.contains("does not answer") && said.contains(words(&state.0)), "{said}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    fs::write(scratch.mnt.join("file"), "contents").expect("it is mounted");
+    scratch.plan("");
+    umount();
+    fs::remove_dir_all(&state.0).expect("there was local state");
+    assert_eq!(mount().succeeds(), "");
+    assert_eq!(fs::read_to_string(scratch.mnt.join("file")).expect("it was shipped"), "contents");
+    umount();
+}
+
+#[test]
+fn without_the_store_and_without_a_state_there_is_one_sentence() {
     let mut scratch = Scratch::mounted(1, &[]);
     scratch.umount();
     scratch.plan("refuse=1000000");
-    // That it is away is known from the command that says so.
     let said = scratch.skylog(&["check", &scratch.url]).fails();
     assert!(said.contains("does not answer"), "{said}");
     let nothing = scratch.root.join("nothing");
