@@ -3,7 +3,9 @@
 
 mod faults;
 mod load;
+mod outage;
 mod proxy;
 mod proxy_faults;
+mod refusals;
 mod scratch;
 mod server;

@@ -22,8 +22,6 @@ pub struct Scratch {
     /// The store.
     pub url: String,
     pub proxy: Proxy,
-    /// The bucket of the store.
-    pub bucket: String,
     environment: Vec<(&'static str, String)>,
     pid: Option<u32>,
     _folder: tempfile::TempDir,
@@ -78,7 +76,7 @@ impl Scratch {
             ("AWS_REGION", server::REGION.into()),
         ];
         let url = format!("s3://{bucket}/some/prefix");
-        Scratch { root, mnt, state, url, proxy, bucket, environment, pid: None, _folder: folder }
+        Scratch { root, mnt, state, url, proxy, environment, pid: None, _folder: folder }
     }
 
     /// A fresh filesystem, mounted.
@@ -100,12 +98,6 @@ impl Scratch {
         command.args(arguments).env_remove("AWS_PROFILE").env("AWS_EC2_METADATA_DISABLED", "true");
         command.env("HOME", &self.root).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
-    }
-
-    /// Sets a variable of the environment for all that follows; `None` takes it away.
-    pub fn set_variable(&mut self, name: &'static str, value: Option<&str>) {
-        self.environment.retain(|(have, _)| *have != name);
-        self.environment.extend(value.map(|value| (name, value.to_string())));
     }
 
     /// Runs the program; it ends within [`PATIENCE`].
@@ -167,13 +159,6 @@ impl Scratch {
             std::thread::sleep(Duration::from_millis(10));
         }
         self.pid = None;
-    }
-
-    /// Kills the daemon without warning.
-    pub fn kill(&mut self) {
-        send(self.pid.expect("it is mounted"), Signal::SIGKILL);
-        self.gone();
-        Command::new("umount").arg("-l").arg(&self.mnt).output().expect("umount starts");
     }
 
     /// Forgets all that is local: what is left is what the store has.
