@@ -4,7 +4,9 @@
 mod commands;
 mod faults;
 mod load;
+mod outage;
 mod proxy;
 mod proxy_faults;
+mod refusals;
 mod scratch;
 mod server;

@@ -2,10 +2,16 @@
 //! the store itself. What a user says wins over the environment, which wins over the profile file, which wins over what the
 //! machine itself is allowed to.
 
+mod body;
 mod build;
+mod call;
+mod limits;
+mod pace;
 mod profile;
 mod refusal;
 mod store;
+mod wire;
+mod words;
 
 pub use store::RemoteStore;
 
