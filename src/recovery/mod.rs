@@ -308,6 +308,7 @@ impl Opening<'_> {
             nodes: nodes.clone(),
             locate,
             segment_bytes: tuning.policy.segment_bytes,
+            uploads: tuning.policy.uploads,
         };
         let shipper = Shipper::new(parts, publisher);
         Ok(Mounted { superblock, db, nodes, desk, writer, checkpointer, shipper, replay })
