@@ -25,6 +25,7 @@ impl FromStr for StoreArg {
             Place::Folder(folder) => Place::Folder(folder.canonicalize().unwrap_or(folder)),
             // It would be gone with this very command.
             Place::Memory => return Err(OpenError::NotYet { scheme: "memory".into() }),
+            remote => remote,
         };
         Ok(StoreArg { place })
     }
@@ -40,20 +41,13 @@ impl StoreArg {
     pub fn folder(&self) -> Option<&Path> {
         match &self.place {
             Place::Folder(folder) => Some(folder),
-            Place::Memory => None,
+            Place::Memory | Place::Remote(_) => None,
         }
     }
 
     /// The store's one name, whatever the user wrote.
     pub fn url(&self) -> String {
-        match &self.place {
-            Place::Folder(folder) => {
-                let url = url::Url::from_file_path(folder).map(String::from);
-                // The kernel's list shows it, and a comma ends a word there and on the way there.
-                url.map_or_else(|()| folder.display().to_string(), |url| url.replace(',', "%2C"))
-            }
-            Place::Memory => "memory://".into(),
-        }
+        self.place.url()
     }
 
     /// The state directory: the one given, else `state` inside a store that is a folder.
@@ -63,7 +57,7 @@ impl StoreArg {
                 std::path::absolute(given).map_err(|e| Failure::failed(format_args!("{}: {e}", given.display())))
             }
             (None, Place::Folder(folder)) => Ok(folder.join("state")),
-            (None, Place::Memory) => Err(Failure::usage("a store in memory needs `--state DIR`")),
+            (None, place) => Err(Failure::usage(format_args!("{} needs `--state DIR`", place.url()))),
         }
     }
 

@@ -49,6 +49,7 @@ pub struct Sizes {
 pub fn world(store: &StoreArg, state: &Path) -> Result<World, Failure> {
     Ok(World {
         media: Arc::new(LocalDisk::new(state)),
+        cache_media: Arc::new(LocalDisk::new(state)),
         store: store.open()?,
         clock: Arc::new(SystemClock::new()),
         random: Arc::new(OsRandom),
@@ -124,6 +125,7 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
         limits: Limits { overlay_bytes_max: OVERLAY_BYTES_MAX, inode_step: 1 << 16 },
         node_cache_bytes: NODE_CACHE_BYTES,
         cache: CACHE,
+        cache_files: None,
         policy: Policy {
             age_max: AGE_MAX,
             grace: sizes.grace.unwrap_or(GRACE),

@@ -7,11 +7,13 @@ mod name;
 mod object;
 mod place;
 mod probe;
+mod remote;
 pub mod sim;
 
 pub use object::ObjectStoreBackend;
 pub use place::{OpenError, Place, open_store};
 pub use probe::{PROBE, probe_create};
+pub use remote::{Addressing, RemoteKind, RemoteOptions, RemotePlace, RemoteStore};
 
 use bytes::Bytes;
 use std::ops::{ControlFlow, Range};
