@@ -72,6 +72,7 @@ impl Checkpointer {
         self.context().drop_planned()?;
         self.drop_recorded_plans();
         self.note_shipped();
+        self.find_new_nodes()?;
         self.startup = Startup::Done;
         self.figures.lock().offline = false;
         // What a crash left half made, or did not remove any more; the next checkpoint does the same.

@@ -257,13 +257,6 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
     Opening { world, tuning, superblock, nodes, cache, files, keeper, manifest, offline }.open(progress)
 }
 
-/// Takes up the cache files, if there are to be any.
-fn open_cache(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Option<(Arc<Cache>, Keeper)>, MountError> {
-    let Some(limits) = tuning.cache_files else { return Ok(None) };
-    let opened = Cache::open(world.cache_media.clone(), world.clock.clone(), filesystem, limits);
-    opened.map(Some).map_err(MountError::Cache)
-}
-
 /// The store's configuration; when the store is away, what the caller knows of it, and how the store does not answer.
 fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
     match (superblock(&*world.store), &world.known) {
@@ -274,6 +267,13 @@ fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountErr
 
 fn not_local(what: &'static str, reason: impl ToString) -> MountError {
     MountError::NotLocal { what, reason: reason.to_string() }
+}
+
+/// Takes up the cache files, if there are to be any.
+fn open_cache(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Option<(Arc<Cache>, Keeper)>, MountError> {
+    let Some(limits) = tuning.cache_files else { return Ok(None) };
+    let opened = Cache::open(world.cache_media.clone(), world.clock.clone(), filesystem, limits);
+    opened.map(Some).map_err(MountError::Cache)
 }
 
 fn has_journal(media: &dyn Media) -> Result<bool, MountError> {
@@ -373,6 +373,7 @@ impl Opening<'_> {
             nodes: nodes.clone(),
             locate,
             segment_bytes: tuning.policy.segment_bytes,
+            uploads: tuning.policy.uploads,
         };
         let shipper = Shipper::new(parts, publisher);
         let cache = cache_files;
