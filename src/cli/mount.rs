@@ -255,6 +255,17 @@ impl Mount {
         }
     }
 
+    /// A store that is away, or went away meanwhile, is probed when it is back, before anything is published.
+    fn probe(&self, site: &Site) -> Outcome {
+        if site.away.is_some() {
+            return Ok(());
+        }
+        world::probe(&self.store).or_else(|failure| match self.store.look() {
+            Ok(Found::Away(_)) => Ok(()),
+            _ => Err(failure),
+        })
+    }
+
     /// Recovers and starts the volume.
     fn open(
         &self,
@@ -269,10 +280,7 @@ impl Mount {
         let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;
         let known = Some(site.superblock.clone());
         let world = World { known, ..world::world(&self.store, &site.state)? };
-        // A store that is away is probed when it is back, before anything is published.
-        if site.away.is_none() {
-            world::probe(&self.store)?;
-        }
+        self.probe(site)?;
         let (mut progress, mut effort) = (progress, Effort::new("replaying"));
         let mut progress = |done, total| {
             effort.at(done, total);
