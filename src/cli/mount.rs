@@ -18,7 +18,7 @@ use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
 use skylog::media::Owner;
-use skylog::recovery::MountError;
+use skylog::recovery::{MountError, World};
 use skylog::volume::Volume;
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -267,8 +267,12 @@ impl Mount {
         let sizes = Sizes { journal_bytes: options.journal_bytes, grace };
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;
-        let world = world::world(&self.store, &site.state)?;
-        world::probe(&self.store)?;
+        let known = Some(site.superblock.clone());
+        let world = World { known, ..world::world(&self.store, &site.state)? };
+        // A store that is away is probed when it is back, before anything is published.
+        if site.away.is_none() {
+            world::probe(&self.store)?;
+        }
         let (mut progress, mut effort) = (progress, Effort::new("replaying"));
         let mut progress = |done, total| {
             effort.at(done, total);

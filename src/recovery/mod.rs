@@ -340,8 +340,9 @@ impl Opening<'_> {
             needed = if adopted.is_some() { state.needed(&files, &space) } else { refused };
         }
         let Needed { usage, usage_limit, inode_mark, windows } = needed?;
-        if adopted.is_none() {
-            log::warn!("the store is away: mounted from the state directory alone");
+        // Who gave the superblock that it began with knows already.
+        if adopted.is_none() && !offline {
+            log::warn!("the store does not answer any more: mounted from the state directory alone");
         }
         let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, cache_files.clone()));
         for (end, start) in windows {
