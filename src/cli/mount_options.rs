@@ -1,5 +1,6 @@
 //! The words after `-o`, read. Which words there are is said in `mount_words`.
 
+use super::cache_words::CacheWords;
 use super::failure::Failure;
 use super::mount_words::{self, Read};
 use super::remote_words::RemoteWords;
@@ -20,6 +21,9 @@ pub struct MountOptions {
     pub state: Option<PathBuf>,
     /// Local disk for the journal, bytes.
     pub journal_bytes: Option<u64>,
+    /// Copies of the store on local disk.
+    #[serde(default)]
+    pub cache: CacheWords,
     /// What the kernel lists as the source.
     pub source: Option<String>,
     /// The mount point may hold files.

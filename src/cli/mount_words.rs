@@ -115,6 +115,22 @@ pub const WORDS: &[Word] = &[
         options.journal_bytes = Some(size::parse(size).map_err(Failure::usage)?);
         Ok(())
     }),
+    value(
+        "cache_size=SIZE",
+        "How much local disk copies of the store may take, at least 16MiB (10GiB by default; none of a store that is a \
+         directory)",
+        |options, size| set_size(&mut options.cache.cache_size, size),
+    ),
+    value(
+        "cache_dir=DIR",
+        "Where these copies lie, in a folder named by the filesystem's UUID, an absolute path; in the state directory by default",
+        set_cache_dir,
+    ),
+    value(
+        "cache_free=SIZE",
+        "How much of that disk stays free of them, whoever fills it (5 % of it by default, from 256MiB to 10GiB)",
+        |options, size| set_size(&mut options.cache.cache_free, size),
+    ),
     value("fsname=NAME", "What the kernel lists as the source; the store's URL by default", |options, name| {
         options.source = Some(name.to_owned());
         Ok(())
@@ -253,6 +269,19 @@ fn set_state(options: &mut MountOptions, dir: &str) -> Result<(), Failure> {
         return Err(Failure::usage(format_args!("state={dir}: give an absolute path")));
     }
     options.state = Some(PathBuf::from(dir));
+    Ok(())
+}
+
+fn set_size(to: &mut Option<u64>, size: &str) -> Result<(), Failure> {
+    *to = Some(size::parse(size).map_err(Failure::usage)?);
+    Ok(())
+}
+
+fn set_cache_dir(options: &mut MountOptions, dir: &str) -> Result<(), Failure> {
+    if !Path::new(dir).is_absolute() {
+        return Err(Failure::usage(format_args!("cache_dir={dir}: give an absolute path")));
+    }
+    options.cache.cache_dir = Some(PathBuf::from(dir));
     Ok(())
 }
 
