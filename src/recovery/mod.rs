@@ -34,7 +34,7 @@ use crate::format::space::{self, Mark, Published, WindowRecord};
 use crate::format::superblock::{Superblock, SuperblockError};
 use crate::format::usage::{Usage, UsageLimit};
 use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
-use crate::locate::{CacheBytes, Locate};
+use crate::locate::{CacheBytes, Locate, SegmentReader};
 use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Pins, Start, View};
 use crate::media::Media;
 use crate::ship::publish::{Identity, Publisher};
@@ -226,7 +226,9 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
         return Err(MountError::ForeignState { found, expected: superblock.uuid });
     }
     let (files, keeper) = open_cache(world, tuning, superblock.uuid)?.unzip();
-    let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone(), files.clone()));
+    // A store that has cache files is far away.
+    let reader = files.clone().map(|files| Arc::new(SegmentReader::new(world.store.clone(), files)));
+    let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone(), reader.clone()));
     nodes.remove_unfinished()?;
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
     let manifest = match manifest {
@@ -235,7 +237,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
         None if has_journal(&*world.media)? => return Err(MountError::NoManifest),
         None => takeover::take_over(world, tuning, &superblock, &nodes, &cache)?,
     };
-    Opening { world, tuning, superblock, nodes, cache, files, keeper, manifest }.open(progress)
+    Opening { world, tuning, superblock, nodes, reader, cache, files, keeper, manifest }.open(progress)
 }
 
 /// Takes up the cache files, if there are to be any.
@@ -258,6 +260,7 @@ struct Opening<'a> {
     tuning: &'a Tuning,
     superblock: Superblock,
     nodes: Arc<NodeStore>,
+    reader: Option<Arc<SegmentReader>>,
     cache: Arc<NodeCache>,
     files: Option<Arc<Cache>>,
     keeper: Option<Keeper>,
@@ -266,7 +269,7 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     fn open(self, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
-        let Opening { world, tuning, superblock, nodes, cache, files: cache_files, keeper, manifest } = self;
+        let Opening { world, tuning, superblock, nodes, reader, cache, files: cache_files, keeper, manifest } = self;
         let known = manifest.current();
         let number = known.checkpoint.ok_or_else(|| damaged("MANIFEST", "it names no checkpoint"))?.number;
         let checkpoint = files::read_checkpoint(&*world.media, number)?;
@@ -304,7 +307,7 @@ impl Opening<'_> {
         let usage = state.value(&files, &key::usage(), Usage::decode)?;
         let usage_limit = state.value(&files, &key::limit(), UsageLimit::decode)?.unwrap_or_default();
         let inode_mark = state.value(&space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0);
-        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, cache_files.clone()));
+        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, reader));
         for (end, start) in state.windows(&space)? {
             locate.windows().add(start, end);
         }

@@ -55,6 +55,7 @@ struct State {
     faults: Faults<StoreOp, StoreFault>,
     adrift: Vec<StoreCall>,
     down: bool,
+    gets: u64,
 }
 
 impl SimStore {
@@ -65,7 +66,7 @@ impl SimStore {
 
     /// A store that holds `image`.
     pub fn from_image(image: &StoreImage, log: &Arc<CallLog>) -> SimStore {
-        let state = State { image: image.clone(), faults: Faults::default(), adrift: Vec::new(), down: false };
+        let state = State { image: image.clone(), faults: Faults::default(), adrift: Vec::new(), down: false, gets: 0 };
         let shared = Shared { state: Mutex::new(state), log: Arc::clone(log), start: image.clone() };
         SimStore { shared: Arc::new(shared) }
     }
@@ -103,6 +104,11 @@ impl SimStore {
     /// Begins or ends an outage, in which every call fails and does nothing.
     pub fn set_down(&self, down: bool) {
         self.shared.state.lock().down = down;
+    }
+
+    /// How many calls asked for an object, a part of one, or its size so far.
+    pub fn gets(&self) -> u64 {
+        self.shared.state.lock().gets
     }
 
     /// A late call arrives, such as [`Crash::late`]. It reaches the store in an outage too: it was sent before.
@@ -152,6 +158,7 @@ impl SimStore {
     /// A call that reads.
     fn look(&self, op: StoreOp, action: &'static str, name: &str) -> Result<StoreImage, StoreError> {
         let mut state = self.shared.state.lock();
+        state.gets += u64::from(op == StoreOp::Get);
         if state.down {
             return Err(away(action, name));
         }
