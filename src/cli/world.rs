@@ -1,10 +1,11 @@
 //! What a volume runs in, and how large its parts are, from the command line.
 
 use super::failure::{Failure, Outcome};
+use super::state_root;
 use super::store_arg::StoreArg;
 use skylog::base::clock::SystemClock;
 use skylog::base::random::OsRandom;
-use skylog::checkpoint::Policy;
+use skylog::checkpoint::{Policy, Replay};
 use skylog::format::names::LOCK;
 use skylog::format::superblock::Superblock;
 use skylog::journal;
@@ -35,6 +36,8 @@ const GRACE: Duration = Duration::from_secs(3600);
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// A store segment is full at this size, whatever the size of journal segments.
 const STORE_SEGMENT_BYTES: u64 = 16 * MIB;
+/// Store segments that are uploaded at a time, while another one is made.
+const UPLOADS: usize = 3;
 
 /// The parts of a mount that the user may size.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,7 +75,7 @@ pub fn lock(store: &StoreArg, state: Option<&Path>, mount_point: &str, patience:
     let of_store = store.folder().map(|folder| take(folder, "the store")).transpose()?;
     if let Some(state) = state {
         let shown = state.display();
-        std::fs::create_dir_all(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
+        state_root::make(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
     }
     let of_state = state.map(|state| take(state, "the state directory")).transpose()?;
     Ok(Locks { _store: of_store, _state: of_state })
@@ -96,8 +99,9 @@ pub fn lock_folder(
 }
 
 /// Makes sure that the store keeps writers apart.
-pub fn probe(world: &World) -> Outcome {
-    probe_create(world.store.as_ref(), world.random.as_ref()).map_err(Failure::failed)
+pub fn probe(store: &StoreArg) -> Outcome {
+    let verdict = probe_create(store.open()?.as_ref(), &OsRandom);
+    verdict.map_err(|why| Failure::failed(format_args!("{} cannot be used: {why}", store.url())))
 }
 
 /// The size of the journal, if segments of that size fit into it.
@@ -128,8 +132,8 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
         policy: Policy {
             age_max: AGE_MAX,
             grace: sizes.grace.unwrap_or(GRACE),
-            increments_max: 64,
-            increment_bytes_max: 64 * MIB,
+            replay: Replay::default(),
+            uploads: UPLOADS,
             // Not as small as the smallest journal segments: the record of a window is one batch, whatever its segments.
             segment_bytes: (superblock.segment_size * 64).min(STORE_SEGMENT_BYTES) as usize,
             shape: Shape::default(),

@@ -22,8 +22,6 @@ fn far() -> Tuning {
     tuning.cache = CacheBytes { data: 4 << 20, indexes: 4 << 20 };
     tuning.cache_files = Some(CacheLimits { bytes_max: 256 << 20, free_bytes_min: 0 });
     tuning.policy.segment_bytes = 16 << 20;
-    tuning.policy.increment_bytes_max = 64 << 20;
-    tuning.policy.increments_max = 64;
     tuning.policy.shape = Shape::default();
     tuning
 }
@@ -112,9 +110,9 @@ fn files_read_in_order_take_at_most_one_request_a_mebibyte() {
         write_files(&mut rig, count, len);
         let mut cold = elsewhere(&rig, 2);
         let dir = dir(&mut cold);
-        let before = cold.store.gets();
+        let before = cold.store.calls().gets;
         (0..count).for_each(|n| read_file(&mut cold, dir, n, len, request));
-        let (gets, mib) = (cold.store.gets() - before, count * len / MIB);
+        let (gets, mib) = (cold.store.calls().gets - before, count * len / MIB);
         println!("{count} files of {len} bytes by {request}: {gets} requests for {mib} MiB, {:?}", cold.reader_stats());
         assert!(gets <= mib, "{gets} requests for {mib} MiB");
     }
@@ -127,9 +125,9 @@ fn files_read_in_another_order_take_few_requests_too() {
     write_files(&mut rig, count, len);
     let mut cold = elsewhere(&rig, 2);
     let dir = dir(&mut cold);
-    let before = cold.store.gets();
+    let before = cold.store.calls().gets;
     (0..count).for_each(|n| read_file(&mut cold, dir, n * 1777 % count, len, 128 << 10));
-    let (gets, mib) = (cold.store.gets() - before, count * len / MIB);
+    let (gets, mib) = (cold.store.calls().gets - before, count * len / MIB);
     println!("scattered: {gets} requests for {mib} MiB, {:?}", cold.reader_stats());
     assert!(gets <= 2 * mib, "{gets} requests for {mib} MiB");
 }
@@ -141,13 +139,13 @@ fn a_cold_read_at_random_takes_five_requests_and_then_one() {
     write_files(&mut rig, count, len);
     let mut cold = elsewhere(&rig, 2);
     let read = |cold: &mut Rig, n: u64, at: u64| {
-        let before = cold.store.gets();
+        let before = cold.store.calls().gets;
         let dir = dir(cold);
         let name = format!("file-{n:06}");
         let ino = cold.run(|fs, cx| fs.lookup(cx, dir, name.as_bytes())).expect("looked up").expect("found").ino;
         let found = cold.run(|fs, cx| fs.read(cx, ino, at, 4096)).expect("read");
         assert!(found == contents(n, len)[at as usize..][..4096]);
-        cold.store.gets() - before
+        cold.store.calls().gets - before
     };
     let first = read(&mut cold, 41, 500 * KIB);
     println!("cold: {first} requests");
@@ -166,14 +164,14 @@ fn listing_a_cold_directory_takes_few_requests() {
     write_files(&mut rig, count, 10);
     let mut cold = elsewhere(&rig, 2);
     let dir = dir(&mut cold);
-    let before = cold.store.gets();
+    let before = cold.store.calls().gets;
     assert_eq!(list(&mut cold, dir), count + 2);
-    let gets = cold.store.gets() - before;
+    let gets = cold.store.calls().gets - before;
     println!("{count} entries: {gets} requests, {:?}", cold.reader_stats());
     assert!(gets <= 30, "{gets} requests");
-    let again = cold.store.gets();
+    let again = cold.store.calls().gets;
     assert_eq!(list(&mut cold, dir), count + 2);
-    assert_eq!(cold.store.gets(), again, "all of it is here now");
+    assert_eq!(cold.store.calls().gets, again, "all of it is here now");
 }
 
 #[test]
@@ -210,15 +208,15 @@ fn an_object_is_brought_and_dropped_on_request() {
         assert_eq!(locate.warm(id).expect("brought"), Warmed::Cached);
     }
     cold.settle();
-    let before = cold.store.gets();
+    let before = cold.store.calls().gets;
     read_file(&mut cold, dir, 1, 200 * KIB, 128 << 10);
-    assert_eq!(cold.store.gets(), before, "all of it is here");
+    assert_eq!(cold.store.calls().gets, before, "all of it is here");
     for id in &ids {
         assert_eq!(locate.evict(id).expect("dropped"), Evicted::Dropped);
         assert_eq!(locate.resident(id), None);
     }
     read_file(&mut cold, dir, 1, 200 * KIB, 128 << 10);
-    assert!(cold.store.gets() > before, "it is fetched again");
+    assert!(cold.store.calls().gets > before, "it is fetched again");
 
     let mut near = far();
     near.cache_files = None;
