@@ -2,7 +2,7 @@
 
 use super::failure::Failure;
 use super::mount_options::MountOptions;
-use super::size;
+use super::{set, size};
 use nix::unistd::{Group, User};
 use skylog::journal::SyncPolicy;
 use std::path::{Path, PathBuf};
@@ -89,6 +89,15 @@ pub const WORDS: &[Word] = &[
     }),
     value("grace=SECONDS", "How long a dead store object is kept before it is deleted (3600 by default)", set_grace),
     value(
+        "ship_interval=SECONDS",
+        "How long after a change it goes into the store (5 by default, 60 when the store is a directory). `skylog set` and a \
+         remount change it",
+        |options, seconds| {
+            options.ship_interval_seconds = Some(set::ship_interval(seconds).map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
+    value(
         "state=DIR",
         "Where journal, checkpoints and the log are kept on this machine, an absolute path; inside the store when that is a \
          directory",
@@ -132,7 +141,7 @@ pub const WORDS: &[Word] = &[
     ),
     plain(
         "remount",
-        "Changes a mount that is there: the flags of the kernel below, and sync. All else is said when mounting",
+        "Changes a mount that is there: the flags of the kernel below, sync and ship_interval. All else is said when mounting",
         |options| options.remount = true,
     ),
     flag("ro", "The kernel refuses every change", "ro", true),
