@@ -409,8 +409,9 @@ fn an_index_comes_after_all_segments_though_they_are_uploaded_side_by_side() {
     }
     rig.drain();
     assert_eq!(indexes(&rig), before + 1);
-    let mut moved = Rig::mount(rig.log.clone(), SimDisk::new(&rig.log), rig.store.clone(), rig.clock.clone(), 3, &tuning)
-        .expect("mounts from the store");
+    let mut moved =
+        Rig::mount(rig.log.clone(), SimDisk::new(&rig.log), rig.store.clone(), rig.clock.clone(), 3, &tuning)
+            .expect("mounts from the store");
     assert!(read_all(&mut moved, "second") == data);
 }
 
