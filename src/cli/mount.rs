@@ -14,7 +14,7 @@ use super::remount::remount;
 use super::site::Site;
 use super::store_arg::{Found, StoreArg};
 use super::world::{self, Sizes};
-use super::{daemon, log_file, mkfs, mount_point, mount_words, output, registry, size, state_dir};
+use super::{daemon, log_file, mkfs, mount_point, mount_words, output, registry, set, size, state_dir};
 use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
@@ -57,6 +57,9 @@ pub struct Mount {
     /// How long a dead store object is kept before it is deleted, seconds.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
+    /// How long after a change it goes into the store, seconds (default 5, with a directory 60).
+    #[arg(long, value_name = "SECONDS", value_parser = set::ship_interval)]
+    ship_interval: Option<u64>,
     /// Options, separated by commas, later ones win; listed below.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
@@ -123,6 +126,7 @@ impl Mount {
         options.state = self.state.clone().or(options.state);
         options.journal_bytes = self.journal_size.or(options.journal_bytes);
         options.grace_seconds = self.grace.or(options.grace_seconds);
+        options.ship_interval_seconds = self.ship_interval.or(options.ship_interval_seconds);
         match nix::unistd::geteuid().is_root() {
             true => options.allow_other = true,
             // So it is with every mount of an ordinary user, whatever is asked.
@@ -270,7 +274,9 @@ impl Mount {
         progress: impl FnMut(u64, u64),
     ) -> Result<(Arc<Volume>, Option<LockGuard>), Failure> {
         let grace = options.grace_seconds.map(Duration::from_secs);
-        let sizes = Sizes { journal_bytes: options.journal_bytes, grace };
+        let ship_interval = options.ship_interval_seconds.map(Duration::from_secs);
+        let remote = self.store.folder().is_none();
+        let sizes = Sizes { journal_bytes: options.journal_bytes, grace, ship_interval, remote };
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
         let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;

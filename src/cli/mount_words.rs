@@ -2,8 +2,7 @@
 
 use super::failure::Failure;
 use super::mount_options::MountOptions;
-use super::remote_words;
-use super::size;
+use super::{remote_words, set, size};
 use nix::unistd::{Group, User};
 use skylog::journal::SyncPolicy;
 use skylog::store::RemoteOptions;
@@ -106,6 +105,15 @@ pub const WORDS: &[Word] = &[
     }),
     value("grace=SECONDS", "How long a dead store object is kept before it is deleted (3600 by default)", set_grace),
     value(
+        "ship_interval=SECONDS",
+        "How long after a change it goes into the store (5 by default, 60 when the store is a directory). `skylog set` and a \
+         remount change it",
+        |options, seconds| {
+            options.ship_interval_seconds = Some(set::ship_interval(seconds).map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
+    value(
         "state=DIR",
         "Where journal, checkpoints and the log are kept on this machine, an absolute path. Else inside the store when that is a \
          directory, in /var/lib/skylog/UUID for root, in $XDG_STATE_HOME/skylog/UUID (~/.local/state/skylog/UUID) for others",
@@ -199,7 +207,7 @@ pub const WORDS: &[Word] = &[
     ),
     plain(
         "remount",
-        "Changes a mount that is there: the flags of the kernel below, and sync. All else is said when mounting",
+        "Changes a mount that is there: the flags of the kernel below, sync and ship_interval. All else is said when mounting",
         |options| options.remount = true,
     ),
     flag("ro", "The kernel refuses every change", "ro", true),
