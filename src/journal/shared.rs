@@ -5,7 +5,7 @@
 
 use super::segment::Segment;
 use super::state::{Due, Queued, State, WRITE_AFTER};
-use super::{Config, ManifestStore, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
+use super::{Config, Fill, ManifestStore, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
 use crate::base::clock::Clock;
 use crate::format::ids::{Lsn, ObjectId};
 use parking_lot::{Condvar, Mutex};
@@ -160,6 +160,11 @@ impl Journal {
     pub fn reclaim_wanted(&self) -> bool {
         let state = self.state.lock();
         state.used_bytes() > self.config.capacity_bytes() / 2 || (state.disk_full && state.segments.len() > 1)
+    }
+
+    /// How full it is.
+    pub fn fill(&self) -> Fill {
+        self.state.lock().fill(&self.config)
     }
 
     /// What the journal does and did.
