@@ -3,6 +3,7 @@
 
 use crate::base::clock::{Clock, SimClock};
 use crate::base::random::SeededRandom;
+use crate::cache;
 use crate::checkpoint::jobs::Report;
 use crate::checkpoint::{Policy, Progress};
 use crate::format::ids::{Lsn, Uuid};
@@ -50,6 +51,7 @@ pub fn small() -> Tuning {
         limits: Limits { overlay_bytes_max: 1 << 20, inode_step: 16 },
         node_cache_bytes: 1 << 20,
         cache: CacheBytes { data: 1 << 20, indexes: 1 << 20 },
+        cache_files: None,
         policy: Policy {
             age_max: Duration::from_secs(5),
             grace: Duration::ZERO,
@@ -81,7 +83,7 @@ pub fn bare() -> (Arc<Db>, journal::Writer) {
     let nothing = journal::Replayed::nothing(media.clone(), Lsn::ZERO);
     let (journal, writer) = journal::open(media, clock, random, manifest, nothing, config).expect("a journal is made");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
-    let locate = Arc::new(Locate::new(journal.clone(), Arc::new(SimStore::new(&log)), cache));
+    let locate = Arc::new(Locate::new(journal.clone(), Arc::new(SimStore::new(&log)), cache, None));
     let limits = Limits { overlay_bytes_max: u64::MAX / 4, inode_step: 1024 };
     let start = Start { usage: Some(Usage::EMPTY), ..Start::default() };
     let db = Db::new(1, start, journal, locate, Arc::new(NodeCache::new(1 << 20)), limits);
@@ -119,6 +121,7 @@ impl Rig {
     ) -> Result<Rig, MountError> {
         let world = World {
             media: Arc::new(disk.clone()),
+            cache_media: Arc::new(disk.clone()),
             store: Arc::new(store.clone()),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),
@@ -168,7 +171,13 @@ impl Rig {
         let journal = self.step_journal();
         let checkpointer = self.step_checkpointer();
         let shipper = self.step_shipper();
-        journal || checkpointer || shipper
+        let keeper = self.step_keeper();
+        journal || checkpointer || shipper || keeper
+    }
+
+    /// One step of the keeper of cache files, if there are any.
+    pub fn step_keeper(&mut self) -> bool {
+        self.mounted.keeper.as_mut().is_some_and(|keeper| keeper.step() == cache::Progress::Worked)
     }
 
     /// One step of the journal's writer.

@@ -4,7 +4,7 @@
 //! there, is parked with nothing locked; a fetcher or the pressure gate runs it again from the top.
 //!
 //! Threads, and the order in which they end (each is joined before the next is told to):
-//! gate and fetchers, checkpointer, shipper, journal.
+//! gate and fetchers, checkpointer, shipper, cache, journal.
 
 mod actors;
 mod health;
@@ -15,6 +15,7 @@ pub use park::{Unresolved, resolve};
 pub use pressure::{Patience, WhenFull};
 
 use crate::base::clock::Clock;
+use crate::cache::{Cache, CacheStats};
 use crate::checkpoint::{Desk, Figures, Wanted, nodes::NodeStore};
 use crate::format::ids::{Lsn, Uuid};
 use crate::fs::{self, Cx, DiskSpace, Error, Fs, SetLimit};
@@ -83,6 +84,7 @@ impl Shared {
 pub struct Volume {
     filesystem: Uuid,
     replay: Replay,
+    cache: Option<Arc<Cache>>,
     shared: Arc<Shared>,
     threads: Mutex<Option<Threads>>,
 }
@@ -138,6 +140,8 @@ pub struct Status {
     pub limit_inodes: Option<u64>,
     /// What is said above a limit: `enospc` or `edquot`.
     pub on_limit: &'static str,
+    /// Copies of store objects on local disk, if there are any.
+    pub cache: Option<CacheStats>,
     /// The newest error that is not over.
     pub last_error: Option<String>,
     /// Everything counted since the mount.
@@ -207,7 +211,7 @@ impl Volume {
                 |s| DiskSpace { total: s.total, free: s.free, available: s.available },
             )
         };
-        let Mounted { db, nodes, desk, writer, checkpointer, shipper, .. } = mounted;
+        let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, .. } = mounted;
         let write_bytes_max = write_bytes_max(&db);
         let options = fs::Options { write_bytes_max, space: Box::new(space) };
         let shared = Arc::new(Shared {
@@ -228,8 +232,8 @@ impl Volume {
             nodes,
             desk,
         });
-        let threads = Threads::start(&shared, writer, checkpointer, shipper);
-        let volume = Arc::new(Volume { filesystem, replay, shared, threads: Mutex::new(Some(threads)) });
+        let threads = Threads::start(&shared, writer, checkpointer, shipper, keeper);
+        let volume = Arc::new(Volume { filesystem, replay, cache, shared, threads: Mutex::new(Some(threads)) });
         volume.free_orphans()?;
         Ok(volume)
     }
@@ -424,6 +428,7 @@ impl Volume {
             limit_bytes: some(limit.bytes),
             limit_inodes: some(limit.inodes),
             on_limit: limit.on_limit.word(),
+            cache: self.cache.as_ref().map(|cache| cache.stats()),
             last_error,
             counters: Counters {
                 replayed_batches: self.replay.batches,

@@ -4,6 +4,7 @@
 //! Unshipped node segments are primary data: a file is removed only when neither the current roots nor a running ship
 //! reach it, or when the store has it.
 
+use crate::cache::Cache;
 use crate::format::ids::{NodePtr, SegmentKind, SegmentNo, Uuid};
 use crate::format::names;
 use crate::format::store_segment::SegmentBuilder;
@@ -66,6 +67,7 @@ pub fn read_file(media: &dyn Media, name: &str) -> io::Result<Bytes> {
 pub struct NodeStore {
     media: Arc<dyn Media>,
     store: Arc<dyn Store>,
+    cache: Option<Arc<Cache>>,
     open: Mutex<LruCache<SegmentNo, Arc<dyn File>>>,
     /// Held across a fetch; only threads that may wait come here.
     downloading: Mutex<()>,
@@ -73,8 +75,13 @@ pub struct NodeStore {
 
 impl NodeStore {
     /// Reads from `nodes/` of the state directory, else from the store.
-    pub fn new(media: Arc<dyn Media>, store: Arc<dyn Store>) -> NodeStore {
-        NodeStore { media, store, open: Mutex::new(LruCache::new(OPEN_FILES)), downloading: Mutex::new(()) }
+    pub fn new(media: Arc<dyn Media>, store: Arc<dyn Store>, cache: Option<Arc<Cache>>) -> NodeStore {
+        NodeStore { media, store, cache, open: Mutex::new(LruCache::new(OPEN_FILES)), downloading: Mutex::new(()) }
+    }
+
+    /// Copies of store objects on local disk, if there are any.
+    pub fn cache_files(&self) -> Option<&Arc<Cache>> {
+        self.cache.as_ref()
     }
 
     /// Removes local node segments that are not in `keep`. A file that cannot be removed is tried again next time.

@@ -1,6 +1,7 @@
 //! What a volume runs in, and how large its parts are, from the command line.
 
 use super::failure::{Failure, Outcome};
+use super::state_root;
 use super::store_arg::StoreArg;
 use skylog::base::clock::SystemClock;
 use skylog::base::random::OsRandom;
@@ -49,6 +50,7 @@ pub struct Sizes {
 pub fn world(store: &StoreArg, state: &Path) -> Result<World, Failure> {
     Ok(World {
         media: Arc::new(LocalDisk::new(state)),
+        cache_media: Arc::new(LocalDisk::new(state)),
         store: store.open()?,
         clock: Arc::new(SystemClock::new()),
         random: Arc::new(OsRandom),
@@ -71,7 +73,7 @@ pub fn lock(store: &StoreArg, state: Option<&Path>, mount_point: &str, patience:
     let of_store = store.folder().map(|folder| take(folder, "the store")).transpose()?;
     if let Some(state) = state {
         let shown = state.display();
-        std::fs::create_dir_all(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
+        state_root::make(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
     }
     let of_state = state.map(|state| take(state, "the state directory")).transpose()?;
     Ok(Locks { _store: of_store, _state: of_state })
@@ -95,8 +97,9 @@ pub fn lock_folder(
 }
 
 /// Makes sure that the store keeps writers apart.
-pub fn probe(world: &World) -> Outcome {
-    probe_create(world.store.as_ref(), world.random.as_ref()).map_err(Failure::failed)
+pub fn probe(store: &StoreArg) -> Outcome {
+    let verdict = probe_create(store.open()?.as_ref(), &OsRandom);
+    verdict.map_err(|why| Failure::failed(format_args!("{} cannot be used: {why}", store.url())))
 }
 
 /// The size of the journal, if segments of that size fit into it.
@@ -123,6 +126,7 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
         limits: Limits { overlay_bytes_max: OVERLAY_BYTES_MAX, inode_step: 1 << 16 },
         node_cache_bytes: NODE_CACHE_BYTES,
         cache: CACHE,
+        cache_files: None,
         policy: Policy {
             age_max: AGE_MAX,
             grace: sizes.grace.unwrap_or(GRACE),

@@ -9,6 +9,7 @@ mod windows;
 
 pub use windows::Windows;
 
+use crate::cache::Cache;
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{Lsn, ObjectId, SegmentNo};
 use crate::format::names;
@@ -61,6 +62,7 @@ pub struct Locate {
     windows: Windows,
     data: Mutex<ByteLru<Bytes>>,
     indexes: Indexes,
+    files: Option<Arc<Cache>>,
 }
 
 /// Bytes of memory that reading may keep.
@@ -74,14 +76,20 @@ pub struct CacheBytes {
 
 impl Locate {
     /// A reader over a journal and a store; windows are added by whoever owns the space tree.
-    pub fn new(journal: Arc<Journal>, store: Arc<dyn Store>, cache: CacheBytes) -> Locate {
+    pub fn new(journal: Arc<Journal>, store: Arc<dyn Store>, cache: CacheBytes, files: Option<Arc<Cache>>) -> Locate {
         Locate {
             journal,
             store,
             windows: Windows::default(),
             data: Mutex::new(ByteLru::new(cache.data)),
             indexes: Indexes::new(cache.indexes),
+            files,
         }
+    }
+
+    /// Copies of store objects on local disk, if there are any.
+    pub fn cache_files(&self) -> Option<&Arc<Cache>> {
+        self.files.as_ref()
     }
 
     /// The table of shipped windows.

@@ -20,6 +20,7 @@ pub(crate) use takeover::{newest_generation, read_remote};
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
+use crate::cache::{self, Cache, Keeper};
 use crate::checkpoint::nodes::{NODES, NodeStore};
 use crate::checkpoint::{self, CheckpointError, Checkpointer, Desk, Policy, files};
 use crate::format::FormatError;
@@ -112,6 +113,9 @@ pub enum MountError {
     /// Shipping could not go on where it was.
     #[error(transparent)]
     Ship(ShipError),
+    /// The cache folder could not be read or made.
+    #[error("the folder of cache files cannot be used: {0}; give another one with --cache-dir DIR")]
+    Cache(io::Error),
     /// The state directory could not be read or written.
     #[error("state directory: {0}")]
     Disk(#[from] io::Error),
@@ -133,6 +137,8 @@ impl From<ShipError> for MountError {
 pub struct World {
     /// The state directory.
     pub media: Arc<dyn Media>,
+    /// The disk of cache files: the state directory's, unless asked otherwise.
+    pub cache_media: Arc<dyn Media>,
     /// The store.
     pub store: Arc<dyn Store>,
     /// Time.
@@ -152,6 +158,8 @@ pub struct Tuning {
     pub node_cache_bytes: u64,
     /// File data and indexes in memory.
     pub cache: CacheBytes,
+    /// Copies of store objects on local disk, if there are to be any.
+    pub cache_files: Option<cache::Limits>,
     /// Checkpoints and shipping.
     pub policy: Policy,
     /// Host and process, for people.
@@ -169,6 +177,10 @@ pub struct Mounted {
     pub db: Arc<Db>,
     /// Node segments.
     pub nodes: Arc<NodeStore>,
+    /// Copies of store objects on local disk,
+    pub cache: Option<Arc<Cache>>,
+    /// and who writes and removes them.
+    pub keeper: Option<Keeper>,
     /// To and from the shipper.
     pub desk: Arc<Desk>,
     /// The journal's writer.
@@ -208,16 +220,29 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
         world.media.make_dir(dir)?;
     }
     world.media.sync_dir("")?;
-    let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone()));
+    let manifest = ManifestStore::load(world.media.clone())?;
+    // Before anything there is changed.
+    if let Some(found) = manifest.as_ref().map(|manifest| manifest.current().uuid).filter(|f| *f != superblock.uuid) {
+        return Err(MountError::ForeignState { found, expected: superblock.uuid });
+    }
+    let (files, keeper) = open_cache(world, tuning, superblock.uuid)?.unzip();
+    let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone(), files.clone()));
     nodes.remove_unfinished()?;
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
-    let manifest = match ManifestStore::load(world.media.clone())? {
+    let manifest = match manifest {
         Some(manifest) => manifest,
         // Taking over would remove the segments, and with them the only copy of what was never shipped.
         None if has_journal(&*world.media)? => return Err(MountError::NoManifest),
         None => takeover::take_over(world, tuning, &superblock, &nodes, &cache)?,
     };
-    Opening { world, tuning, superblock, nodes, cache, manifest }.open(progress)
+    Opening { world, tuning, superblock, nodes, cache, files, keeper, manifest }.open(progress)
+}
+
+/// Takes up the cache files, if there are to be any.
+fn open_cache(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Option<(Arc<Cache>, Keeper)>, MountError> {
+    let Some(limits) = tuning.cache_files else { return Ok(None) };
+    let opened = Cache::open(world.cache_media.clone(), world.clock.clone(), filesystem, limits);
+    opened.map(Some).map_err(MountError::Cache)
 }
 
 fn has_journal(media: &dyn Media) -> Result<bool, MountError> {
@@ -234,16 +259,15 @@ struct Opening<'a> {
     superblock: Superblock,
     nodes: Arc<NodeStore>,
     cache: Arc<NodeCache>,
+    files: Option<Arc<Cache>>,
+    keeper: Option<Keeper>,
     manifest: ManifestStore,
 }
 
 impl Opening<'_> {
     fn open(self, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
-        let Opening { world, tuning, superblock, nodes, cache, manifest } = self;
+        let Opening { world, tuning, superblock, nodes, cache, files: cache_files, keeper, manifest } = self;
         let known = manifest.current();
-        if known.uuid != superblock.uuid {
-            return Err(MountError::ForeignState { found: known.uuid, expected: superblock.uuid });
-        }
         let number = known.checkpoint.ok_or_else(|| damaged("MANIFEST", "it names no checkpoint"))?.number;
         let checkpoint = files::read_checkpoint(&*world.media, number)?;
         let mut overlays: [Overlay; 2] = Default::default();
@@ -280,7 +304,7 @@ impl Opening<'_> {
         let usage = state.value(&files, &key::usage(), Usage::decode)?;
         let usage_limit = state.value(&files, &key::limit(), UsageLimit::decode)?.unwrap_or_default();
         let inode_mark = state.value(&space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0);
-        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache));
+        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, cache_files.clone()));
         for (end, start) in state.windows(&space)? {
             locate.windows().add(start, end);
         }
@@ -310,7 +334,8 @@ impl Opening<'_> {
             segment_bytes: tuning.policy.segment_bytes,
         };
         let shipper = Shipper::new(parts, publisher);
-        Ok(Mounted { superblock, db, nodes, desk, writer, checkpointer, shipper, replay })
+        let cache = cache_files;
+        Ok(Mounted { superblock, db, nodes, cache, keeper, desk, writer, checkpointer, shipper, replay })
     }
 }
 

@@ -1,6 +1,6 @@
-//! Where a store is, as the user says it: a folder, `file://…`, or `memory://`.
+//! Where a store is, as the user says it: a folder, `file://…`, `memory://`, or a bucket of a service.
 
-use super::{ObjectStoreBackend, Store};
+use super::{ObjectStoreBackend, RemoteOptions, RemotePlace, RemoteStore, Store};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf, absolute};
@@ -14,19 +14,21 @@ pub enum Place {
     Folder(PathBuf),
     /// The memory of this process; gone with it.
     Memory,
+    /// A bucket of a service.
+    Remote(RemotePlace),
 }
 
 /// Why a store cannot be opened; each is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A kind of store that this version does not have.
-    #[error("{scheme}: stores are not in this version of skylog; use a folder, or a file:// URL")]
+    #[error("{scheme}: stores are not in this version of skylog; use a folder, or an s3://, gs:// or az:// URL")]
     NotYet {
         /// Its scheme.
         scheme: String,
     },
     /// No kind of store at all.
-    #[error("{place:?} is not a store that skylog knows; use a folder, or a file:// URL")]
+    #[error("{place:?} is not a store that skylog knows; use a folder, or an s3://, gs://, az:// or file:// URL")]
     Unknown {
         /// What the user said.
         place: String,
@@ -39,6 +41,9 @@ pub enum OpenError {
         /// The system's words.
         reason: String,
     },
+    /// A remote store whose settings do not fit together.
+    #[error("{0}")]
+    Remote(String),
     /// The part that talks to the store does not start.
     #[error("the store's runtime does not start: {0}")]
     Runtime(String),
@@ -57,10 +62,21 @@ impl Place {
                 url.to_file_path().map(Place::Folder).map_err(|()| unknown())
             }
             "memory" if rest.is_empty() || rest == "/" => Ok(Place::Memory),
-            "s3" | "s3a" | "gs" | "az" | "azure" | "abfs" | "abfss" | "adl" | "http" | "https" => {
-                Err(OpenError::NotYet { scheme: scheme.into() })
+            "adl" | "http" | "https" => Err(OpenError::NotYet { scheme: scheme.into() }),
+            _ => RemotePlace::parse(scheme, rest).map(Place::Remote).ok_or_else(unknown),
+        }
+    }
+
+    /// The place's one name, whatever the user wrote; [`Place::parse`] reads it.
+    pub fn url(&self) -> String {
+        match self {
+            Place::Folder(folder) => {
+                let url = Url::from_file_path(folder).map(String::from);
+                // The kernel's list of mounts shows it, and a comma ends a word there and on the way there.
+                url.map_or_else(|()| folder.display().to_string(), |url| url.replace(',', "%2C"))
             }
-            _ => Err(unknown()),
+            Place::Memory => "memory://".into(),
+            Place::Remote(remote) => remote.to_string(),
         }
     }
 
@@ -77,16 +93,22 @@ impl Place {
         Ok(())
     }
 
-    /// Opens the store, which must be there.
+    /// Opens the store, a folder's if it is there; of a remote one the environment says how.
     pub fn open(&self) -> Result<Arc<dyn Store>, OpenError> {
-        Ok(Arc::new(match self {
-            Place::Folder(folder) => ObjectStoreBackend::in_folder(folder)?,
-            Place::Memory => ObjectStoreBackend::in_memory()?,
-        }))
+        self.open_with(&RemoteOptions::default())
+    }
+
+    /// The same, and how to talk to a remote one. A remote store is asked nothing yet, so this works while it is away.
+    pub fn open_with(&self, options: &RemoteOptions) -> Result<Arc<dyn Store>, OpenError> {
+        Ok(match self {
+            Place::Folder(folder) => Arc::new(ObjectStoreBackend::in_folder(folder)?),
+            Place::Memory => Arc::new(ObjectStoreBackend::in_memory()?),
+            Place::Remote(place) => Arc::new(RemoteStore::open(place, options)?),
+        })
     }
 }
 
-/// Opens the store at a folder, `file://…` or `memory://`.
+/// Opens the store at a folder or a URL, with what the environment says.
 pub fn open_store(url_or_path: &str) -> Result<Arc<dyn Store>, OpenError> {
     Place::parse(url_or_path)?.open()
 }
@@ -107,11 +129,32 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_has_one_name_whatever_the_user_wrote() {
+        for (said, url) in [
+            ("s3://bucket/a/b", "s3://bucket/a/b"),
+            ("s3a://bucket//a/b//", "s3://bucket/a/b"),
+            ("s3://bucket/", "s3://bucket"),
+            ("gs://my.bucket/x=1", "gs://my.bucket/x=1"),
+            ("azure://container/x", "az://container/x"),
+            ("abfss://c@account.dfs.core.windows.net/x", "az://c@account.dfs.core.windows.net/x"),
+            ("file:///a,b%20c", "file:///a%2Cb%20c"),
+            ("memory:///", "memory://"),
+        ] {
+            let place = Place::parse(said).expect(said);
+            assert_eq!(place.url(), url, "{said}");
+            assert_eq!(Place::parse(url).expect(url), place);
+        }
+    }
+
+    #[test]
     fn another_store_gets_one_clear_sentence() {
         for (place, words) in [
-            ("s3://bucket/x", "s3: stores are not in this version"),
-            ("gs://bucket", "gs: stores are not in this version"),
-            ("az://container", "az: stores are not in this version"),
+            ("adl://container", "adl: stores are not in this version"),
+            ("s3://", "\"s3://\" is not a store that skylog knows"),
+            ("s3://user@bucket/x", "is not a store that skylog knows"),
+            ("s3://bucket:80/x", "is not a store that skylog knows"),
+            ("s3://bucket/a/../b", "is not a store that skylog knows"),
+            ("s3://bucket/a,b", "is not a store that skylog knows"),
             ("ftp://x", "\"ftp://x\" is not a store that skylog knows"),
             ("file://host/x", "is not a store that skylog knows"),
             ("/nowhere/at/all", "the store folder /nowhere/at/all cannot be used: No such file"),

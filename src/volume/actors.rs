@@ -1,6 +1,7 @@
 //! The threads: each drives one step function.
 
 use super::Shared;
+use crate::cache::{self, Keeper};
 use crate::checkpoint::jobs::Report;
 use crate::checkpoint::{self, Checkpointer};
 use crate::journal::{self, Writer};
@@ -30,6 +31,8 @@ pub(super) struct Threads {
     waiters: Vec<JoinHandle<()>>,
     checkpointer: JoinHandle<()>,
     shipper: JoinHandle<()>,
+    keeper: Option<JoinHandle<()>>,
+    end_keeper: Arc<AtomicBool>,
     journal: JoinHandle<Result<(), String>>,
     end_journal: Arc<AtomicBool>,
 }
@@ -54,8 +57,14 @@ fn spawn_actor(
 }
 
 impl Threads {
-    pub fn start(shared: &Arc<Shared>, writer: Writer, checkpointer: Checkpointer, shipper: Shipper) -> Threads {
-        let end_journal = Arc::new(AtomicBool::new(false));
+    pub fn start(
+        shared: &Arc<Shared>,
+        writer: Writer,
+        checkpointer: Checkpointer,
+        shipper: Shipper,
+        keeper: Option<Keeper>,
+    ) -> Threads {
+        let [end_keeper, end_journal] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let mut waiters: Vec<_> = (0..FETCHERS)
             .map(|n| {
                 let shared = shared.clone();
@@ -65,11 +74,14 @@ impl Threads {
         let gated = shared.clone();
         waiters.push(spawn("gate", move || gate(&gated)));
         let (journal, end) = (shared.clone(), end_journal.clone());
+        let end_cache = end_keeper.clone();
         Threads {
             waiters,
             checkpointer: spawn_actor("checkpoint", shared, move |shared| run_checkpointer(shared, checkpointer)),
             shipper: spawn_actor("ship", shared, move |shared| run_shipper(shared, shipper)),
+            keeper: keeper.map(|keeper| spawn("cache", move || run_keeper(keeper, &end_cache))),
             journal: spawn("journal", move || run_journal(&journal, writer, &end)),
+            end_keeper,
             end_journal,
         }
     }
@@ -87,6 +99,10 @@ impl Threads {
         shared.desk.wake();
         let _ = self.checkpointer.join();
         join_within(vec![self.shipper], STUCK_MAX);
+        self.end_keeper.store(true, Ordering::SeqCst);
+        if let Some(keeper) = self.keeper {
+            let _ = keeper.join();
+        }
         self.end_journal.store(true, Ordering::SeqCst);
         self.journal.join().unwrap_or_else(|_| Err("the journal thread panicked".to_owned()))
     }
@@ -172,6 +188,24 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 shared.desk.report(Report::Failed);
             }
         }
+    }
+}
+
+/// Without the keeper nothing is written to the cache any more, and nothing is evicted; that harms nobody else.
+fn run_keeper(mut keeper: Keeper, end: &AtomicBool) {
+    let cache = keeper.cache().clone();
+    let body = || loop {
+        // Asked before the step: what was put until the end is written, for the next mount.
+        let ending = end.load(Ordering::SeqCst);
+        if keeper.step() == cache::Progress::Idle {
+            if ending {
+                return;
+            }
+            cache.wait_for_work(IDLE);
+        }
+    };
+    if catch_unwind(AssertUnwindSafe(body)).is_err() {
+        log::error!("the cache thread panicked: nothing more is kept on local disk until the next mount");
     }
 }
 

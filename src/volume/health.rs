@@ -6,7 +6,7 @@
 //! whether the store is back. Calls that write are always let through: the shipper waits between its tries by itself.
 
 use crate::base::clock::{Clock, Time};
-use crate::store::{Created, Store, StoreError};
+use crate::store::{Created, Store, StoreCounters, StoreError};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::fmt;
@@ -206,6 +206,9 @@ impl Store for Watched {
     }
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {
         self.write(0, |store| store.publish_local(file, name))
+    }
+    fn counters(&self) -> Option<Arc<StoreCounters>> {
+        self.store.counters()
     }
 }
 

@@ -329,23 +329,32 @@ impl Task {
 
     /// Whether it is to wait for room no longer. What fails by itself is not waited for without end, but the store is: it
     /// may be away for a day, and a full journal is what slows writers down to the speed of a slow one.
-    fn finds_no_room(&self, shared: &Shared) -> bool {
+    fn finds_no_room(&mut self, shared: &Shared) -> bool {
         let waited = self.has_waited(shared);
         if shared.store_full.load(Ordering::Relaxed) {
             // Somebody must remove something, and will only if told.
             return waited >= PATIENCE;
         }
-        match (shared.db.journal().fill().is_full, shared.patience.lock().when_full) {
-            (true, _) if shared.leaving.load(Ordering::SeqCst) => true,
-            (true, WhenFull::Enospc) => shared.health.is_away() || waited >= PATIENCE,
-            (true, WhenFull::Wait) => false,
-            (false, _) => waited >= DEADLINE && !shared.health.is_away(),
+        let (is_full, is_away) = (shared.db.journal().fill().is_full, shared.health.is_away());
+        let when_full = shared.patience.lock().when_full;
+        if is_full && shared.leaving.load(Ordering::SeqCst) {
+            return true;
         }
+        if is_full && when_full == WhenFull::Enospc {
+            return is_away || waited >= PATIENCE;
+        }
+        if is_full || is_away {
+            // Its time for all else begins when this is over.
+            self.since = shared.clock.elapsed();
+            return false;
+        }
+        waited >= DEADLINE
     }
 
     /// Fetches what it waits for and runs it again. A failure may be that of an old view, so the operation starts again
     /// once; failing at the same once more is an error.
     pub fn fetch_and_resume(mut self, shared: &Shared) {
+        let begun = shared.clock.elapsed();
         match resolve(&self.wait, &shared.db, &shared.nodes, &mut self.cx.pins) {
             Ok(()) => {
                 self.failed = None;
@@ -354,7 +363,7 @@ impl Task {
                     self.since = shared.clock.elapsed();
                 }
             }
-            Err(Unresolved::Away(_)) => return self.wait_for_store(shared),
+            Err(Unresolved::Away(_)) => return self.wait_for_store(shared, begun),
             Err(Unresolved::Failed(reason)) if self.failed.as_ref() == Some(&self.wait) => {
                 shared.parking.note_damage(reason);
                 return self.refuse(shared, Error::Io);
@@ -365,8 +374,8 @@ impl Task {
     }
 
     /// Sets it aside, with no thread of its own, until the store is back or its time is up.
-    fn wait_for_store(mut self, shared: &Shared) {
-        self.away_since.get_or_insert_with(|| shared.clock.elapsed());
+    fn wait_for_store(mut self, shared: &Shared, since: Duration) {
+        self.away_since.get_or_insert(since);
         match shared.stopping.load(Ordering::SeqCst) || shared.leaving.load(Ordering::SeqCst) {
             true => self.refuse(shared, Error::Io),
             false => shared.parking.away.lock().push_back(self),

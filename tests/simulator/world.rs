@@ -40,6 +40,7 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
         limits: Limits { overlay_bytes_max: pick(&[16, 64]) << 10, inode_step: pick(&[1, 8]) },
         node_cache_bytes: pick(&[0, 4 << 10, 1 << 20]),
         cache: CacheBytes { data: pick(&[0, 16 << 10, 1 << 20]), indexes: pick(&[0, 1 << 20]) },
+        cache_files: None,
         policy: Policy {
             age_max: Duration::from_secs(pick(&[2, 20])),
             grace: Duration::from_millis(pick(&[0, 500])),
@@ -103,6 +104,7 @@ impl Machine {
     pub fn mount(&self, seed: u64) -> Result<Instance, MountError> {
         let world = World {
             media: Arc::new(self.disk.clone()),
+            cache_media: Arc::new(self.disk.clone()),
             store: Arc::new(self.store.clone()),
             clock: self.clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),

@@ -58,6 +58,7 @@ impl Life {
         let disk = SimDisk::new(&log);
         let world = World {
             media: media(disk.clone()),
+            cache_media: Arc::new(disk.clone()),
             store: seen(store.clone()),
             clock: time(clock.clone()),
             random: Arc::new(random),

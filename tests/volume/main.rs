@@ -12,7 +12,7 @@ use skylog::fs::{Cx, Error, Fs, Stop};
 use skylog::journal::SyncPolicy;
 use skylog::map::Wait;
 use skylog::media::sim::{CallLog, DiskFault, DiskOp, Nth, SimDisk};
-use skylog::media::{File, Media, Space};
+use skylog::media::{File, FolderEntry, Media, Space};
 use skylog::rig::{Rig, small};
 use skylog::store::sim::SimStore;
 use std::io;
@@ -160,6 +160,9 @@ impl Media for Gated {
     }
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         self.disk.list(dir)
+    }
+    fn visit(&self, dir: &str, each: &mut dyn FnMut(FolderEntry<'_>)) -> io::Result<()> {
+        self.disk.visit(dir, each)
     }
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         self.disk.sync_dir(dir)
