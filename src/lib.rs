@@ -1,7 +1,7 @@
 //! skylog: an ordinary directory whose contents live in an object store.
 //!
 //! Modules from bottom to top; an import may only point down:
-//! [`base`], [`mod@format`], [`media`] and [`store`], [`journal`], [`locate`] and [`map`], [`fs`], then [`checkpoint`],
+//! [`base`], [`mod@format`], [`media`] and [`store`], [`journal`] and [`cache`], [`locate`] and [`map`], [`fs`], then [`checkpoint`],
 //! [`ship`], [`recovery`] and [`check`], then [`volume`], which puts them together, and [`fuse`], which the kernel talks to.
 //!
 //! A whole filesystem on simulated disk and store, every actor stepped by hand:
@@ -19,6 +19,7 @@
 //! ```
 
 pub mod base;
+pub mod cache;
 pub mod check;
 pub mod checkpoint;
 pub mod format;

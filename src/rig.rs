@@ -3,14 +3,16 @@
 
 use crate::base::clock::{Clock, SimClock};
 use crate::base::random::SeededRandom;
-use crate::checkpoint::jobs::Report;
-use crate::checkpoint::{Policy, Progress};
+use crate::cache;
+use crate::checkpoint::{Policy, Progress, Replay};
 use crate::format::ids::{Lsn, Uuid};
 use crate::format::manifest::Manifest;
+use crate::format::names::SUPERBLOCK;
+use crate::format::superblock::Superblock;
 use crate::format::usage::Usage;
 use crate::fs::{self, Cx, DiskSpace, Fs};
 use crate::journal;
-use crate::locate::{CacheBytes, Locate};
+use crate::locate::{CacheBytes, Locate, ReaderStats};
 use crate::map::{Db, Limits, NodeCache, Shape, Start, Wait};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
@@ -50,12 +52,13 @@ pub fn small() -> Tuning {
         limits: Limits { overlay_bytes_max: 1 << 20, inode_step: 16 },
         node_cache_bytes: 1 << 20,
         cache: CacheBytes { data: 1 << 20, indexes: 1 << 20 },
+        cache_files: None,
         policy: Policy {
             age_max: Duration::from_secs(5),
             grace: Duration::ZERO,
-            increments_max: 3,
-            increment_bytes_max: 1 << 20,
+            replay: Replay::after(3, 1 << 20),
             segment_bytes: 32 << 10,
+            uploads: 1,
             shape: Shape { node_bytes: 512 },
         },
         owner: "rig".to_owned(),
@@ -81,7 +84,7 @@ pub fn bare() -> (Arc<Db>, journal::Writer) {
     let nothing = journal::Replayed::nothing(media.clone(), Lsn::ZERO);
     let (journal, writer) = journal::open(media, clock, random, manifest, nothing, config).expect("a journal is made");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
-    let locate = Arc::new(Locate::new(journal.clone(), Arc::new(SimStore::new(&log)), cache));
+    let locate = Arc::new(Locate::new(journal.clone(), Arc::new(SimStore::new(&log)), cache, None));
     let limits = Limits { overlay_bytes_max: u64::MAX / 4, inode_step: 1024 };
     let start = Start { usage: Some(Usage::EMPTY), ..Start::default() };
     let db = Db::new(1, start, journal, locate, Arc::new(NodeCache::new(1 << 20)), limits);
@@ -93,6 +96,11 @@ pub fn new_store(log: &Arc<CallLog>, clock: &SimClock, random: &SeededRandom) ->
     let store = SimStore::new(log);
     mkfs(&store, clock, random, MkfsOptions { segment_size: 64 << 10, ..MkfsOptions::default() })?;
     Ok(store)
+}
+
+/// The configuration in a store, also when it is down.
+pub fn known(store: &SimStore) -> Option<Superblock> {
+    store.image().object(SUPERBLOCK).and_then(|bytes| Superblock::decode(bytes).ok())
 }
 
 impl Rig {
@@ -119,9 +127,11 @@ impl Rig {
     ) -> Result<Rig, MountError> {
         let world = World {
             media: Arc::new(disk.clone()),
+            cache_media: Arc::new(disk.clone()),
             store: Arc::new(store.clone()),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),
+            known: known(&store),
         };
         let mounted = mount(&world, tuning, &mut |_, _| {})?;
         let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
@@ -168,7 +178,24 @@ impl Rig {
         let journal = self.step_journal();
         let checkpointer = self.step_checkpointer();
         let shipper = self.step_shipper();
-        journal || checkpointer || shipper
+        let keeper = self.step_keeper();
+        let ahead = self.step_ahead();
+        journal || checkpointer || shipper || keeper || ahead
+    }
+
+    /// Fetches ahead what reading made worth it, if there are cache files.
+    pub fn step_ahead(&mut self) -> bool {
+        self.mounted.db.locate().reader().is_some_and(|reader| reader.fetch_ahead(Duration::ZERO))
+    }
+
+    /// What was read through the cache files, if there are any.
+    pub fn reader_stats(&self) -> Option<ReaderStats> {
+        self.mounted.db.locate().reader().map(|reader| reader.stats())
+    }
+
+    /// One step of the keeper of cache files, if there are any.
+    pub fn step_keeper(&mut self) -> bool {
+        self.mounted.keeper.as_mut().is_some_and(|keeper| keeper.step() == cache::Progress::Worked)
     }
 
     /// One step of the journal's writer.
@@ -186,7 +213,7 @@ impl Rig {
         let Some(job) = self.mounted.desk.take_job() else { return false };
         let report = self.mounted.shipper.run(&job).unwrap_or_else(|e| {
             log::warn!("ship: {e}");
-            Report::Failed
+            e.into_report()
         });
         self.mounted.desk.report(report);
         true
@@ -238,5 +265,9 @@ impl Rig {
     }
 }
 
+#[cfg(test)]
+mod far;
+#[cfg(test)]
+mod mounts;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 //! there, is parked with nothing locked; a fetcher or the pressure gate runs it again from the top.
 //!
 //! Threads, and the order in which they end (each is joined before the next is told to):
-//! gate and fetchers, checkpointer, shipper, journal.
+//! gate and fetchers, checkpointer, shipper, cache, journal.
 
 mod actors;
 mod park;
@@ -12,6 +12,7 @@ mod park;
 pub use park::resolve;
 
 use crate::base::clock::Clock;
+use crate::cache::{Cache, CacheStats};
 use crate::checkpoint::{Desk, Figures, Wanted, nodes::NodeStore};
 use crate::format::ids::{Lsn, Uuid};
 use crate::fs::{self, Cx, DiskSpace, Error, Fs, SetLimit};
@@ -48,6 +49,7 @@ pub(crate) struct Shared {
 pub struct Volume {
     filesystem: Uuid,
     replay: Replay,
+    cache: Option<Arc<Cache>>,
     shared: Arc<Shared>,
     threads: Mutex<Option<Threads>>,
 }
@@ -59,7 +61,8 @@ pub struct Status {
     pub pid: u32,
     /// The filesystem.
     pub uuid: String,
-    /// `active`, `read-only` after a failed sync or write, `fenced` after a takeover.
+    /// `active`, `offline` until a store that was away at the mount answers, `read-only` after a failed sync or write,
+    /// `fenced` after a takeover.
     pub state: &'static str,
     /// When batches become durable without anyone asking.
     pub policy: String,
@@ -93,6 +96,8 @@ pub struct Status {
     pub limit_inodes: Option<u64>,
     /// What is said above a limit: `enospc` or `edquot`.
     pub on_limit: &'static str,
+    /// Copies of store objects on local disk, if there are any.
+    pub cache: Option<CacheStats>,
     /// The newest error that is not over.
     pub last_error: Option<String>,
     /// Everything counted since the mount.
@@ -153,7 +158,7 @@ impl Volume {
                 |s| DiskSpace { total: s.total, free: s.free, available: s.available },
             )
         };
-        let Mounted { db, nodes, desk, writer, checkpointer, shipper, .. } = mounted;
+        let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, .. } = mounted;
         let write_bytes_max = write_bytes_max(&db);
         let options = fs::Options { write_bytes_max, space: Box::new(space) };
         let shared = Arc::new(Shared {
@@ -170,8 +175,8 @@ impl Volume {
             nodes,
             desk,
         });
-        let threads = Threads::start(&shared, writer, checkpointer, shipper);
-        let volume = Arc::new(Volume { filesystem, replay, shared, threads: Mutex::new(Some(threads)) });
+        let threads = Threads::start(&shared, writer, checkpointer, shipper, keeper);
+        let volume = Arc::new(Volume { filesystem, replay, cache, shared, threads: Mutex::new(Some(threads)) });
         volume.free_orphans()?;
         Ok(volume)
     }
@@ -184,8 +189,16 @@ impl Volume {
             match fs.free_orphans(&cx) {
                 Ok((0, _)) => return Ok(()),
                 Ok(_) => {}
-                Err(fs::Stop::Wait(wait)) => resolve(&wait, db, nodes, &mut cx.pins)
-                    .map_err(|reason| MountError::Damaged { place: "orphans".to_owned(), reason })?,
+                Err(fs::Stop::Wait(wait)) => match resolve(&wait, db, nodes, &mut cx.pins) {
+                    Ok(()) => {}
+                    Err(reason) if self.shared.figures.lock().offline => {
+                        log::warn!(
+                            "orphans could not be freed while the store is away, the next mount tries again: {reason}"
+                        );
+                        return Ok(());
+                    }
+                    Err(reason) => return Err(MountError::Damaged { place: "orphans".to_owned(), reason }),
+                },
                 Err(fs::Stop::Error(e)) => {
                     log::error!("orphans could not be freed, the next mount tries again: {e}");
                     return Ok(());
@@ -262,6 +275,12 @@ impl Volume {
         self.shared.db.journal().set_policy(policy);
     }
 
+    /// Changes at which age changes are checkpointed and shipped.
+    pub fn set_ship_interval(&self, interval: Duration) {
+        self.shared.wanted.set_interval(interval);
+        self.shared.desk.wake();
+    }
+
     /// Changes how much the files may take. `done` is called when that is durable, or why it will not be.
     pub fn set_limit(&self, set: SetLimit, done: impl FnOnce(Result<(), String>) + Send + 'static) {
         let journal = self.shared.db.journal().clone();
@@ -282,6 +301,7 @@ impl Volume {
         let state = match (&fenced, &stats.latched) {
             (Some(_), _) => "fenced",
             (None, Some(_)) => "read-only",
+            (None, None) if figures.offline => "offline",
             (None, None) => "active",
         };
         let last_error = fenced
@@ -313,6 +333,7 @@ impl Volume {
             limit_bytes: some(limit.bytes),
             limit_inodes: some(limit.inodes),
             on_limit: limit.on_limit.word(),
+            cache: self.cache.as_ref().map(|cache| cache.stats()),
             last_error,
             counters: Counters {
                 replayed_batches: self.replay.batches,
@@ -347,7 +368,7 @@ impl Volume {
         let total = self.shared.db.journal().stats().used_bytes;
         while !self.is_drained() {
             let status = self.status();
-            if status.state != "active" {
+            if !matches!(status.state, "active" | "offline") {
                 return Err(status.last_error.unwrap_or_else(|| status.state.to_owned()));
             }
             if self.shared.stopping.load(Ordering::SeqCst) {

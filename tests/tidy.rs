@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Every folder or file of `src/` and its layer, from the bottom up.
-const LAYERS: [(&str, u32); 17] = [
+const LAYERS: [(&str, u32); 18] = [
     ("base", 0),
     ("format", 1),
     ("media", 2),
     ("store", 2),
     ("journal", 3),
+    ("cache", 3),
     ("locate", 4),
     ("map", 4),
     ("fs", 5),

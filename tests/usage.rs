@@ -59,11 +59,14 @@ fn mounted(rig: &Rig, image: &Image, seed: u64) -> Rig {
 /// The newest batch that a mount of this finds, before it adds any.
 fn recovered(rig: &Rig, image: &Image, seed: u64) -> Lsn {
     let log = CallLog::new();
+    let disk = Arc::new(SimDisk::from_image(image, &log));
     let world = World {
-        media: Arc::new(SimDisk::from_image(image, &log)),
+        media: disk.clone(),
+        cache_media: disk,
         store: Arc::new(SimStore::from_image(&rig.store.image(), &log)),
         clock: rig.clock.clone(),
         random: Arc::new(SeededRandom::new(seed)),
+        known: None,
     };
     mount(&world, &small(), &mut |_, _| {}).expect("what a crash left can be mounted").db.last()
 }

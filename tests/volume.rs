@@ -8,7 +8,7 @@ use skylog::fs::{Cx, Error, Fs, Stop};
 use skylog::journal::SyncPolicy;
 use skylog::map::Wait;
 use skylog::media::sim::{CallLog, DiskFault, DiskOp, Nth, SimDisk};
-use skylog::media::{File, Media, Space};
+use skylog::media::{File, FolderEntry, Media, Space};
 use skylog::recovery::World;
 use skylog::rig::{Rig, new_store, small};
 use skylog::store::sim::SimStore;
@@ -46,9 +46,11 @@ impl Life {
         let disk = SimDisk::new(&log);
         let world = World {
             media: media(disk.clone()),
+            cache_media: Arc::new(disk.clone()),
             store: Arc::new(store.clone()),
             clock: time(clock.clone()),
             random: Arc::new(random),
+            known: None,
         };
         let volume = Volume::open(&world, &small(), &mut |_, _| ()).expect("mounts");
         Life { log, disk, store, clock, volume }
@@ -252,6 +254,9 @@ impl Media for Gated {
     }
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         self.disk.list(dir)
+    }
+    fn visit(&self, dir: &str, each: &mut dyn FnMut(FolderEntry<'_>)) -> io::Result<()> {
+        self.disk.visit(dir, each)
     }
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         self.disk.sync_dir(dir)

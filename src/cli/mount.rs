@@ -3,20 +3,23 @@
 //! Without `--foreground` the command starts itself again as the daemon, in a session of its own, and reads from a pipe what
 //! it says: progress of a long replay, then `live`, or the one sentence that says why not.
 
+use super::cache_words::CacheWords;
 use super::failure::{Failure, Outcome};
 use super::mount_options::MountOptions;
 use super::notify::Effort;
 use super::progress::Progress;
 use super::registry::{Claim, Registration};
+use super::remote_words::RemoteWords;
 use super::remount::remount;
-use super::store_arg::{SUPERBLOCK, StoreArg};
+use super::site::Site;
+use super::store_arg::{Found, StoreArg};
 use super::world::{self, Sizes};
-use super::{daemon, log_file, mkfs, mount_point, mount_words, registry, size, state_dir};
+use super::{daemon, log_file, mkfs, mount_point, mount_words, output, registry, set, size, state_dir};
 use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
-use skylog::media::Owner;
-use skylog::recovery::MountError;
+use skylog::media::{LockGuard, Owner};
+use skylog::recovery::{MountError, Tuning, World};
 use skylog::volume::Volume;
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -31,14 +34,15 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(after_long_help = mount_words::listing())]
 pub struct Mount {
-    /// The store: a directory or a URL.
+    /// The store: a directory or a URL. With `memory://` a new filesystem lives in the daemon's memory and is gone after the unmount.
     store: StoreArg,
     /// The mount point: an empty directory.
     dir: PathBuf,
     /// Make the filesystem first if there is none.
     #[arg(long)]
     create: bool,
-    /// Where journal and checkpoints are kept on this machine; inside the store when that is a directory.
+    /// Where journal and checkpoints are kept on this machine. Else inside the store when that is a directory, in a temporary
+    /// directory with memory://, in /var/lib/skylog/UUID for root, in $XDG_STATE_HOME/skylog/UUID (~/.local/state/skylog/UUID) for others.
     #[arg(long)]
     state: Option<PathBuf>,
     /// Stay in the foreground, log to standard error; ends when unmounted or interrupted.
@@ -53,6 +57,9 @@ pub struct Mount {
     /// How long a dead store object is kept before it is deleted, seconds.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
+    /// How long after a change it goes into the store, seconds (default 5, with a directory 60).
+    #[arg(long, value_name = "SECONDS", value_parser = set::ship_interval)]
+    ship_interval: Option<u64>,
     /// Options, separated by commas, later ones win; listed below.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
@@ -62,6 +69,10 @@ pub struct Mount {
     /// This is the daemon, and standard output goes to the command that started it.
     #[arg(long, hide = true)]
     tell: bool,
+    #[command(flatten)]
+    cache: CacheWords,
+    #[command(flatten)]
+    remote: RemoteWords,
 }
 
 /// The first word of a line that the daemon sends to the command that started it.
@@ -74,31 +85,48 @@ const DYING_MAX: Duration = Duration::from_secs(10);
 
 impl Mount {
     /// Mounts; in the foreground, returns after the unmount. `arguments` are those that this command was read from.
-    pub fn run(self, arguments: &[OsString]) -> Outcome {
+    pub fn run(mut self, arguments: &[OsString]) -> Outcome {
         let options = self.options()?;
         if options.remount {
             return remount(&mount_point::canonical(&self.dir)?, &options);
         }
+        self.store = self.store.with(&options.remote)?;
         if self.tell {
             return self.daemon(&options);
         }
         let dir = mount_point::prepare(&self.dir, options.nonempty)?;
-        let superblock = self.look(&dir, &options)?;
-        if self.fake {
-            return Ok(());
+        need_fuse()?;
+        if self.looks_first() {
+            let found = self.look(&dir, &options)?;
+            if self.fake {
+                return Ok(());
+            }
+            if found.is_none() {
+                self.make()?;
+            }
         }
-        if superblock.is_none() {
-            mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?, UsageLimit::default())?;
-        }
-        if self.foreground { self.serve(&dir, &options, |_, _| (), || ()) } else { start(arguments) }
+        if self.foreground { self.serve(&dir, &options, |_, _| (), |_| ()) } else { start(arguments) }
+    }
+
+    /// Whether the store is asked before the daemon starts, which asks it again: a remote one only if it must, for one that is away
+    /// takes long to say so.
+    fn looks_first(&self) -> bool {
+        !self.store.is_memory() && (!self.store.is_remote() || self.create || self.fake)
+    }
+
+    fn make(&self) -> Outcome {
+        mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?, UsageLimit::default()).map(drop)
     }
 
     /// The words after `-o`, and those options of the command that have such a word; these win.
     fn options(&self) -> Result<MountOptions, Failure> {
         let mut options = MountOptions::parse(&self.options)?;
+        options.remote.extend(&self.remote);
+        options.cache.extend(&self.cache)?;
         options.state = self.state.clone().or(options.state);
         options.journal_bytes = self.journal_size.or(options.journal_bytes);
         options.grace_seconds = self.grace.or(options.grace_seconds);
+        options.ship_interval_seconds = self.ship_interval.or(options.ship_interval_seconds);
         match nix::unistd::geteuid().is_root() {
             true => options.allow_other = true,
             // So it is with every mount of an ordinary user, whatever is asked.
@@ -107,12 +135,22 @@ impl Mount {
         Ok(options)
     }
 
-    /// Whether a mount can succeed, as far as that can be seen before anything is touched. Returns what the store says of
-    /// the filesystem, or nothing when it is to be made.
-    fn look(&self, dir: &Path, options: &MountOptions) -> Result<Option<Superblock>, Failure> {
-        need_fuse()?;
-        let state = self.store.state(options.state.as_deref())?;
-        for folder in self.store.folder().into_iter().chain([state.as_path()]) {
+    /// Whether a mount can succeed, as far as that can be seen before anything is touched. Nothing, when the filesystem is to be made.
+    fn look(&self, dir: &Path, options: &MountOptions) -> Result<Option<Site>, Failure> {
+        let given = options.state.as_deref();
+        // What is in memory is new in each daemon, and needs no word for it.
+        let makes = self.create || self.store.is_memory();
+        let site = match self.store.look()? {
+            Found::Nothing if makes => None,
+            found => Some(Site::found(&self.store, found, given)?),
+        };
+        let state = match &site {
+            Some(site) => Some(site.state.clone()),
+            None => Site::state_of_new(&self.store, given)?,
+        };
+        options.cache.look(&self.store)?;
+        for folder in self.store.folder().into_iter().chain(state.as_deref()).chain(options.cache.cache_dir.as_deref())
+        {
             if folder.starts_with(dir) || dir.starts_with(folder) {
                 return Err(Failure::failed(format_args!(
                     "{} and its store must not lie inside each other",
@@ -120,12 +158,24 @@ impl Mount {
                 )));
             }
         }
-        let there = self.store.folder().is_some_and(|folder| folder.join(SUPERBLOCK).exists());
-        let superblock = (!self.create || there).then(|| self.store.superblock()).transpose()?;
-        state_dir::usable(&state, superblock.as_ref().map(|superblock| superblock.uuid))?;
-        let segment_bytes = self.segment_bytes(superblock.as_ref())?;
+        if let Some(site) = &site {
+            site.same_as_before(&self.store)?;
+        }
+        let superblock = site.as_ref().map(|site| &site.superblock);
+        if let Some(state) = state {
+            state_dir::usable(&state, superblock.map(|superblock| superblock.uuid))?;
+        }
+        let segment_bytes = self.segment_bytes(superblock)?;
         world::journal_bytes(segment_bytes, options.journal_bytes)?;
-        Ok(superblock)
+        Ok(site)
+    }
+
+    /// What [`Mount::look`] finds, or makes in memory.
+    fn site(&self, dir: &Path, options: &MountOptions) -> Result<Site, Failure> {
+        match self.look(dir, options)? {
+            Some(site) => Ok(site),
+            None => self.make().and_then(|()| Site::of(&self.store, options.state.as_deref())),
+        }
     }
 
     /// The size of segments: the filesystem's, or that of the one to be made.
@@ -146,13 +196,12 @@ impl Mount {
         daemon::detach();
         let dir = mount_point::canonical(&self.dir)?;
         let progress = |done, total| tell(&format!("{PROGRESS} {done} {total}"));
-        let log = self.store.state(options.state.as_deref())?;
         let is_live = Cell::new(false);
-        let live = || {
+        let live = |state: &Path| {
             // No folder is kept busy for having been the user's when the mount began.
             nix::unistd::chdir("/").ok();
             tell(LIVE);
-            log_file::take_over(&log);
+            log_file::take_over(state);
             is_live.set(true);
         };
         self.serve(&dir, options, progress, live).map_err(|failure| {
@@ -169,19 +218,24 @@ impl Mount {
         dir: &Path,
         options: &MountOptions,
         progress: impl FnMut(u64, u64),
-        live: impl FnOnce(),
+        live: impl FnOnce(&Path),
     ) -> Outcome {
         daemon::hold_signals();
         log_file::start();
-        let state = self.store.state(options.state.as_deref())?;
+        let site = self.site(dir, options)?;
+        if let Some(reason) = &site.away {
+            let state = site.state.display();
+            output::note(format_args!("skylog: {reason}; mounting from the local state in {state}"));
+        }
+        let state = site.state.clone();
         // A daemon that did not sign off was killed, and may not be quite dead yet.
         let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
         let claim = Claim::on(dir, patience)?;
         mount_point::free(dir)?;
         let made = !state.exists();
         let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
-        let opened = self.open(dir, &state, options, progress);
-        let volume = opened.inspect_err(|_| state_dir::abandon(&state, made))?;
+        let opened = site.record(&self.store).and_then(|()| self.open(dir, &site, options, progress));
+        let (volume, cache_lock) = opened.inspect_err(|_| state_dir::abandon(&state, made))?;
         let store = self.store.url();
         let config = MountConfig {
             dir: dir.to_path_buf(),
@@ -195,8 +249,8 @@ impl Mount {
         };
         let (dir, pid) = (dir.to_path_buf(), std::process::id());
         let registration = Registration { dir, store, state, pid, options: options.clone() };
-        let ended = daemon::serve(volume, registration, &config, live);
-        drop((lock, claim));
+        let ended = daemon::serve(volume, registration, &config, || live(&site.state));
+        drop((cache_lock, lock, claim));
         ended
     }
 
@@ -211,20 +265,28 @@ impl Mount {
         }
     }
 
-    /// Recovers and starts the volume.
+    /// Recovers and starts the volume. The lock is that of a folder of cache files of their own.
     fn open(
         &self,
         dir: &Path,
-        state: &Path,
+        site: &Site,
         options: &MountOptions,
         progress: impl FnMut(u64, u64),
-    ) -> Result<Arc<Volume>, Failure> {
+    ) -> Result<(Arc<Volume>, Option<LockGuard>), Failure> {
         let grace = options.grace_seconds.map(Duration::from_secs);
-        let sizes = Sizes { journal_bytes: options.journal_bytes, grace };
+        let ship_interval = options.ship_interval_seconds.map(Duration::from_secs);
+        let remote = self.store.folder().is_none();
+        let sizes = Sizes { journal_bytes: options.journal_bytes, grace, ship_interval, remote };
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
-        let tuning = world::tuning(&self.store.superblock()?, sizes, owner.describe())?;
-        let world = world::world(&self.store, state)?;
-        world::probe(&world)?;
+        let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
+        let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;
+        let tuning = Tuning { cache_files: cache.limits, ..tuning };
+        let known = Some(site.superblock.clone());
+        let world = World { known, cache_media: cache.media, ..world::world(&self.store, &site.state)? };
+        // A store that is away is probed when it is back, before anything is published.
+        if site.away.is_none() {
+            world::probe(&self.store)?;
+        }
         let (mut progress, mut effort) = (progress, Effort::new("replaying"));
         let mut progress = |done, total| {
             effort.at(done, total);
@@ -234,7 +296,7 @@ impl Mount {
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }
-        Ok(volume)
+        Ok((volume, cache.lock))
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::failure::Failure;
 use super::mount_options::MountOptions;
-use super::size;
+use super::{remote_words, set, size};
 use nix::unistd::{Group, User};
 use skylog::journal::SyncPolicy;
+use skylog::store::RemoteOptions;
 use std::path::{Path, PathBuf};
 
 /// One word, or one family of words.
@@ -23,6 +24,8 @@ pub enum Read {
     Value(fn(&mut MountOptions, &str) -> Result<(), Failure>),
     /// It stands alone.
     Plain(fn(&mut MountOptions)),
+    /// It says how to talk to a remote store; a flag of commands as well. An error is a sentence without its beginning.
+    Remote(fn(&mut RemoteOptions, &str) -> Result<(), String>),
     /// It sets or clears a flag that the kernel keeps for every mount.
     Flag(&'static str, bool),
     /// It is for mount(8), fstab and systemd.
@@ -33,6 +36,11 @@ impl Word {
     /// The part before `=`.
     pub fn name(&self) -> &'static str {
         self.spelling.split('=').next().unwrap_or(self.spelling)
+    }
+
+    /// What stands for the value after `=`, if there is one.
+    pub fn value(&self) -> Option<&'static str> {
+        self.spelling.split_once('=').map(|(_, value)| value)
     }
 
     fn is(&self, name: &str, value: Option<&str>) -> bool {
@@ -66,6 +74,14 @@ const fn plain(spelling: &'static str, means: &'static str, set: fn(&mut MountOp
     Word { spelling, means, read: Read::Plain(set) }
 }
 
+const fn remote(
+    spelling: &'static str,
+    means: &'static str,
+    set: fn(&mut RemoteOptions, &str) -> Result<(), String>,
+) -> Word {
+    Word { spelling, means, read: Read::Remote(set) }
+}
+
 const fn flag(spelling: &'static str, means: &'static str, flag: &'static str, on: bool) -> Word {
     Word { spelling, means, read: Read::Flag(flag, on) }
 }
@@ -89,15 +105,40 @@ pub const WORDS: &[Word] = &[
     }),
     value("grace=SECONDS", "How long a dead store object is kept before it is deleted (3600 by default)", set_grace),
     value(
+        "ship_interval=SECONDS",
+        "How long after a change it goes into the store (5 by default, 60 when the store is a directory). `skylog set` and a \
+         remount change it",
+        |options, seconds| {
+            options.ship_interval_seconds = Some(set::ship_interval(seconds).map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
+    value(
         "state=DIR",
-        "Where journal, checkpoints and the log are kept on this machine, an absolute path; inside the store when that is a \
-         directory",
+        "Where journal, checkpoints and the log are kept on this machine, an absolute path. Else inside the store when that is a \
+         directory, in /var/lib/skylog/UUID for root, in $XDG_STATE_HOME/skylog/UUID (~/.local/state/skylog/UUID) for others",
         set_state,
     ),
     value("journal_size=SIZE", "How much local disk the journal may use (2GiB by default)", |options, size| {
         options.journal_bytes = Some(size::parse(size).map_err(Failure::usage)?);
         Ok(())
     }),
+    value(
+        "cache_size=SIZE",
+        "How much local disk copies of the store may take, at least 16MiB (10GiB by default; none of a store that is a \
+         directory)",
+        |options, size| set_size(&mut options.cache.cache_size, size),
+    ),
+    value(
+        "cache_dir=DIR",
+        "Where these copies lie, in a folder named by the filesystem's UUID, an absolute path; in the state directory by default",
+        set_cache_dir,
+    ),
+    value(
+        "cache_free=SIZE",
+        "How much of that disk stays free of them, whoever fills it (5 % of it by default, from 256MiB to 10GiB)",
+        |options, size| set_size(&mut options.cache.cache_free, size),
+    ),
     value("fsname=NAME", "What the kernel lists as the source; the store's URL by default", |options, name| {
         options.source = Some(name.to_owned());
         Ok(())
@@ -130,9 +171,43 @@ pub const WORDS: &[Word] = &[
          the kernel sends",
         |options| options.writeback = true,
     ),
+    remote(
+        "endpoint=URL",
+        "Where the service listens, for services other than the usual one of s3://, gs:// or az://; with http:// there is no TLS",
+        remote_words::endpoint,
+    ),
+    remote("region=NAME", "The region of an s3:// bucket (us-east-1 if nothing says so)", remote_words::region),
+    remote(
+        "path_style",
+        "The bucket stands in the path of addresses, as most services at an endpoint of their own want it (the default with one)",
+        remote_words::path_style,
+    ),
+    remote(
+        "virtual_hosted",
+        "The bucket stands in the host of addresses, as Amazon wants it (the default without an endpoint)",
+        remote_words::virtual_hosted,
+    ),
+    remote(
+        "profile=NAME",
+        "The section of ~/.aws/credentials and ~/.aws/config to take keys from, also when the environment has some",
+        remote_words::profile,
+    ),
+    remote("uploads=N", "Requests at the same time that send an object (8 by default)", remote_words::uploads),
+    remote("downloads=N", "All other requests at the same time (16 by default)", remote_words::downloads),
+    remote("upload_limit=SIZE/s", "Bytes per second that are sent, all requests together", remote_words::upload_limit),
+    remote(
+        "download_limit=SIZE/s",
+        "Bytes per second that are received, all requests together",
+        remote_words::download_limit,
+    ),
+    remote(
+        "request_timeout=SECONDS",
+        "A request that stands still for so long has failed (30 by default), and is tried again",
+        remote_words::request_timeout,
+    ),
     plain(
         "remount",
-        "Changes a mount that is there: the flags of the kernel below, and sync. All else is said when mounting",
+        "Changes a mount that is there: the flags of the kernel below, sync and ship_interval. All else is said when mounting",
         |options| options.remount = true,
     ),
     flag("ro", "The kernel refuses every change", "ro", true),
@@ -202,6 +277,19 @@ fn set_state(options: &mut MountOptions, dir: &str) -> Result<(), Failure> {
         return Err(Failure::usage(format_args!("state={dir}: give an absolute path")));
     }
     options.state = Some(PathBuf::from(dir));
+    Ok(())
+}
+
+fn set_size(to: &mut Option<u64>, size: &str) -> Result<(), Failure> {
+    *to = Some(size::parse(size).map_err(Failure::usage)?);
+    Ok(())
+}
+
+fn set_cache_dir(options: &mut MountOptions, dir: &str) -> Result<(), Failure> {
+    if !Path::new(dir).is_absolute() {
+        return Err(Failure::usage(format_args!("cache_dir={dir}: give an absolute path")));
+    }
+    options.cache.cache_dir = Some(PathBuf::from(dir));
     Ok(())
 }
 

@@ -24,6 +24,50 @@ pub fn window(start: Lsn, end: Lsn) -> String {
     format!("win/{epoch:010}/{:010}.{:020}-{epoch:010}.{pos:020}", start.epoch, start.pos)
 }
 
+/// What the name of a store object says, of those of which there may be copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A store segment.
+    Segment(SegmentNo),
+    /// The index of the window from the first Lsn (not in it) to the second (in it).
+    Window(Lsn, Lsn),
+}
+
+/// Reads a name that [`segment`] or [`window`] made; `None` for any other.
+pub fn parse(name: &str) -> Option<Parsed> {
+    let parsed = if let Some((epoch, number)) = name.strip_prefix("seg/").and_then(|rest| rest.split_once('/')) {
+        Parsed::Segment(SegmentNo { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+    } else {
+        let (_, range) = name.strip_prefix("win/")?.split_once('/')?;
+        let (start, end) = range.split_once('-')?;
+        let lsn = |text: &str| {
+            let (epoch, pos) = text.split_once('.')?;
+            Some(Lsn { epoch: epoch.parse().ok()?, pos: pos.parse().ok()? })
+        };
+        Parsed::Window(lsn(start)?, lsn(end)?)
+    };
+    let printed = match parsed {
+        Parsed::Segment(no) => segment(no),
+        Parsed::Window(start, end) => window(start, end),
+    };
+    (printed == name).then_some(parsed)
+}
+
+/// Whether skylog gives this name to an object of a store.
+pub fn is_ours(name: &str) -> bool {
+    let digits = |text: &str, least: usize| text.len() >= least && text.bytes().all(|b| b.is_ascii_digit());
+    let lsn = |text: &str| text.split_once('.').is_some_and(|(epoch, pos)| digits(epoch, 10) && digits(pos, 20));
+    match *name.split('/').collect::<Vec<_>>() {
+        [top] => top == SUPERBLOCK,
+        ["gen", generation, number] => digits(generation, 10) && digits(number, 10),
+        ["seg", epoch, number] => digits(epoch, 10) && digits(number, 16),
+        ["win", epoch, window] => {
+            digits(epoch, 10) && window.split_once('-').is_some_and(|(start, end)| lsn(start) && lsn(end))
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +81,31 @@ mod tests {
         let [a, b] = [9, 10].map(|pos| window(Lsn { epoch: 1, pos }, Lsn { epoch: 2, pos: pos + 5 }));
         assert!(a < b);
         assert_eq!(a, "win/0000000002/0000000001.00000000000000000009-0000000002.00000000000000000014");
+    }
+
+    #[test]
+    fn names_are_read_back_as_printed_and_no_other_way() {
+        let no = SegmentNo { epoch: 3, number: 12 };
+        assert_eq!(parse(&segment(no)), Some(Parsed::Segment(no)));
+        let (start, end) = (Lsn { epoch: 1, pos: 5 }, Lsn { epoch: 2, pos: 9 });
+        assert_eq!(parse(&window(start, end)), Some(Parsed::Window(start, end)));
+        for other in ["seg/3/12", "seg/", "win/0000000002/5-9", SUPERBLOCK, "", "gen/0000000001/0000000012"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn names_that_we_give_are_told_from_others() {
+        let at = |pos| Lsn { epoch: 1, pos };
+        let ours = [publication(1, 12), segment(SegmentNo { epoch: 1, number: 9 }), window(at(3), at(u64::MAX))];
+        for name in ours.iter().map(String::as_str).chain([SUPERBLOCK]) {
+            assert!(is_ours(name), "{name}");
+        }
+        for name in
+            ["", "letter.txt", "gen/letter.txt", "gen/0000000001/1", "seg/0000000001/000000000000000x", "other/seg/1"]
+        {
+            assert!(!is_ours(name), "{name}");
+        }
+        assert!(!ours.iter().any(|name| is_ours(&format!("{name}.bak")) || is_ours(&format!("x/{name}"))));
     }
 }

@@ -3,7 +3,7 @@
 //! Files are opened without following a link in the last place, so nobody who can plant one redirects a write. Nothing
 //! is cached and nothing is synced that was not asked for.
 
-use super::{File, Media, Space, name, sys};
+use super::{File, FolderEntry, Media, Space, name, sys};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -77,6 +77,21 @@ impl Media for LocalDisk {
         }
         names.sort_unstable();
         Ok(names)
+    }
+
+    fn visit(&self, dir: &str, each: &mut dyn FnMut(FolderEntry<'_>)) -> Result<()> {
+        for entry in fs::read_dir(self.folder(dir)?)? {
+            let entry = entry?;
+            let found = match entry.metadata() {
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                found => found?,
+            };
+            if let (true, Some(name)) = (found.is_file(), entry.file_name().to_str()) {
+                let used = found.modified()?.max(found.accessed()?);
+                each(FolderEntry { name, bytes: found.len(), used: used.into() });
+            }
+        }
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &str) -> Result<()> {
@@ -203,6 +218,26 @@ mod tests {
             disk.create(name).expect("new");
         }
         assert_eq!(disk.list("").expect("listed"), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_visit_shows_files_with_their_lengths_and_nothing_else() {
+        let (root, disk) = disk();
+        disk.make_dir("folder").expect("made");
+        let before = crate::base::clock::Time::from(root.path().metadata().expect("there").modified().expect("known"));
+        for (name, len) in [("a", 0), ("b", 5000)] {
+            disk.create(name).expect("new").write_at(&vec![1; len], 0).expect("written");
+        }
+        std::os::unix::fs::symlink("a", root.path().join("planted")).expect("linked");
+        let mut found = Vec::new();
+        disk.visit("", &mut |entry| {
+            assert!(entry.used >= before);
+            found.push((entry.name.to_owned(), entry.bytes));
+        })
+        .expect("visited");
+        found.sort_unstable();
+        assert_eq!(found, [("a".to_owned(), 0), ("b".to_owned(), 5000)]);
+        assert_eq!(disk.visit("none", &mut |_| ()).expect_err("missing").kind(), ErrorKind::NotFound);
     }
 
     #[test]

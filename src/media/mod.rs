@@ -14,6 +14,7 @@ pub use lock::{LockError, LockGuard, Owner};
 pub use sys::limit_heap;
 pub(crate) use sys::read_resident;
 
+use crate::base::clock::Time;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub trait Media: Send + Sync {
     fn make_dir(&self, name: &str) -> io::Result<()>;
     /// The names of the files in a folder, sorted, without the folder's own.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Shows `each` file of a folder, in no order; all names are never in memory together. `each` must not use the disk.
+    fn visit(&self, dir: &str, each: &mut dyn FnMut(FolderEntry<'_>)) -> io::Result<()>;
     /// Makes the names in a folder durable. The root is `""`.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
     /// How large the disk is, and how much of it is free.
@@ -45,6 +48,17 @@ pub trait Media: Send + Sync {
     fn local_path(&self, _name: &str) -> Option<PathBuf> {
         None
     }
+}
+
+/// A file in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolderEntry<'a> {
+    /// Its name, without the folder's.
+    pub name: &'a str,
+    /// Its length.
+    pub bytes: u64,
+    /// When it was read or written last, as far as the disk keeps that.
+    pub used: Time,
 }
 
 /// Room on a disk.

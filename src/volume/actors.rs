@@ -1,9 +1,11 @@
 //! The threads: each drives one step function.
 
 use super::Shared;
+use crate::cache::{self, Keeper};
 use crate::checkpoint::jobs::Report;
 use crate::checkpoint::{self, Checkpointer};
 use crate::journal::{self, Writer};
+use crate::locate::SegmentReader;
 use crate::ship::{ShipError, Shipper};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,8 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Threads that read what operations wait for.
+/// Threads that read what operations wait for, from a store on this machine,
 const FETCHERS: usize = 2;
+/// and from one that is far away, where each mostly waits.
+const FETCHERS_FAR: usize = 16;
+/// Threads that fetch ahead from a store that is far away.
+const AHEAD: usize = 4;
 /// The longest an idle actor sleeps before it looks around by itself.
 const IDLE: Duration = Duration::from_millis(100);
 /// Operations that wait for room are tried again this often.
@@ -23,6 +29,8 @@ pub(super) struct Threads {
     waiters: Vec<JoinHandle<()>>,
     checkpointer: JoinHandle<()>,
     shipper: JoinHandle<()>,
+    keeper: Option<JoinHandle<()>>,
+    end_keeper: Arc<AtomicBool>,
     journal: JoinHandle<Result<(), String>>,
     end_journal: Arc<AtomicBool>,
 }
@@ -47,22 +55,37 @@ fn spawn_actor(
 }
 
 impl Threads {
-    pub fn start(shared: &Arc<Shared>, writer: Writer, checkpointer: Checkpointer, shipper: Shipper) -> Threads {
-        let end_journal = Arc::new(AtomicBool::new(false));
-        let mut waiters: Vec<_> = (0..FETCHERS)
+    pub fn start(
+        shared: &Arc<Shared>,
+        writer: Writer,
+        checkpointer: Checkpointer,
+        shipper: Shipper,
+        keeper: Option<Keeper>,
+    ) -> Threads {
+        let [end_keeper, end_journal] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+        let reader = shared.db.locate().reader();
+        let (fetchers, ahead) = if reader.is_some() { (FETCHERS_FAR, AHEAD) } else { (FETCHERS, 0) };
+        let mut waiters: Vec<_> = (0..fetchers)
             .map(|n| {
                 let shared = shared.clone();
                 spawn(&format!("fetch-{n}"), move || fetch(&shared))
             })
             .collect();
+        for (n, reader) in std::iter::repeat_n(reader, ahead).flatten().enumerate() {
+            let (shared, reader) = (shared.clone(), reader.clone());
+            waiters.push(spawn(&format!("ahead-{n}"), move || fetch_ahead(&shared, &reader)));
+        }
         let gate = shared.clone();
         waiters.push(spawn("gate", move || press(&gate)));
         let (journal, end) = (shared.clone(), end_journal.clone());
+        let end_cache = end_keeper.clone();
         Threads {
             waiters,
             checkpointer: spawn_actor("checkpoint", shared, move |shared| run_checkpointer(shared, checkpointer)),
             shipper: spawn_actor("ship", shared, move |shared| run_shipper(shared, shipper)),
+            keeper: keeper.map(|keeper| spawn("cache", move || run_keeper(keeper, &end_cache))),
             journal: spawn("journal", move || run_journal(&journal, writer, &end)),
+            end_keeper,
             end_journal,
         }
     }
@@ -70,6 +93,9 @@ impl Threads {
     /// Ends them in order. `stopping` is set already.
     pub fn join(self, shared: &Shared) -> Result<(), String> {
         shared.parking.wake();
+        if let Some(reader) = shared.db.locate().reader() {
+            reader.wake();
+        }
         for thread in self.waiters {
             let _ = thread.join();
         }
@@ -79,6 +105,10 @@ impl Threads {
         shared.desk.wake();
         let _ = self.checkpointer.join();
         let _ = self.shipper.join();
+        self.end_keeper.store(true, Ordering::SeqCst);
+        if let Some(keeper) = self.keeper {
+            let _ = keeper.join();
+        }
         self.end_journal.store(true, Ordering::SeqCst);
         self.journal.join().unwrap_or_else(|_| Err("the journal thread panicked".to_owned()))
     }
@@ -93,6 +123,13 @@ fn fetch(shared: &Shared) {
         if let Some(task) = shared.parking.next_fetch(IDLE) {
             task.fetch_and_resume(shared);
         }
+    }
+}
+
+fn fetch_ahead(shared: &Shared, reader: &SegmentReader) {
+    while !stopping(shared) {
+        // A panic is the end of one fetch, not of the thread; who waits for it was answered.
+        let _ = catch_unwind(AssertUnwindSafe(|| reader.fetch_ahead(IDLE)));
     }
 }
 
@@ -132,19 +169,39 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 }
                 shared.desk.report(report);
             }
-            Err(e @ ShipError::Fenced { .. }) => {
+            Err(e) if e.ends_writing() => {
                 log::error!("{e}; read-only from now on");
                 shared.db.journal().latch(e.to_string());
-                *shared.fenced.lock() = Some(e.to_string());
+                if matches!(e, ShipError::Fenced { .. }) {
+                    *shared.fenced.lock() = Some(e.to_string());
+                }
                 return;
             }
             Err(e) => {
                 log::warn!("ship: {e}; it is tried again");
                 shared.store_full.store(e.is_full(), Ordering::Relaxed);
                 *shared.ship_error.lock() = Some(e.to_string());
-                shared.desk.report(Report::Failed);
+                shared.desk.report(e.into_report());
             }
         }
+    }
+}
+
+/// Without the keeper nothing is written to the cache any more, and nothing is evicted; that harms nobody else.
+fn run_keeper(mut keeper: Keeper, end: &AtomicBool) {
+    let cache = keeper.cache().clone();
+    let body = || loop {
+        // Asked before the step: what was put until the end is written, for the next mount.
+        let ending = end.load(Ordering::SeqCst);
+        if keeper.step() == cache::Progress::Idle {
+            if ending {
+                return;
+            }
+            cache.wait_for_work(IDLE);
+        }
+    };
+    if catch_unwind(AssertUnwindSafe(body)).is_err() {
+        log::error!("the cache thread panicked: nothing more is kept on local disk until the next mount");
     }
 }
 

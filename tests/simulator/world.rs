@@ -6,7 +6,7 @@ use crate::model::{Model, Tree, time_of};
 use skylog::base::clock::{Clock, SimClock, Time};
 use skylog::base::random::SeededRandom;
 use skylog::checkpoint::jobs::{Job, Report};
-use skylog::checkpoint::{self, Policy};
+use skylog::checkpoint::{self, Policy, Replay};
 use skylog::format::ids::Lsn;
 use skylog::fs::{self, Cx, DiskSpace, Fs, Options};
 use skylog::journal;
@@ -40,12 +40,13 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
         limits: Limits { overlay_bytes_max: pick(&[16, 64]) << 10, inode_step: pick(&[1, 8]) },
         node_cache_bytes: pick(&[0, 4 << 10, 1 << 20]),
         cache: CacheBytes { data: pick(&[0, 16 << 10, 1 << 20]), indexes: pick(&[0, 1 << 20]) },
+        cache_files: None,
         policy: Policy {
             age_max: Duration::from_secs(pick(&[2, 20])),
             grace: Duration::from_millis(pick(&[0, 500])),
-            increments_max: pick(&[2, 3, 100]),
-            increment_bytes_max: pick(&[2 << 10, 1 << 20]),
+            replay: Replay::after(pick(&[2, 3, 100]), pick(&[2 << 10, 1 << 20])),
             segment_bytes: usize::try_from(pick(&[4, 16])).expect("small") << 10,
+            uploads: 1,
             shape: Shape { node_bytes: 512 },
         },
         owner: "simulator".to_owned(),
@@ -103,9 +104,11 @@ impl Machine {
     pub fn mount(&self, seed: u64) -> Result<Instance, MountError> {
         let world = World {
             media: Arc::new(self.disk.clone()),
+            cache_media: Arc::new(self.disk.clone()),
             store: Arc::new(self.store.clone()),
             clock: self.clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),
+            known: skylog::rig::known(&self.store),
         };
         let mounted = mount(&world, &self.tuning, &mut |_, _| {})?;
         let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
@@ -146,11 +149,11 @@ impl Instance {
                 self.mounted.desk.report(report);
                 self.job = None;
             }
-            Err(ShipError::Fenced { .. }) => {
-                self.mounted.db.journal().latch("fenced".to_owned());
+            Err(e) if e.ends_writing() => {
+                self.mounted.db.journal().latch(e.to_string());
                 self.fenced = true;
             }
-            Err(ShipError::Store(_) | ShipError::Locate(_)) => {}
+            Err(ShipError::Store(_) | ShipError::Locate(_) | ShipError::Probe(_)) => {}
             Err(e) => assert!(self.machine.tolerant, "shipping failed: {e}"),
         }
         true
@@ -167,6 +170,13 @@ impl Instance {
     pub fn step_all(&mut self) -> bool {
         let worked = [Actor::Writer, Actor::Checkpointer, Actor::Shipper].map(|actor| self.step(actor));
         worked.contains(&true)
+    }
+
+    /// So many steps of each.
+    pub fn step_times(&mut self, times: u32) {
+        for _ in 0..times {
+            self.step_all();
+        }
     }
 
     /// Makes everything durable, checkpointed, shipped, recorded and reclaimed, and calls `stepped` on the way.
@@ -191,6 +201,11 @@ impl Instance {
         let figures = self.mounted.checkpointer.figures();
         let error = figures.lock().last_error.clone();
         panic!("the filesystem cannot be drained: {error:?}, {:?}", self.mounted.db.journal().stats());
+    }
+
+    /// Whether the store has not answered since the mount.
+    pub fn offline(&self) -> bool {
+        self.mounted.checkpointer.figures().lock().offline
     }
 
     /// Everything there is.

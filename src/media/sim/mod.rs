@@ -22,7 +22,8 @@ pub use log::{Blob, Call, CallLog, DiskCall, DiskNo, FileNo, StoreCall};
 pub use plan::{Limits, Plan};
 pub use platter::{Crashed, Platter};
 
-use super::{File, Media, Space, name};
+use super::{File, FolderEntry, Media, Space, name};
+use crate::base::clock::Time;
 use file::SimFile;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -337,6 +338,22 @@ impl Media for SimDisk {
             let last = |name: &Arc<str>| name.rsplit('/').next().unwrap_or(name).to_owned();
             Ok(state.names.keys().filter(inside).map(last).collect())
         })
+    }
+
+    /// What was made later was used later; nothing else is kept of that.
+    fn visit(&self, dir: &str, each: &mut dyn FnMut(FolderEntry<'_>)) -> Result<()> {
+        name::check_folder(dir)?;
+        let files: Vec<_> = self.shared.call(DiskOp::List, dir, |state| {
+            state.folder(dir)?;
+            let inside = state.names.iter().filter(|(name, _)| name::folder_of(name) == dir);
+            Ok(inside.map(|(name, inode)| (name.clone(), inode.inner.lock().content.len(), inode.number)).collect())
+        })?;
+        for (name, bytes, FileNo(number)) in files {
+            let name = name.rsplit('/').next().unwrap_or(&name);
+            let used = Time { secs: i64::try_from(number).expect("few files"), nanos: 0 };
+            each(FolderEntry { name, bytes, used });
+        }
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &str) -> Result<()> {

@@ -152,6 +152,22 @@ fn azure(
     built.map(|store| Box::new(store) as _).map_err(|e| unusable(place, &e))
 }
 
+/// Where the service is asked for, if something says so: what [`client`] would use.
+pub fn endpoint(place: &RemotePlace, options: &RemoteOptions) -> Option<String> {
+    let said = match place.kind {
+        RemoteKind::S3 => {
+            let builder = AmazonS3Builder::from_env();
+            let value = |key: S3Key| builder.get_config_value(&key).filter(|v| !v.is_empty());
+            let of_profile = || s3_profile(options, value(S3Key::AccessKeyId).is_some()).ok()?.endpoint;
+            value(S3Key::S3Endpoint).or_else(|| value(S3Key::Endpoint)).or_else(of_profile)
+        }
+        RemoteKind::Google => GoogleCloudStorageBuilder::from_env().get_config_value(&GoogleConfigKey::BaseUrl),
+        RemoteKind::Azure => MicrosoftAzureBuilder::from_env().get_config_value(&AzureConfigKey::Endpoint),
+    };
+    let endpoint = options.endpoint.clone().or(said).filter(|endpoint| !endpoint.is_empty());
+    endpoint.map(|endpoint| endpoint.trim_end_matches('/').to_owned())
+}
+
 /// The endpoint, if it can be one.
 fn checked(endpoint: &str) -> Result<&str, String> {
     let usable = Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());

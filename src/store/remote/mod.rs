@@ -92,6 +92,11 @@ impl RemotePlace {
         &self.bucket
     }
 
+    /// Where the service is, if the options, the environment or a profile say so.
+    pub fn endpoint(&self, options: &RemoteOptions) -> Option<String> {
+        build::endpoint(self, options)
+    }
+
     /// What all names begin with, without a `/` at either end; may be empty.
     pub fn prefix(&self) -> &str {
         &self.prefix
