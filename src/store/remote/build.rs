@@ -1,14 +1,13 @@
 //! The client of a kind of store, from what the user said, the environment, the profile file and the machine.
 
-use super::profile::{Profile, ProfileFiles};
+use super::env::Env;
+use super::keys;
 use super::wire::Connector;
 use super::{Addressing, RemoteKind, RemoteOptions, RemotePlace};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as S3Key, AwsCredential, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as S3Key, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::client::StaticCredentialProvider;
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
-use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -17,23 +16,23 @@ const CONNECT_TIMEOUT: &str = "5 seconds";
 /// Tries after the first. With the times between them they take a few seconds; who calls has its own pace beyond that.
 const RETRIES_MAX: usize = 6;
 
-/// The environment of this process.
-pub fn env(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
 /// A client of the store at `place`, whose requests go over `wire`. An error is one sentence.
-pub fn client(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Result<Box<dyn ObjectStore>, String> {
+pub fn client(
+    place: &RemotePlace,
+    options: &RemoteOptions,
+    env: &Env,
+    wire: Connector,
+) -> Result<Box<dyn ObjectStore>, String> {
     match place.kind {
-        RemoteKind::S3 => s3(place, options, wire),
-        RemoteKind::Google => google(place, options, wire),
-        RemoteKind::Azure => azure(place, options, wire),
+        RemoteKind::S3 => s3(place, options, env, wire),
+        RemoteKind::Google => google(place, options, env, wire),
+        RemoteKind::Azure => azure(place, options, env, wire),
     }
 }
 
 fn retry(options: &RemoteOptions) -> RetryConfig {
     let backoff =
-        BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 3.0 };
+        BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: options.request_timeout / 6, base: 3.0 };
     RetryConfig { backoff, max_retries: RETRIES_MAX, retry_timeout: options.request_timeout }
 }
 
@@ -46,14 +45,23 @@ fn http(endpoint: Option<&str>) -> Vec<(ClientConfigKey, String)> {
     ]
 }
 
-fn s3(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Result<Box<dyn ObjectStore>, String> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(&place.bucket);
-    let said = |builder: &AmazonS3Builder, key: S3Key| builder.get_config_value(&key).filter(|v| !v.is_empty());
-    let profile = s3_profile(options, said(&builder, S3Key::AccessKeyId).is_some())?;
-    if let Some((id, secret)) = profile.keys {
-        // As one, since a token of the environment belongs to its keys.
-        let keys = AwsCredential { key_id: id, secret_key: secret, token: profile.token };
-        builder = builder.with_credentials(Arc::new(StaticCredentialProvider::new(keys)));
+fn s3(
+    place: &RemotePlace,
+    options: &RemoteOptions,
+    env: &Env,
+    wire: Connector,
+) -> Result<Box<dyn ObjectStore>, String> {
+    let mut builder = AmazonS3Builder::new();
+    for (name, value) in env.with_prefix("AWS_") {
+        if let Ok(key) = name.parse() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder = builder.with_bucket_name(&place.bucket);
+    let said = |builder: &AmazonS3Builder, key: S3Key| builder.get_config_value(&key);
+    let profile = keys::choose(options, env, wire.0.clock.clone())?;
+    if let Some(keys) = profile.keys {
+        builder = builder.with_credentials(keys);
     }
     let region = options.region.clone().or_else(|| said(&builder, S3Key::Region)).or(profile.region);
     builder = builder.with_region(region.unwrap_or_else(|| "us-east-1".into()));
@@ -61,7 +69,7 @@ fn s3(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Result<B
     let endpoint = options.endpoint.clone().or_else(of_env).or(profile.endpoint);
     let hosted = match (options.addressing, &endpoint) {
         (Some(form), _) => form == Addressing::VirtualHosted,
-        (None, _) if env("AWS_VIRTUAL_HOSTED_STYLE_REQUEST").is_some() => {
+        (None, _) if env.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST").is_some() => {
             said(&builder, S3Key::VirtualHostedStyleRequest).as_deref() == Some("true")
         }
         // The certificate of Amazon's does not cover a bucket with dots in its name.
@@ -86,40 +94,23 @@ fn s3(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Result<B
     built.map(|store| Box::new(store) as _).map_err(|e| unusable(place, &e))
 }
 
-/// The profile that counts: the one the user named, else that of the environment if it has no keys itself.
-fn s3_profile(options: &RemoteOptions, env_has_keys: bool) -> Result<Profile, String> {
-    let named = options.profile.clone().or_else(|| env("AWS_PROFILE"));
-    let files = ProfileFiles::of_env(&env);
-    let name = named.as_deref().unwrap_or("default");
-    let found = match files.read(name) {
-        // Nobody asked for it.
-        Err(_) if named.is_none() => None,
-        found => found?,
-    };
-    let mut profile = match (found, &named) {
-        (Some(profile), _) => profile,
-        (None, None) => Profile::default(),
-        (None, Some(name)) => {
-            return Err(format!(
-                "there is no profile {name} in the AWS files; `aws configure list-profiles` shows them"
-            ));
+fn google(
+    place: &RemotePlace,
+    options: &RemoteOptions,
+    env: &Env,
+    wire: Connector,
+) -> Result<Box<dyn ObjectStore>, String> {
+    let mut builder = GoogleCloudStorageBuilder::new();
+    if let Some(account) = env.get("SERVICE_ACCOUNT") {
+        builder = builder.with_service_account_path(account);
+    }
+    for (name, value) in env.with_prefix("GOOGLE_") {
+        if let Ok(key) = name.parse() {
+            builder = builder.with_config(key, value);
         }
-    };
-    let role_of_env = env("AWS_WEB_IDENTITY_TOKEN_FILE").is_some() && env("AWS_ROLE_ARN").is_some();
-    if options.profile.is_none() && (env_has_keys || role_of_env) {
-        profile.keys = None;
     }
-    if options.profile.is_some() && profile.keys.is_none() {
-        return Err(format!(
-            "the profile {name} has no access key and secret key; `aws configure --profile {name}` puts them there"
-        ));
-    }
-    Ok(profile)
-}
-
-fn google(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Result<Box<dyn ObjectStore>, String> {
-    let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(&place.bucket);
-    let of_env = || builder.get_config_value(&GoogleConfigKey::BaseUrl).filter(|v| !v.is_empty());
+    builder = builder.with_bucket_name(&place.bucket);
+    let of_env = || builder.get_config_value(&GoogleConfigKey::BaseUrl);
     let endpoint = options.endpoint.clone().or_else(of_env);
     if let Some(endpoint) = &endpoint {
         builder = builder.with_base_url(checked(endpoint)?.trim_end_matches('/'));
@@ -131,9 +122,23 @@ fn google(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Resu
     built.map(|store| Box::new(store) as _).map_err(|e| unusable(place, &e))
 }
 
-fn azure(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Result<Box<dyn ObjectStore>, String> {
-    let mut builder = MicrosoftAzureBuilder::from_env().with_url(format!("az://{}", place.bucket));
-    let of_env = || builder.get_config_value(&AzureConfigKey::Endpoint).filter(|v| !v.is_empty());
+fn azure(
+    place: &RemotePlace,
+    options: &RemoteOptions,
+    env: &Env,
+    wire: Connector,
+) -> Result<Box<dyn ObjectStore>, String> {
+    let mut builder = MicrosoftAzureBuilder::new();
+    for (name, value) in env.with_prefix("AZURE_") {
+        if let Ok(key) = name.parse() {
+            builder = builder.with_config(key, value);
+        }
+    }
+    if let Some(endpoint) = env.get("IDENTITY_ENDPOINT") {
+        builder = builder.with_msi_endpoint(endpoint);
+    }
+    builder = builder.with_url(format!("az://{}", place.bucket));
+    let of_env = || builder.get_config_value(&AzureConfigKey::Endpoint);
     let endpoint = options.endpoint.clone().or_else(of_env);
     if let Some(endpoint) = &endpoint {
         builder = builder.with_endpoint(checked(endpoint)?.trim_end_matches('/').into());
