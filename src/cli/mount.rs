@@ -19,7 +19,7 @@ use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
 use skylog::media::{LockGuard, Owner};
-use skylog::recovery::{MountError, Tuning, World};
+use skylog::recovery::{Known, MountError, Tuning, World};
 use skylog::volume::{Patience, Volume, WhenFull};
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -300,7 +300,11 @@ impl Mount {
         let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
         let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;
         let tuning = Tuning { cache_files: cache.limits, ..tuning };
-        let known = Some(site.superblock.clone());
+        let superblock = site.superblock.clone();
+        let known = Some(match &site.away {
+            None => Known::Answered(superblock),
+            Some(reason) => Known::Away(superblock, reason.clone()),
+        });
         let world = World { known, cache_media: cache.media, ..world::world(&self.store, &site.state)? };
         self.probe(site)?;
         let (mut progress, mut effort) = (progress, Effort::new("replaying"));
