@@ -4,8 +4,7 @@
 use crate::base::clock::{Clock, SimClock};
 use crate::base::random::SeededRandom;
 use crate::cache;
-use crate::checkpoint::jobs::Report;
-use crate::checkpoint::{Policy, Progress};
+use crate::checkpoint::{Policy, Progress, Replay};
 use crate::format::ids::{Lsn, Uuid};
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
@@ -57,9 +56,9 @@ pub fn small() -> Tuning {
         policy: Policy {
             age_max: Duration::from_secs(5),
             grace: Duration::ZERO,
-            increments_max: 3,
-            increment_bytes_max: 1 << 20,
+            replay: Replay::after(3, 1 << 20),
             segment_bytes: 32 << 10,
+            uploads: 1,
             shape: Shape { node_bytes: 512 },
         },
         owner: "rig".to_owned(),
@@ -203,7 +202,7 @@ impl Rig {
         let Some(job) = self.mounted.desk.take_job() else { return false };
         let report = self.mounted.shipper.run(&job).unwrap_or_else(|e| {
             log::warn!("ship: {e}");
-            Report::Failed
+            e.into_report()
         });
         self.mounted.desk.report(report);
         true

@@ -80,6 +80,19 @@ pub struct Figures {
     pub shipped: Lsn,
     /// Windows that wait to be shipped.
     pub windows_waiting: u64,
+    /// When the oldest change that is not in the store was noticed, by the clock that counts from no fixed moment; nothing if
+    /// all are there. Changes of an earlier mount count from this one.
+    pub unshipped_since: Option<Duration>,
+    /// Why the newest try to ship did not go through; nothing after one that did.
+    pub ship_error: Option<String>,
+    /// Tries to ship that failed since the last one that did not.
+    pub ship_failures: u32,
+    /// Bytes put into the store in this mount, for what was shipped.
+    pub bytes_shipped: u64,
+    /// Bases published in this mount.
+    pub bases: u64,
+    /// Bytes of tree nodes in the state directory that no published base has.
+    pub unshipped_node_bytes: u64,
     /// Checkpoints made in this mount.
     pub checkpoints: u64,
     /// Checkpoints that failed since the last one that was made.

@@ -17,6 +17,7 @@
 
 mod backoff;
 mod commit;
+mod cost;
 mod desk;
 pub mod files;
 pub mod jobs;
@@ -26,6 +27,7 @@ mod shipping;
 pub mod space;
 mod startup;
 
+pub use cost::Replay;
 pub use desk::{Desk, Figures, Wanted};
 
 use crate::base::canary::{self, Canary};
@@ -34,6 +36,7 @@ use crate::base::trouble::Trouble;
 use crate::format::FormatError;
 use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
+use crate::format::manifest::PlanEntry;
 use crate::format::publication::Publication;
 use crate::format::space::Published;
 use crate::journal::{JournalError, ManifestError};
@@ -41,11 +44,13 @@ use crate::locate::LocateError;
 use crate::map::{Db, Frozen, MapError, Shape, Stop, reachable_segments};
 use crate::media::Media;
 use backoff::{Backoff, Haste};
+use cost::Chain;
 use jobs::{Job, Report};
 use nodes::NodeStore;
 use parking_lot::Mutex;
 use startup::Startup;
-use std::collections::{BTreeSet, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,16 +94,16 @@ impl CheckpointError {
 /// When to do what.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// A checkpoint is made when changes are this old.
+    /// A checkpoint is made, and shipped, when changes are this old; unless [`WAITING_AGED`] windows wait already.
     pub age_max: Duration,
     /// A dead store object is deleted this long after it was listed.
     pub grace: Duration,
-    /// A new base is published after this many increments,
-    pub increments_max: u64,
-    /// or this many bytes of them.
-    pub increment_bytes_max: u64,
+    /// What replaying increments may cost until a new base is published.
+    pub replay: Replay,
     /// Bytes at which a node segment or a store segment is full.
     pub segment_bytes: usize,
+    /// Segments that are uploaded at a time; with 1 that is done by the shipper itself.
+    pub uploads: usize,
     /// Shape of tree nodes.
     pub shape: Shape,
 }
@@ -115,6 +120,11 @@ const DELETE_MAX: usize = 256;
 const JOURNAL_SHARE: u64 = 16;
 /// After a failure the next try waits this long.
 const RETRY: Duration = Duration::from_secs(1);
+/// While so many windows wait to be shipped, the age of changes is no reason for another one: one is on its way, and one is
+/// made meanwhile. A store that is slow gets larger windows, and one that is away costs no more than the journal.
+const WAITING_AGED: usize = 2;
+/// While so many wait, nobody's request is a reason either: who drains a filesystem asks again and again.
+const WAITING_ASKED: usize = 16;
 
 /// Segment numbers, reserved durably in ranges ahead of use.
 struct Numbers {
@@ -137,6 +147,10 @@ struct Plan {
     number: u64,
     start: Lsn,
     end: Lsn,
+    /// What it costs to replay as an increment.
+    chain: Chain,
+    /// When the oldest change in it was noticed, or the mount that found it.
+    since: Duration,
 }
 
 /// A job that the shipper handed back.
@@ -144,6 +158,8 @@ struct FailedJob {
     job: Job,
     retry_at: Duration,
     pause: Duration,
+    /// Tries in a row.
+    tries: u32,
 }
 
 enum Phase {
@@ -202,13 +218,20 @@ pub struct Checkpointer {
     running: Option<Job>,
     /// Node segments a running base job reads.
     pinned: BTreeSet<SegmentNo>,
+    /// Node segments in the state directory that no published base has listed, with their sizes in bytes.
+    new_nodes: BTreeMap<SegmentNo, u64>,
     published: Published,
     /// An earlier life closed the newest generation, and nothing is in the next one yet.
     closed: bool,
-    increment_bytes: u64,
+    /// Increments over the newest base; what those of earlier mounts cost is not known, but how many there are is.
+    chain: Chain,
+    /// When this mount published its newest base.
+    based_at: Option<Duration>,
     wanted: Arc<Wanted>,
     figures: Arc<Mutex<Figures>>,
     changed_since: Option<Duration>,
+    /// The same for what is frozen.
+    frozen_since: Duration,
     retry_at: Duration,
     /// Checkpoints that failed in a row.
     backoff: Backoff,
@@ -218,12 +241,16 @@ pub struct Checkpointer {
     startup: Startup,
     /// The newest checkpoint's settlement is not all in the log yet.
     unsettled: bool,
+    /// Numbers planned for a job that is not made yet.
+    half_made: Vec<SegmentNo>,
     /// A job that the shipper could not do.
     failed: Option<FailedJob>,
     /// The shipper's report, until all of it is recorded.
     report: Option<Report>,
     /// Dead store objects are looked for at this time again.
     delete_at: Duration,
+    /// The store did not answer when it was last asked: nobody here waits for it again until the shipper has got through.
+    away: Cell<bool>,
 }
 
 impl Checkpointer {
@@ -232,12 +259,18 @@ impl Checkpointer {
     pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: Option<Vec<Publication>>) -> Checkpointer {
         let Parts { filesystem, db, media, clock, nodes, desk, policy } = parts;
         let manifest = db.journal().manifest().current();
-        let plans = manifest.plans.iter().map(|p| Plan { number: p.number, start: p.start, end: p.end }).collect();
+        let (since, offline) = (clock.elapsed(), adopted.is_none());
+        let plan = |p: &PlanEntry| {
+            let bytes = files::edits_bytes(&*media, p.number).unwrap_or(0);
+            let chain = Chain { increments: 1, bytes, nodes: 0 };
+            Plan { number: p.number, start: p.start, end: p.end, chain, since }
+        };
+        let plans = manifest.plans.iter().map(plan).collect();
         let figures = Figures {
             checkpoint: checkpoint.number,
             checkpoint_lsn: checkpoint.lsn,
             checkpoint_wall: checkpoint.wall,
-            offline: adopted.is_none(),
+            offline,
             ..Figures::default()
         };
         let epoch = db.epoch();
@@ -256,20 +289,25 @@ impl Checkpointer {
             ready: None,
             running: None,
             pinned: BTreeSet::new(),
+            new_nodes: BTreeMap::new(),
             published: Published::default(),
             closed: false,
-            increment_bytes: 0,
+            chain: Chain::default(),
+            based_at: None,
             wanted: Arc::default(),
             figures: Arc::new(Mutex::new(figures)),
             changed_since: None,
+            frozen_since: Duration::ZERO,
             retry_at: Duration::ZERO,
             backoff: Backoff::default(),
             trouble: Trouble::default(),
             startup: Startup::Begin(adopted),
             unsettled: true,
+            half_made: Vec::new(),
             failed: None,
             report: None,
             delete_at: Duration::ZERO,
+            away: Cell::new(offline),
             db,
         }
     }
@@ -290,11 +328,16 @@ impl Checkpointer {
         if !self.unsettled || !matches!(self.phase, Phase::Idle) || self.is_pressed() {
             return Ok(false);
         }
+        // A journal that is full is emptied by what waits to be shipped; the last of its room is for recording that.
+        if !self.plans.is_empty() && self.db.journal().is_full() {
+            return Ok(false);
+        }
         if self.context().settle_some(self.checkpoint.number, &self.checkpoint.settlement)? {
             return Ok(true);
         }
         self.context().settle_waiting(self.published.end)?;
         self.unsettled = false;
+        self.delete_at = Duration::ZERO;
         Ok(true)
     }
 
@@ -314,7 +357,9 @@ impl Checkpointer {
         if self.clock.elapsed() < self.retry_at {
             return Progress::Idle;
         }
-        match self.try_step() {
+        let stepped = self.try_step();
+        self.note_oldest();
+        match stepped {
             Ok(progress) => {
                 if progress == Progress::Worked && self.backoff.failures() == 0 {
                     self.all_is_well();
@@ -384,11 +429,12 @@ impl Checkpointer {
         }
         let now = self.clock.elapsed();
         let since = *self.changed_since.get_or_insert(now);
-        self.wanted.take()
+        let waiting = self.plans.len();
+        (waiting < WAITING_ASKED && self.wanted.take())
             || self.is_pressed()
             // A window on its way frees more of the journal than another checkpoint would.
-            || (self.plans.is_empty() && self.db.journal().reclaim_wanted())
-            || now.saturating_sub(since) >= self.policy.age_max
+            || (waiting == 0 && self.db.journal().reclaim_wanted())
+            || (waiting < WAITING_AGED && now.saturating_sub(since) >= self.policy.age_max)
     }
 
     /// Whether changes since the last freeze fill the overlays, or a journal that has little room.
@@ -407,7 +453,7 @@ impl Checkpointer {
         // Nobody takes an empty overlay for a drained filesystem while its changes are on their way.
         self.figures.lock().drained = false;
         let Some(frozen) = self.db.freeze() else { return Ok(false) };
-        self.changed_since = None;
+        self.frozen_since = self.changed_since.take().unwrap_or_else(|| self.clock.elapsed());
         self.ask_durable(frozen.lsn);
         let lsn = frozen.lsn;
         self.phase = Phase::Frozen(frozen, lsn);
@@ -431,8 +477,9 @@ impl Checkpointer {
     }
 
     /// After the commit: what the merge learned becomes batches, and the window can be shipped.
-    fn installed(&mut self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
-        self.plans.push_back(Plan { number: checkpoint.number, start: checkpoint.previous_lsn, end: checkpoint.lsn });
+    fn installed(&mut self, checkpoint: Checkpoint, chain: Chain) -> Result<(), CheckpointError> {
+        let Checkpoint { number, previous_lsn: start, lsn: end, .. } = checkpoint;
+        self.plans.push_back(Plan { number, start, end, chain, since: self.frozen_since });
         self.checkpoint = checkpoint;
         let mut figures = self.figures.lock();
         figures.checkpoint = self.checkpoint.number;
@@ -463,6 +510,8 @@ impl Checkpointer {
         let mut keep = self.reached()?;
         keep.extend(&self.pinned);
         self.nodes.retain(&keep).map_err(CheckpointError::disk)?;
+        self.new_nodes.retain(|no, _| keep.contains(no));
+        self.figures.lock().unshipped_node_bytes = self.new_nodes.values().sum();
         files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)
     }
 }

@@ -4,7 +4,7 @@ use super::failure::{Failure, Outcome};
 use super::store_arg::StoreArg;
 use skylog::base::clock::SystemClock;
 use skylog::base::random::OsRandom;
-use skylog::checkpoint::Policy;
+use skylog::checkpoint::{Policy, Replay};
 use skylog::format::names::LOCK;
 use skylog::format::superblock::Superblock;
 use skylog::journal;
@@ -35,6 +35,8 @@ const GRACE: Duration = Duration::from_secs(3600);
 const AGE_MAX: Duration = Duration::from_secs(60);
 /// A store segment is full at this size, whatever the size of journal segments.
 const STORE_SEGMENT_BYTES: u64 = 16 * MIB;
+/// Store segments that are uploaded at a time, while another one is made.
+const UPLOADS: usize = 3;
 
 /// The parts of a mount that the user may size.
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,8 +131,8 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
         policy: Policy {
             age_max: AGE_MAX,
             grace: sizes.grace.unwrap_or(GRACE),
-            increments_max: 64,
-            increment_bytes_max: 64 * MIB,
+            replay: Replay::default(),
+            uploads: UPLOADS,
             // Not as small as the smallest journal segments: the record of a window is one batch, whatever its segments.
             segment_bytes: (superblock.segment_size * 64).min(STORE_SEGMENT_BYTES) as usize,
             shape: Shape::default(),

@@ -162,6 +162,13 @@ impl Journal {
         state.used_bytes() > self.config.capacity_bytes() / 2 || (state.disk_full && state.segments.len() > 1)
     }
 
+    /// Whether it can take no ordinary batch and cannot grow: only reclaiming gives room.
+    pub fn is_full(&self) -> bool {
+        let cost = self.batch_bytes_max();
+        let state = self.state.lock();
+        !state.may_grow(&self.config) && state.room() < cost + self.config.reserve()
+    }
+
     /// What the journal does and did.
     pub fn stats(&self) -> Stats {
         let state = self.state.lock();

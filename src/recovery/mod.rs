@@ -372,6 +372,7 @@ impl Opening<'_> {
             nodes: nodes.clone(),
             locate,
             segment_bytes: tuning.policy.segment_bytes,
+            uploads: tuning.policy.uploads,
         };
         let shipper = Shipper::new(parts, publisher);
         let cache = cache_files;

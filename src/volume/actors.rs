@@ -160,7 +160,7 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 log::warn!("ship: {e}; it is tried again");
                 shared.store_full.store(e.is_full(), Ordering::Relaxed);
                 *shared.ship_error.lock() = Some(e.to_string());
-                shared.desk.report(Report::Failed);
+                shared.desk.report(e.into_report());
             }
         }
     }

@@ -10,6 +10,7 @@ use crate::world::{Instance, Machine, new_model, new_store, next_time, tuning};
 use crate::{Scope, run_one};
 use skylog::base::clock::{SimClock, Time};
 use skylog::base::random::SeededRandom;
+use skylog::checkpoint::Replay;
 use skylog::format::ids::InodeNo;
 use skylog::format::names::publication;
 use skylog::media::sim::{CallLog, Nth, SimDisk};
@@ -43,8 +44,7 @@ impl Scene {
         let random = SeededRandom::new(1);
         let (log, clock) = (CallLog::new(), Arc::new(SimClock::default()));
         let mut tuning = tuning(&random);
-        tuning.policy.increments_max = increments_max;
-        tuning.policy.increment_bytes_max = increment_bytes_max;
+        tuning.policy.replay = Replay::after(increments_max, increment_bytes_max);
         tuning.journal.queue_bytes_max = queue_bytes_max;
         tuning.limits.overlay_bytes_max = 1 << 20;
         let store = new_store(&log, &clock, &random);

@@ -6,7 +6,7 @@ use crate::model::{Model, Tree, time_of};
 use skylog::base::clock::{Clock, SimClock, Time};
 use skylog::base::random::SeededRandom;
 use skylog::checkpoint::jobs::{Job, Report};
-use skylog::checkpoint::{self, Policy};
+use skylog::checkpoint::{self, Policy, Replay};
 use skylog::format::ids::Lsn;
 use skylog::fs::{self, Cx, DiskSpace, Fs, Options};
 use skylog::journal;
@@ -44,9 +44,9 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
         policy: Policy {
             age_max: Duration::from_secs(pick(&[2, 20])),
             grace: Duration::from_millis(pick(&[0, 500])),
-            increments_max: pick(&[2, 3, 100]),
-            increment_bytes_max: pick(&[2 << 10, 1 << 20]),
+            replay: Replay::after(pick(&[2, 3, 100]), pick(&[2 << 10, 1 << 20])),
             segment_bytes: usize::try_from(pick(&[4, 16])).expect("small") << 10,
+            uploads: 1,
             shape: Shape { node_bytes: 512 },
         },
         owner: "simulator".to_owned(),
