@@ -11,6 +11,7 @@ use skylog::format::batch::{BATCH_HEAD_BYTES, Batch, encode_edits, encode_head};
 use skylog::format::checkpoint::{Checkpoint, Plan, PlanHeader};
 use skylog::format::chunk::{CHUNK_HEADER_BYTES, ChunkHeader};
 use skylog::format::group::{decode_group, padded_len, peek};
+use skylog::format::ids::Uuid;
 use skylog::format::inode::{CookieValue, Extent, Inode, NameValue};
 use skylog::format::journal_directory::{DIRECTORY_BLOCK, Footer};
 use skylog::format::key;
@@ -18,6 +19,7 @@ use skylog::format::manifest::Manifest;
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
 use skylog::format::publication::{Body, Publication};
 use skylog::format::space::{self, Pending, Published, SegmentRecord, Settled, WindowRecord};
+use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, StoreSegment};
 use skylog::format::superblock::Superblock;
 use skylog::format::usage::{Usage, UsageLimit};
@@ -28,7 +30,7 @@ use std::ops::Range;
 pub type FuzzBody = fn(&[u8]) -> usize;
 
 /// All bodies by the name of their target.
-pub const ALL: [(&str, FuzzBody); 11] = [
+pub const ALL: [(&str, FuzzBody); 12] = [
     ("keys_and_values", keys_and_values),
     ("batch", batch),
     ("group", group),
@@ -40,6 +42,7 @@ pub const ALL: [(&str, FuzzBody); 11] = [
     ("window_index", window_index),
     ("manifest", manifest),
     ("superblock", superblock),
+    ("store_file", store_file),
 ];
 
 /// Where nearly every header has its checksum: after the magic.
@@ -288,6 +291,20 @@ pub fn manifest(data: &[u8]) -> usize {
     for bytes in [data, &reseal_text(data, "crc=", "\n")] {
         if let Ok(manifest) = Manifest::decode(bytes) {
             assert_eq!(Manifest::decode(manifest.encode().as_bytes()), Ok(manifest));
+            decoded += 1;
+        }
+    }
+    decoded
+}
+
+/// The file `store` of a state directory.
+pub fn store_file(data: &[u8]) -> usize {
+    let superblock = Superblock { uuid: Uuid(1), created: 2, segment_size: 1 << 20, append_only: false, usage: true };
+    let sealed = [reseal_text(data, "\ncrc=", "\n"), superblock.encode()].concat();
+    let mut decoded = 0;
+    for bytes in [data, &sealed] {
+        if let Ok(file) = StoreFile::decode(bytes) {
+            assert_eq!(StoreFile::decode(&file.encode()), Ok(file));
             decoded += 1;
         }
     }

@@ -52,7 +52,7 @@ fn no_golden_file_is_left_behind() {
 fn the_examples_in_the_documentation_are_what_was_kept() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/format.md");
     let text = std::fs::read_to_string(path).expect("the documentation is there");
-    for file in ["manifest.txt", "superblock.json"] {
+    for file in ["manifest.txt", "superblock.json", "store.txt"] {
         let kept = std::fs::read_to_string(golden(file)).expect("the golden file is there");
         assert!(text.contains(&kept), "docs/format.md does not show {file}");
     }

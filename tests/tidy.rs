@@ -45,9 +45,10 @@ const SIBLINGS: [(&str, &str); 10] = [
 ];
 
 /// A word that may stand only below one of these folders or files.
-const HOMES: [(&str, &[&str]); 6] = [
+const HOMES: [(&str, &[&str]); 7] = [
     ("fuser::", &["fuse/"]),
     ("object_store::", &["store/"]),
+    ("reqwest::", &["store/"]),
     ("tokio::", &["store/"]),
     ("unsafe ", &["media/"]),
     ("SystemTime::now", &["base/clock.rs"]),

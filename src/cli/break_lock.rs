@@ -1,13 +1,17 @@
-//! `skylog break-lock STORE`: frees a lock whose owner died on a machine that cannot be asked any more.
+//! `skylog break-lock STORE`: frees a lock whose owner died on a machine that cannot be asked any more. A remote store has no lock
+//! itself, for its writers are kept apart by the fence; what is locked is its state directory.
 
 use super::failure::{Failure, Outcome};
+use super::remote_words::RemoteWords;
+use super::site::Site;
 use super::store_arg::StoreArg;
 use super::{ask, output, state_dir};
 use skylog::format::names::LOCK;
 use skylog::media::{LocalDisk, LockError, Owner};
 use std::path::{Path, PathBuf};
 
-/// Free the mount lock of a store whose owner is dead; refuses while it lives.
+/// Free the mount lock of a store whose owner is dead; refuses while it lives. Of a remote store, that of its state directory on this
+/// machine: another machine keeps nobody off, it is taken over.
 #[derive(clap::Args)]
 pub struct BreakLock {
     /// The store: a directory or a URL.
@@ -18,15 +22,18 @@ pub struct BreakLock {
     /// Do not ask whether the owner on another machine is dead.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    remote: RemoteWords,
 }
 
 impl BreakLock {
     /// Breaks the locks and says whose they were.
     pub fn run(&self) -> Outcome {
-        let superblock = self.store.superblock()?;
-        let state = state_dir::existing(&self.store, self.state.as_deref(), superblock.uuid)?;
+        let store = self.store.lasting(&self.remote)?;
+        let site = Site::of(&store, self.state.as_deref())?;
+        state_dir::existing(&site, self.state.is_some())?;
         let here = Owner::this_process("break-lock").map_err(Failure::failed)?;
-        let folders = [self.store.folder(), Some(state.as_path())];
+        let folders = [store.folder(), Some(site.state.as_path())];
         let locks = folders.into_iter().flatten().filter(|folder| folder.is_dir());
         let mut broken = Vec::new();
         for folder in locks {
@@ -34,6 +41,9 @@ impl BreakLock {
         }
         broken.dedup();
         match broken.is_empty() {
+            true if store.is_remote() => output::line(format_args!(
+                "there was no lock on this machine; a remote store has none, whoever mounts it next takes it over"
+            )),
             true => output::line(format_args!("there was no lock")),
             false => {
                 broken.iter().for_each(|owner| output::line(format_args!("broke the lock of {}", owner.describe())))

@@ -2,6 +2,8 @@
 
 use super::failure::{Failure, Outcome};
 use super::progress::Progress;
+use super::remote_words::RemoteWords;
+use super::site::Site;
 use super::store_arg::StoreArg;
 use super::{output, size, state_dir, world};
 use skylog::check::{Figures, check};
@@ -18,18 +20,21 @@ pub struct Check {
     /// The state directory, if it is not the store's own.
     #[arg(long)]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    remote: RemoteWords,
 }
 
 impl Check {
     /// Prints every problem found, and how much was looked at.
     pub fn run(&self) -> Outcome {
-        let superblock = self.store.superblock()?;
-        let state = state_dir::existing_or_damaged(&self.store, self.state.as_deref(), superblock.uuid)?;
-        let state = state.is_dir().then_some(state);
-        let _lock = world::lock(&self.store, state.as_deref(), "nowhere, it is being checked", Duration::ZERO)?;
+        let store = self.store.lasting(&self.remote)?;
+        let site = Site::online(&store, self.state.as_deref())?;
+        state_dir::existing_or_damaged(&site, self.state.is_some())?;
+        let state = site.state.is_dir().then_some(site.state);
+        let _lock = world::lock(&store, state.as_deref(), "nowhere, it is being checked", Duration::ZERO)?;
         let media = state.map(|state| Arc::new(LocalDisk::new(&state)) as Arc<dyn Media>);
         let progress = Progress::steps("checking");
-        let report = check(&self.store.open()?, media, &mut |pass, done, total| progress.step(pass, done, total));
+        let report = check(&store.open()?, media, &mut |pass, done, total| progress.step(pass, done, total));
         progress.end();
         for problem in &report.problems {
             output::line(format_args!("{problem}"));
@@ -44,8 +49,8 @@ impl Check {
         let problems = report.problems.len() as u64 + report.unlisted;
         match report.is_clean() {
             true => Ok(()),
-            false if problems == 1 => Err(Failure::failed(format_args!("1 problem in {}", self.store.url()))),
-            false => Err(Failure::failed(format_args!("{problems} problems in {}", self.store.url()))),
+            false if problems == 1 => Err(Failure::failed(format_args!("1 problem in {}", store.url()))),
+            false => Err(Failure::failed(format_args!("{problems} problems in {}", store.url()))),
         }
     }
 }

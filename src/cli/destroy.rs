@@ -2,17 +2,24 @@
 //! filesystem any more; only names that skylog gives are touched.
 
 use super::failure::{Failure, Outcome};
-use super::store_arg::{SUPERBLOCK, StoreArg};
+use super::progress::Progress;
+use super::remote_words::RemoteWords;
+use super::site::Site;
+use super::store_arg::{Found, SUPERBLOCK, StoreArg};
 use super::{ask, output, state_dir, world};
-use skylog::format::names::LOCK;
+use skylog::format::names::{self, LOCK};
 use skylog::store::{PROBE, Store, StoreError};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 /// Names of objects in memory at a time.
 const PAGE: usize = 1000;
+
+/// Remote objects that are deleted at the same time.
+const DELETES: usize = 16;
 
 /// Remove a filesystem and all it holds.
 #[derive(clap::Args)]
@@ -22,9 +29,11 @@ pub struct Destroy {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
-    /// The state directory, if it is not the store's own.
+    /// The state directory, if it is not the usual one.
     #[arg(long)]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    remote: RemoteWords,
 }
 
 /// Folders of a store.
@@ -33,49 +42,111 @@ const STORE_FOLDERS: [&str; 5] = ["gen", "seg", "win", "snap", "lease"];
 impl Destroy {
     /// Asks, then removes.
     pub fn run(&self) -> Outcome {
-        let superblock = self.store.superblock()?;
-        let state = state_dir::existing(&self.store, self.state.as_deref(), superblock.uuid)?;
-        let question = format!("This removes {} ({}) and all files in it", self.store.url(), superblock.uuid);
-        if !self.yes && !ask::agreed(&question)? {
-            return Err(Failure::failed("nothing was removed"));
+        let store = self.store.lasting(&self.remote)?;
+        match store.look()? {
+            Found::Nothing if store.is_remote() => self.remove_rest(&store),
+            Found::Away(reason) => Err(Failure::failed(reason)),
+            found => self.remove(&store, &Site::found(&store, found, self.state.as_deref())?),
         }
-        let in_use = state.is_dir().then_some(state.as_path());
-        let lock = world::lock(&self.store, in_use, "nowhere, it is being destroyed", Duration::ZERO)?;
-        remove_objects(self.store.open()?.as_ref()).map_err(Failure::failed)?;
-        state_dir::remove(&state).map_err(|e| Failure::failed(format_args!("{}: {e}", state.display())))?;
-        if let Some(folder) = self.store.folder() {
+    }
+
+    fn remove(&self, store: &StoreArg, site: &Site) -> Outcome {
+        state_dir::existing(site, self.state.is_some())?;
+        let (url, state) = (store.url(), site.state.as_path());
+        self.ask(&format!("This removes {url} ({}) and all files in it", site.superblock.uuid))?;
+        let in_use = state.is_dir().then_some(state);
+        let lock = world::lock(store, in_use, "nowhere, it is being destroyed", Duration::ZERO)?;
+        remove_from(store)?;
+        state_dir::remove(state).map_err(|e| Failure::failed(format_args!("{}: {e}", state.display())))?;
+        if let Some(folder) = store.folder() {
             fs::remove_file(folder.join(LOCK)).ok();
             remove_empty(folder);
         }
         drop(lock);
-        output::line(format_args!("removed {}", self.store.url()));
+        output::line(format_args!("removed {url}"));
         Ok(())
     }
-}
 
-fn remove_objects(store: &dyn Store) -> Result<(), StoreError> {
-    store.delete(SUPERBLOCK)?;
-    for folder in STORE_FOLDERS {
-        remove_page_by_page(store, folder, |_| true)?;
+    /// Without a network in between a destruction is not interrupted easily; here it is gone on with.
+    fn remove_rest(&self, store: &StoreArg) -> Outcome {
+        let url = store.url();
+        let opened = store.open()?;
+        let left = count(opened.as_ref()).map_err(|e| store.refused(e))?;
+        if left == 0 {
+            return Err(store.missing());
+        }
+        self.ask(&format!("{url} is no filesystem any more. This removes the {left} objects that are left of one"))?;
+        remove_from(store)?;
+        output::line(format_args!("removed what was left in {url}"));
+        Ok(())
     }
-    remove_page_by_page(store, "", |name| name.starts_with(PROBE))
+
+    fn ask(&self, question: &str) -> Outcome {
+        match self.yes || ask::agreed(question)? {
+            true => Ok(()),
+            false => Err(Failure::failed("nothing was removed")),
+        }
+    }
 }
 
-/// However many there are, few names are in memory at a time.
-fn remove_page_by_page(store: &dyn Store, folder: &str, of: impl Fn(&str) -> bool) -> Result<(), StoreError> {
+fn remove_from(store: &StoreArg) -> Outcome {
+    let at_once = if store.is_remote() { DELETES } else { 1 };
+    let progress = Progress::steps("removing");
+    let removed =
+        remove_objects(store.open()?.as_ref(), at_once, &mut |done, total| progress.step("removing", done, total));
+    progress.end();
+    removed.map_err(|e| store.refused(e))
+}
+
+/// Whether we have given an object of a store this name.
+fn is_ours(name: &str) -> bool {
+    let probe = name.strip_prefix(PROBE).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
+    probe || names::is_ours(name)
+}
+
+/// How many objects of ours there are.
+fn count(store: &dyn Store) -> Result<u64, StoreError> {
+    let mut ours = 0;
+    store.walk("", &mut |name| {
+        ours += u64::from(is_ours(name));
+        ControlFlow::Continue(())
+    })?;
+    Ok(ours)
+}
+
+fn remove_objects(store: &dyn Store, at_once: usize, progress: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+    let (total, mut done) = (count(store)?, 0);
+    store.delete(SUPERBLOCK)?;
+    // However many there are, few names are in memory at a time.
     loop {
-        let mut page = Vec::new();
-        store.walk(folder, &mut |name| {
-            if of(name) {
-                page.push(name.to_owned());
-            }
-            if page.len() < PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
+        let page = page(store)?;
         if page.is_empty() {
             return Ok(());
         }
-        page.iter().try_for_each(|name| store.delete(name))?;
+        delete_all(store, &page, at_once)?;
+        done += page.len() as u64;
+        progress(done, total);
     }
+}
+
+fn page(store: &dyn Store) -> Result<Vec<String>, StoreError> {
+    let mut page = Vec::new();
+    store.walk("", &mut |name| {
+        if is_ours(name) {
+            page.push(name.to_owned());
+        }
+        if page.len() < PAGE { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(page)
+}
+
+fn delete_all(store: &dyn Store, names: &[String], at_once: usize) -> Result<(), StoreError> {
+    let delete = |part: &[String]| part.iter().try_for_each(|name| store.delete(name));
+    thread::scope(|scope| {
+        let parts = names.chunks(names.len().div_ceil(at_once));
+        let threads: Vec<_> = parts.map(|part| scope.spawn(move || delete(part))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a thread that deletes does not panic"))
+    })
 }
 
 /// Takes away the folders that are empty now; whatever else the user keeps there stays.
@@ -108,11 +179,15 @@ mod tests {
         store
     }
 
+    fn remove(store: &SimStore) -> Result<(), StoreError> {
+        remove_objects(store, 1, &mut |_, _| ())
+    }
+
     #[test]
     fn promise_g11_the_configuration_is_destroyed_first() {
         let store = made();
         let before = store.log().len();
-        remove_objects(&store).expect("removed");
+        remove(&store).expect("removed");
         let calls = store.log().calls().split_off(before);
         let first = calls.iter().map(|call| match call {
             Call::Store(StoreCall::Delete { name }) => name.to_string(),
@@ -128,7 +203,7 @@ mod tests {
         for nth in 1..=deletions {
             let store = made();
             store.fail(Nth::new(nth as u64).of(StoreOp::Delete), StoreFault::Refused);
-            remove_objects(&store).expect_err("refused");
+            remove(&store).expect_err("refused");
             match (nth, superblock(&store)) {
                 (1, Ok(_)) => assert_eq!(store.image().names().count(), deletions + 1, "nothing is gone"),
                 (2.., Err(MountError::NotAStore)) => {}
@@ -145,7 +220,7 @@ mod tests {
         for name in ["skylog.json", "gen/0000000001/0000000000", "somebody/else", &format!("{PROBE}1")] {
             put(name);
         }
-        remove_objects(&store).expect("removed");
+        remove(&store).expect("removed");
         assert_eq!(store.list("").expect("listed"), ["somebody/else"]);
     }
 }

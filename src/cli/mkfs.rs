@@ -1,6 +1,7 @@
 //! `skylog mkfs STORE`: makes a new, empty filesystem.
 
 use super::failure::{Failure, Outcome};
+use super::remote_words::RemoteWords;
 use super::store_arg::StoreArg;
 use super::{output, set, size, world};
 use skylog::base::clock::SystemClock;
@@ -33,23 +34,24 @@ pub struct Mkfs {
     /// What operations fail with at a limit: enospc or edquot.
     #[arg(long, value_name = "ERROR", default_value = "enospc")]
     on_limit: OnLimit,
+    #[command(flatten)]
+    remote: RemoteWords,
 }
 
 impl Mkfs {
     /// Makes it and says so.
     pub fn run(&self) -> Outcome {
+        let store = self.store.lasting(&self.remote)?;
         let limit = UsageLimit { bytes: self.limit_size, inodes: self.limit_inodes, on_limit: self.on_limit };
-        let uuid = make(&self.store, segment_bytes(self.segment_size)?, limit)?;
-        output::line(format_args!("made a skylog filesystem in {}, {uuid}", self.store.url()));
+        let uuid = make(&store, segment_bytes(self.segment_size)?, limit)?;
+        output::line(format_args!("made a skylog filesystem in {}, {uuid}", store.url()));
         Ok(())
     }
 }
 
 /// Makes a filesystem unless there is something at that place already; returns its UUID. If that fails, all it made goes.
 pub fn make(store: &StoreArg, segment_bytes: u64, limit: UsageLimit) -> Result<String, Failure> {
-    if let Some(why) = store.occupied() {
-        return Err(Failure::failed(why));
-    }
+    store.vacant()?;
     let made = !store.folder().is_some_and(Path::exists);
     let result = store.place().make().map_err(Failure::failed).and_then(|()| fill(store, segment_bytes, limit));
     if let (Err(_), Some(folder)) = (&result, store.folder()) {
@@ -67,18 +69,18 @@ pub fn make(store: &StoreArg, segment_bytes: u64, limit: UsageLimit) -> Result<S
 fn fill(store: &StoreArg, segment_bytes: u64, limit: UsageLimit) -> Result<String, Failure> {
     // Nobody else makes one here at the same time.
     let lock = world::lock(store, None, "nowhere, it is being made", Duration::ZERO)?;
-    if let Some(why) = store.occupied() {
-        return Err(Failure::failed(why));
-    }
+    store.vacant()?;
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let segment_size = u32::try_from(segment_bytes).map_err(Failure::failed)?;
     let options = MkfsOptions { segment_size, uid, gid, limit };
-    let made = mkfs(store.open()?.as_ref(), &SystemClock::new(), &OsRandom, options);
+    let opened = store.open()?;
+    let make = || mkfs(opened.as_ref(), &SystemClock::new(), &OsRandom, options).map_err(Failure::failed);
+    let made = world::probe(store).and_then(|()| make());
     if let (Err(_), Some(folder)) = (&made, store.folder()) {
         fs::remove_file(folder.join(LOCK)).ok();
     }
     drop(lock);
-    made.map(|superblock| superblock.uuid.to_string()).map_err(Failure::failed)
+    made.map(|superblock| superblock.uuid.to_string())
 }
 
 /// The size of segments asked for, or the usual one.

@@ -21,10 +21,13 @@ mod notify;
 mod output;
 mod progress;
 mod registry;
+mod remote_words;
 mod remount;
 mod set;
+mod site;
 mod size;
 mod state_dir;
+mod state_root;
 mod status;
 mod store_arg;
 mod sync;
@@ -41,7 +44,8 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(name = "skylog", version, disable_help_subcommand = true)]
 #[command(
-    after_help = "STORE is a directory or a URL (file:///path). Exit codes: 0 done, 1 failed or damage found, 2 usage."
+    after_help = "STORE is a directory or a URL: s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, file:///path; \
+                  memory:// for a mount that keeps nothing. Exit codes: 0 done, 1 failed or damage found, 2 usage."
 )]
 struct Arguments {
     #[command(subcommand)]

@@ -8,10 +8,12 @@ use super::mount_options::MountOptions;
 use super::notify::Effort;
 use super::progress::Progress;
 use super::registry::{Claim, Registration};
+use super::remote_words::RemoteWords;
 use super::remount::remount;
-use super::store_arg::{SUPERBLOCK, StoreArg};
+use super::site::Site;
+use super::store_arg::{Found, StoreArg};
 use super::world::{self, Sizes};
-use super::{daemon, log_file, mkfs, mount_point, mount_words, registry, size, state_dir};
+use super::{daemon, log_file, mkfs, mount_point, mount_words, output, registry, size, state_dir};
 use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
@@ -31,14 +33,15 @@ use std::time::Duration;
 #[derive(clap::Args)]
 #[command(after_long_help = mount_words::listing())]
 pub struct Mount {
-    /// The store: a directory or a URL.
+    /// The store: a directory or a URL. With `memory://` a new filesystem lives in the daemon's memory and is gone after the unmount.
     store: StoreArg,
     /// The mount point: an empty directory.
     dir: PathBuf,
     /// Make the filesystem first if there is none.
     #[arg(long)]
     create: bool,
-    /// Where journal and checkpoints are kept on this machine; inside the store when that is a directory.
+    /// Where journal and checkpoints are kept on this machine. Else inside the store when that is a directory, in a temporary
+    /// directory with memory://, in /var/lib/skylog/UUID for root, in $XDG_STATE_HOME/skylog/UUID (~/.local/state/skylog/UUID) for others.
     #[arg(long)]
     state: Option<PathBuf>,
     /// Stay in the foreground, log to standard error; ends when unmounted or interrupted.
@@ -62,6 +65,8 @@ pub struct Mount {
     /// This is the daemon, and standard output goes to the command that started it.
     #[arg(long, hide = true)]
     tell: bool,
+    #[command(flatten)]
+    remote: RemoteWords,
 }
 
 /// The first word of a line that the daemon sends to the command that started it.
@@ -74,28 +79,43 @@ const DYING_MAX: Duration = Duration::from_secs(10);
 
 impl Mount {
     /// Mounts; in the foreground, returns after the unmount. `arguments` are those that this command was read from.
-    pub fn run(self, arguments: &[OsString]) -> Outcome {
+    pub fn run(mut self, arguments: &[OsString]) -> Outcome {
         let options = self.options()?;
         if options.remount {
             return remount(&mount_point::canonical(&self.dir)?, &options);
         }
+        self.store = self.store.with(&options.remote)?;
         if self.tell {
             return self.daemon(&options);
         }
         let dir = mount_point::prepare(&self.dir, options.nonempty)?;
-        let superblock = self.look(&dir, &options)?;
-        if self.fake {
-            return Ok(());
+        need_fuse()?;
+        if self.looks_first() {
+            let found = self.look(&dir, &options)?;
+            if self.fake {
+                return Ok(());
+            }
+            if found.is_none() {
+                self.make()?;
+            }
         }
-        if superblock.is_none() {
-            mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?, UsageLimit::default())?;
-        }
-        if self.foreground { self.serve(&dir, &options, |_, _| (), || ()) } else { start(arguments) }
+        if self.foreground { self.serve(&dir, &options, |_, _| (), |_| ()) } else { start(arguments) }
+    }
+
+    /// Whether the store is asked before the daemon starts, which asks it again: a remote one only if it must, for one that is away
+    /// takes long to say so.
+    fn looks_first(&self) -> bool {
+        !self.store.is_memory() && (!self.store.is_remote() || self.create || self.fake)
+    }
+
+    fn make(&self) -> Outcome {
+        mkfs::make(&self.store, mkfs::segment_bytes(self.segment_size)?, UsageLimit::default()).map(drop)
     }
 
     /// The words after `-o`, and those options of the command that have such a word; these win.
     fn options(&self) -> Result<MountOptions, Failure> {
         let mut options = MountOptions::parse(&self.options)?;
+        options.remote.extend(&self.remote);
         options.state = self.state.clone().or(options.state);
         options.journal_bytes = self.journal_size.or(options.journal_bytes);
         options.grace_seconds = self.grace.or(options.grace_seconds);
@@ -107,12 +127,20 @@ impl Mount {
         Ok(options)
     }
 
-    /// Whether a mount can succeed, as far as that can be seen before anything is touched. Returns what the store says of
-    /// the filesystem, or nothing when it is to be made.
-    fn look(&self, dir: &Path, options: &MountOptions) -> Result<Option<Superblock>, Failure> {
-        need_fuse()?;
-        let state = self.store.state(options.state.as_deref())?;
-        for folder in self.store.folder().into_iter().chain([state.as_path()]) {
+    /// Whether a mount can succeed, as far as that can be seen before anything is touched. Nothing, when the filesystem is to be made.
+    fn look(&self, dir: &Path, options: &MountOptions) -> Result<Option<Site>, Failure> {
+        let given = options.state.as_deref();
+        // What is in memory is new in each daemon, and needs no word for it.
+        let makes = self.create || self.store.is_memory();
+        let site = match self.store.look()? {
+            Found::Nothing if makes => None,
+            found => Some(Site::found(&self.store, found, given)?),
+        };
+        let state = match &site {
+            Some(site) => Some(site.state.clone()),
+            None => Site::state_of_new(&self.store, given)?,
+        };
+        for folder in self.store.folder().into_iter().chain(state.as_deref()) {
             if folder.starts_with(dir) || dir.starts_with(folder) {
                 return Err(Failure::failed(format_args!(
                     "{} and its store must not lie inside each other",
@@ -120,12 +148,24 @@ impl Mount {
                 )));
             }
         }
-        let there = self.store.folder().is_some_and(|folder| folder.join(SUPERBLOCK).exists());
-        let superblock = (!self.create || there).then(|| self.store.superblock()).transpose()?;
-        state_dir::usable(&state, superblock.as_ref().map(|superblock| superblock.uuid))?;
-        let segment_bytes = self.segment_bytes(superblock.as_ref())?;
+        if let Some(site) = &site {
+            site.same_as_before(&self.store)?;
+        }
+        let superblock = site.as_ref().map(|site| &site.superblock);
+        if let Some(state) = state {
+            state_dir::usable(&state, superblock.map(|superblock| superblock.uuid))?;
+        }
+        let segment_bytes = self.segment_bytes(superblock)?;
         world::journal_bytes(segment_bytes, options.journal_bytes)?;
-        Ok(superblock)
+        Ok(site)
+    }
+
+    /// What [`Mount::look`] finds, or makes in memory.
+    fn site(&self, dir: &Path, options: &MountOptions) -> Result<Site, Failure> {
+        match self.look(dir, options)? {
+            Some(site) => Ok(site),
+            None => self.make().and_then(|()| Site::of(&self.store, options.state.as_deref())),
+        }
     }
 
     /// The size of segments: the filesystem's, or that of the one to be made.
@@ -146,13 +186,12 @@ impl Mount {
         daemon::detach();
         let dir = mount_point::canonical(&self.dir)?;
         let progress = |done, total| tell(&format!("{PROGRESS} {done} {total}"));
-        let log = self.store.state(options.state.as_deref())?;
         let is_live = Cell::new(false);
-        let live = || {
+        let live = |state: &Path| {
             // No folder is kept busy for having been the user's when the mount began.
             nix::unistd::chdir("/").ok();
             tell(LIVE);
-            log_file::take_over(&log);
+            log_file::take_over(state);
             is_live.set(true);
         };
         self.serve(&dir, options, progress, live).map_err(|failure| {
@@ -169,18 +208,23 @@ impl Mount {
         dir: &Path,
         options: &MountOptions,
         progress: impl FnMut(u64, u64),
-        live: impl FnOnce(),
+        live: impl FnOnce(&Path),
     ) -> Outcome {
         daemon::hold_signals();
         log_file::start();
-        let state = self.store.state(options.state.as_deref())?;
+        let site = self.site(dir, options)?;
+        if let Some(reason) = &site.away {
+            let state = site.state.display();
+            output::note(format_args!("skylog: {reason}; mounting from the local state in {state}"));
+        }
+        let state = site.state.clone();
         // A daemon that did not sign off was killed, and may not be quite dead yet.
         let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
         let claim = Claim::on(dir, patience)?;
         mount_point::free(dir)?;
         let made = !state.exists();
         let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
-        let opened = self.open(dir, &state, options, progress);
+        let opened = site.record(&self.store).and_then(|()| self.open(dir, &site, options, progress));
         let volume = opened.inspect_err(|_| state_dir::abandon(&state, made))?;
         let store = self.store.url();
         let config = MountConfig {
@@ -195,7 +239,7 @@ impl Mount {
         };
         let (dir, pid) = (dir.to_path_buf(), std::process::id());
         let registration = Registration { dir, store, state, pid, options: options.clone() };
-        let ended = daemon::serve(volume, registration, &config, live);
+        let ended = daemon::serve(volume, registration, &config, || live(&site.state));
         drop((lock, claim));
         ended
     }
@@ -215,16 +259,16 @@ impl Mount {
     fn open(
         &self,
         dir: &Path,
-        state: &Path,
+        site: &Site,
         options: &MountOptions,
         progress: impl FnMut(u64, u64),
     ) -> Result<Arc<Volume>, Failure> {
         let grace = options.grace_seconds.map(Duration::from_secs);
         let sizes = Sizes { journal_bytes: options.journal_bytes, grace };
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
-        let tuning = world::tuning(&self.store.superblock()?, sizes, owner.describe())?;
-        let world = world::world(&self.store, state)?;
-        world::probe(&world)?;
+        let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;
+        let world = world::world(&self.store, &site.state)?;
+        world::probe(&self.store)?;
         let (mut progress, mut effort) = (progress, Effort::new("replaying"));
         let mut progress = |done, total| {
             effort.at(done, total);

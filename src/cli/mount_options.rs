@@ -2,6 +2,7 @@
 
 use super::failure::Failure;
 use super::mount_words::{self, Read};
+use super::remote_words::RemoteWords;
 use serde::{Deserialize, Serialize};
 use skylog::journal::SyncPolicy;
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ pub struct MountOptions {
     pub gid: Option<u32>,
     /// Permission bits that nothing is shown with.
     pub umask: Option<u32>,
+    /// How to talk to a remote store.
+    #[serde(default)]
+    pub remote: RemoteWords,
     /// The flags of a mount that is there are to change.
     #[serde(skip)]
     pub remount: bool,
@@ -69,6 +73,7 @@ impl MountOptions {
         match found.read {
             Read::Value(set) => set(self, value.unwrap_or_default())?,
             Read::Plain(set) => set(self),
+            Read::Remote(_) => self.remote.set(name, value.unwrap_or_default()),
             Read::Flag(flag, on) => drop(self.flags.insert(flag, on)),
             Read::Nothing => {}
         }

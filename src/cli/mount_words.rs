@@ -2,9 +2,11 @@
 
 use super::failure::Failure;
 use super::mount_options::MountOptions;
+use super::remote_words;
 use super::size;
 use nix::unistd::{Group, User};
 use skylog::journal::SyncPolicy;
+use skylog::store::RemoteOptions;
 use std::path::{Path, PathBuf};
 
 /// One word, or one family of words.
@@ -23,6 +25,8 @@ pub enum Read {
     Value(fn(&mut MountOptions, &str) -> Result<(), Failure>),
     /// It stands alone.
     Plain(fn(&mut MountOptions)),
+    /// It says how to talk to a remote store; a flag of commands as well. An error is a sentence without its beginning.
+    Remote(fn(&mut RemoteOptions, &str) -> Result<(), String>),
     /// It sets or clears a flag that the kernel keeps for every mount.
     Flag(&'static str, bool),
     /// It is for mount(8), fstab and systemd.
@@ -33,6 +37,11 @@ impl Word {
     /// The part before `=`.
     pub fn name(&self) -> &'static str {
         self.spelling.split('=').next().unwrap_or(self.spelling)
+    }
+
+    /// What stands for the value after `=`, if there is one.
+    pub fn value(&self) -> Option<&'static str> {
+        self.spelling.split_once('=').map(|(_, value)| value)
     }
 
     fn is(&self, name: &str, value: Option<&str>) -> bool {
@@ -66,6 +75,14 @@ const fn plain(spelling: &'static str, means: &'static str, set: fn(&mut MountOp
     Word { spelling, means, read: Read::Plain(set) }
 }
 
+const fn remote(
+    spelling: &'static str,
+    means: &'static str,
+    set: fn(&mut RemoteOptions, &str) -> Result<(), String>,
+) -> Word {
+    Word { spelling, means, read: Read::Remote(set) }
+}
+
 const fn flag(spelling: &'static str, means: &'static str, flag: &'static str, on: bool) -> Word {
     Word { spelling, means, read: Read::Flag(flag, on) }
 }
@@ -90,8 +107,8 @@ pub const WORDS: &[Word] = &[
     value("grace=SECONDS", "How long a dead store object is kept before it is deleted (3600 by default)", set_grace),
     value(
         "state=DIR",
-        "Where journal, checkpoints and the log are kept on this machine, an absolute path; inside the store when that is a \
-         directory",
+        "Where journal, checkpoints and the log are kept on this machine, an absolute path. Else inside the store when that is a \
+         directory, in /var/lib/skylog/UUID for root, in $XDG_STATE_HOME/skylog/UUID (~/.local/state/skylog/UUID) for others",
         set_state,
     ),
     value("journal_size=SIZE", "How much local disk the journal may use (2GiB by default)", |options, size| {
@@ -129,6 +146,40 @@ pub const WORDS: &[Word] = &[
          writes are faster; if the machine or the daemon dies, more is lost, and not in order: promises hold from the moment \
          the kernel sends",
         |options| options.writeback = true,
+    ),
+    remote(
+        "endpoint=URL",
+        "Where the service listens, for services other than the usual one of s3://, gs:// or az://; with http:// there is no TLS",
+        remote_words::endpoint,
+    ),
+    remote("region=NAME", "The region of an s3:// bucket (us-east-1 if nothing says so)", remote_words::region),
+    remote(
+        "path_style",
+        "The bucket stands in the path of addresses, as most services at an endpoint of their own want it (the default with one)",
+        remote_words::path_style,
+    ),
+    remote(
+        "virtual_hosted",
+        "The bucket stands in the host of addresses, as Amazon wants it (the default without an endpoint)",
+        remote_words::virtual_hosted,
+    ),
+    remote(
+        "profile=NAME",
+        "The section of ~/.aws/credentials and ~/.aws/config to take keys from, also when the environment has some",
+        remote_words::profile,
+    ),
+    remote("uploads=N", "Requests at the same time that send an object (8 by default)", remote_words::uploads),
+    remote("downloads=N", "All other requests at the same time (16 by default)", remote_words::downloads),
+    remote("upload_limit=SIZE/s", "Bytes per second that are sent, all requests together", remote_words::upload_limit),
+    remote(
+        "download_limit=SIZE/s",
+        "Bytes per second that are received, all requests together",
+        remote_words::download_limit,
+    ),
+    remote(
+        "request_timeout=SECONDS",
+        "A request that stands still for so long has failed (30 by default), and is tried again",
+        remote_words::request_timeout,
     ),
     plain(
         "remount",

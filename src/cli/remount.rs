@@ -92,9 +92,10 @@ fn nothing_fixed(mounted: &Registration, asked: &MountOptions) -> Outcome {
         ("writeback", asked.writeback && !has.writeback),
         ("allow_other", asked.allow_other && !has.allow_other),
     ];
-    match other.iter().find(|(_, differs)| *differs) {
+    let other = other.iter().find(|(_, differs)| *differs).map(|(name, _)| *name);
+    match other.or(asked.remote.first_not_in(&has.remote)) {
         None => Ok(()),
-        Some((name, _)) => Err(Failure::usage(format_args!(
+        Some(name) => Err(Failure::usage(format_args!(
             "{name} cannot change in a remount; `umount {0}` and mount again",
             mounted.dir.display()
         ))),

@@ -1,22 +1,25 @@
 //! A state directory before it is opened: whose it is, and how it is taken away without touching what is not ours.
 
 use super::failure::{Failure, Outcome};
-use super::store_arg::StoreArg;
+use super::site::Site;
+use skylog::cache::{CACHE, is_cache_file};
 use skylog::format::ids::Uuid;
 use skylog::format::names::LOCK;
+use skylog::format::store_file::STORE_FILE;
 use skylog::journal::{MANIFEST, ManifestStore};
 use skylog::media::LocalDisk;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Folders of a state directory, each with what tells the names of files that we put there.
-const FOLDERS: [(&str, IsOurs); 3] = [("journal", is_slot), ("nodes", is_node_segment), ("ckpt", is_checkpoint)];
+const FOLDERS: [(&str, IsOurs); 4] =
+    [("journal", is_slot), ("nodes", is_node_segment), ("ckpt", is_checkpoint), (CACHE, is_cache_file)];
 type IsOurs = fn(&str) -> bool;
 
 /// Files of a state directory. The lock is the last to go.
-const FILES: [&str; 5] = [MANIFEST, "MANIFEST.new", "skylog.log", "skylog.log.1", LOCK];
+const FILES: [&str; 7] = [MANIFEST, "MANIFEST.new", STORE_FILE, "store.new", "skylog.log", "skylog.log.1", LOCK];
 
 /// The filesystem that a state directory belongs to; `None` when it holds none.
 pub fn filesystem(state: &Path) -> Result<Option<Uuid>, Failure> {
@@ -25,23 +28,23 @@ pub fn filesystem(state: &Path) -> Result<Option<Uuid>, Failure> {
     Ok(manifest.map(|manifest| manifest.current().uuid))
 }
 
-/// The state directory of a store for a command that works on an existing one. A directory that the user names must hold a
-/// state of this very filesystem; the one inside the store may also be missing, or hold nothing yet.
-pub fn existing(store: &StoreArg, given: Option<&Path>, uuid: Uuid) -> Result<PathBuf, Failure> {
-    let state = existing_or_damaged(store, given, uuid)?;
-    given.map_or(Ok(None), |_| filesystem(&state)).map(|_| state)
+/// Fails unless a state directory will do for a command that works on an existing one. A directory that the user named must hold
+/// a state of this very filesystem; the usual one may also be missing, or hold nothing yet.
+pub fn existing(site: &Site, named: bool) -> Outcome {
+    existing_or_damaged(site, named)?;
+    if named { filesystem(&site.state).map(drop) } else { Ok(()) }
 }
 
 /// As [`existing`], for a command that looks at damage: the manifest may be damaged too.
-pub fn existing_or_damaged(store: &StoreArg, given: Option<&Path>, uuid: Uuid) -> Result<PathBuf, Failure> {
-    let state = store.state(given)?;
-    let shown = state.display();
-    match filesystem(&state) {
-        Ok(Some(found)) if found != uuid => Err(belongs_elsewhere(&state, found, uuid)),
-        Ok(None) if given.is_some() => {
-            Err(Failure::failed(format_args!("{shown} is not a state directory of skylog (it has no {MANIFEST})")))
-        }
-        _ => Ok(state),
+pub fn existing_or_damaged(site: &Site, named: bool) -> Outcome {
+    let (state, uuid) = (&site.state, site.superblock.uuid);
+    match filesystem(state) {
+        Ok(Some(found)) if found != uuid => Err(belongs_elsewhere(state, found, uuid)),
+        Ok(None) if named => Err(Failure::failed(format_args!(
+            "{} is not a state directory of skylog (it has no {MANIFEST})",
+            state.display()
+        ))),
+        _ => Ok(()),
     }
 }
 

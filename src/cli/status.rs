@@ -2,6 +2,8 @@
 
 use super::control::{Ask, Conversation, Say};
 use super::failure::{Failure, Outcome};
+use super::remote_words::RemoteWords;
+use super::site::Site;
 use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::{mount_point, output, registry, size};
 use serde_json::{Value, json};
@@ -54,13 +56,14 @@ impl Status {
     /// A store that nobody on this machine has mounted.
     fn unmounted(&self) -> Result<Value, Failure> {
         let store: StoreArg = self.what.parse().map_err(Failure::usage)?;
+        let store = store.lasting(&RemoteWords::default())?;
         if let Some(folder) = store.folder().filter(|folder| folder.is_dir() && !folder.join(SUPERBLOCK).exists()) {
             return Err(Failure::failed(format_args!(
                 "{} is neither a skylog mount nor a skylog store",
                 folder.display()
             )));
         }
-        let superblock = store.superblock()?;
+        let superblock = Site::online(&store, None)?.superblock;
         Ok(json!({ "state": "not mounted on this machine", "store": store.url(), "uuid": superblock.uuid.to_string() }))
     }
 }

@@ -1,20 +1,34 @@
-//! STORE on the command line, and where its local state lies.
+//! STORE on the command line.
 
-use super::failure::Failure;
+use super::failure::{Failure, Outcome};
+use super::remote_words::RemoteWords;
 use skylog::format::names::LOCK;
 use skylog::format::superblock::{Superblock, SuperblockError};
-use skylog::store::{OpenError, Place, Store, StoreError};
-use std::path::{Path, PathBuf};
+use skylog::store::{OpenError, Place, RemoteOptions, Store, StoreError};
+use std::ops::ControlFlow;
+use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The object that makes a folder a skylog store.
 pub use skylog::format::names::SUPERBLOCK;
 
-/// A store as the user named it.
-#[derive(Clone, Debug)]
+/// A store as the user named it. It is opened once: connections are shared, and so is what a store in memory holds.
+#[derive(Clone)]
 pub struct StoreArg {
     place: Place,
+    options: RemoteOptions,
+    opened: Arc<OnceLock<Arc<dyn Store>>>,
+}
+
+/// What there is at the place of a store.
+pub enum Found {
+    /// A filesystem.
+    Filesystem(Superblock),
+    /// No filesystem of ours.
+    Nothing,
+    /// Nobody knows: the store does not answer. One sentence, without a full stop.
+    Away(String),
 }
 
 impl FromStr for StoreArg {
@@ -23,11 +37,9 @@ impl FromStr for StoreArg {
     fn from_str(text: &str) -> Result<StoreArg, OpenError> {
         let place = match Place::parse(text)? {
             Place::Folder(folder) => Place::Folder(folder.canonicalize().unwrap_or(folder)),
-            // It would be gone with this very command.
-            Place::Memory => return Err(OpenError::NotYet { scheme: "memory".into() }),
-            remote => remote,
+            other => other,
         };
-        Ok(StoreArg { place })
+        Ok(StoreArg { place, options: RemoteOptions::default(), opened: Arc::default() })
     }
 }
 
@@ -50,66 +62,154 @@ impl StoreArg {
         self.place.url()
     }
 
-    /// The state directory: the one given, else `state` inside a store that is a folder.
-    pub fn state(&self, given: Option<&Path>) -> Result<PathBuf, Failure> {
-        match (given, &self.place) {
-            (Some(given), _) => {
-                std::path::absolute(given).map_err(|e| Failure::failed(format_args!("{}: {e}", given.display())))
-            }
-            (None, Place::Folder(folder)) => Ok(folder.join("state")),
-            (None, place) => Err(Failure::usage(format_args!("{} needs `--state DIR`", place.url()))),
+    /// Whether it is gone with the process that opens it.
+    pub fn is_memory(&self) -> bool {
+        matches!(self.place, Place::Memory)
+    }
+
+    /// Whether it is a bucket of a service.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.place, Place::Remote(_))
+    }
+
+    /// The same store, spoken to as the user said; fails when there is nobody to speak to.
+    pub fn with(&self, words: &RemoteWords) -> Result<StoreArg, Failure> {
+        match words.first() {
+            Some(flag) if !self.is_remote() => Err(Failure::usage(format_args!(
+                "{flag} is for remote stores, such as s3://bucket/prefix, and {} is none",
+                self.url()
+            ))),
+            _ => Ok(StoreArg { place: self.place.clone(), options: words.options()?, opened: Arc::default() }),
         }
     }
 
-    /// Opens the store.
+    /// As [`StoreArg::with`], for a command that comes before or after a mount: what is in memory lasts as long as that.
+    pub fn lasting(&self, words: &RemoteWords) -> Result<StoreArg, Failure> {
+        match self.is_memory() {
+            true => Err(Failure::usage("memory:// lasts as long as its mount; `skylog mount memory:// DIR` makes one")),
+            false => self.with(words),
+        }
+    }
+
+    /// Where the service of a remote store listens, if it is not the usual place of its kind.
+    pub fn endpoint(&self) -> Option<String> {
+        match &self.place {
+            Place::Remote(place) => place.endpoint(&self.options),
+            Place::Folder(_) | Place::Memory => None,
+        }
+    }
+
+    /// Opens the store, or gives what was opened before.
     pub fn open(&self) -> Result<Arc<dyn Store>, Failure> {
-        self.place.open().map_err(|e| match &e {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened.clone());
+        }
+        let opened = self.place.open_with(&self.options).map_err(|e| match &e {
             OpenError::Folder { folder, .. } if !folder.exists() => {
                 let shown = folder.display();
                 Failure::failed(format_args!("there is no store at {shown}; `skylog mkfs {shown}` makes one"))
             }
             _ => Failure::failed(e),
-        })
+        })?;
+        Ok(self.opened.get_or_init(|| opened).clone())
     }
 
-    /// The configuration of the skylog store at this place; fails with one sentence when it is none.
-    pub fn superblock(&self) -> Result<Superblock, Failure> {
+    /// What there is at this place; fails with one sentence if it cannot be known, or is nothing that this program can use.
+    pub fn look(&self) -> Result<Found, Failure> {
+        if self.folder().is_some_and(|folder| !folder.exists()) {
+            return Ok(Found::Nothing);
+        }
         let shown = self.url();
         match self.open()?.get(SUPERBLOCK) {
-            Ok(bytes) => Superblock::decode(&bytes).map_err(|e| match e {
+            Ok(bytes) => Superblock::decode(&bytes).map(Found::Filesystem).map_err(|e| match e {
                 SuperblockError::Newer { supported, found } => Failure::failed(format_args!(
                     "{shown} was made by a newer skylog: its format is {found}, this program knows {supported}; update skylog"
                 )),
                 e => Failure::failed(format_args!("{shown}/{SUPERBLOCK}: {e}")),
             }),
-            Err(StoreError::NotFound { .. }) => Err(self.foreign()),
-            Err(e) => Err(Failure::failed(e)),
+            Err(StoreError::NotFound { .. }) => Ok(Found::Nothing),
+            Err(StoreError::Away { reason, .. }) => Ok(Found::Away(self.away(&reason))),
+            Err(e) => Err(self.refused(e)),
         }
     }
 
-    /// Whether there is something at this place already, in one sentence; `None` when a store can be made there.
-    pub fn occupied(&self) -> Option<String> {
-        let folder = self.folder()?;
-        let shown = folder.display();
-        if folder.join(SUPERBLOCK).exists() {
-            return Some(format!("{shown} already holds a skylog filesystem; `skylog mount {shown} DIR` mounts it"));
+    /// Why there is no filesystem to work on.
+    pub fn missing(&self) -> Failure {
+        if let Err(failure) = self.open() {
+            return failure;
         }
-        match folder.read_dir() {
-            Ok(entries) => {
-                let mut names = entries.filter_map(Result::ok).map(|entry| entry.path());
-                let other = names.any(|path| !is_lock(&path));
-                other.then(|| format!("{shown} holds other files; take an empty or new directory"))
-            }
-            Err(_) if folder.exists() => Some(format!("{shown} is not a directory")),
-            Err(_) => None,
-        }
-    }
-
-    fn foreign(&self) -> Failure {
-        let shown = self.url();
+        let (shown, place) = (self.url(), if self.folder().is_some() { "a new directory" } else { "an empty place" });
         Failure::failed(format_args!(
-            "{shown} is not a skylog store (it has no {SUPERBLOCK}); `skylog mkfs` makes one in a new directory"
+            "{shown} is not a skylog store (it has no {SUPERBLOCK}); `skylog mkfs` makes one in {place}"
         ))
+    }
+
+    /// Fails with one sentence unless a store can be made at this place.
+    pub fn vacant(&self) -> Outcome {
+        let shown = self.folder().map_or_else(|| self.url(), |folder| folder.display().to_string());
+        let holds = match self.folder() {
+            Some(folder) => holds_folder(folder)?,
+            None => self.holds()?,
+        };
+        match holds {
+            None => Ok(()),
+            Some(name) if name == SUPERBLOCK => Err(Failure::failed(format_args!(
+                "{shown} already holds a skylog filesystem; `skylog mount {shown} DIR` mounts it"
+            ))),
+            Some(name) if self.folder().is_some() => {
+                Err(Failure::failed(format_args!("{shown} holds other files ({name}); take an empty or new directory")))
+            }
+            Some(name) => Err(Failure::failed(format_args!(
+                "{shown} holds other objects ({name}); take another prefix or bucket"
+            ))),
+        }
+    }
+
+    /// An object that the store holds: the superblock before all others.
+    fn holds(&self) -> Result<Option<String>, Failure> {
+        let store = self.open()?;
+        match store.size(SUPERBLOCK) {
+            Ok(_) => return Ok(Some(SUPERBLOCK.to_owned())),
+            Err(StoreError::NotFound { .. }) => {}
+            Err(e) => return Err(self.refused(e)),
+        }
+        let mut first = None;
+        let walked = store.walk("", &mut |name| {
+            first = Some(name.to_owned());
+            ControlFlow::Break(())
+        });
+        walked.map(|()| first).map_err(|e| self.refused(e))
+    }
+
+    /// What the store said when it did not do what was asked.
+    pub fn refused(&self, error: StoreError) -> Failure {
+        match error {
+            StoreError::Away { reason, .. } => Failure::failed(self.away(&reason)),
+            StoreError::Failed { reason, .. } if self.is_remote() => {
+                Failure::failed(format_args!("{} cannot be used: {reason}", self.url()))
+            }
+            e => Failure::failed(e),
+        }
+    }
+
+    fn away(&self, reason: &str) -> String {
+        format!("{} does not answer: {reason}", self.url())
+    }
+}
+
+/// A file in the folder of a store: the superblock before all others.
+fn holds_folder(folder: &Path) -> Result<Option<String>, Failure> {
+    if folder.join(SUPERBLOCK).exists() {
+        return Ok(Some(SUPERBLOCK.to_owned()));
+    }
+    match folder.read_dir() {
+        Ok(entries) => {
+            let mut paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+            let other = paths.find(|path| !is_lock(path));
+            Ok(other.map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()))
+        }
+        Err(_) if folder.exists() => Err(Failure::failed(format_args!("{} is not a directory", folder.display()))),
+        Err(_) => Ok(None),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a volume runs in, and how large its parts are, from the command line.
 
 use super::failure::{Failure, Outcome};
+use super::state_root;
 use super::store_arg::StoreArg;
 use skylog::base::clock::SystemClock;
 use skylog::base::random::OsRandom;
@@ -75,7 +76,7 @@ pub fn lock(store: &StoreArg, state: Option<&Path>, mount_point: &str, patience:
     let of_store = store.folder().map(|folder| take(folder, "the store")).transpose()?;
     if let Some(state) = state {
         let shown = state.display();
-        std::fs::create_dir_all(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
+        state_root::make(state).map_err(|e| Failure::failed(format_args!("state directory {shown}: {e}")))?;
     }
     let of_state = state.map(|state| take(state, "the state directory")).transpose()?;
     Ok(Locks { _store: of_store, _state: of_state })
@@ -99,8 +100,9 @@ pub fn lock_folder(
 }
 
 /// Makes sure that the store keeps writers apart.
-pub fn probe(world: &World) -> Outcome {
-    probe_create(world.store.as_ref(), world.random.as_ref()).map_err(Failure::failed)
+pub fn probe(store: &StoreArg) -> Outcome {
+    let verdict = probe_create(store.open()?.as_ref(), &OsRandom);
+    verdict.map_err(|why| Failure::failed(format_args!("{} cannot be used: {why}", store.url())))
 }
 
 /// The size of the journal, if segments of that size fit into it.

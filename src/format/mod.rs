@@ -19,6 +19,7 @@ pub mod names;
 pub mod node;
 pub mod publication;
 pub mod space;
+pub mod store_file;
 pub mod store_segment;
 pub mod superblock;
 pub mod usage;

@@ -24,6 +24,21 @@ pub fn window(start: Lsn, end: Lsn) -> String {
     format!("win/{epoch:010}/{:010}.{:020}-{epoch:010}.{pos:020}", start.epoch, start.pos)
 }
 
+/// Whether skylog gives this name to an object of a store.
+pub fn is_ours(name: &str) -> bool {
+    let digits = |text: &str, least: usize| text.len() >= least && text.bytes().all(|b| b.is_ascii_digit());
+    let lsn = |text: &str| text.split_once('.').is_some_and(|(epoch, pos)| digits(epoch, 10) && digits(pos, 20));
+    match *name.split('/').collect::<Vec<_>>() {
+        [top] => top == SUPERBLOCK,
+        ["gen", generation, number] => digits(generation, 10) && digits(number, 10),
+        ["seg", epoch, number] => digits(epoch, 10) && digits(number, 16),
+        ["win", epoch, window] => {
+            digits(epoch, 10) && window.split_once('-').is_some_and(|(start, end)| lsn(start) && lsn(end))
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +52,19 @@ mod tests {
         let [a, b] = [9, 10].map(|pos| window(Lsn { epoch: 1, pos }, Lsn { epoch: 2, pos: pos + 5 }));
         assert!(a < b);
         assert_eq!(a, "win/0000000002/0000000001.00000000000000000009-0000000002.00000000000000000014");
+    }
+    #[test]
+    fn names_that_we_give_are_told_from_others() {
+        let at = |pos| Lsn { epoch: 1, pos };
+        let ours = [publication(1, 12), segment(SegmentNo { epoch: 1, number: 9 }), window(at(3), at(u64::MAX))];
+        for name in ours.iter().map(String::as_str).chain([SUPERBLOCK]) {
+            assert!(is_ours(name), "{name}");
+        }
+        for name in
+            ["", "letter.txt", "gen/letter.txt", "gen/0000000001/1", "seg/0000000001/000000000000000x", "other/seg/1"]
+        {
+            assert!(!is_ours(name), "{name}");
+        }
+        assert!(!ours.iter().any(|name| is_ours(&format!("{name}.bak")) || is_ours(&format!("x/{name}"))));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Names are `/`-separated paths below the store's root, such as `seg/0000000001/0000000000000001`.
 
+mod counters;
 mod folder;
 mod name;
 mod object;
@@ -10,6 +11,9 @@ mod probe;
 mod remote;
 pub mod sim;
 
+pub use counters::{
+    FailureKind, LATENCY_BUCKETS_MS, LastFailure, RequestFigures, RequestKind, StoreCounters, StoreFigures,
+};
 pub use object::ObjectStoreBackend;
 pub use place::{OpenError, Place, open_store};
 pub use probe::{PROBE, probe_create};
@@ -18,6 +22,7 @@ pub use remote::{Addressing, RemoteKind, RemoteOptions, RemotePlace, RemoteStore
 use bytes::Bytes;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Why a call to the store failed.
 #[derive(Debug, thiserror::Error, Clone)]
@@ -118,4 +123,8 @@ pub trait Store: Send + Sync {
     /// Publishes a synced local file as an object, by a hard link when the store is on the same disk. `Ok(false)` when
     /// this store cannot; the caller then uses [`Store::put`].
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError>;
+    /// What went over the wire so far; `None` for a store that has none.
+    fn counters(&self) -> Option<Arc<StoreCounters>> {
+        None
+    }
 }

@@ -239,10 +239,18 @@ fn a_wrong_command_line_is_exit_code_2() {
     scratch.make();
     let said = skylog(&["mount", "-o", "fly", scratch.store(), words(&scratch.mnt)]).fails_with(2);
     assert!(said.contains("\"fly\""), "{said}");
-    for wrong in [&["fly"][..], &["mount"], &["mkfs", "--segment-size", "much", "/x"], &["mkfs", "s3://bucket"]] {
+    for wrong in [&["fly"][..], &["mount"], &["mkfs", "--segment-size", "much", "/x"], &["mkfs", "ftp://bucket"]] {
         skylog(wrong).fails_with(2);
     }
-    assert!(skylog(&["mount", "memory://", words(&scratch.mnt)]).fails_with(2).contains("memory"));
+    for command in ["mkfs", "check", "destroy", "break-lock", "status"] {
+        assert!(skylog(&[command, "memory://"]).fails_with(2).contains("`skylog mount memory:// DIR`"), "{command}");
+    }
+    for flag in ["--uploads=4", "--endpoint=http://127.0.0.1:1", "-oregion=x", "--path-style"] {
+        let said = skylog(&["mount", flag, scratch.store(), words(&scratch.mnt)]).fails_with(2);
+        assert!(said.contains("is for remote stores"), "{said}");
+    }
+    let said = skylog(&["check", "--endpoint", "http://me:secret@127.0.0.1", "s3://bucket"]).fails_with(2);
+    assert!(said.contains("--endpoint") && !said.contains("secret"), "{said}");
     assert!(skylog(&["set", words(&scratch.mnt), "sync=bad"]).fails_with(2).contains("\"bad\""));
     assert!(skylog(&["set", "/x"]).fails_with(2).contains("`skylog set --help`"));
     assert!(skylog(&["fly"]).fails_with(2).contains("`skylog --help`"));

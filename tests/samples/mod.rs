@@ -13,6 +13,7 @@ use skylog::format::key;
 use skylog::format::manifest::{CommitPoint, FreeSlot, JournalEntry, Manifest, PlanEntry, RecordedEnd};
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
 use skylog::format::publication::{Base, Body, Closing, Increment, Publication, WindowEntry, WindowSegment};
+use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SegmentBuilder, StoreSegment};
 use skylog::format::superblock::Superblock;
 use skylog::format::window::{IndexEntry, WindowIndex};
@@ -61,6 +62,7 @@ pub fn all() -> Vec<Sample> {
         sample("window_index.bin", index().encode(), |b| assert_eq!(WindowIndex::decode(b), Ok(index()))),
         sample("manifest.txt", manifest().encode().into_bytes(), |b| assert_eq!(Manifest::decode(b), Ok(manifest()))),
         sample("superblock.json", superblock().encode(), |b| assert_eq!(Superblock::decode(b), Ok(superblock()))),
+        sample("store.txt", store_file().encode(), |b| assert_eq!(StoreFile::decode(b), Ok(store_file()))),
     ]
 }
 
@@ -273,4 +275,9 @@ fn manifest() -> Manifest {
 
 fn superblock() -> Superblock {
     Superblock { uuid: UUID, created: TIME.secs, segment_size: 64 << 20, append_only: false, usage: true }
+}
+
+fn store_file() -> StoreFile {
+    let endpoint = Some("https://minio.example:9000".into());
+    StoreFile { url: "s3://bucket/prefix".into(), endpoint, superblock: superblock() }
 }

@@ -1,9 +1,12 @@
 //! The real program on S3, through a proxy that makes network and store fail. Needs root, `/dev/fuse` and moto; where they are
 //! missing these tests fail.
 
+mod commands;
 mod faults;
 mod load;
+mod outage;
 mod proxy;
 mod proxy_faults;
+mod refusals;
 mod scratch;
 mod server;

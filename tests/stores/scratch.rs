@@ -5,6 +5,7 @@ use super::server;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ pub struct Scratch {
     pub proxy: Proxy,
     /// The bucket of the store.
     pub bucket: String,
+    /// The server, past the proxy.
+    pub upstream: SocketAddr,
     environment: Vec<(&'static str, String)>,
     pid: Option<u32>,
     _folder: tempfile::TempDir,
@@ -48,6 +51,14 @@ impl Said {
         let said = String::from_utf8_lossy(&self.output.stderr).into_owned();
         assert_eq!(self.output.status.code(), Some(1), "`{}`: {}", self.command, self.text());
         assert!(said.starts_with("skylog: ") && said.trim_end().lines().count() == 1, "one sentence, not {said:?}");
+        said
+    }
+
+    /// It asked, nobody answered, and it did nothing.
+    pub fn fails_after_asking(self) -> String {
+        let said = self.text();
+        assert_eq!(self.output.status.code(), Some(1), "{said}");
+        assert!(said.contains("Type `yes`") && said.contains("nothing was removed"), "{said}");
         said
     }
 
@@ -78,7 +89,7 @@ impl Scratch {
             ("AWS_REGION", server::REGION.into()),
         ];
         let url = format!("s3://{bucket}/some/prefix");
-        Scratch { root, mnt, state, url, proxy, bucket, environment, pid: None, _folder: folder }
+        Scratch { root, mnt, state, url, proxy, bucket, upstream, environment, pid: None, _folder: folder }
     }
 
     /// A fresh filesystem, mounted.

@@ -32,11 +32,26 @@ pub fn bucket() -> (SocketAddr, String) {
     (address, name)
 }
 
-/// The whole answer to a request without a body, not signed.
+/// Copies an object within a bucket.
+pub fn copy(address: SocketAddr, bucket: &str, from: &str, to: &str) {
+    let source = format!("x-amz-copy-source: /{bucket}/{from}\r\n");
+    let answer = request_with(address, "PUT", &format!("/{bucket}/{to}"), &source);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+/// To delete, the server wants a signature, and looks at none.
+const SIGNED: &str = "Authorization: AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n";
+
+/// The whole answer to a request without a body.
 pub fn request(address: SocketAddr, method: &str, path: &str) -> String {
+    request_with(address, method, path, SIGNED)
+}
+
+fn request_with(address: SocketAddr, method: &str, path: &str, header: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("the server listens");
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\nConnection: close\r\n{header}\r\n"
+    );
     stream.write_all(request.as_bytes()).expect("it takes a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer of text");

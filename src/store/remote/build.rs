@@ -1,6 +1,7 @@
 //! The client of a kind of store, from what the user said, the environment, the profile file and the machine.
 
 use super::profile::{Profile, ProfileFiles};
+use super::wire::Connector;
 use super::{Addressing, RemoteKind, RemoteOptions, RemotePlace};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as S3Key, AwsCredential, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
@@ -13,8 +14,6 @@ use url::Url;
 
 /// A connection that is not there by then never will be.
 const CONNECT_TIMEOUT: &str = "5 seconds";
-/// Servers close idle connections; ours go first, so that no request is sent into a closing one.
-const IDLE_TIMEOUT: &str = "15 seconds";
 /// Tries after the first. With the times between them they take a few seconds; who calls has its own pace beyond that.
 const RETRIES_MAX: usize = 6;
 
@@ -23,12 +22,12 @@ pub fn env(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// A client of the store at `place`. An error is one sentence.
-pub fn client(place: &RemotePlace, options: &RemoteOptions) -> Result<Box<dyn ObjectStore>, String> {
+/// A client of the store at `place`, whose requests go over `wire`. An error is one sentence.
+pub fn client(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Result<Box<dyn ObjectStore>, String> {
     match place.kind {
-        RemoteKind::S3 => s3(place, options),
-        RemoteKind::Google => google(place, options),
-        RemoteKind::Azure => azure(place, options),
+        RemoteKind::S3 => s3(place, options, wire),
+        RemoteKind::Google => google(place, options, wire),
+        RemoteKind::Azure => azure(place, options, wire),
     }
 }
 
@@ -39,18 +38,15 @@ fn retry(options: &RemoteOptions) -> RetryConfig {
 }
 
 /// What all kinds are told about HTTP.
-fn http(options: &RemoteOptions, endpoint: Option<&str>) -> Vec<(ClientConfigKey, String)> {
+fn http(endpoint: Option<&str>) -> Vec<(ClientConfigKey, String)> {
     let without_tls = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
     vec![
         (ClientConfigKey::AllowHttp, without_tls.to_string()),
         (ClientConfigKey::ConnectTimeout, CONNECT_TIMEOUT.into()),
-        (ClientConfigKey::PoolIdleTimeout, IDLE_TIMEOUT.into()),
-        (ClientConfigKey::Timeout, format!("{} seconds", options.request_timeout.as_secs().max(1))),
-        (ClientConfigKey::UserAgent, concat!("skylog/", env!("CARGO_PKG_VERSION")).into()),
     ]
 }
 
-fn s3(place: &RemotePlace, options: &RemoteOptions) -> Result<Box<dyn ObjectStore>, String> {
+fn s3(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Result<Box<dyn ObjectStore>, String> {
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(&place.bucket);
     let said = |builder: &AmazonS3Builder, key: S3Key| builder.get_config_value(&key).filter(|v| !v.is_empty());
     let profile = s3_profile(options, said(&builder, S3Key::AccessKeyId).is_some())?;
@@ -77,7 +73,7 @@ fn s3(place: &RemotePlace, options: &RemoteOptions) -> Result<Box<dyn ObjectStor
         let endpoint = if hosted { with_bucket(endpoint, &place.bucket)? } else { checked(endpoint)?.into() };
         builder = builder.with_config(S3Key::S3Endpoint, endpoint.trim_end_matches('/'));
     }
-    for (key, value) in http(options, endpoint.as_deref()) {
+    for (key, value) in http(endpoint.as_deref()) {
         builder = builder.with_config(S3Key::Client(key), value);
     }
     let built = builder
@@ -85,6 +81,7 @@ fn s3(place: &RemotePlace, options: &RemoteOptions) -> Result<Box<dyn ObjectStor
         // One object, one request that every service knows.
         .with_disable_bulk_delete(true)
         .with_retry(retry(options))
+        .with_http_connector(wire)
         .build();
     built.map(|store| Box::new(store) as _).map_err(|e| unusable(place, &e))
 }
@@ -120,21 +117,21 @@ fn s3_profile(options: &RemoteOptions, env_has_keys: bool) -> Result<Profile, St
     Ok(profile)
 }
 
-fn google(place: &RemotePlace, options: &RemoteOptions) -> Result<Box<dyn ObjectStore>, String> {
+fn google(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Result<Box<dyn ObjectStore>, String> {
     let mut builder = GoogleCloudStorageBuilder::from_env().with_bucket_name(&place.bucket);
     let of_env = || builder.get_config_value(&GoogleConfigKey::BaseUrl).filter(|v| !v.is_empty());
     let endpoint = options.endpoint.clone().or_else(of_env);
     if let Some(endpoint) = &endpoint {
         builder = builder.with_base_url(checked(endpoint)?.trim_end_matches('/'));
     }
-    for (key, value) in http(options, endpoint.as_deref()) {
+    for (key, value) in http(endpoint.as_deref()) {
         builder = builder.with_config(GoogleConfigKey::Client(key), value);
     }
-    let built = builder.with_retry(retry(options)).build();
+    let built = builder.with_retry(retry(options)).with_http_connector(wire).build();
     built.map(|store| Box::new(store) as _).map_err(|e| unusable(place, &e))
 }
 
-fn azure(place: &RemotePlace, options: &RemoteOptions) -> Result<Box<dyn ObjectStore>, String> {
+fn azure(place: &RemotePlace, options: &RemoteOptions, wire: Connector) -> Result<Box<dyn ObjectStore>, String> {
     let mut builder = MicrosoftAzureBuilder::from_env().with_url(format!("az://{}", place.bucket));
     let of_env = || builder.get_config_value(&AzureConfigKey::Endpoint).filter(|v| !v.is_empty());
     let endpoint = options.endpoint.clone().or_else(of_env);
@@ -143,11 +140,27 @@ fn azure(place: &RemotePlace, options: &RemoteOptions) -> Result<Box<dyn ObjectS
     }
     // The emulator answers without TLS, at an address of its own.
     let emulator = builder.get_config_value(&AzureConfigKey::UseEmulator).is_some_and(|used| used == "true");
-    for (key, value) in http(options, endpoint.as_deref().or(emulator.then_some("http://"))) {
+    for (key, value) in http(endpoint.as_deref().or(emulator.then_some("http://"))) {
         builder = builder.with_config(AzureConfigKey::Client(key), value);
     }
-    let built = builder.with_retry(retry(options)).build();
+    let built = builder.with_retry(retry(options)).with_http_connector(wire).build();
     built.map(|store| Box::new(store) as _).map_err(|e| unusable(place, &e))
+}
+
+/// Where the service is asked for, if something says so: what [`client`] would use.
+pub fn endpoint(place: &RemotePlace, options: &RemoteOptions) -> Option<String> {
+    let said = match place.kind {
+        RemoteKind::S3 => {
+            let builder = AmazonS3Builder::from_env();
+            let value = |key: S3Key| builder.get_config_value(&key).filter(|v| !v.is_empty());
+            let of_profile = || s3_profile(options, value(S3Key::AccessKeyId).is_some()).ok()?.endpoint;
+            value(S3Key::S3Endpoint).or_else(|| value(S3Key::Endpoint)).or_else(of_profile)
+        }
+        RemoteKind::Google => GoogleCloudStorageBuilder::from_env().get_config_value(&GoogleConfigKey::BaseUrl),
+        RemoteKind::Azure => MicrosoftAzureBuilder::from_env().get_config_value(&AzureConfigKey::Endpoint),
+    };
+    let endpoint = options.endpoint.clone().or(said).filter(|endpoint| !endpoint.is_empty());
+    endpoint.map(|endpoint| endpoint.trim_end_matches('/').to_owned())
 }
 
 /// The endpoint, if it can be one.

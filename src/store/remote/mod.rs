@@ -2,10 +2,16 @@
 //! the store itself. What a user says wins over the environment, which wins over the profile file, which wins over what the
 //! machine itself is allowed to.
 
+mod body;
 mod build;
+mod call;
+mod limits;
+mod pace;
 mod profile;
 mod refusal;
 mod store;
+mod wire;
+mod words;
 
 pub use store::RemoteStore;
 
@@ -77,6 +83,11 @@ impl RemotePlace {
     /// The bucket, or container.
     pub fn bucket(&self) -> &str {
         &self.bucket
+    }
+
+    /// Where the service is, if the options, the environment or a profile say so.
+    pub fn endpoint(&self, options: &RemoteOptions) -> Option<String> {
+        build::endpoint(self, options)
     }
 
     /// What all names begin with, without a `/` at either end; may be empty.

@@ -1,28 +1,42 @@
 //! A remote store: each call runs on the caller's thread, its connections on the runtime's two.
 
-use super::refusal::refused;
+use super::call::Call;
+use super::limits::{Limits, Way};
+use super::refusal::{Trouble, refused};
+use super::wire::{Connector, Wire};
 use super::{RemoteOptions, RemotePlace, build};
-use crate::store::{Created, OpenError, Store, StoreError, name};
+use crate::base::clock::{Clock, SystemClock};
+use crate::store::{Created, OpenError, Store, StoreCounters, StoreError, name};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Location;
 use object_store::{Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
+use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 
 /// An object larger than this is sent in parts,
 const WHOLE_BYTES_MAX: usize = 16 << 20;
 /// of this size, side by side.
 const PART_BYTES: usize = 8 << 20;
+/// A page of names is about that long.
+const PAGE_BYTES: u64 = 1 << 20;
+/// How much is expected of an object whose length is not known: none is larger.
+const OBJECT_BYTES: u64 = 64 << 20;
+/// How often a create is tried that collides with another that may not have been made.
+const COLLISIONS_MAX: usize = 4;
 
 /// A remote store.
 pub struct RemoteStore {
     store: Box<dyn ObjectStore>,
     runtime: Runtime,
+    place: RemotePlace,
     /// What the names of all objects begin with; empty, or ends with `/`.
     prefix: String,
     uploads: usize,
+    limits: Limits,
+    counters: Arc<StoreCounters>,
 }
 
 impl RemoteStore {
@@ -34,70 +48,121 @@ impl RemoteStore {
             .enable_all()
             .build()
             .map_err(|e| OpenError::Runtime(e.to_string()))?;
-        let store = build::client(place, options).map_err(OpenError::Remote)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let (up, down) = (options.upload_bytes_per_second, options.download_bytes_per_second);
+        let wire = Wire::new(clock, up, down, options.request_timeout);
+        let store = build::client(place, options, Connector(wire.clone())).map_err(OpenError::Remote)?;
         let prefix = if place.prefix.is_empty() { String::new() } else { format!("{}/", place.prefix) };
-        Ok(RemoteStore { store, runtime, prefix, uploads: options.uploads.get() })
+        Ok(RemoteStore {
+            store,
+            runtime,
+            place: place.clone(),
+            prefix,
+            uploads: options.uploads.get(),
+            limits: Limits::new(options, &wire),
+            counters: wire.counters.clone(),
+        })
     }
 
     fn locate(&self, action: &'static str, name: &str) -> Result<Location, StoreError> {
         name::check(action, name)?;
-        Location::parse(format!("{}{name}", self.prefix)).map_err(|e| StoreError::Failed {
-            action,
-            name: name.into(),
-            reason: e.to_string(),
-        })
+        self.location(action, name, format!("{}{name}", self.prefix))
+    }
+
+    fn location(&self, action: &'static str, name: &str, full: String) -> Result<Location, StoreError> {
+        Location::parse(full).map_err(|e| StoreError::Failed { action, name: name.into(), reason: e.to_string() })
     }
 
     fn run<T>(
         &self,
         action: &'static str,
         name: &str,
-        call: impl Future<Output = Result<T, Error>>,
+        call: &Arc<Call>,
+        work: impl Future<Output = Result<T, Trouble>>,
     ) -> Result<T, StoreError> {
-        self.runtime.block_on(call).map_err(|e| refused(action, name, &e))
+        let done = self.runtime.block_on(call.run(work));
+        done.map_err(|trouble| refused(action, name, &self.place, &trouble, call.answer()))
     }
 
-    /// A range of an object, or all of it, and the object's length. Never fewer bytes than the answer promised.
-    async fn read(&self, at: &Location, range: Option<Range<u64>>) -> Result<Bytes, Error> {
+    /// A range of an object, or all of it; never fewer bytes than the answer promised.
+    async fn read(&self, at: &Location, range: Option<Range<u64>>) -> Result<Bytes, Trouble> {
+        let expected = range.as_ref().map_or(OBJECT_BYTES, |range| range.end - range.start);
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
-        let found = self.store.get_opts(at, options).await?;
-        let promised = found.range.end - found.range.start;
-        let bytes = found.bytes().await?;
-        if bytes.len() as u64 == promised {
-            return Ok(bytes);
+        let read = async {
+            let found = self.store.get_opts(at, options).await?;
+            let promised = found.range.end - found.range.start;
+            Ok((found.bytes().await?, promised))
+        };
+        let (bytes, promised) = self.limits.run(Way::Down, expected, read).await?;
+        match bytes.len() as u64 == promised {
+            true => Ok(bytes),
+            false => Err(Trouble::Short(format!("{promised} bytes were promised, and {} came", bytes.len()))),
         }
-        let source = format!("the store promised {promised} bytes and sent {}", bytes.len()).into();
-        Err(Error::Generic { store: "remote", source })
     }
 
-    async fn put_whole(&self, at: &Location, bytes: Bytes) -> Result<(), Error> {
-        self.store.put(at, bytes.into()).await.map(drop)
+    async fn put_whole(&self, at: &Location, bytes: Bytes) -> Result<(), Trouble> {
+        let len = bytes.len() as u64;
+        self.limits.run(Way::Up, len, self.store.put(at, bytes.into())).await.map(drop)
     }
 
     /// Sends a large object in parts; takes back what it sent if one fails.
-    async fn put_parts(&self, at: &Location, bytes: Bytes) -> Result<(), Error> {
-        let mut upload = self.store.put_multipart(at).await?;
-        let sent = self.send_parts(upload.as_mut(), bytes).await;
+    fn put_parts(&self, at: &Location, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let call = Arc::new(Call::default());
+        let begin = self.limits.within(Way::Down, 0, self.store.put_multipart(at));
+        let mut upload = self.run("put", name, &call, begin)?;
+        let sent = self.run("put", name, &call, self.send_parts(upload.as_mut(), bytes));
         if sent.is_err() {
             // Whatever comes of it: the error to tell is the one before.
-            let _ = upload.abort().await;
+            let abort = self.limits.within(Way::Down, 0, upload.abort());
+            let _ = self.run("put", name, &Arc::default(), abort);
         }
         sent
     }
 
-    async fn send_parts(&self, upload: &mut dyn MultipartUpload, bytes: Bytes) -> Result<(), Error> {
+    async fn send_parts(&self, upload: &mut dyn MultipartUpload, bytes: Bytes) -> Result<(), Trouble> {
         let starts = (0..bytes.len()).step_by(PART_BYTES);
-        let part = |start: usize| bytes.slice(start..bytes.len().min(start + PART_BYTES));
-        let parts = starts.map(|start| upload.put_part(part(start).into())).collect::<Vec<_>>();
+        let parts = starts.map(|start| {
+            let part = bytes.slice(start..bytes.len().min(start + PART_BYTES));
+            self.limits.run(Way::Up, part.len() as u64, upload.put_part(part.into()))
+        });
+        let parts = parts.collect::<Vec<_>>();
         stream::iter(parts).buffer_unordered(self.uploads).try_collect::<()>().await?;
-        upload.complete().await.map(drop)
+        self.limits.within(Way::Down, 0, upload.complete()).await.map(drop)
+    }
+
+    /// One try to create; `None` when it collided with another one, and there may be no object after all.
+    async fn try_create(&self, call: &Call, at: &Location, bytes: Bytes) -> Result<Option<Created>, Trouble> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let len = bytes.len() as u64;
+        match self.limits.run(Way::Up, len, self.store.put_opts(at, bytes.into(), options)).await {
+            Ok(_) => Ok(Some(Created::New)),
+            // Of some services this says that there is one, of others that two came at once.
+            Err(Trouble::Client(Error::AlreadyExists { .. })) if call.status() == Some(409) => {
+                match self.limits.run(Way::Down, 0, self.store.head(at)).await {
+                    Ok(_) => Ok(Some(Created::Exists)),
+                    Err(Trouble::Client(Error::NotFound { .. })) => Ok(None),
+                    Err(e) => Err(e),
+                }
+            }
+            Err(Trouble::Client(Error::AlreadyExists { .. })) => Ok(Some(Created::Exists)),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn create_one(&self, call: &Call, at: &Location, bytes: Bytes) -> Result<Created, Trouble> {
+        for _ in 0..COLLISIONS_MAX {
+            if let Some(created) = self.try_create(call, at, bytes.clone()).await? {
+                return Ok(created);
+            }
+        }
+        Err(Trouble::Short("others create the same object again and again".into()))
     }
 }
 
 impl Store for RemoteStore {
     fn get(&self, name: &str) -> Result<Bytes, StoreError> {
         let at = self.locate("get", name)?;
-        self.run("get", name, self.read(&at, None))
+        self.run("get", name, &Arc::default(), self.read(&at, None))
     }
 
     fn get_some(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -105,38 +170,38 @@ impl Store for RemoteStore {
             return self.size(name).map(|_| Bytes::new());
         }
         let at = self.locate("get", name)?;
-        self.run("get", name, self.read(&at, Some(range)))
+        let call = Arc::new(Call::default());
+        match self.run("get", name, &call, self.read(&at, Some(range))) {
+            // It begins at the object's end, or beyond.
+            Err(_) if call.status() == Some(416) => Ok(Bytes::new()),
+            got => got,
+        }
     }
 
     fn size(&self, name: &str) -> Result<u64, StoreError> {
         let at = self.locate("get", name)?;
-        self.run("get", name, self.store.head(&at)).map(|found| found.size)
+        let head = self.limits.run(Way::Down, 0, self.store.head(&at));
+        self.run("get", name, &Arc::default(), head).map(|found| found.size)
     }
 
     fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
         let at = self.locate("put", name)?;
         match bytes.len() > WHOLE_BYTES_MAX {
-            true => self.run("put", name, self.put_parts(&at, bytes)),
-            false => self.run("put", name, self.put_whole(&at, bytes)),
+            true => self.put_parts(&at, name, bytes),
+            false => self.run("put", name, &Arc::default(), self.put_whole(&at, bytes)),
         }
     }
 
     fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
         let at = self.locate("create", name)?;
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let create = async {
-            match self.store.put_opts(&at, bytes.into(), options).await {
-                Ok(_) => Ok(Created::New),
-                Err(Error::AlreadyExists { .. }) => Ok(Created::Exists),
-                Err(e) => Err(e),
-            }
-        };
-        self.run("create", name, create)
+        let call = Arc::new(Call::default());
+        self.run("create", name, &call, self.create_one(&call, &at, bytes))
     }
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {
         let at = self.locate("delete", name)?;
-        match self.run("delete", name, self.store.delete(&at)) {
+        let delete = self.limits.run(Way::Down, 0, self.store.delete(&at));
+        match self.run("delete", name, &Arc::default(), delete) {
             Err(StoreError::NotFound { .. }) => Ok(()),
             deleted => deleted,
         }
@@ -145,16 +210,12 @@ impl Store for RemoteStore {
     fn walk(&self, prefix: &str, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), StoreError> {
         let prefix = prefix.trim_end_matches('/');
         let at = match prefix {
-            "" => Location::parse(self.prefix.trim_end_matches('/')).map_err(|e| StoreError::Failed {
-                action: "list",
-                name: prefix.into(),
-                reason: e.to_string(),
-            })?,
+            "" => self.location("list", prefix, self.place.prefix.clone())?,
             _ => self.locate("list", prefix)?,
         };
         let mut found = self.store.list(Some(&at));
         let walked = async {
-            while let Some(object) = found.try_next().await? {
+            while let Some(object) = self.limits.run(Way::Down, PAGE_BYTES, found.try_next()).await? {
                 let name = object.location.as_ref().strip_prefix(self.prefix.as_str());
                 if name.is_some_and(|name| each(name).is_break()) {
                     break;
@@ -162,10 +223,14 @@ impl Store for RemoteStore {
             }
             Ok(())
         };
-        self.run("list", prefix, walked)
+        self.run("list", prefix, &Arc::default(), walked)
     }
 
     fn publish_local(&self, _file: &Path, name: &str) -> Result<bool, StoreError> {
         name::check("put", name).map(|()| false)
+    }
+
+    fn counters(&self) -> Option<Arc<StoreCounters>> {
+        Some(self.counters.clone())
     }
 }

@@ -1,0 +1,83 @@
+//! Where the local state of stores that are no folder lies: a directory for each filesystem, named by its UUID. In each lies
+//! a file `store` that says which store it belongs to, so that it is found when the store does not answer.
+
+use super::failure::{Failure, Outcome};
+use super::store_arg::StoreArg;
+use skylog::format::ids::Uuid;
+use skylog::format::store_file::{STORE_FILE, StoreFile};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// The state directory of a filesystem, unless the user names one.
+pub fn state_of(uuid: Uuid) -> Result<PathBuf, Failure> {
+    Ok(root()?.join(uuid.to_string()))
+}
+
+/// Below it lie the state directories of this user's filesystems: `/var/lib/skylog` for root, else
+/// `$XDG_STATE_HOME/skylog` (`~/.local/state/skylog`).
+fn root() -> Result<PathBuf, Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/skylog"));
+    }
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let home = || nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir);
+    let below_home = || Some(variable("HOME").or_else(home)?.join(".local/state"));
+    let state = variable("XDG_STATE_HOME").or_else(below_home);
+    state.map(|state| state.join("skylog")).ok_or_else(|| {
+        Failure::failed("there is no place for the local state: HOME is not set; give one with --state DIR")
+    })
+}
+
+/// What the file `store` of a state directory says; `None` if it has none.
+pub fn read(state: &Path) -> Result<Option<StoreFile>, Failure> {
+    let path = state.join(STORE_FILE);
+    let wrong = |e: &dyn std::fmt::Display| {
+        Failure::failed(format_args!("{}: {e}; without this file a mount makes it again", path.display()))
+    };
+    match fs::read(&path) {
+        Ok(bytes) => StoreFile::decode(&bytes).map(Some).map_err(|e| wrong(&e)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(wrong(&e)),
+    }
+}
+
+/// The state directories of this user that belong to a store, and what they say of it. Which service a bucket is at decides only when
+/// there are several of its name.
+pub fn find(store: &StoreArg) -> Result<Vec<(PathBuf, StoreFile)>, Failure> {
+    let entries = fs::read_dir(root()?).into_iter().flatten().filter_map(Result::ok);
+    // A damaged one is named by the mount that uses it, and does not stand in the way of others.
+    let named = entries.filter_map(|entry| Some((entry.path(), read(&entry.path()).ok().flatten()?)));
+    let url = store.url();
+    let of_url: Vec<_> = named.filter(|(_, file)| file.url == url).collect();
+    let endpoint = store.endpoint();
+    Ok(match of_url.len() {
+        0 | 1 => of_url,
+        _ => of_url.into_iter().filter(|(_, file)| file.endpoint == endpoint).collect(),
+    })
+}
+
+/// Writes down, durably, which store a state directory belongs to, unless it is there already.
+pub fn record(state: &Path, file: &StoreFile) -> Outcome {
+    if read(state).is_ok_and(|found| found.as_ref() == Some(file)) {
+        return Ok(());
+    }
+    write(state, &file.encode()).map_err(|e| Failure::failed(format_args!("state directory {}: {e}", state.display())))
+}
+
+fn write(state: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (path, new) = (state.join(STORE_FILE), state.join(format!("{STORE_FILE}.new")));
+    let mut out = File::create(&new)?;
+    out.write_all(bytes)?;
+    out.sync_all()?;
+    fs::rename(new, path)?;
+    File::open(state)?.sync_all()
+}
+
+/// Makes a state directory, for its owner alone, and its name durable; nothing to do if it is there.
+pub fn make(state: &Path) -> io::Result<()> {
+    let new: Vec<&Path> = state.ancestors().take_while(|folder| !folder.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+    new.into_iter().try_for_each(|made| File::open(made.parent().unwrap_or(made))?.sync_all())
+}
