@@ -39,6 +39,35 @@ pub fn is_ours(name: &str) -> bool {
     }
 }
 
+/// What the name of a store object says, of those of which there may be copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A store segment.
+    Segment(SegmentNo),
+    /// The index of the window from the first Lsn (not in it) to the second (in it).
+    Window(Lsn, Lsn),
+}
+
+/// Reads a name that [`segment`] or [`window`] made; `None` for any other.
+pub fn parse(name: &str) -> Option<Parsed> {
+    let parsed = if let Some((epoch, number)) = name.strip_prefix("seg/").and_then(|rest| rest.split_once('/')) {
+        Parsed::Segment(SegmentNo { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+    } else {
+        let (_, range) = name.strip_prefix("win/")?.split_once('/')?;
+        let (start, end) = range.split_once('-')?;
+        let lsn = |text: &str| {
+            let (epoch, pos) = text.split_once('.')?;
+            Some(Lsn { epoch: epoch.parse().ok()?, pos: pos.parse().ok()? })
+        };
+        Parsed::Window(lsn(start)?, lsn(end)?)
+    };
+    let printed = match parsed {
+        Parsed::Segment(no) => segment(no),
+        Parsed::Window(start, end) => window(start, end),
+    };
+    (printed == name).then_some(parsed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +95,16 @@ mod tests {
             assert!(!is_ours(name), "{name}");
         }
         assert!(!ours.iter().any(|name| is_ours(&format!("{name}.bak")) || is_ours(&format!("x/{name}"))));
+    }
+
+    #[test]
+    fn names_are_read_back_as_printed_and_no_other_way() {
+        let no = SegmentNo { epoch: 3, number: 12 };
+        assert_eq!(parse(&segment(no)), Some(Parsed::Segment(no)));
+        let (start, end) = (Lsn { epoch: 1, pos: 5 }, Lsn { epoch: 2, pos: 9 });
+        assert_eq!(parse(&window(start, end)), Some(Parsed::Window(start, end)));
+        for other in ["seg/3/12", "seg/", "win/0000000002/5-9", SUPERBLOCK, "", "gen/0000000001/0000000012"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
     }
 }
