@@ -64,7 +64,7 @@ fn the_state_lies_in_its_usual_place_and_goes_with_the_filesystem() {
 fn the_state_is_found_while_the_store_is_away() {
     let mut scratch = Scratch::mounted(1, &[]);
     scratch.umount();
-    scratch.plan("refuse=1000000");
+    scratch.plan("refuse=1000");
     // That it is away is known from the command that says so.
     let said = scratch.skylog(&["check", &scratch.url]).fails();
     assert!(said.contains("does not answer"), "{said}");
