@@ -7,6 +7,8 @@ use crate::cache;
 use crate::checkpoint::{Policy, Progress, Replay};
 use crate::format::ids::{Lsn, Uuid};
 use crate::format::manifest::Manifest;
+use crate::format::names::SUPERBLOCK;
+use crate::format::superblock::Superblock;
 use crate::format::usage::Usage;
 use crate::fs::{self, Cx, DiskSpace, Fs};
 use crate::journal;
@@ -96,6 +98,11 @@ pub fn new_store(log: &Arc<CallLog>, clock: &SimClock, random: &SeededRandom) ->
     Ok(store)
 }
 
+/// The configuration in a store, also when it is down.
+pub fn known(store: &SimStore) -> Option<Superblock> {
+    store.image().object(SUPERBLOCK).and_then(|bytes| Superblock::decode(bytes).ok())
+}
+
 impl Rig {
     /// A new filesystem, mounted.
     ///
@@ -124,6 +131,7 @@ impl Rig {
             store: Arc::new(store.clone()),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),
+            known: known(&store),
         };
         let mounted = mount(&world, tuning, &mut |_, _| {})?;
         let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
@@ -246,5 +254,7 @@ impl Rig {
     }
 }
 
+#[cfg(test)]
+mod mounts;
 #[cfg(test)]
 mod tests;

@@ -61,7 +61,8 @@ pub struct Status {
     pub pid: u32,
     /// The filesystem.
     pub uuid: String,
-    /// `active`, `read-only` after a failed sync or write, `fenced` after a takeover.
+    /// `active`, `offline` until a store that was away at the mount answers, `read-only` after a failed sync or write,
+    /// `fenced` after a takeover.
     pub state: &'static str,
     /// When batches become durable without anyone asking.
     pub policy: String,
@@ -188,8 +189,16 @@ impl Volume {
             match fs.free_orphans(&cx) {
                 Ok((0, _)) => return Ok(()),
                 Ok(_) => {}
-                Err(fs::Stop::Wait(wait)) => resolve(&wait, db, nodes, &mut cx.pins)
-                    .map_err(|reason| MountError::Damaged { place: "orphans".to_owned(), reason })?,
+                Err(fs::Stop::Wait(wait)) => match resolve(&wait, db, nodes, &mut cx.pins) {
+                    Ok(()) => {}
+                    Err(reason) if self.shared.figures.lock().offline => {
+                        log::warn!(
+                            "orphans could not be freed while the store is away, the next mount tries again: {reason}"
+                        );
+                        return Ok(());
+                    }
+                    Err(reason) => return Err(MountError::Damaged { place: "orphans".to_owned(), reason }),
+                },
                 Err(fs::Stop::Error(e)) => {
                     log::error!("orphans could not be freed, the next mount tries again: {e}");
                     return Ok(());
@@ -286,6 +295,7 @@ impl Volume {
         let state = match (&fenced, &stats.latched) {
             (Some(_), _) => "fenced",
             (None, Some(_)) => "read-only",
+            (None, None) if figures.offline => "offline",
             (None, None) => "active",
         };
         let last_error = fenced
@@ -352,7 +362,7 @@ impl Volume {
         let total = self.shared.db.journal().stats().used_bytes;
         while !self.is_drained() {
             let status = self.status();
-            if status.state != "active" {
+            if !matches!(status.state, "active" | "offline") {
                 return Err(status.last_error.unwrap_or_else(|| status.state.to_owned()));
             }
             if self.shared.stopping.load(Ordering::SeqCst) {

@@ -50,6 +50,7 @@ impl Life {
             store: Arc::new(store.clone()),
             clock: time(clock.clone()),
             random: Arc::new(random),
+            known: None,
         };
         let volume = Volume::open(&world, &small(), &mut |_, _| ()).expect("mounts");
         Life { log, disk, store, clock, volume }

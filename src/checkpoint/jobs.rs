@@ -19,6 +19,8 @@ pub struct WindowJob {
 /// What the shipper is asked to do.
 #[derive(Clone, Debug)]
 pub enum Job {
+    /// Find out what earlier lives published, from a store that was away when the filesystem was mounted.
+    Resume,
     /// Ship a window and publish it as an increment.
     Increment(WindowJob),
     /// Ship all windows that are due and publish the newest checkpoint as a base.
@@ -33,7 +35,7 @@ impl Job {
         match self {
             Job::Increment(window) => window.numbers.clone(),
             Job::Base(base) => base.windows.iter().flat_map(|window| window.numbers.iter().copied()).collect(),
-            Job::Delete(_) => Vec::new(),
+            Job::Resume | Job::Delete(_) => Vec::new(),
         }
     }
 }
@@ -65,6 +67,8 @@ pub enum NodesIn {
 /// What the shipper has done.
 #[derive(Debug)]
 pub enum Report {
+    /// The store is there, and earlier lives published these objects that the space tree may not record yet.
+    Resumed(Vec<Publication>),
     /// Windows and a publication are in the store.
     Shipped(Shipped),
     /// A publication of an earlier life of ours was found in the place of the job's.

@@ -11,7 +11,8 @@
 //!    the window is durable ([`Checkpointer::reclaim_when_recorded`]).
 //! 4. A store object is deleted only after a published increment or base has listed it as pending deletion, and a grace
 //!    time ([`Checkpointer::deletion`]).
-//! 5. A checkpoint that fails leaves no file behind, and is tried again after a pause that grows; see [`backoff`]. Meanwhile
+//! 5. Until it is known what earlier lives published nothing is shipped, deleted or reclaimed ([`startup`]).
+//! 6. A checkpoint that fails leaves no file behind, and is tried again after a pause that grows; see [`backoff`]. Meanwhile
 //!    what was checkpointed before is shipped on.
 
 mod backoff;
@@ -24,6 +25,7 @@ pub mod merge;
 pub mod nodes;
 mod shipping;
 pub mod space;
+mod startup;
 
 pub use cost::Replay;
 pub use desk::{Desk, Figures, Wanted};
@@ -36,7 +38,7 @@ use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::manifest::PlanEntry;
 use crate::format::publication::Publication;
-use crate::format::space::{Mark, Published};
+use crate::format::space::Published;
 use crate::journal::{JournalError, ManifestError};
 use crate::locate::LocateError;
 use crate::map::{Db, Frozen, MapError, Shape, Stop, reachable_segments};
@@ -46,6 +48,7 @@ use cost::Chain;
 use jobs::{Job, Report};
 use nodes::NodeStore;
 use parking_lot::Mutex;
+use startup::Startup;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -234,8 +237,8 @@ pub struct Checkpointer {
     backoff: Backoff,
     /// What fails, as people are told of it.
     trouble: Trouble,
-    /// Publications of earlier lives that are to be taken up before anything else.
-    startup: Option<Vec<Publication>>,
+    /// What earlier lives left is taken up before anything else.
+    startup: Startup,
     /// The newest checkpoint's settlement is not all in the log yet.
     unsettled: bool,
     /// Numbers planned for a job that is not made yet.
@@ -252,8 +255,8 @@ pub struct Checkpointer {
 
 impl Checkpointer {
     /// An owner that goes on from the newest checkpoint; `adopted` are publications of earlier lives that the space tree
-    /// may not record yet.
-    pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: Vec<Publication>) -> Checkpointer {
+    /// may not record yet, or nothing if the store did not answer.
+    pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: Option<Vec<Publication>>) -> Checkpointer {
         let Parts { filesystem, db, media, clock, nodes, desk, policy } = parts;
         let manifest = db.journal().manifest().current();
         let since = clock.elapsed();
@@ -267,6 +270,7 @@ impl Checkpointer {
             checkpoint: checkpoint.number,
             checkpoint_lsn: checkpoint.lsn,
             checkpoint_wall: checkpoint.wall,
+            offline: adopted.is_none(),
             ..Figures::default()
         };
         let epoch = db.epoch();
@@ -297,7 +301,7 @@ impl Checkpointer {
             retry_at: Duration::ZERO,
             backoff: Backoff::default(),
             trouble: Trouble::default(),
-            startup: Some(adopted),
+            startup: Startup::Begin(adopted),
             unsettled: true,
             half_made: Vec::new(),
             failed: None,
@@ -316,51 +320,6 @@ impl Checkpointer {
     /// Where to ask for a checkpoint.
     pub fn wanted(&self) -> Arc<Wanted> {
         self.wanted.clone()
-    }
-
-    /// Takes up what an earlier life left: its publications and its planned segments. Each part may be done again.
-    fn take_up(&mut self) -> Result<bool, CheckpointError> {
-        let Some(adopted) = self.startup.take() else { return Ok(false) };
-        let done = self.take_up_all(&adopted);
-        if done.is_err() {
-            self.startup = Some(adopted);
-        }
-        done.map(|()| true)
-    }
-
-    fn take_up_all(&mut self, adopted: &[Publication]) -> Result<(), CheckpointError> {
-        let mark = self.context().mark(Mark::Segment)?;
-        self.numbers.next = mark;
-        self.numbers.mark = mark;
-        if let Some(published) = self.context().published()? {
-            self.published = published;
-        }
-        for entry in self.checkpoint.windows.clone() {
-            let published = Published { end: entry.end.max(self.published.end), ..self.published };
-            self.record_window(&entry, &published)?;
-        }
-        for publication in adopted {
-            self.adopt(publication)?;
-        }
-        self.context().drop_planned()?;
-        self.drop_recorded_plans();
-        self.note_shipped();
-        self.find_new_nodes()?;
-        // What a crash left half made, or did not remove any more.
-        self.sweep_local()
-    }
-
-    /// An earlier life may have died after it recorded a window and before it dropped the plan. Shipping that window once
-    /// more would put a second index over the recorded one, and an increment out of order behind the newest.
-    fn drop_recorded_plans(&mut self) {
-        if self.plans.front().is_some_and(|plan| plan.end <= self.published.end) {
-            let lsn = self.db.last();
-            self.db.journal().when_durable(lsn, Box::new(|_| {}));
-            self.recorded = Some((lsn, self.published.end));
-        } else if self.recorded.is_none() {
-            // All may have been dropped but the journal's segments.
-            self.db.journal().reclaim(self.published.end.min(self.checkpoint.lsn));
-        }
     }
 
     /// What the last merge learned becomes batches, some in each step. When they crowd the overlays another checkpoint comes
@@ -434,7 +393,7 @@ impl Checkpointer {
     /// Whether everything up to the newest batch of files is checkpointed, shipped and recorded.
     pub fn is_drained(&self) -> bool {
         matches!(self.phase, Phase::Idle)
-            && self.startup.is_none()
+            && self.startup.is_done()
             && !self.unsettled
             && self.report.is_none()
             && !self.db.files_changed()

@@ -23,6 +23,9 @@ impl Checkpointer {
         if self.running.is_some() {
             return Ok(false);
         }
+        if !self.startup.is_done() {
+            return Ok(self.give_resume());
+        }
         if let Some((lsn, job)) = self.ready.take() {
             // Planned segments are in a durable batch before the first byte goes to the store.
             if self.db.journal().durable() < lsn {
@@ -36,14 +39,14 @@ impl Checkpointer {
         if self.recorded.is_some() || matches!(self.phase, Phase::Frozen(..)) {
             return Ok(false);
         }
-        let Some(job) = self.next_job()? else { return self.retry() };
+        let Some(job) = self.next_job()? else { return Ok(self.retry()) };
         let lsn = self.db.last();
         self.ask_durable(lsn);
         self.ready = Some((lsn, job));
         Ok(true)
     }
 
-    fn hand_over(&mut self, job: Job) {
+    pub(super) fn hand_over(&mut self, job: Job) {
         self.desk.put_job(job.clone());
         self.running = Some(job);
     }
@@ -63,15 +66,15 @@ impl Checkpointer {
     }
 
     /// Gives a job that failed once more, after a pause that grows.
-    fn retry(&mut self) -> Result<bool, CheckpointError> {
+    pub(super) fn retry(&mut self) -> bool {
         let Some(failed) = self.failed.as_mut().filter(|failed| failed.retry_at <= self.clock.elapsed()) else {
-            return Ok(false);
+            return false;
         };
         // Until it succeeds; the next failure is after a longer pause.
         failed.retry_at = Duration::MAX;
         let job = failed.job.clone();
         self.hand_over(job);
-        Ok(true)
+        true
     }
 
     /// The shipper could not do its job: everything it puts is immutable and named ahead, so it is given the same job again.
@@ -173,7 +176,7 @@ impl Checkpointer {
         }
         match self.running.take() {
             Some(Job::Delete(_)) | None => {}
-            Some(Job::Increment(_) | Job::Base { .. }) => {
+            Some(Job::Resume | Job::Increment(_) | Job::Base { .. }) => {
                 self.failed = None;
                 self.pinned.clear();
             }
@@ -183,6 +186,7 @@ impl Checkpointer {
 
     fn record_report(&mut self, report: &Report) -> Result<(), CheckpointError> {
         match report {
+            Report::Resumed(found) => self.take_up_published(found),
             Report::Shipped(shipped) => self.shipped(shipped),
             Report::Adopted(publication) => {
                 self.away.set(false);
@@ -319,7 +323,7 @@ impl Checkpointer {
     /// The journal is reclaimed only when the checkpoint covers it, its live data is shipped, and the batch that records
     /// the window is durable: after a crash that lost the batch, the data must still be found in the journal.
     pub(super) fn reclaim_when_recorded(&mut self) -> Result<bool, CheckpointError> {
-        let Some((lsn, end)) = self.recorded else { return Ok(false) };
+        let Some((lsn, end)) = self.recorded.filter(|_| self.startup.is_done()) else { return Ok(false) };
         if self.db.journal().durable() < lsn {
             return Ok(false);
         }

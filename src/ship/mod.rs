@@ -9,6 +9,7 @@ mod upload;
 
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
+use crate::base::random::Random;
 use crate::checkpoint::files;
 use crate::checkpoint::jobs::{BaseJob, Job, NodesIn, Report, Shipped, WindowJob};
 use crate::checkpoint::nodes::{NodeStore, node_file};
@@ -19,7 +20,7 @@ use crate::format::publication::{Base, Body, Increment, WindowEntry, WindowSegme
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
-use crate::store::{Created, Store, StoreError};
+use crate::store::{Created, Store, StoreError, probe_create};
 use bytes::Bytes;
 use pack::{Window, pack};
 use parking_lot::Mutex;
@@ -46,6 +47,20 @@ pub enum ShipError {
         /// Who.
         by: String,
     },
+    /// What this state directory published is newer than what it held when it was mounted: it is an old copy.
+    #[error(
+        "the state directory is an old copy: it holds batches up to {checkpoint} and has published up to {published}; \
+         to mount what the store has, use another --state DIR"
+    )]
+    OldState {
+        /// Published up to here,
+        published: Lsn,
+        /// checkpointed up to here.
+        checkpoint: Lsn,
+    },
+    /// The store does not keep writers apart, or the probe of that had no answer.
+    #[error("{0}")]
+    Probe(String),
     /// Stored bytes are not what they should be.
     #[error("{place}: {reason}")]
     Damaged {
@@ -75,6 +90,11 @@ pub enum ShipError {
 }
 
 impl ShipError {
+    /// Whether this mount may never publish again: it keeps its journal and takes no more changes.
+    pub fn ends_writing(&self) -> bool {
+        matches!(self, ShipError::Fenced { .. } | ShipError::OldState { .. })
+    }
+
     /// Whether the store, or the disk of the state directory, has no room.
     pub fn is_full(&self) -> bool {
         match self {
@@ -104,6 +124,7 @@ pub struct Shipper {
     media: Arc<dyn Media>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     nodes: Arc<NodeStore>,
     locate: Arc<Locate>,
     publisher: Publisher,
@@ -126,6 +147,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Wall time for publications.
     pub clock: Arc<dyn Clock>,
+    /// Randomness for the name of a probe.
+    pub random: Arc<dyn Random>,
     /// Reads node segments.
     pub nodes: Arc<NodeStore>,
     /// Reads objects.
@@ -139,13 +162,14 @@ pub struct Parts {
 impl Shipper {
     /// A shipper that publishes through `publisher`.
     pub fn new(parts: Parts, publisher: Publisher) -> Shipper {
-        let Parts { filesystem, media, store, clock, nodes, locate, segment_bytes, uploads } = parts;
+        let Parts { filesystem, media, store, clock, random, nodes, locate, segment_bytes, uploads } = parts;
         let (uploads, nodes_put, put_bytes) = (Uploads::new(uploads), Arc::default(), Arc::default());
         Shipper {
             filesystem,
             media,
             store,
             clock,
+            random,
             nodes,
             locate,
             publisher,
@@ -159,10 +183,17 @@ impl Shipper {
     /// Does a job. After an error it may be given the same job again: everything it puts is immutable and named ahead.
     pub fn run(&mut self, job: &Job) -> Result<Report, ShipError> {
         match job {
+            Job::Resume => self.resume(),
             Job::Increment(window) => self.increment(window),
             Job::Base(base) => self.base(base),
             Job::Delete(names) => self.delete(names),
         }
+    }
+
+    /// What a mount asks of a store that answers, done when one that was away is back.
+    fn resume(&mut self) -> Result<Report, ShipError> {
+        probe_create(&*self.store, &*self.random).map_err(ShipError::Probe)?;
+        Ok(Report::Resumed(self.publisher.resume()?))
     }
 
     fn increment(&mut self, window: &WindowJob) -> Result<Report, ShipError> {

@@ -148,10 +148,12 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 }
                 shared.desk.report(report);
             }
-            Err(e @ ShipError::Fenced { .. }) => {
+            Err(e) if e.ends_writing() => {
                 log::error!("{e}; read-only from now on");
                 shared.db.journal().latch(e.to_string());
-                *shared.fenced.lock() = Some(e.to_string());
+                if matches!(e, ShipError::Fenced { .. }) {
+                    *shared.fenced.lock() = Some(e.to_string());
+                }
                 return;
             }
             Err(e) => {

@@ -145,6 +145,11 @@ impl SimStore {
         self.shared.state.lock().down = down;
     }
 
+    /// Whether an outage is on.
+    pub fn is_down(&self) -> bool {
+        self.shared.state.lock().down
+    }
+
     /// A late call arrives, such as [`Crash::late`]. It reaches the store in an outage too: it was sent before.
     pub fn land(&self, call: &StoreCall) {
         self.apply(&mut self.shared.state.lock(), call.clone());
