@@ -12,7 +12,7 @@ use crate::format::superblock::Superblock;
 use crate::format::usage::Usage;
 use crate::fs::{self, Cx, DiskSpace, Fs};
 use crate::journal;
-use crate::locate::{CacheBytes, Locate};
+use crate::locate::{CacheBytes, Locate, ReaderStats};
 use crate::map::{Db, Limits, NodeCache, Shape, Start, Wait};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
@@ -179,7 +179,18 @@ impl Rig {
         let checkpointer = self.step_checkpointer();
         let shipper = self.step_shipper();
         let keeper = self.step_keeper();
-        journal || checkpointer || shipper || keeper
+        let ahead = self.step_ahead();
+        journal || checkpointer || shipper || keeper || ahead
+    }
+
+    /// Fetches ahead what reading made worth it, if there are cache files.
+    pub fn step_ahead(&mut self) -> bool {
+        self.mounted.db.locate().reader().is_some_and(|reader| reader.fetch_ahead(Duration::ZERO))
+    }
+
+    /// What was read through the cache files, if there are any.
+    pub fn reader_stats(&self) -> Option<ReaderStats> {
+        self.mounted.db.locate().reader().map(|reader| reader.stats())
     }
 
     /// One step of the keeper of cache files, if there are any.
@@ -254,6 +265,8 @@ impl Rig {
     }
 }
 
+#[cfg(test)]
+mod far;
 #[cfg(test)]
 mod mounts;
 #[cfg(test)]

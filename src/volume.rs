@@ -275,6 +275,12 @@ impl Volume {
         self.shared.db.journal().set_policy(policy);
     }
 
+    /// Changes at which age changes are checkpointed and shipped.
+    pub fn set_ship_interval(&self, interval: Duration) {
+        self.shared.wanted.set_interval(interval);
+        self.shared.desk.wake();
+    }
+
     /// Changes how much the files may take. `done` is called when that is durable, or why it will not be.
     pub fn set_limit(&self, set: SetLimit, done: impl FnOnce(Result<(), String>) + Send + 'static) {
         let journal = self.shared.db.journal().clone();

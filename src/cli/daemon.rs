@@ -123,6 +123,10 @@ impl Daemon {
             Ok(Ask::Status) => self.status(),
             Ok(Ask::Sync) => self.sync(),
             Ok(Ask::Set { sync }) => self.set(&sync),
+            Ok(Ask::ShipInterval { seconds }) => {
+                self.volume.set_ship_interval(Duration::from_secs(seconds));
+                done(Ok(()))
+            }
             Ok(Ask::Limit { size, inodes, on_limit }) => self.set_limit(size, inodes, on_limit.as_deref()),
             Err(e) => Say::Failed { why: format!("the request makes no sense: {e}") },
         };

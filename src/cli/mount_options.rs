@@ -1,5 +1,6 @@
 //! The words after `-o`, read. Which words there are is said in `mount_words`.
 
+use super::cache_words::CacheWords;
 use super::failure::Failure;
 use super::mount_words::{self, Read};
 use super::remote_words::RemoteWords;
@@ -16,10 +17,15 @@ pub struct MountOptions {
     pub sync: Option<SyncPolicy>,
     /// How long a dead store object is kept.
     pub grace_seconds: Option<u64>,
+    /// The age at which changes are shipped.
+    pub ship_interval_seconds: Option<u64>,
     /// The state directory.
     pub state: Option<PathBuf>,
     /// Local disk for the journal, bytes.
     pub journal_bytes: Option<u64>,
+    /// Copies of the store on local disk.
+    #[serde(default)]
+    pub cache: CacheWords,
     /// What the kernel lists as the source.
     pub source: Option<String>,
     /// The mount point may hold files.
@@ -113,6 +119,7 @@ mod tests {
         assert_eq!(options.sync, Some(SyncPolicy::Always));
         assert_eq!(options.grace_seconds, Some(0));
         assert!(options.flag("noexec") && !options.flag("ro"));
+        assert_eq!(parse("ship_interval=9").unwrap().ship_interval_seconds, Some(9));
         assert_eq!(parse("sync=none,sync").unwrap().sync, Some(SyncPolicy::Always));
         assert_eq!(parse("sync,async").unwrap().sync, None);
     }
@@ -147,6 +154,7 @@ mod tests {
         assert!(parse("grace").unwrap_err().contains("\"grace\""), "it wants a value");
         assert!(parse("ro=1").unwrap_err().contains("\"ro=1\""), "it wants none");
         assert!(parse("grace=soon").unwrap_err().contains("seconds"));
+        assert!(parse("ship_interval=0").unwrap_err().contains("at least 1"));
         assert!(parse("umask=9").unwrap_err().contains("octal") && parse("umask=1000").is_err());
         assert!(parse("uid=nobody at all").unwrap_err().contains("no user"));
         assert!(parse("state=here").unwrap_err().contains("absolute"));

@@ -37,7 +37,7 @@ use crate::format::space::{self, Mark, Published, WindowRecord};
 use crate::format::superblock::{Superblock, SuperblockError};
 use crate::format::usage::{Usage, UsageLimit};
 use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
-use crate::locate::{CacheBytes, Locate};
+use crate::locate::{CacheBytes, Locate, SegmentReader};
 use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Pins, Start, View};
 use crate::media::Media;
 use crate::ship::publish::{Identity, Publisher};
@@ -243,7 +243,9 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
         return Err(MountError::ForeignState { found, expected: superblock.uuid });
     }
     let (files, keeper) = open_cache(world, tuning, superblock.uuid)?.unzip();
-    let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone(), files.clone()));
+    // A store that has cache files is far away.
+    let reader = files.clone().map(|files| Arc::new(SegmentReader::new(world.store.clone(), files)));
+    let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone(), reader.clone()));
     nodes.remove_unfinished()?;
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
     let manifest = match manifest {
@@ -254,7 +256,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
         None => takeover::take_over(world, tuning, &superblock, &nodes, &cache)?,
     };
     let offline = away.is_some();
-    Opening { world, tuning, superblock, nodes, cache, files, keeper, manifest, offline }.open(progress)
+    Opening { world, tuning, superblock, nodes, reader, cache, files, keeper, manifest, offline }.open(progress)
 }
 
 /// The store's configuration; when the store is away, what the caller knows of it, and how the store does not answer.
@@ -289,6 +291,7 @@ struct Opening<'a> {
     tuning: &'a Tuning,
     superblock: Superblock,
     nodes: Arc<NodeStore>,
+    reader: Option<Arc<SegmentReader>>,
     cache: Arc<NodeCache>,
     files: Option<Arc<Cache>>,
     keeper: Option<Keeper>,
@@ -299,7 +302,8 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     fn open(self, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
-        let Opening { world, tuning, superblock, nodes, cache, files: cache_files, keeper, manifest, offline } = self;
+        let Opening { world, tuning, superblock, nodes, reader, cache, files: cache_files, keeper, manifest, offline } =
+            self;
         let known = manifest.current();
         let number = known.checkpoint.ok_or_else(|| damaged("MANIFEST", "it names no checkpoint"))?.number;
         let checkpoint = files::read_checkpoint(&*world.media, number)?;
@@ -340,10 +344,11 @@ impl Opening<'_> {
             needed = if adopted.is_some() { state.needed(&files, &space) } else { refused };
         }
         let Needed { usage, usage_limit, inode_mark, windows } = needed?;
-        if adopted.is_none() {
-            log::warn!("the store is away: mounted from the state directory alone");
+        // Who gave the superblock that it began with knows already.
+        if adopted.is_none() && !offline {
+            log::warn!("the store does not answer any more: mounted from the state directory alone");
         }
-        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, cache_files.clone()));
+        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, reader));
         for (end, start) in windows {
             locate.windows().add(start, end);
         }

@@ -359,7 +359,10 @@ impl Shipper {
         let (mut gone, mut failures) = (Vec::new(), 0);
         for name in names {
             match self.store.delete(name) {
-                Ok(()) => gone.push(name.clone()),
+                Ok(()) => {
+                    self.locate.forget(name);
+                    gone.push(name.clone());
+                }
                 // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
                 Err(e) => {
                     log::warn!("{e}");

@@ -5,6 +5,7 @@ use crate::cache::{self, Keeper};
 use crate::checkpoint::jobs::Report;
 use crate::checkpoint::{self, Checkpointer};
 use crate::journal::{self, Writer};
+use crate::locate::SegmentReader;
 use crate::ship::{ShipError, Shipper};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,8 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Threads that read what operations wait for.
+/// Threads that read what operations wait for, from a store on this machine,
 const FETCHERS: usize = 2;
+/// and from one that is far away, where each mostly waits.
+const FETCHERS_FAR: usize = 16;
+/// Threads that fetch ahead from a store that is far away.
+const AHEAD: usize = 4;
 /// The longest an idle actor sleeps before it looks around by itself.
 const IDLE: Duration = Duration::from_millis(100);
 /// Operations that wait for room are tried again this often.
@@ -58,12 +63,18 @@ impl Threads {
         keeper: Option<Keeper>,
     ) -> Threads {
         let [end_keeper, end_journal] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-        let mut waiters: Vec<_> = (0..FETCHERS)
+        let reader = shared.db.locate().reader();
+        let (fetchers, ahead) = if reader.is_some() { (FETCHERS_FAR, AHEAD) } else { (FETCHERS, 0) };
+        let mut waiters: Vec<_> = (0..fetchers)
             .map(|n| {
                 let shared = shared.clone();
                 spawn(&format!("fetch-{n}"), move || fetch(&shared))
             })
             .collect();
+        for (n, reader) in std::iter::repeat_n(reader, ahead).flatten().enumerate() {
+            let (shared, reader) = (shared.clone(), reader.clone());
+            waiters.push(spawn(&format!("ahead-{n}"), move || fetch_ahead(&shared, &reader)));
+        }
         let gate = shared.clone();
         waiters.push(spawn("gate", move || press(&gate)));
         let (journal, end) = (shared.clone(), end_journal.clone());
@@ -82,6 +93,9 @@ impl Threads {
     /// Ends them in order. `stopping` is set already.
     pub fn join(self, shared: &Shared) -> Result<(), String> {
         shared.parking.wake();
+        if let Some(reader) = shared.db.locate().reader() {
+            reader.wake();
+        }
         for thread in self.waiters {
             let _ = thread.join();
         }
@@ -109,6 +123,13 @@ fn fetch(shared: &Shared) {
         if let Some(task) = shared.parking.next_fetch(IDLE) {
             task.fetch_and_resume(shared);
         }
+    }
+}
+
+fn fetch_ahead(shared: &Shared, reader: &SegmentReader) {
+    while !stopping(shared) {
+        // A panic is the end of one fetch, not of the thread; who waits for it was answered.
+        let _ = catch_unwind(AssertUnwindSafe(|| reader.fetch_ahead(IDLE)));
     }
 }
 
