@@ -51,12 +51,7 @@ fn s3(
     env: &Env,
     wire: Connector,
 ) -> Result<Box<dyn ObjectStore>, String> {
-    let mut builder = AmazonS3Builder::new();
-    for (name, value) in env.with_prefix("AWS_") {
-        if let Ok(key) = name.parse() {
-            builder = builder.with_config(key, value);
-        }
-    }
+    let mut builder = s3_of(env);
     builder = builder.with_bucket_name(&place.bucket);
     let said = |builder: &AmazonS3Builder, key: S3Key| builder.get_config_value(&key);
     let profile = keys::choose(options, env, wire.0.clock.clone())?;
@@ -65,8 +60,7 @@ fn s3(
     }
     let region = options.region.clone().or_else(|| said(&builder, S3Key::Region)).or(profile.region);
     builder = builder.with_region(region.unwrap_or_else(|| "us-east-1".into()));
-    let of_env = || said(&builder, S3Key::S3Endpoint).or_else(|| said(&builder, S3Key::Endpoint));
-    let endpoint = options.endpoint.clone().or_else(of_env).or(profile.endpoint);
+    let endpoint = endpoint(place, options, env);
     let hosted = match (options.addressing, &endpoint) {
         (Some(form), _) => form == Addressing::VirtualHosted,
         (None, _) if env.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST").is_some() => {
@@ -100,20 +94,11 @@ fn google(
     env: &Env,
     wire: Connector,
 ) -> Result<Box<dyn ObjectStore>, String> {
-    let mut builder = GoogleCloudStorageBuilder::new();
-    if let Some(account) = env.get("SERVICE_ACCOUNT") {
-        builder = builder.with_service_account_path(account);
-    }
-    for (name, value) in env.with_prefix("GOOGLE_") {
-        if let Ok(key) = name.parse() {
-            builder = builder.with_config(key, value);
-        }
-    }
+    let mut builder = google_of(env);
     builder = builder.with_bucket_name(&place.bucket);
-    let of_env = || builder.get_config_value(&GoogleConfigKey::BaseUrl);
-    let endpoint = options.endpoint.clone().or_else(of_env);
+    let endpoint = endpoint(place, options, env);
     if let Some(endpoint) = &endpoint {
-        builder = builder.with_base_url(checked(endpoint)?.trim_end_matches('/'));
+        builder = builder.with_base_url(checked(endpoint)?);
     }
     for (key, value) in http(endpoint.as_deref()) {
         builder = builder.with_config(GoogleConfigKey::Client(key), value);
@@ -128,20 +113,11 @@ fn azure(
     env: &Env,
     wire: Connector,
 ) -> Result<Box<dyn ObjectStore>, String> {
-    let mut builder = MicrosoftAzureBuilder::new();
-    for (name, value) in env.with_prefix("AZURE_") {
-        if let Ok(key) = name.parse() {
-            builder = builder.with_config(key, value);
-        }
-    }
-    if let Some(endpoint) = env.get("IDENTITY_ENDPOINT") {
-        builder = builder.with_msi_endpoint(endpoint);
-    }
+    let mut builder = azure_of(env);
     builder = builder.with_url(format!("az://{}", place.bucket));
-    let of_env = || builder.get_config_value(&AzureConfigKey::Endpoint);
-    let endpoint = options.endpoint.clone().or_else(of_env);
+    let endpoint = endpoint(place, options, env);
     if let Some(endpoint) = &endpoint {
-        builder = builder.with_endpoint(checked(endpoint)?.trim_end_matches('/').into());
+        builder = builder.with_endpoint(checked(endpoint)?.into());
     }
     // The emulator answers without TLS, at an address of its own.
     let emulator = builder.get_config_value(&AzureConfigKey::UseEmulator).is_some_and(|used| used == "true");
@@ -152,19 +128,51 @@ fn azure(
     built.map(|store| Box::new(store) as _).map_err(|e| unusable(place, &e))
 }
 
-/// Where the service is asked for, if something says so: what [`client`] would use.
-pub fn endpoint(place: &RemotePlace, options: &RemoteOptions) -> Option<String> {
-    let said = match place.kind {
-        RemoteKind::S3 => {
-            let builder = AmazonS3Builder::from_env();
-            let value = |key: S3Key| builder.get_config_value(&key).filter(|v| !v.is_empty());
-            let of_profile = || s3_profile(options, value(S3Key::AccessKeyId).is_some()).ok()?.endpoint;
-            value(S3Key::S3Endpoint).or_else(|| value(S3Key::Endpoint)).or_else(of_profile)
-        }
-        RemoteKind::Google => GoogleCloudStorageBuilder::from_env().get_config_value(&GoogleConfigKey::BaseUrl),
-        RemoteKind::Azure => MicrosoftAzureBuilder::from_env().get_config_value(&AzureConfigKey::Endpoint),
+fn s3_of(env: &Env) -> AmazonS3Builder {
+    let of = |builder: AmazonS3Builder, (name, value): (String, &str)| match name.parse() {
+        Ok(key) => builder.with_config(key, value),
+        Err(_) => builder,
     };
-    let endpoint = options.endpoint.clone().or(said).filter(|endpoint| !endpoint.is_empty());
+    env.with_prefix("AWS_").fold(AmazonS3Builder::new(), of)
+}
+
+fn google_of(env: &Env) -> GoogleCloudStorageBuilder {
+    let of = |builder: GoogleCloudStorageBuilder, (name, value): (String, &str)| match name.parse() {
+        Ok(key) => builder.with_config(key, value),
+        Err(_) => builder,
+    };
+    let builder = match env.get("SERVICE_ACCOUNT") {
+        Some(account) => GoogleCloudStorageBuilder::new().with_service_account_path(account),
+        None => GoogleCloudStorageBuilder::new(),
+    };
+    env.with_prefix("GOOGLE_").fold(builder, of)
+}
+
+fn azure_of(env: &Env) -> MicrosoftAzureBuilder {
+    let of = |builder: MicrosoftAzureBuilder, (name, value): (String, &str)| match name.parse() {
+        Ok(key) => builder.with_config(key, value),
+        Err(_) => builder,
+    };
+    let builder = env.with_prefix("AZURE_").fold(MicrosoftAzureBuilder::new(), of);
+    match env.get("IDENTITY_ENDPOINT") {
+        Some(endpoint) => builder.with_msi_endpoint(endpoint),
+        None => builder,
+    }
+}
+
+/// Where the service is asked for, without a `/` at its end, if something says so.
+pub fn endpoint(place: &RemotePlace, options: &RemoteOptions, env: &Env) -> Option<String> {
+    let of_env = || match place.kind {
+        RemoteKind::S3 => {
+            let builder = s3_of(env);
+            let said = builder.get_config_value(&S3Key::S3Endpoint);
+            let said = said.or_else(|| builder.get_config_value(&S3Key::Endpoint));
+            said.or_else(|| keys::profile(options, env).ok()?.1.endpoint)
+        }
+        RemoteKind::Google => google_of(env).get_config_value(&GoogleConfigKey::BaseUrl),
+        RemoteKind::Azure => azure_of(env).get_config_value(&AzureConfigKey::Endpoint),
+    };
+    let endpoint = options.endpoint.clone().or_else(of_env);
     endpoint.map(|endpoint| endpoint.trim_end_matches('/').to_owned())
 }
 

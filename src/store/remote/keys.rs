@@ -16,30 +16,33 @@ use std::time::Duration;
 /// Keys are read again after that long: tools that fetch keys which end write them to the file before they do.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// What the profile says that counts; its keys are there only when they are to be used.
+/// Whose keys the store is asked with, and where it is.
 pub struct Chosen {
+    /// Those of the profile; `None`: those of the environment, or of the machine.
     pub keys: Option<Arc<FileKeys>>,
     pub region: Option<String>,
-    pub endpoint: Option<String>,
 }
 
-/// Finds that profile. An error is one sentence.
-pub fn choose(options: &RemoteOptions, env: &Env, clock: Arc<dyn Clock>) -> Result<Chosen, String> {
+/// The profile that is meant, and its name; an empty one if nobody named it and there is none. An error is one sentence.
+pub fn profile(options: &RemoteOptions, env: &Env) -> Result<(String, Profile), String> {
     let named = options.profile.clone().or_else(|| env.get("AWS_PROFILE"));
     let name = named.clone().unwrap_or_else(|| "default".into());
+    match (ProfileFiles::of_env(env).read(&name)?, named) {
+        (Some(profile), _) => Ok((name, profile)),
+        (None, None) => Ok((name, Profile::default())),
+        (None, Some(name)) => Err(format!(
+            "there is no profile {name} in the AWS files; `aws configure list-profiles` shows those that are"
+        )),
+    }
+}
+
+/// Chooses. An error is one sentence.
+pub fn choose(options: &RemoteOptions, env: &Env, clock: Arc<dyn Clock>) -> Result<Chosen, String> {
+    let (name, profile) = profile(options, env)?;
     let files = ProfileFiles::of_env(env);
-    let profile = match (files.read(&name)?, named) {
-        (Some(profile), _) => profile,
-        (None, None) => Profile::default(),
-        (None, Some(name)) => {
-            return Err(format!(
-                "there is no profile {name} in the AWS files; `aws configure list-profiles` shows those that are"
-            ));
-        }
-    };
     let has = |names: &[&str]| names.iter().all(|name| env.get(name).is_some());
     let env_has_keys = has(&["AWS_ACCESS_KEY_ID"]) || has(&["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"]);
-    let Profile { keys, elsewhere, region, endpoint } = profile;
+    let Profile { keys, elsewhere, region, endpoint: _ } = profile;
     let keys = match (keys, elsewhere) {
         _ if env_has_keys && options.profile.is_none() => None,
         (Some(keys), _) => Some(Arc::new(FileKeys::new(files, name, keys, clock))),
@@ -54,7 +57,7 @@ pub fn choose(options: &RemoteOptions, env: &Env, clock: Arc<dyn Clock>) -> Resu
         }
         (None, None) => None,
     };
-    Ok(Chosen { keys, region, endpoint })
+    Ok(Chosen { keys, region })
 }
 
 /// The keys of a profile, as its file has them now.

@@ -94,7 +94,7 @@ impl RemotePlace {
 
     /// Where the service is, if the options, the environment or a profile say so.
     pub fn endpoint(&self, options: &RemoteOptions) -> Option<String> {
-        build::endpoint(self, options)
+        build::endpoint(self, options, &env::Env::of_process())
     }
 
     /// What all names begin with, without a `/` at either end; may be empty.

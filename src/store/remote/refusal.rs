@@ -70,7 +70,9 @@ fn verdict(action: &str, place: &RemotePlace, trouble: &Trouble, answer: Option<
             ))
         }
         Some(Answer::Nothing { kind: FailureKind::Connect, host, words }) => {
-            Verdict::Away(format!("no connection to {host}: {words}"))
+            let unknown = words.contains("UnknownIssuer");
+            let advice = if unknown { "; to trust it, name a file of certificates in AWS_CA_BUNDLE" } else { "" };
+            Verdict::Away(format!("no connection to {host}: {words}{advice}"))
         }
         Some(Answer::Nothing { host, words, .. }) => Verdict::Away(format!("{host}: {words}")),
         Some(Answer::Status { status: 404, code, .. }) if !is_bucket(&code) => match reads {
