@@ -155,10 +155,14 @@ fn promise_s7_fetches_of_the_same_join_and_all_who_wait_get_the_answer() {
     for fails in [false, true] {
         let fixture = Fixture::new(4, 10_000);
         let (reader, bodies) = (fixture.reader.clone(), fixture.bodies.clone());
-        // Nobody is answered before three more wait for the one that asked.
-        let watched = Arc::downgrade(&fixture.reader);
+        // Nobody is answered before all four have asked, or wait for one who has.
+        let (watched, store) = (Arc::downgrade(&fixture.reader), Arc::downgrade(&fixture.store));
+        let came = move || {
+            let waiting = watched.upgrade().map_or(4, |reader| reader.stats().joined);
+            waiting + store.upgrade().map_or(4, |store| store.asked.lock().len() as u64)
+        };
         fixture.hook(move |_, bytes| {
-            while watched.upgrade().is_some_and(|reader| reader.stats().joined < 3) {
+            while came() < 4 {
                 std::thread::yield_now();
             }
             if fails { Err(away("seg")) } else { Ok(bytes) }
