@@ -23,6 +23,7 @@ fn far() -> Tuning {
     tuning.cache = CacheBytes { data: 4 << 20, indexes: 4 << 20 };
     tuning.cache_files = Some(CacheLimits { bytes_max: 256 << 20, free_bytes_min: 0 });
     tuning.policy.segment_bytes = 16 << 20;
+    tuning.policy.replay = Replay::after(64, 64 << 20);
     tuning.policy.shape = Shape::default();
     tuning
 }

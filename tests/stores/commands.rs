@@ -73,7 +73,7 @@ fn a_mount_finds_its_state_while_the_store_is_away() {
     let umount = || scratch.skylog(&["umount", mnt]).succeeds();
     mount().succeeds();
     umount();
-    scratch.plan("refuse=1000000");
+    scratch.plan("refuse=1000");
     let said = mount().succeeds();
     assert!(said.contains("does not answer") && said.contains(words(&state.0)), "{said}");
     assert_eq!(said.trim_end().lines().count(), 1, "{said}");
@@ -90,7 +90,7 @@ fn a_mount_finds_its_state_while_the_store_is_away() {
 fn without_the_store_and_without_a_state_there_is_one_sentence() {
     let mut scratch = Scratch::mounted(1, &[]);
     scratch.umount();
-    scratch.plan("refuse=1000000");
+    scratch.plan("refuse=1000");
     let said = scratch.skylog(&["check", &scratch.url]).fails();
     assert!(said.contains("does not answer"), "{said}");
     let nothing = scratch.root.join("nothing");

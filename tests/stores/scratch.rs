@@ -190,13 +190,6 @@ impl Scratch {
         self.pid = None;
     }
 
-    /// Kills the daemon without warning.
-    pub fn kill(&mut self) {
-        send(self.pid.expect("it is mounted"), Signal::SIGKILL);
-        self.gone();
-        Command::new("umount").arg("-l").arg(&self.mnt).output().expect("umount starts");
-    }
-
     /// Forgets all that is local: what is left is what the store has.
     pub fn wipe(&self) {
         assert!(self.pid.is_none(), "it is mounted");
