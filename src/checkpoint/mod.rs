@@ -154,6 +154,8 @@ struct Plan {
 struct FailedJob {
     job: Job,
     retry_at: Duration,
+    /// The same while somebody waits for a drain.
+    retry_asked_at: Duration,
     pause: Duration,
     /// Tries in a row.
     tries: u32,
@@ -466,6 +468,10 @@ impl Checkpointer {
         // Batches of the space tree alone ask for a checkpoint only when they fill memory or journal.
         if !self.db.files_changed() {
             self.changed_since = None;
+            if self.plans.is_empty() {
+                // There is nothing that somebody could still wait for.
+                self.wanted.take();
+            }
             return self.is_pressed();
         }
         let now = self.clock.elapsed();

@@ -14,8 +14,10 @@ use std::time::Duration;
 
 /// The pause before a job that failed is tried again,
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// which doubles up to this.
+/// which doubles up to this,
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// but only to this while somebody waits for a drain.
+const RETRY_ASKED: Duration = Duration::from_secs(5);
 
 impl Checkpointer {
     /// Gives the shipper its next job, one at a time.
@@ -64,11 +66,12 @@ impl Checkpointer {
 
     /// Gives a job that failed once more, after a pause that grows.
     fn retry(&mut self) -> Result<bool, CheckpointError> {
-        let Some(failed) = self.failed.as_mut().filter(|failed| failed.retry_at <= self.clock.elapsed()) else {
-            return Ok(false);
-        };
+        let now = self.clock.elapsed();
+        let asked = self.wanted.is_set();
+        let is_due = |failed: &FailedJob| now >= if asked { failed.retry_asked_at } else { failed.retry_at };
+        let Some(failed) = self.failed.as_mut().filter(|failed| is_due(failed)) else { return Ok(false) };
         // Until it succeeds; the next failure is after a longer pause.
-        failed.retry_at = Duration::MAX;
+        (failed.retry_at, failed.retry_asked_at) = (Duration::MAX, Duration::MAX);
         let job = failed.job.clone();
         self.hand_over(job);
         Ok(true)
@@ -81,9 +84,10 @@ impl Checkpointer {
             Some(failed) => ((failed.pause * 2).min(RETRY_MAX), failed.tries.saturating_add(1)),
             None => (RETRY_MIN, 1),
         };
-        let retry_at = self.clock.elapsed() + self.spread(pause, tries);
+        let (now, spread) = (self.clock.elapsed(), self.spread(pause, tries));
         self.figures.lock().ship_failures = tries;
-        self.failed = Some(FailedJob { job, retry_at, pause, tries });
+        let (retry_at, retry_asked_at) = (now + spread, now + spread.min(RETRY_ASKED));
+        self.failed = Some(FailedJob { job, retry_at, retry_asked_at, pause, tries });
     }
 
     /// A pause between three and five quarters as long, so that many filesystems do not come back to one store at the same
