@@ -347,9 +347,10 @@ impl Checkpointer {
         self.context().drop_planned()?;
         self.drop_recorded_plans();
         self.note_shipped();
-        self.find_new_nodes()?;
+        let reached = self.reached()?;
+        self.find_new_nodes(&reached)?;
         // What a crash left half made, or did not remove any more.
-        self.sweep_local()
+        self.sweep(reached)
     }
 
     /// An earlier life may have died after it recorded a window and before it dropped the plan. Shipping that window once
@@ -370,6 +371,10 @@ impl Checkpointer {
     fn settle(&mut self) -> Result<bool, CheckpointError> {
         if !self.unsettled || !matches!(self.phase, Phase::Idle) || self.is_pressed() {
             return Ok(false);
+        }
+        if self.plans.is_empty() {
+            // Nothing is on its way that would say whether the store is back.
+            self.away.set(false);
         }
         // A journal that is full is emptied by what waits to be shipped; the last of its room is for recording that.
         if !self.plans.is_empty() && self.db.journal().is_full() {
@@ -555,7 +560,12 @@ impl Checkpointer {
 
     /// Removes local node segments that no local root and no running ship reaches, and files of old checkpoints.
     fn sweep_local(&mut self) -> Result<(), CheckpointError> {
-        let mut keep = self.reached()?;
+        let reached = self.reached()?;
+        self.sweep(reached)
+    }
+
+    fn sweep(&mut self, reached: BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
+        let mut keep = reached;
         keep.extend(&self.pinned);
         self.nodes.retain(&keep).map_err(CheckpointError::disk)?;
         self.new_nodes.retain(|no, _| keep.contains(no));
