@@ -259,7 +259,7 @@ impl Checkpointer {
     pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: Option<Vec<Publication>>) -> Checkpointer {
         let Parts { filesystem, db, media, clock, nodes, desk, policy } = parts;
         let manifest = db.journal().manifest().current();
-        let since = clock.elapsed();
+        let (since, offline) = (clock.elapsed(), adopted.is_none());
         let plan = |p: &PlanEntry| {
             let bytes = files::edits_bytes(&*media, p.number).unwrap_or(0);
             let chain = Chain { increments: 1, bytes, nodes: 0 };
@@ -270,7 +270,7 @@ impl Checkpointer {
             checkpoint: checkpoint.number,
             checkpoint_lsn: checkpoint.lsn,
             checkpoint_wall: checkpoint.wall,
-            offline: adopted.is_none(),
+            offline,
             ..Figures::default()
         };
         let epoch = db.epoch();
@@ -307,7 +307,7 @@ impl Checkpointer {
             failed: None,
             report: None,
             delete_at: Duration::ZERO,
-            away: Cell::new(false),
+            away: Cell::new(offline),
             db,
         }
     }

@@ -74,9 +74,12 @@ impl Checkpointer {
         self.note_shipped();
         self.find_new_nodes()?;
         self.startup = Startup::Done;
-        self.figures.lock().offline = false;
+        self.away.set(false);
+        let mut figures = self.figures.lock();
+        (figures.offline, figures.ship_error, figures.ship_failures) = (false, None, 0);
+        drop(figures);
         // What a crash left half made, or did not remove any more; the next checkpoint does the same.
-        if let Err(e) = self.sweep_local() {
+        if let Err(e) = self.find_new_nodes().and_then(|()| self.sweep_local()) {
             log::warn!("what an earlier life left stays until the next checkpoint: {e}");
         }
         Ok(())

@@ -20,7 +20,7 @@ use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
 use skylog::media::{LockGuard, Owner};
 use skylog::recovery::{MountError, Tuning, World};
-use skylog::volume::Volume;
+use skylog::volume::{Patience, Volume, WhenFull};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
@@ -60,6 +60,12 @@ pub struct Mount {
     /// How long after a change it goes into the store, seconds (default 5, with a directory 60).
     #[arg(long, value_name = "SECONDS", value_parser = set::ship_interval)]
     ship_interval: Option<u64>,
+    /// What operations that add do when the journal is full (default wait).
+    #[arg(long, value_name = "wait|enospc")]
+    when_full: Option<WhenFull>,
+    /// How long an operation waits for a store that does not answer, seconds (default 60).
+    #[arg(long, value_name = "SECONDS", value_parser = mount_words::read_timeout)]
+    read_timeout: Option<u64>,
     /// Options, separated by commas, later ones win; listed below.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
@@ -127,6 +133,8 @@ impl Mount {
         options.journal_bytes = self.journal_size.or(options.journal_bytes);
         options.grace_seconds = self.grace.or(options.grace_seconds);
         options.ship_interval_seconds = self.ship_interval.or(options.ship_interval_seconds);
+        options.when_full = self.when_full.or(options.when_full);
+        options.read_timeout_seconds = self.read_timeout.or(options.read_timeout_seconds);
         match nix::unistd::geteuid().is_root() {
             true => options.allow_other = true,
             // So it is with every mount of an ordinary user, whatever is asked.
@@ -296,6 +304,11 @@ impl Mount {
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }
+        let usual = Patience::default();
+        volume.set_patience(Patience {
+            when_full: options.when_full.unwrap_or(usual.when_full),
+            read_timeout: options.read_timeout_seconds.map_or(usual.read_timeout, Duration::from_secs),
+        });
         Ok((volume, cache.lock))
     }
 }

@@ -139,6 +139,23 @@ pub const WORDS: &[Word] = &[
         "How much of that disk stays free of them, whoever fills it (5 % of it by default, from 256MiB to 10GiB)",
         |options, size| set_size(&mut options.cache.cache_free, size),
     ),
+    value(
+        "when_full=wait|enospc",
+        "What operations that add do when the journal is full because the store is away or slow: wait until there is room, \
+         however long that takes (the default), or fail with ENOSPC. `skylog set` changes it",
+        |options, word| {
+            options.when_full = Some(word.parse().map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
+    value(
+        "read_timeout=SECONDS",
+        "How long an operation waits for a store that does not answer before it fails with EIO (60 by default)",
+        |options, seconds| {
+            options.read_timeout_seconds = Some(read_timeout(seconds).map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
     value("fsname=NAME", "What the kernel lists as the source; the store's URL by default", |options, name| {
         options.source = Some(name.to_owned());
         Ok(())
@@ -255,6 +272,12 @@ pub const WORDS: &[Word] = &[
     nothing("x-*", "For mount(8), systemd and others"),
     nothing("X-*", "For mount(8) and others"),
 ];
+
+/// Seconds to wait for a store, at least one.
+pub fn read_timeout(seconds: &str) -> Result<u64, String> {
+    let seconds: Option<u64> = seconds.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| "the time to wait for the store is a number of seconds, at least 1".to_owned())
+}
 
 fn set_relatime(options: &mut MountOptions, relatime: bool) {
     options.relatime = relatime;

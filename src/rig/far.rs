@@ -22,6 +22,7 @@ fn far() -> Tuning {
     tuning.cache = CacheBytes { data: 4 << 20, indexes: 4 << 20 };
     tuning.cache_files = Some(CacheLimits { bytes_max: 256 << 20, free_bytes_min: 0 });
     tuning.policy.segment_bytes = 16 << 20;
+    tuning.policy.replay = Replay::after(64, 64 << 20);
     tuning.policy.shape = Shape::default();
     tuning
 }
@@ -54,6 +55,11 @@ fn elsewhere(rig: &Rig, seed: u64) -> Rig {
 
 /// Files of `len` bytes each in a directory, and the directory.
 fn write_files(rig: &mut Rig, count: u64, len: u64) -> InodeNo {
+    write_files_in(rig, count, len, count)
+}
+
+/// The same, and ships after each `together` of them.
+fn write_files_in(rig: &mut Rig, count: u64, len: u64, together: u64) -> InodeNo {
     let dir = rig.run(|fs, cx| fs.mkdir(cx, InodeNo::ROOT, b"dir", 0o755)).expect("made").0.ino;
     for n in 0..count {
         let name = format!("file-{n:06}");
@@ -67,6 +73,9 @@ fn write_files(rig: &mut Rig, count: u64, len: u64) -> InodeNo {
         rig.run(|fs, cx| fs.release(cx, ino)).expect("released");
         rig.run(|fs, cx| fs.forget(cx, ino, 1)).expect("forgotten");
         rig.step_journal();
+        if n % together == together - 1 {
+            rig.drain();
+        }
     }
     rig.drain();
     rig.settle();
@@ -130,6 +139,23 @@ fn files_read_in_another_order_take_few_requests_too() {
     let (gets, mib) = (cold.store.calls().gets - before, count * len / MIB);
     println!("scattered: {gets} requests for {mib} MiB, {:?}", cold.reader_stats());
     assert!(gets <= 2 * mib, "{gets} requests for {mib} MiB");
+}
+
+/// As many windows as a mount makes that ships every few seconds.
+#[test]
+fn files_of_many_windows_read_in_order_take_at_most_one_request_a_mebibyte() {
+    let (count, len) = (4000, 13 * KIB);
+    for together in [400, 200] {
+        let mut rig = new_rig(1);
+        write_files_in(&mut rig, count, len, together);
+        let mut cold = elsewhere(&rig, 2);
+        let dir = dir(&mut cold);
+        let before = cold.store.calls().gets;
+        (0..count).for_each(|n| read_file(&mut cold, dir, n, len, 128 << 10));
+        let (gets, mib) = (cold.store.calls().gets - before, count * len / MIB);
+        println!("{} windows: {gets} requests for {mib} MiB, {:?}", count / together, cold.reader_stats());
+        assert!(gets <= mib, "{gets} requests for {mib} MiB");
+    }
 }
 
 #[test]

@@ -109,11 +109,13 @@ impl ShipError {
         Report::Failed { reason: self.to_string(), away: self.is_away() }
     }
 
-    /// Whether the store did not answer.
+    /// Whether the store did not answer; after a probe, whether it may be that.
     pub fn is_away(&self) -> bool {
         matches!(
             self,
-            ShipError::Store(StoreError::Away { .. }) | ShipError::Locate(LocateError::Store(StoreError::Away { .. }))
+            ShipError::Probe(_)
+                | ShipError::Store(StoreError::Away { .. })
+                | ShipError::Locate(LocateError::Store(StoreError::Away { .. }))
         )
     }
 }

@@ -150,6 +150,11 @@ impl SimStore {
         self.shared.state.lock().down
     }
 
+    /// How many calls asked for an object, a part of one, or its size so far.
+    pub fn gets(&self) -> u64 {
+        self.shared.state.lock().calls.gets
+    }
+
     /// A late call arrives, such as [`Crash::late`]. It reaches the store in an outage too: it was sent before.
     pub fn land(&self, call: &StoreCall) {
         self.apply(&mut self.shared.state.lock(), call.clone());
