@@ -7,10 +7,10 @@ use skylog::format::ids::InodeNo;
 use skylog::fs::{self, Cx};
 use skylog::map::Wait;
 use skylog::media::Media;
-use skylog::media::sim::{CallLog, SimDisk};
+use skylog::media::sim::{CallLog, Nth, SimDisk};
 use skylog::recovery::Tuning;
 use skylog::rig::{Rig, small};
-use skylog::store::sim::{Calls, SimStore};
+use skylog::store::sim::{Calls, SimStore, StoreFault, StoreOp};
 use skylog::volume::resolve;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -327,6 +327,7 @@ fn promise_x13_many_small_files_of_an_interval_cost_three_requests() {
 fn a_base_asks_for_no_node_segment_that_it_knows_to_be_there() {
     let mut tuning = tuning();
     tuning.policy.replay = Replay::after(2, 1 << 30);
+    tuning.policy.uploads = 3;
     let mut rig = Rig::new(6, &tuning);
     for n in 0..300 {
         create(&mut rig, &format!("file {n}"), b"some data that is inline");
@@ -362,6 +363,7 @@ fn a_burst_of_small_files_costs_a_request_for_each_two_mebibytes_at_most() {
     tuning.node_cache_bytes = 48 << 20;
     // The burst lasts some 37 s of virtual time, for a tenth of the 400 MiB that take some 20 s on a machine.
     tuning.policy.age_max = Duration::from_secs(15);
+    tuning.policy.uploads = 3;
     tuning.policy.segment_bytes = 16 << 20;
     tuning.policy.shape = skylog::map::Shape::default();
     let mut rig = Rig::new(7, &tuning);
@@ -381,6 +383,36 @@ fn a_burst_of_small_files_costs_a_request_for_each_two_mebibytes_at_most() {
     println!("{calls:?} for {mebibytes} MiB; {:?}", rig.mounted.checkpointer.figures().lock());
     assert!(calls.puts + calls.creates <= mebibytes / 2, "{calls:?} for {mebibytes} MiB");
     assert_eq!(calls.lists, 0);
+}
+
+#[test]
+fn an_index_comes_after_all_segments_though_they_are_uploaded_side_by_side() {
+    let mut tuning = tuning();
+    tuning.policy.uploads = 3;
+    let mut rig = Rig::new(9, &tuning);
+    create(&mut rig, "first", &[1; 3000]);
+    rig.drain();
+    let indexes = |rig: &Rig| rig.store.image().names().filter(|name| name.starts_with("win/")).count();
+    let before = indexes(&rig);
+    let data = bytes_of(3, 200_000);
+    create(&mut rig, "second", &data);
+    for nth in 1..4 {
+        rig.store.fail(Nth::new(nth).of(StoreOp::Put).on("seg/"), StoreFault::Refused);
+        rig.mounted.checkpointer.wanted().checkpoint();
+        let failed = rig.store.failed();
+        while rig.store.failed() == failed {
+            rig.step();
+            rig.advance(SECOND);
+        }
+        assert_eq!(indexes(&rig), before, "an index was sent although put {nth} failed");
+        rig.store.heal();
+    }
+    rig.drain();
+    assert_eq!(indexes(&rig), before + 1);
+    let mut moved =
+        Rig::mount(rig.log.clone(), SimDisk::new(&rig.log), rig.store.clone(), rig.clock.clone(), 3, &tuning)
+            .expect("mounts from the store");
+    assert!(read_all(&mut moved, "second") == data);
 }
 
 #[test]

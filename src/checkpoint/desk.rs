@@ -3,7 +3,7 @@
 use super::jobs::{Job, Report};
 use crate::format::ids::Lsn;
 use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Jobs for the shipper and its reports, between two threads. At most one job at a time.
@@ -114,12 +114,24 @@ pub struct Figures {
 pub struct Wanted {
     /// A checkpoint of everything so far, whatever its size or age.
     checkpoint: AtomicBool,
+    /// Milliseconds of age at which changes are shipped; 0 leaves it to the policy.
+    interval_ms: AtomicU64,
 }
 
 impl Wanted {
     /// Asks for a checkpoint as soon as possible.
     pub fn checkpoint(&self) {
         self.checkpoint.store(true, Ordering::SeqCst);
+    }
+
+    /// Changes at which age changes are checkpointed and shipped, in milliseconds.
+    pub fn set_interval(&self, interval: Duration) {
+        let ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        self.interval_ms.store(ms.max(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn interval(&self) -> Option<Duration> {
+        Some(self.interval_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 
     pub(super) fn is_set(&self) -> bool {

@@ -430,11 +430,12 @@ impl Checkpointer {
         let now = self.clock.elapsed();
         let since = *self.changed_since.get_or_insert(now);
         let waiting = self.plans.len();
+        let age_max = self.wanted.interval().unwrap_or(self.policy.age_max);
         (waiting < WAITING_ASKED && self.wanted.take())
             || self.is_pressed()
             // A window on its way frees more of the journal than another checkpoint would.
             || (waiting == 0 && self.db.journal().reclaim_wanted())
-            || (waiting < WAITING_AGED && now.saturating_sub(since) >= self.policy.age_max)
+            || (waiting < WAITING_AGED && now.saturating_sub(since) >= age_max)
     }
 
     /// Whether changes since the last freeze fill the overlays, or a journal that has little room.

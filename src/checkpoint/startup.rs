@@ -72,6 +72,7 @@ impl Checkpointer {
         self.context().drop_planned()?;
         self.drop_recorded_plans();
         self.note_shipped();
+        self.find_new_nodes()?;
         self.startup = Startup::Done;
         self.away.set(false);
         let mut figures = self.figures.lock();

@@ -24,21 +24,6 @@ pub fn window(start: Lsn, end: Lsn) -> String {
     format!("win/{epoch:010}/{:010}.{:020}-{epoch:010}.{pos:020}", start.epoch, start.pos)
 }
 
-/// Whether skylog gives this name to an object of a store.
-pub fn is_ours(name: &str) -> bool {
-    let digits = |text: &str, least: usize| text.len() >= least && text.bytes().all(|b| b.is_ascii_digit());
-    let lsn = |text: &str| text.split_once('.').is_some_and(|(epoch, pos)| digits(epoch, 10) && digits(pos, 20));
-    match *name.split('/').collect::<Vec<_>>() {
-        [top] => top == SUPERBLOCK,
-        ["gen", generation, number] => digits(generation, 10) && digits(number, 10),
-        ["seg", epoch, number] => digits(epoch, 10) && digits(number, 16),
-        ["win", epoch, window] => {
-            digits(epoch, 10) && window.split_once('-').is_some_and(|(start, end)| lsn(start) && lsn(end))
-        }
-        _ => false,
-    }
-}
-
 /// What the name of a store object says, of those of which there may be copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
@@ -68,6 +53,21 @@ pub fn parse(name: &str) -> Option<Parsed> {
     (printed == name).then_some(parsed)
 }
 
+/// Whether skylog gives this name to an object of a store.
+pub fn is_ours(name: &str) -> bool {
+    let digits = |text: &str, least: usize| text.len() >= least && text.bytes().all(|b| b.is_ascii_digit());
+    let lsn = |text: &str| text.split_once('.').is_some_and(|(epoch, pos)| digits(epoch, 10) && digits(pos, 20));
+    match *name.split('/').collect::<Vec<_>>() {
+        [top] => top == SUPERBLOCK,
+        ["gen", generation, number] => digits(generation, 10) && digits(number, 10),
+        ["seg", epoch, number] => digits(epoch, 10) && digits(number, 16),
+        ["win", epoch, window] => {
+            digits(epoch, 10) && window.split_once('-').is_some_and(|(start, end)| lsn(start) && lsn(end))
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,6 +82,18 @@ mod tests {
         assert!(a < b);
         assert_eq!(a, "win/0000000002/0000000001.00000000000000000009-0000000002.00000000000000000014");
     }
+
+    #[test]
+    fn names_are_read_back_as_printed_and_no_other_way() {
+        let no = SegmentNo { epoch: 3, number: 12 };
+        assert_eq!(parse(&segment(no)), Some(Parsed::Segment(no)));
+        let (start, end) = (Lsn { epoch: 1, pos: 5 }, Lsn { epoch: 2, pos: 9 });
+        assert_eq!(parse(&window(start, end)), Some(Parsed::Window(start, end)));
+        for other in ["seg/3/12", "seg/", "win/0000000002/5-9", SUPERBLOCK, "", "gen/0000000001/0000000012"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
     #[test]
     fn names_that_we_give_are_told_from_others() {
         let at = |pos| Lsn { epoch: 1, pos };
@@ -95,16 +107,5 @@ mod tests {
             assert!(!is_ours(name), "{name}");
         }
         assert!(!ours.iter().any(|name| is_ours(&format!("{name}.bak")) || is_ours(&format!("x/{name}"))));
-    }
-
-    #[test]
-    fn names_are_read_back_as_printed_and_no_other_way() {
-        let no = SegmentNo { epoch: 3, number: 12 };
-        assert_eq!(parse(&segment(no)), Some(Parsed::Segment(no)));
-        let (start, end) = (Lsn { epoch: 1, pos: 5 }, Lsn { epoch: 2, pos: 9 });
-        assert_eq!(parse(&window(start, end)), Some(Parsed::Window(start, end)));
-        for other in ["seg/3/12", "seg/", "win/0000000002/5-9", SUPERBLOCK, "", "gen/0000000001/0000000012"] {
-            assert_eq!(parse(other), None, "{other}");
-        }
     }
 }

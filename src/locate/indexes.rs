@@ -19,8 +19,10 @@ use std::sync::Arc;
 const PART_BLOCKS: u32 = 8;
 /// What is asked for first of an index that is far away: most are shorter.
 const FIRST_BYTES: u64 = 128 << 10;
-/// One that is far away and no longer than this is fetched whole.
+/// One that is far away and no longer than this is fetched whole,
 const WHOLE_BYTES_MAX: u64 = 4 << 20;
+/// and a longer one by so many parts at a time.
+const FAR_PARTS: u32 = 8;
 
 /// What is kept of an index. All of it was verified.
 #[derive(Clone)]
@@ -148,10 +150,34 @@ impl Indexes {
     fn block(&self, index: &Index<'_>, header: &WindowHeader, block: Range<u64>) -> Result<Bytes, Failure> {
         let place = Place::of(header, &block);
         let key = MemoryKey::IndexPart(index.end, place.part);
-        let read = || index.read_part(header, place.part).map(Kept::Part);
-        match self.get(key, index, read)? {
+        match self.get(key, index, || self.read_part(index, header, place.part))? {
             Kept::Part(bytes) => Ok(bytes.slice(place.within)),
             Kept::Header(_) => Err(FormatError::Value("a header in place of a part").into()),
+        }
+    }
+
+    /// Reads a part; others that come with it are kept too.
+    fn read_part(&self, index: &Index<'_>, header: &WindowHeader, part: u32) -> Result<Kept, Failure> {
+        let Some(cache) = index.cache else { return index.fetch_part(header, part).map(Kept::Part) };
+        if let Some(bytes) = index.cached_part(cache, header, part) {
+            return Ok(Kept::Part(bytes));
+        }
+        let mut wanted = None;
+        for (number, bytes) in index.fetch_parts(cache, header, part)? {
+            let kept = Kept::Part(bytes);
+            match number == part {
+                true => wanted = Some(kept),
+                false => self.keep(MemoryKey::IndexPart(index.end, number), kept),
+            }
+        }
+        match wanted {
+            Some(kept) => Ok(kept),
+            None => {
+                log::warn!("{}: part {part} is damaged; it is fetched once more", index.name);
+                let bytes = index.fetch_part(header, part)?;
+                cache.put(index.key, Class::Indexes, part_range(header, part).start, bytes.clone());
+                Ok(Kept::Part(bytes))
+            }
         }
     }
 
@@ -221,7 +247,7 @@ impl Index<'_> {
     fn take_in(&self, header: &WindowHeader, bytes: &Bytes) -> Vec<Bytes> {
         let mut parts = Vec::new();
         let mut good = header.len();
-        for part in 0..header.blocks().div_ceil(PART_BLOCKS) {
+        for part in 0..parts_of(header) {
             let range = part_range(header, part);
             let Some(part_bytes) = bytes.get(index(range.start)..index(range.end)) else { break };
             if verify(header, part, part_bytes).is_err() {
@@ -251,30 +277,43 @@ impl Index<'_> {
     }
 
     /// Some blocks together, each verified: what is kept is never looked at with suspicion again.
-    fn read_part(&self, header: &WindowHeader, part: u32) -> Result<Bytes, Failure> {
-        let range = part_range(header, part);
-        let fetch = || -> Result<Bytes, Failure> {
-            let bytes = self.store.get_range(&self.name, range.clone())?;
-            verify(header, part, &bytes)?;
-            Ok(bytes)
-        };
-        let Some(cache) = self.cache else { return fetch() };
-        if let Some(bytes) = cache.read(self.key, range.clone()) {
-            if verify(header, part, &bytes).is_ok() {
-                return Ok(bytes);
-            }
-            cache.remove_damaged(self.key, range.clone());
-        }
-        let bytes = match fetch() {
-            Err(Failure::Format(e)) => {
-                log::warn!("{}: {e}; it is fetched once more", self.name);
-                fetch()?
-            }
-            fetched => fetched?,
-        };
-        cache.put(self.key, Class::Indexes, range.start, bytes.clone());
+    fn fetch_part(&self, header: &WindowHeader, part: u32) -> Result<Bytes, Failure> {
+        let bytes = self.store.get_range(&self.name, part_range(header, part))?;
+        verify(header, part, &bytes)?;
         Ok(bytes)
     }
+
+    fn cached_part(&self, cache: &Cache, header: &WindowHeader, part: u32) -> Option<Bytes> {
+        let range = part_range(header, part);
+        let bytes = cache.read(self.key, range.clone())?;
+        if verify(header, part, &bytes).is_ok() {
+            return Some(bytes);
+        }
+        cache.remove_damaged(self.key, range);
+        None
+    }
+
+    /// The part, and those about it, that are whole and good.
+    fn fetch_parts(&self, cache: &Cache, header: &WindowHeader, part: u32) -> Result<Vec<(u32, Bytes)>, Failure> {
+        let first = part / FAR_PARTS * FAR_PARTS;
+        let last = (first + FAR_PARTS).min(parts_of(header)) - 1;
+        let start = part_range(header, first).start;
+        let bytes = self.store.get_range(&self.name, start..part_range(header, last).end)?;
+        let mut good = Vec::new();
+        for number in first..=last {
+            let range = part_range(header, number);
+            let part = bytes.slice(index(range.start - start)..index(range.end - start));
+            if verify(header, number, &part).is_ok() {
+                cache.put(self.key, Class::Indexes, range.start, part.clone());
+                good.push((number, Bytes::copy_from_slice(&part)));
+            }
+        }
+        Ok(good)
+    }
+}
+
+fn parts_of(header: &WindowHeader) -> u32 {
+    header.blocks().div_ceil(PART_BLOCKS)
 }
 
 fn part_range(header: &WindowHeader, part: u32) -> Range<u64> {
@@ -305,11 +344,12 @@ fn index(at: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::SimClock;
+    use crate::cache::{Keeper, Limits, Progress};
     use crate::format::chunk::ChunkHeader;
     use crate::format::ids::{InodeNo, Uuid};
     use crate::format::window::WindowIndex;
-    use crate::media::sim::CallLog;
-    use crate::media::sim::Nth;
+    use crate::media::sim::{CallLog, Nth, SimDisk};
     use crate::store::sim::{SimStore, StoreFault, StoreOp};
 
     fn at(pos: u64) -> Lsn {
@@ -380,5 +420,77 @@ mod tests {
         assert!(matches!(found, Err(LocateError::Damaged { place, .. }) if place == name));
         assert!(indexes.find(&damaged, None, window, &object(0)).expect("another part").is_some());
         assert!(indexes.find(&whole, None, window, &object(9998)).expect("read again").is_some());
+    }
+
+    fn cache() -> (Arc<Cache>, Keeper) {
+        let limits = Limits { bytes_max: 64 << 20, free_bytes_min: 0 };
+        let media = Arc::new(SimDisk::new(&CallLog::new()));
+        Cache::open(media, Arc::new(SimClock::default()), Uuid(1), limits).expect("a cache is made")
+    }
+
+    const WINDOW: (Lsn, Lsn) = (Lsn { epoch: 1, pos: 9 }, Lsn { epoch: 1, pos: 1_000_000 });
+
+    #[test]
+    fn an_index_far_away_comes_by_two_requests_and_then_from_the_cache() {
+        for (count, gets) in [(0, 1), (1000, 1), (50_000, 2)] {
+            let (store, (cache, mut keeper)) = (store(count), cache());
+            let indexes = Indexes::new(8 << 20);
+            for n in (0..2 * count + 3).step_by(501) {
+                let found = indexes.find(&store, Some(&cache), WINDOW, &object(n)).expect("whole");
+                assert_eq!(found.is_some(), n % 2 == 0 && n / 2 < count, "object {n} of {count}");
+            }
+            assert_eq!(store.calls().gets, gets, "{count} objects");
+            while keeper.step() == Progress::Worked {}
+            let small = Indexes::new(60_000);
+            for n in (0..2 * count + 3).step_by(501) {
+                let found = small.find(&store, Some(&cache), WINDOW, &object(n)).expect("whole");
+                assert_eq!(found.is_some(), n % 2 == 0 && n / 2 < count, "object {n} of {count} out of the cache");
+            }
+            assert_eq!(store.calls().gets, gets, "{count} objects, no more requests");
+        }
+    }
+
+    #[test]
+    fn a_long_index_far_away_is_read_in_few_parts() {
+        // Objects all over the window, and in its first fifth alone.
+        for (count, most) in [(490_000, 4), (100_000, 10)] {
+            let (store, (cache, _keeper)) = (store(count), cache());
+            for n in [2, count + 1 - count % 2, 2 * count - 2] {
+                let before = store.calls().gets;
+                let indexes = Indexes::new(8 << 20);
+                let found = indexes.find(&store, Some(&cache), WINDOW, &object(n)).expect("whole");
+                assert_eq!(found.is_some(), n % 2 == 0);
+                let gets = store.calls().gets - before;
+                assert!(gets <= most, "{gets} requests for object {n} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn promise_s12_damaged_parts_of_an_index_are_neither_used_nor_cached() {
+        let (whole, (cache, _keeper)) = (store(5000), cache());
+        let name = names::window(WINDOW.0, WINDOW.1);
+        let mut bytes = whole.get(&name).expect("there").to_vec();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        let damaged = store(0);
+        damaged.put(&name, bytes.into()).expect("put");
+        let indexes = Indexes::new(1 << 20);
+        let found = indexes.find(&damaged, Some(&cache), WINDOW, &object(9998));
+        assert!(matches!(found, Err(LocateError::Damaged { place, .. }) if place == name));
+        assert!(!cache.holds(CacheKey::Window(WINDOW.0, WINDOW.1), last as u64..last as u64 + 1));
+        assert!(indexes.find(&damaged, Some(&cache), WINDOW, &object(0)).expect("another part").is_some());
+        assert!(indexes.find(&whole, Some(&cache), WINDOW, &object(9998)).expect("read again").is_some());
+    }
+
+    #[test]
+    fn a_copy_of_an_index_that_is_not_what_it_should_be_is_fetched_again() {
+        let (store, (cache, _keeper)) = (store(5000), cache());
+        cache.put(CacheKey::Window(WINDOW.0, WINDOW.1), Class::Indexes, 0, vec![3; 400_000].into());
+        for _ in 0..2 {
+            let indexes = Indexes::new(1 << 20);
+            assert!(indexes.find(&store, Some(&cache), WINDOW, &object(9998)).expect("whole").is_some());
+        }
+        assert_eq!(store.calls().gets, 2, "it was fetched once, by two requests");
     }
 }

@@ -60,6 +60,13 @@ impl From<ReadError> for LocateError {
     }
 }
 
+impl LocateError {
+    /// Whether the store did not answer, so that nothing is known of the object, and another try may succeed.
+    pub fn is_away(&self) -> bool {
+        matches!(self, LocateError::Store(e) if e.is_away())
+    }
+}
+
 /// The location index and the readers of file data.
 pub struct Locate {
     journal: Arc<Journal>,

@@ -4,6 +4,7 @@ use super::*;
 use crate::cache::Limits as CacheLimits;
 use crate::format::ids::InodeNo;
 use crate::locate::{Evicted, Warmed};
+use crate::store::Store;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -55,6 +56,11 @@ fn elsewhere(rig: &Rig, seed: u64) -> Rig {
 
 /// Files of `len` bytes each in a directory, and the directory.
 fn write_files(rig: &mut Rig, count: u64, len: u64) -> InodeNo {
+    write_files_in(rig, count, len, count)
+}
+
+/// The same, and ships after each `together` of them.
+fn write_files_in(rig: &mut Rig, count: u64, len: u64, together: u64) -> InodeNo {
     let dir = rig.run(|fs, cx| fs.mkdir(cx, InodeNo::ROOT, b"dir", 0o755)).expect("made").0.ino;
     for n in 0..count {
         let name = format!("file-{n:06}");
@@ -68,6 +74,9 @@ fn write_files(rig: &mut Rig, count: u64, len: u64) -> InodeNo {
         rig.run(|fs, cx| fs.release(cx, ino)).expect("released");
         rig.run(|fs, cx| fs.forget(cx, ino, 1)).expect("forgotten");
         rig.step_journal();
+        if n % together == together - 1 {
+            rig.drain();
+        }
     }
     rig.drain();
     rig.settle();
@@ -111,9 +120,9 @@ fn files_read_in_order_take_at_most_one_request_a_mebibyte() {
         write_files(&mut rig, count, len);
         let mut cold = elsewhere(&rig, 2);
         let dir = dir(&mut cold);
-        let before = cold.store.gets();
+        let before = cold.store.calls().gets;
         (0..count).for_each(|n| read_file(&mut cold, dir, n, len, request));
-        let (gets, mib) = (cold.store.gets() - before, count * len / MIB);
+        let (gets, mib) = (cold.store.calls().gets - before, count * len / MIB);
         println!("{count} files of {len} bytes by {request}: {gets} requests for {mib} MiB, {:?}", cold.reader_stats());
         assert!(gets <= mib, "{gets} requests for {mib} MiB");
     }
@@ -126,11 +135,28 @@ fn files_read_in_another_order_take_few_requests_too() {
     write_files(&mut rig, count, len);
     let mut cold = elsewhere(&rig, 2);
     let dir = dir(&mut cold);
-    let before = cold.store.gets();
+    let before = cold.store.calls().gets;
     (0..count).for_each(|n| read_file(&mut cold, dir, n * 1777 % count, len, 128 << 10));
-    let (gets, mib) = (cold.store.gets() - before, count * len / MIB);
+    let (gets, mib) = (cold.store.calls().gets - before, count * len / MIB);
     println!("scattered: {gets} requests for {mib} MiB, {:?}", cold.reader_stats());
     assert!(gets <= 2 * mib, "{gets} requests for {mib} MiB");
+}
+
+/// As many windows as a mount makes that ships every few seconds.
+#[test]
+fn files_of_many_windows_read_in_order_take_at_most_one_request_a_mebibyte() {
+    let (count, len) = (4000, 13 * KIB);
+    for together in [400, 200] {
+        let mut rig = new_rig(1);
+        write_files_in(&mut rig, count, len, together);
+        let mut cold = elsewhere(&rig, 2);
+        let dir = dir(&mut cold);
+        let before = cold.store.calls().gets;
+        (0..count).for_each(|n| read_file(&mut cold, dir, n, len, 128 << 10));
+        let (gets, mib) = (cold.store.calls().gets - before, count * len / MIB);
+        println!("{} windows: {gets} requests for {mib} MiB, {:?}", count / together, cold.reader_stats());
+        assert!(gets <= mib, "{gets} requests for {mib} MiB");
+    }
 }
 
 #[test]
@@ -140,13 +166,13 @@ fn a_cold_read_at_random_takes_five_requests_and_then_one() {
     write_files(&mut rig, count, len);
     let mut cold = elsewhere(&rig, 2);
     let read = |cold: &mut Rig, n: u64, at: u64| {
-        let before = cold.store.gets();
+        let before = cold.store.calls().gets;
         let dir = dir(cold);
         let name = format!("file-{n:06}");
         let ino = cold.run(|fs, cx| fs.lookup(cx, dir, name.as_bytes())).expect("looked up").expect("found").ino;
         let found = cold.run(|fs, cx| fs.read(cx, ino, at, 4096)).expect("read");
         assert!(found == contents(n, len)[at as usize..][..4096]);
-        cold.store.gets() - before
+        cold.store.calls().gets - before
     };
     let first = read(&mut cold, 41, 500 * KIB);
     println!("cold: {first} requests");
@@ -165,14 +191,14 @@ fn listing_a_cold_directory_takes_few_requests() {
     write_files(&mut rig, count, 10);
     let mut cold = elsewhere(&rig, 2);
     let dir = dir(&mut cold);
-    let before = cold.store.gets();
+    let before = cold.store.calls().gets;
     assert_eq!(list(&mut cold, dir), count + 2);
-    let gets = cold.store.gets() - before;
+    let gets = cold.store.calls().gets - before;
     println!("{count} entries: {gets} requests, {:?}", cold.reader_stats());
     assert!(gets <= 30, "{gets} requests");
-    let again = cold.store.gets();
+    let again = cold.store.calls().gets;
     assert_eq!(list(&mut cold, dir), count + 2);
-    assert_eq!(cold.store.gets(), again, "all of it is here now");
+    assert_eq!(cold.store.calls().gets, again, "all of it is here now");
 }
 
 #[test]
@@ -209,21 +235,67 @@ fn an_object_is_brought_and_dropped_on_request() {
         assert_eq!(locate.warm(id).expect("brought"), Warmed::Cached);
     }
     cold.settle();
-    let before = cold.store.gets();
+    let before = cold.store.calls().gets;
     read_file(&mut cold, dir, 1, 200 * KIB, 128 << 10);
-    assert_eq!(cold.store.gets(), before, "all of it is here");
+    assert_eq!(cold.store.calls().gets, before, "all of it is here");
     for id in &ids {
         assert_eq!(locate.evict(id).expect("dropped"), Evicted::Dropped);
         assert_eq!(locate.resident(id), None);
     }
     read_file(&mut cold, dir, 1, 200 * KIB, 128 << 10);
-    assert!(cold.store.gets() > before, "it is fetched again");
+    assert!(cold.store.calls().gets > before, "it is fetched again");
 
     let mut near = far();
     near.cache_files = None;
     let near = cold.remount(9, &near).expect("mounts again");
     assert_eq!(near.mounted.db.locate().warm(&ids[0]).expect("no need"), Warmed::NoCache);
     assert_eq!(near.mounted.db.locate().evict(&ids[0]).expect("no need"), Evicted::NoCache);
+}
+
+#[test]
+fn promise_g3_damaged_local_nodes_give_way_to_those_of_the_store() {
+    let mut rig = new_rig(1);
+    let dir = write_files(&mut rig, 300, 10);
+    let uploaded = rig.store.list("seg").expect("listed");
+    let mut damaged = Vec::new();
+    for name in rig.disk.list("nodes").expect("listed") {
+        if uploaded.contains(&format!("seg/{}", name.replace('-', "/"))) {
+            let file = rig.disk.open(&format!("nodes/{name}")).expect("there");
+            file.write_at(&vec![0xff; file.len().expect("known") as usize], 0).expect("damaged");
+            damaged.push(name);
+        }
+    }
+    assert!(!damaged.is_empty(), "no node segment was both local and in the store");
+    let mut rig = rig.remount(3, &far()).expect("mounts again");
+    assert_eq!(list(&mut rig, dir), 302);
+    let left = rig.disk.list("nodes").expect("listed");
+    assert!(!damaged.iter().any(|name| left.contains(name)), "{left:?}");
+    rig.store.set_down(true);
+    assert_eq!(list(&mut rig, dir), 302, "what came is kept");
+}
+
+#[test]
+fn copies_go_when_their_object_is_deleted() {
+    let mut rig = new_rig(1);
+    let dir = write_files(&mut rig, 20, MIB);
+    (0..20).for_each(|n| read_file(&mut rig, dir, n, MIB, 128 << 10));
+    let cached = |rig: &Rig| {
+        let names = rig.disk.list("cache").expect("listed");
+        names.into_iter().filter(|name| name.starts_with("data-") || name.starts_with("index-")).collect::<Vec<_>>()
+    };
+    let before = cached(&rig);
+    assert!(before.len() >= 2, "data and an index are cached: {before:?}");
+    for n in 0..20 {
+        rig.run(|fs, cx| fs.unlink(cx, dir, format!("file-{n:06}").as_bytes())).expect("unlinked");
+    }
+    // What is dead is deleted after a publication has listed it.
+    for n in 0..5 {
+        rig.run(|fs, cx| fs.mkdir(cx, dir, format!("{n}").as_bytes(), 0o755)).expect("made");
+        rig.drain();
+        rig.advance(Duration::from_secs(60));
+        rig.settle();
+    }
+    assert_eq!(cached(&rig), Vec::<String>::new(), "of {:?} in the store", rig.store.list("").expect("listed"));
 }
 
 /// The objects of a file.
