@@ -4,18 +4,19 @@
 use crate::base::clock::{Clock, SimClock};
 use crate::base::random::SeededRandom;
 use crate::cache;
-use crate::checkpoint::jobs::Report;
-use crate::checkpoint::{Policy, Progress};
+use crate::checkpoint::{Policy, Progress, Replay};
 use crate::format::ids::{Lsn, Uuid};
 use crate::format::manifest::Manifest;
+use crate::format::names::SUPERBLOCK;
+use crate::format::superblock::Superblock;
 use crate::format::usage::Usage;
 use crate::fs::{self, Cx, DiskSpace, Fs};
 use crate::journal;
-use crate::locate::{CacheBytes, Locate};
+use crate::locate::{CacheBytes, Locate, ReaderStats};
 use crate::map::{Db, Limits, NodeCache, Shape, Start, Wait};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
-use crate::recovery::{MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
+use crate::recovery::{Known, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
 use crate::store::sim::SimStore;
 use crate::volume::resolve;
 use std::sync::Arc;
@@ -55,9 +56,9 @@ pub fn small() -> Tuning {
         policy: Policy {
             age_max: Duration::from_secs(5),
             grace: Duration::ZERO,
-            increments_max: 3,
-            increment_bytes_max: 1 << 20,
+            replay: Replay::after(3, 1 << 20),
             segment_bytes: 32 << 10,
+            uploads: 1,
             shape: Shape { node_bytes: 512 },
         },
         owner: "rig".to_owned(),
@@ -97,6 +98,11 @@ pub fn new_store(log: &Arc<CallLog>, clock: &SimClock, random: &SeededRandom) ->
     Ok(store)
 }
 
+/// The configuration in a store, also when it is down.
+pub fn known(store: &SimStore) -> Option<Known> {
+    store.image().object(SUPERBLOCK).and_then(|bytes| Superblock::decode(bytes).ok()).map(Known::Before)
+}
+
 impl Rig {
     /// A new filesystem, mounted.
     ///
@@ -125,6 +131,7 @@ impl Rig {
             store: Arc::new(store.clone()),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),
+            known: known(&store),
         };
         let mounted = mount(&world, tuning, &mut |_, _| {})?;
         let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
@@ -172,7 +179,18 @@ impl Rig {
         let checkpointer = self.step_checkpointer();
         let shipper = self.step_shipper();
         let keeper = self.step_keeper();
-        journal || checkpointer || shipper || keeper
+        let ahead = self.step_ahead();
+        journal || checkpointer || shipper || keeper || ahead
+    }
+
+    /// Fetches ahead what reading made worth it, if there are cache files.
+    pub fn step_ahead(&mut self) -> bool {
+        self.mounted.db.locate().reader().is_some_and(|reader| reader.fetch_ahead(Duration::ZERO))
+    }
+
+    /// What was read through the cache files, if there are any.
+    pub fn reader_stats(&self) -> Option<ReaderStats> {
+        self.mounted.db.locate().reader().map(|reader| reader.stats())
     }
 
     /// One step of the keeper of cache files, if there are any.
@@ -195,7 +213,7 @@ impl Rig {
         let Some(job) = self.mounted.desk.take_job() else { return false };
         let report = self.mounted.shipper.run(&job).unwrap_or_else(|e| {
             log::warn!("ship: {e}");
-            Report::Failed
+            e.into_report()
         });
         self.mounted.desk.report(report);
         true
@@ -247,5 +265,9 @@ impl Rig {
     }
 }
 
+#[cfg(test)]
+mod far;
+#[cfg(test)]
+mod mounts;
 #[cfg(test)]
 mod tests;

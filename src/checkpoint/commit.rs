@@ -1,6 +1,7 @@
 //! From what is frozen to a checkpoint: merging, committing, and trying again.
 
 use super::backoff::Haste;
+use super::cost::Chain;
 use super::nodes::{self, NodeWriter};
 use super::{CheckpointError, Checkpointer, NUMBERS_LOW, Phase, files, merge};
 use crate::base::canary::{self, Canary};
@@ -19,11 +20,11 @@ impl Checkpointer {
         }
         let Phase::Frozen(frozen, _) = std::mem::replace(&mut self.phase, Phase::Idle) else { return Ok(false) };
         match self.commit(&frozen) {
-            Ok(checkpoint) => {
+            Ok((checkpoint, chain)) => {
                 self.backoff.succeeded();
                 self.db.install(&frozen, checkpoint.roots);
                 drop(frozen);
-                self.installed(checkpoint)?;
+                self.installed(checkpoint, chain)?;
                 Ok(true)
             }
             Err(e) => {
@@ -60,7 +61,7 @@ impl Checkpointer {
 
     /// The manifest never names a file or a tree that is not durable: nodes, then the checkpoint's files, then the
     /// manifest.
-    fn commit(&mut self, frozen: &Frozen) -> Result<Checkpoint, CheckpointError> {
+    fn commit(&mut self, frozen: &Frozen) -> Result<(Checkpoint, Chain), CheckpointError> {
         let previous = self.checkpoint.lsn;
         let trees = Merge { source: &*self.nodes, cache: Some(self.db.cache()), shape: self.policy.shape };
         let numbers = &mut self.numbers;
@@ -74,7 +75,14 @@ impl Checkpointer {
             }
         };
         let nodes = writer.finish()?;
-        let committed = self.commit_merged(frozen, merged);
+        let edits = merge::encode_changes(frozen);
+        let node_bytes: u64 = nodes.iter().map(|(_, bytes)| bytes).sum();
+        let chain = Chain {
+            increments: 1,
+            bytes: edits.len() as u64,
+            nodes: node_bytes / (self.policy.shape.node_bytes as u64).max(1),
+        };
+        let committed = self.commit_merged(frozen, merged, edits);
         match &committed {
             // Whether the manifest on disk names the new checkpoint is unknown: its files stay, and nothing is tried again.
             Err(CheckpointError::Manifest(e @ ManifestError::Latched(_))) => self.db.journal().latch(e.to_string()),
@@ -82,9 +90,9 @@ impl Checkpointer {
                 nodes::remove_nodes(&*self.media, &nodes);
                 self.remove_unnamed();
             }
-            Ok(_) => {}
+            Ok(_) => self.new_nodes.extend(nodes),
         }
-        committed
+        committed.map(|checkpoint| (checkpoint, chain))
     }
 
     /// The files of a checkpoint that failed take room that others may need.
@@ -95,7 +103,12 @@ impl Checkpointer {
     }
 
     /// The rest of [`Checkpointer::commit`], once the nodes are durable.
-    fn commit_merged(&mut self, frozen: &Frozen, merged: merge::Merged) -> Result<Checkpoint, CheckpointError> {
+    fn commit_merged(
+        &mut self,
+        frozen: &Frozen,
+        merged: merge::Merged,
+        edits: Vec<u8>,
+    ) -> Result<Checkpoint, CheckpointError> {
         let previous = self.checkpoint.lsn;
         let mut settlement = if self.unsettled { self.unsettled_rest()? } else { Vec::new() };
         settlement.extend(merged.settlement);
@@ -109,7 +122,6 @@ impl Checkpointer {
             settlement,
             windows: Vec::new(),
         };
-        let edits = merge::encode_changes(frozen);
         files::write(&*self.media, files::Files { checkpoint: &checkpoint, births: merged.births, edits })
             .map_err(CheckpointError::disk)?;
         self.db.journal().manifest().update(|m| {

@@ -3,7 +3,7 @@
 use super::jobs::{Job, Report};
 use crate::format::ids::Lsn;
 use parking_lot::{Condvar, Mutex};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Jobs for the shipper and its reports, between two threads. At most one job at a time.
@@ -80,6 +80,19 @@ pub struct Figures {
     pub shipped: Lsn,
     /// Windows that wait to be shipped.
     pub windows_waiting: u64,
+    /// When the oldest change that is not in the store was noticed, by the clock that counts from no fixed moment; nothing if
+    /// all are there. Changes of an earlier mount count from this one.
+    pub unshipped_since: Option<Duration>,
+    /// Why the newest try to ship did not go through; nothing after one that did.
+    pub ship_error: Option<String>,
+    /// Tries to ship that failed since the last one that did not.
+    pub ship_failures: u32,
+    /// Bytes put into the store in this mount, for what was shipped.
+    pub bytes_shipped: u64,
+    /// Bases published in this mount.
+    pub bases: u64,
+    /// Bytes of tree nodes in the state directory that no published base has.
+    pub unshipped_node_bytes: u64,
     /// Checkpoints made in this mount.
     pub checkpoints: u64,
     /// Checkpoints that failed since the last one that was made.
@@ -88,6 +101,8 @@ pub struct Figures {
     pub windows_shipped: u64,
     /// Store objects deleted in this mount.
     pub objects_deleted: u64,
+    /// The store did not answer when this was mounted, and has not answered since.
+    pub offline: bool,
     /// Whether everything was checkpointed, shipped and recorded after the last step.
     pub drained: bool,
     /// The last failure, until the next success.
@@ -99,12 +114,24 @@ pub struct Figures {
 pub struct Wanted {
     /// A checkpoint of everything so far, whatever its size or age.
     checkpoint: AtomicBool,
+    /// Milliseconds of age at which changes are shipped; 0 leaves it to the policy.
+    interval_ms: AtomicU64,
 }
 
 impl Wanted {
     /// Asks for a checkpoint as soon as possible.
     pub fn checkpoint(&self) {
         self.checkpoint.store(true, Ordering::SeqCst);
+    }
+
+    /// Changes at which age changes are checkpointed and shipped, in milliseconds.
+    pub fn set_interval(&self, interval: Duration) {
+        let ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        self.interval_ms.store(ms.max(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn interval(&self) -> Option<Duration> {
+        Some(self.interval_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0).map(Duration::from_millis)
     }
 
     pub(super) fn is_set(&self) -> bool {

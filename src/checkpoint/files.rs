@@ -77,6 +77,11 @@ pub fn read_edits(media: &dyn Media, number: u64) -> io::Result<Bytes> {
     read_file(media, &edits_file(number))
 }
 
+/// Bytes of what a checkpoint's increment replays.
+pub fn edits_bytes(media: &dyn Media, number: u64) -> io::Result<u64> {
+    media.open(&edits_file(number))?.len()
+}
+
 /// Removes what the manifest does not name.
 pub fn sweep(media: &dyn Media, manifest: &Manifest) -> io::Result<()> {
     let mut keep = BTreeSet::new();

@@ -19,32 +19,69 @@ pub struct WindowJob {
 /// What the shipper is asked to do.
 #[derive(Clone, Debug)]
 pub enum Job {
+    /// Find out what earlier lives published, from a store that was away when the filesystem was mounted.
+    Resume,
     /// Ship a window and publish it as an increment.
     Increment(WindowJob),
     /// Ship all windows that are due and publish the newest checkpoint as a base.
-    Base {
-        /// The windows, oldest first; the last ends at the checkpoint.
-        windows: Vec<WindowJob>,
-        /// The checkpoint.
-        checkpoint: u64,
-        /// Windows that the checkpoint's own space tree does not record.
-        unrecorded: Vec<WindowEntry>,
-    },
+    Base(BaseJob),
     /// Delete store objects.
     Delete(Vec<String>),
+}
+
+impl Job {
+    /// Every segment number that was planned for its windows.
+    pub fn numbers(&self) -> Vec<SegmentNo> {
+        match self {
+            Job::Increment(window) => window.numbers.clone(),
+            Job::Base(base) => base.windows.iter().flat_map(|window| window.numbers.iter().copied()).collect(),
+            Job::Resume | Job::Delete(_) => Vec::new(),
+        }
+    }
+}
+
+/// See [`Job::Base`].
+#[derive(Clone, Debug)]
+pub struct BaseJob {
+    /// The windows, oldest first; the last ends at the checkpoint.
+    pub windows: Vec<WindowJob>,
+    /// The checkpoint.
+    pub checkpoint: u64,
+    /// Windows that the checkpoint's own space tree does not record.
+    pub unrecorded: Vec<WindowEntry>,
+    /// The node segments that its roots reach.
+    pub nodes: Vec<(SegmentNo, NodesIn)>,
+}
+
+/// Where a node segment is known to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodesIn {
+    /// In the store, with this size in bytes: a published base has listed it.
+    Store(u64),
+    /// In the state directory; an earlier job, of this life or another, may have put it into the store.
+    Perhaps,
+    /// In the state directory only.
+    State,
 }
 
 /// What the shipper has done.
 #[derive(Debug)]
 pub enum Report {
+    /// The store is there, and earlier lives published these objects that the space tree may not record yet.
+    Resumed(Vec<Publication>),
     /// Windows and a publication are in the store.
     Shipped(Shipped),
     /// A publication of an earlier life of ours was found in the place of the job's.
     Adopted(Box<Publication>),
     /// These objects are gone from the store.
     Deleted(Vec<String>),
-    /// Nothing is known to have been done; the reason was told where it happened. To be tried again.
-    Failed,
+    /// Nothing is known to have been done. To be tried again.
+    Failed {
+        /// Why.
+        reason: String,
+        /// The store did not answer.
+        away: bool,
+    },
 }
 
 /// See [`Report::Shipped`].
@@ -56,8 +93,10 @@ pub struct Shipped {
     pub checkpoint: u64,
     /// Where.
     pub at: Position,
-    /// Bytes of the publication's body.
-    pub bytes: u64,
     /// For a base: the node segments it reaches, with their sizes.
     pub base: Option<Vec<(SegmentNo, u64)>>,
+    /// Numbers that were planned and never put.
+    pub unused: Vec<SegmentNo>,
+    /// Bytes put into the store for it, and for jobs that failed before it.
+    pub put_bytes: u64,
 }

@@ -11,11 +11,13 @@
 //!    the window is durable ([`Checkpointer::reclaim_when_recorded`]).
 //! 4. A store object is deleted only after a published increment or base has listed it as pending deletion, and a grace
 //!    time ([`Checkpointer::deletion`]).
-//! 5. A checkpoint that fails leaves no file behind, and is tried again after a pause that grows; see [`backoff`]. Meanwhile
+//! 5. Until it is known what earlier lives published nothing is shipped, deleted or reclaimed ([`startup`]).
+//! 6. A checkpoint that fails leaves no file behind, and is tried again after a pause that grows; see [`backoff`]. Meanwhile
 //!    what was checkpointed before is shipped on.
 
 mod backoff;
 mod commit;
+mod cost;
 mod desk;
 pub mod files;
 pub mod jobs;
@@ -23,7 +25,9 @@ pub mod merge;
 pub mod nodes;
 mod shipping;
 pub mod space;
+mod startup;
 
+pub use cost::Replay;
 pub use desk::{Desk, Figures, Wanted};
 
 use crate::base::canary::{self, Canary};
@@ -32,17 +36,21 @@ use crate::base::trouble::Trouble;
 use crate::format::FormatError;
 use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
+use crate::format::manifest::PlanEntry;
 use crate::format::publication::Publication;
-use crate::format::space::{Mark, Published};
+use crate::format::space::Published;
 use crate::journal::{JournalError, ManifestError};
 use crate::locate::LocateError;
 use crate::map::{Db, Frozen, MapError, Shape, Stop, reachable_segments};
 use crate::media::Media;
 use backoff::{Backoff, Haste};
+use cost::Chain;
 use jobs::{Job, Report};
 use nodes::NodeStore;
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, VecDeque};
+use startup::Startup;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,16 +94,16 @@ impl CheckpointError {
 /// When to do what.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// A checkpoint is made when changes are this old.
+    /// A checkpoint is made, and shipped, when changes are this old; unless [`WAITING_AGED`] windows wait already.
     pub age_max: Duration,
     /// A dead store object is deleted this long after it was listed.
     pub grace: Duration,
-    /// A new base is published after this many increments,
-    pub increments_max: u64,
-    /// or this many bytes of them.
-    pub increment_bytes_max: u64,
+    /// What replaying increments may cost until a new base is published.
+    pub replay: Replay,
     /// Bytes at which a node segment or a store segment is full.
     pub segment_bytes: usize,
+    /// Segments that are uploaded at a time; with 1 that is done by the shipper itself.
+    pub uploads: usize,
     /// Shape of tree nodes.
     pub shape: Shape,
 }
@@ -112,6 +120,11 @@ const DELETE_MAX: usize = 256;
 const JOURNAL_SHARE: u64 = 16;
 /// After a failure the next try waits this long.
 const RETRY: Duration = Duration::from_secs(1);
+/// While so many windows wait to be shipped, the age of changes is no reason for another one: one is on its way, and one is
+/// made meanwhile. A store that is slow gets larger windows, and one that is away costs no more than the journal.
+const WAITING_AGED: usize = 2;
+/// While so many wait, nobody's request is a reason either: who drains a filesystem asks again and again.
+const WAITING_ASKED: usize = 16;
 
 /// Segment numbers, reserved durably in ranges ahead of use.
 struct Numbers {
@@ -134,6 +147,10 @@ struct Plan {
     number: u64,
     start: Lsn,
     end: Lsn,
+    /// What it costs to replay as an increment.
+    chain: Chain,
+    /// When the oldest change in it was noticed, or the mount that found it.
+    since: Duration,
 }
 
 /// A job that the shipper handed back.
@@ -141,6 +158,8 @@ struct FailedJob {
     job: Job,
     retry_at: Duration,
     pause: Duration,
+    /// Tries in a row.
+    tries: u32,
 }
 
 enum Phase {
@@ -199,41 +218,59 @@ pub struct Checkpointer {
     running: Option<Job>,
     /// Node segments a running base job reads.
     pinned: BTreeSet<SegmentNo>,
+    /// Node segments in the state directory that no published base has listed, with their sizes in bytes.
+    new_nodes: BTreeMap<SegmentNo, u64>,
     published: Published,
     /// An earlier life closed the newest generation, and nothing is in the next one yet.
     closed: bool,
-    increment_bytes: u64,
+    /// Increments over the newest base; what those of earlier mounts cost is not known, but how many there are is.
+    chain: Chain,
+    /// When this mount published its newest base.
+    based_at: Option<Duration>,
     wanted: Arc<Wanted>,
     figures: Arc<Mutex<Figures>>,
     changed_since: Option<Duration>,
+    /// The same for what is frozen.
+    frozen_since: Duration,
     retry_at: Duration,
     /// Checkpoints that failed in a row.
     backoff: Backoff,
     /// What fails, as people are told of it.
     trouble: Trouble,
-    /// Publications of earlier lives that are to be taken up before anything else.
-    startup: Option<Vec<Publication>>,
+    /// What earlier lives left is taken up before anything else.
+    startup: Startup,
     /// The newest checkpoint's settlement is not all in the log yet.
     unsettled: bool,
+    /// Numbers planned for a job that is not made yet.
+    half_made: Vec<SegmentNo>,
     /// A job that the shipper could not do.
     failed: Option<FailedJob>,
     /// The shipper's report, until all of it is recorded.
     report: Option<Report>,
     /// Dead store objects are looked for at this time again.
     delete_at: Duration,
+    /// The store did not answer when it was last asked: nobody here waits for it again until the shipper has got through.
+    away: Cell<bool>,
 }
 
 impl Checkpointer {
     /// An owner that goes on from the newest checkpoint; `adopted` are publications of earlier lives that the space tree
-    /// may not record yet.
-    pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: Vec<Publication>) -> Checkpointer {
+    /// may not record yet, or nothing if the store did not answer.
+    pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: Option<Vec<Publication>>) -> Checkpointer {
         let Parts { filesystem, db, media, clock, nodes, desk, policy } = parts;
         let manifest = db.journal().manifest().current();
-        let plans = manifest.plans.iter().map(|p| Plan { number: p.number, start: p.start, end: p.end }).collect();
+        let (since, offline) = (clock.elapsed(), adopted.is_none());
+        let plan = |p: &PlanEntry| {
+            let bytes = files::edits_bytes(&*media, p.number).unwrap_or(0);
+            let chain = Chain { increments: 1, bytes, nodes: 0 };
+            Plan { number: p.number, start: p.start, end: p.end, chain, since }
+        };
+        let plans = manifest.plans.iter().map(plan).collect();
         let figures = Figures {
             checkpoint: checkpoint.number,
             checkpoint_lsn: checkpoint.lsn,
             checkpoint_wall: checkpoint.wall,
+            offline,
             ..Figures::default()
         };
         let epoch = db.epoch();
@@ -252,20 +289,25 @@ impl Checkpointer {
             ready: None,
             running: None,
             pinned: BTreeSet::new(),
+            new_nodes: BTreeMap::new(),
             published: Published::default(),
             closed: false,
-            increment_bytes: 0,
+            chain: Chain::default(),
+            based_at: None,
             wanted: Arc::default(),
             figures: Arc::new(Mutex::new(figures)),
             changed_since: None,
+            frozen_since: Duration::ZERO,
             retry_at: Duration::ZERO,
             backoff: Backoff::default(),
             trouble: Trouble::default(),
-            startup: Some(adopted),
+            startup: Startup::Begin(adopted),
             unsettled: true,
+            half_made: Vec::new(),
             failed: None,
             report: None,
             delete_at: Duration::ZERO,
+            away: Cell::new(offline),
             db,
         }
     }
@@ -280,54 +322,14 @@ impl Checkpointer {
         self.wanted.clone()
     }
 
-    /// Takes up what an earlier life left: its publications and its planned segments. Each part may be done again.
-    fn take_up(&mut self) -> Result<bool, CheckpointError> {
-        let Some(adopted) = self.startup.take() else { return Ok(false) };
-        let done = self.take_up_all(&adopted);
-        if done.is_err() {
-            self.startup = Some(adopted);
-        }
-        done.map(|()| true)
-    }
-
-    fn take_up_all(&mut self, adopted: &[Publication]) -> Result<(), CheckpointError> {
-        let mark = self.context().mark(Mark::Segment)?;
-        self.numbers.next = mark;
-        self.numbers.mark = mark;
-        if let Some(published) = self.context().published()? {
-            self.published = published;
-        }
-        for entry in self.checkpoint.windows.clone() {
-            let published = Published { end: entry.end.max(self.published.end), ..self.published };
-            self.record_window(&entry, &published)?;
-        }
-        for publication in adopted {
-            self.adopt(publication)?;
-        }
-        self.context().drop_planned()?;
-        self.drop_recorded_plans();
-        self.note_shipped();
-        // What a crash left half made, or did not remove any more.
-        self.sweep_local()
-    }
-
-    /// An earlier life may have died after it recorded a window and before it dropped the plan. Shipping that window once
-    /// more would put a second index over the recorded one, and an increment out of order behind the newest.
-    fn drop_recorded_plans(&mut self) {
-        if self.plans.front().is_some_and(|plan| plan.end <= self.published.end) {
-            let lsn = self.db.last();
-            self.db.journal().when_durable(lsn, Box::new(|_| {}));
-            self.recorded = Some((lsn, self.published.end));
-        } else if self.recorded.is_none() {
-            // All may have been dropped but the journal's segments.
-            self.db.journal().reclaim(self.published.end.min(self.checkpoint.lsn));
-        }
-    }
-
     /// What the last merge learned becomes batches, some in each step. When they crowd the overlays another checkpoint comes
     /// in between, and takes the rest along.
     fn settle(&mut self) -> Result<bool, CheckpointError> {
         if !self.unsettled || !matches!(self.phase, Phase::Idle) || self.is_pressed() {
+            return Ok(false);
+        }
+        // A journal that is full is emptied by what waits to be shipped; the last of its room is for recording that.
+        if !self.plans.is_empty() && self.db.journal().is_full() {
             return Ok(false);
         }
         if self.context().settle_some(self.checkpoint.number, &self.checkpoint.settlement)? {
@@ -335,6 +337,7 @@ impl Checkpointer {
         }
         self.context().settle_waiting(self.published.end)?;
         self.unsettled = false;
+        self.delete_at = Duration::ZERO;
         Ok(true)
     }
 
@@ -354,7 +357,9 @@ impl Checkpointer {
         if self.clock.elapsed() < self.retry_at {
             return Progress::Idle;
         }
-        match self.try_step() {
+        let stepped = self.try_step();
+        self.note_oldest();
+        match stepped {
             Ok(progress) => {
                 if progress == Progress::Worked && self.backoff.failures() == 0 {
                     self.all_is_well();
@@ -388,7 +393,7 @@ impl Checkpointer {
     /// Whether everything up to the newest batch of files is checkpointed, shipped and recorded.
     pub fn is_drained(&self) -> bool {
         matches!(self.phase, Phase::Idle)
-            && self.startup.is_none()
+            && self.startup.is_done()
             && !self.unsettled
             && self.report.is_none()
             && !self.db.files_changed()
@@ -424,11 +429,13 @@ impl Checkpointer {
         }
         let now = self.clock.elapsed();
         let since = *self.changed_since.get_or_insert(now);
-        self.wanted.take()
+        let waiting = self.plans.len();
+        let age_max = self.wanted.interval().unwrap_or(self.policy.age_max);
+        (waiting < WAITING_ASKED && self.wanted.take())
             || self.is_pressed()
             // A window on its way frees more of the journal than another checkpoint would.
-            || (self.plans.is_empty() && self.db.journal().reclaim_wanted())
-            || now.saturating_sub(since) >= self.policy.age_max
+            || (waiting == 0 && self.db.journal().reclaim_wanted())
+            || (waiting < WAITING_AGED && now.saturating_sub(since) >= age_max)
     }
 
     /// Whether changes since the last freeze fill the overlays, or a journal that has little room.
@@ -447,7 +454,7 @@ impl Checkpointer {
         // Nobody takes an empty overlay for a drained filesystem while its changes are on their way.
         self.figures.lock().drained = false;
         let Some(frozen) = self.db.freeze() else { return Ok(false) };
-        self.changed_since = None;
+        self.frozen_since = self.changed_since.take().unwrap_or_else(|| self.clock.elapsed());
         self.ask_durable(frozen.lsn);
         let lsn = frozen.lsn;
         self.phase = Phase::Frozen(frozen, lsn);
@@ -471,8 +478,9 @@ impl Checkpointer {
     }
 
     /// After the commit: what the merge learned becomes batches, and the window can be shipped.
-    fn installed(&mut self, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
-        self.plans.push_back(Plan { number: checkpoint.number, start: checkpoint.previous_lsn, end: checkpoint.lsn });
+    fn installed(&mut self, checkpoint: Checkpoint, chain: Chain) -> Result<(), CheckpointError> {
+        let Checkpoint { number, previous_lsn: start, lsn: end, .. } = checkpoint;
+        self.plans.push_back(Plan { number, start, end, chain, since: self.frozen_since });
         self.checkpoint = checkpoint;
         let mut figures = self.figures.lock();
         figures.checkpoint = self.checkpoint.number;
@@ -503,6 +511,8 @@ impl Checkpointer {
         let mut keep = self.reached()?;
         keep.extend(&self.pinned);
         self.nodes.retain(&keep).map_err(CheckpointError::disk)?;
+        self.new_nodes.retain(|no, _| keep.contains(no));
+        self.figures.lock().unshipped_node_bytes = self.new_nodes.values().sum();
         files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)
     }
 }

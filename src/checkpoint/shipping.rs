@@ -1,8 +1,11 @@
 //! The owner's side of shipping: which job comes next, and what a report means for the space tree and the journal.
 
-use super::jobs::{Job, Report, Shipped, WindowJob};
+use super::cost::{Chain, NewNodes};
+use super::jobs::{BaseJob, Job, Report, Shipped, WindowJob};
+use super::nodes::node_file;
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Phase, Plan};
+use crate::format::checkpoint::Birth;
 use crate::format::ids::{OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
@@ -20,6 +23,9 @@ impl Checkpointer {
         if self.running.is_some() {
             return Ok(false);
         }
+        if !self.startup.is_done() {
+            return Ok(self.give_resume());
+        }
         if let Some((lsn, job)) = self.ready.take() {
             // Planned segments are in a durable batch before the first byte goes to the store.
             if self.db.journal().durable() < lsn {
@@ -33,14 +39,14 @@ impl Checkpointer {
         if self.recorded.is_some() || matches!(self.phase, Phase::Frozen(..)) {
             return Ok(false);
         }
-        let Some(job) = self.next_job()? else { return self.retry() };
+        let Some(job) = self.next_job()? else { return Ok(self.retry()) };
         let lsn = self.db.last();
         self.ask_durable(lsn);
         self.ready = Some((lsn, job));
         Ok(true)
     }
 
-    fn hand_over(&mut self, job: Job) {
+    pub(super) fn hand_over(&mut self, job: Job) {
         self.desk.put_job(job.clone());
         self.running = Some(job);
     }
@@ -51,55 +57,91 @@ impl Checkpointer {
             return Ok(Some(deletion));
         }
         let Some(plan) = self.plans.front().cloned().filter(|_| self.failed.is_none()) else { return Ok(None) };
-        if self.base_is_due() { self.base_job().map(Some) } else { Ok(Some(Job::Increment(self.window_job(&plan)?))) }
+        // A job that could not be made, perhaps for a day, leaves no numbers that were planned for it again and again.
+        self.context().drop_planned_of(&self.half_made, &self.half_made)?;
+        self.half_made.clear();
+        let job = if self.base_is_due() { self.base_job()? } else { Job::Increment(self.window_job(&plan)?) };
+        self.half_made.clear();
+        Ok(Some(job))
     }
 
     /// Gives a job that failed once more, after a pause that grows.
-    fn retry(&mut self) -> Result<bool, CheckpointError> {
+    pub(super) fn retry(&mut self) -> bool {
         let Some(failed) = self.failed.as_mut().filter(|failed| failed.retry_at <= self.clock.elapsed()) else {
-            return Ok(false);
+            return false;
         };
         // Until it succeeds; the next failure is after a longer pause.
         failed.retry_at = Duration::MAX;
         let job = failed.job.clone();
         self.hand_over(job);
-        Ok(true)
+        true
     }
 
     /// The shipper could not do its job: everything it puts is immutable and named ahead, so it is given the same job again.
     fn job_failed(&mut self) {
         let Some(job) = self.running.take().filter(|job| !matches!(job, Job::Delete(_))) else { return };
-        let pause = self.failed.take().map_or(RETRY_MIN, |failed| (failed.pause * 2).min(RETRY_MAX));
-        let retry_at = self.clock.elapsed() + pause;
-        self.failed = Some(FailedJob { job, retry_at, pause });
+        let (pause, tries) = match self.failed.take() {
+            Some(failed) => ((failed.pause * 2).min(RETRY_MAX), failed.tries.saturating_add(1)),
+            None => (RETRY_MIN, 1),
+        };
+        let retry_at = self.clock.elapsed() + self.spread(pause, tries);
+        self.figures.lock().ship_failures = tries;
+        self.failed = Some(FailedJob { job, retry_at, pause, tries });
     }
 
-    /// A generation starts with a base; a long chain of increments is folded into a new one.
+    /// A pause between three and five quarters as long, so that many filesystems do not come back to one store at the same
+    /// moment; which part of that is decided by the filesystem and the number of the try.
+    fn spread(&self, pause: Duration, tries: u32) -> Duration {
+        let seed = self.filesystem.0 ^ u128::from(tries).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let of_1024 = crc32c::crc32c(&seed.to_le_bytes()) % 1024;
+        pause * 3 / 4 + pause / 2 * of_1024 / 1024
+    }
+
+    /// A generation starts with a base; a long chain of increments is folded into a new one; and many windows that wait go
+    /// as one when that is less work.
     fn base_is_due(&self) -> bool {
-        self.closed
-            || self.published.generation < u64::from(self.db.epoch())
-            || self.published.number >= self.policy.increments_max
-            || self.increment_bytes >= self.policy.increment_bytes_max
+        if self.closed || self.published.generation < u64::from(self.db.epoch()) {
+            return true;
+        }
+        let mut waiting = Chain::default();
+        self.plans.iter().for_each(|plan| waiting += plan.chain);
+        let mut chain = Chain { increments: self.published.number, ..self.chain };
+        chain += waiting;
+        let nodes = NewNodes { segments: self.new_nodes.len() as u64, bytes: self.new_nodes.values().sum() };
+        let now = self.clock.elapsed();
+        let apart = self.based_at.is_none_or(|at| nodes.are_worth_it(now.saturating_sub(at)));
+        (apart && self.policy.replay.is_long(&chain)) || nodes.are_cheaper_than(&waiting, self.policy.uploads)
     }
 
     /// A base is the newest checkpoint, so every window that waits is shipped with it.
     fn base_job(&mut self) -> Result<Job, CheckpointError> {
-        let plans: Vec<Plan> = self.plans.iter().cloned().collect();
-        let windows = plans.iter().map(|plan| self.window_job(plan)).collect::<Result<_, _>>()?;
         let roots = self.checkpoint.roots;
         let unrecorded = self.context().windows_not_in(roots)?;
         self.pinned = self.reached()?;
-        self.context().plan_nodes(&self.pinned)?;
-        Ok(Job::Base { windows, checkpoint: self.checkpoint.number, unrecorded })
+        let nodes = self.context().plan_nodes(&self.pinned)?;
+        let plans: Vec<Plan> = self.plans.iter().cloned().collect();
+        let windows = plans.iter().map(|plan| self.window_job(plan)).collect::<Result<_, _>>()?;
+        Ok(Job::Base(BaseJob { windows, checkpoint: self.checkpoint.number, unrecorded, nodes }))
+    }
+
+    /// After a mount: the node segments in the state directory that no published base has.
+    pub(super) fn find_new_nodes(&mut self) -> Result<(), CheckpointError> {
+        let reached = self.reached()?;
+        for no in self.context().unpublished_nodes(&reached)? {
+            // What is not here is in the store, whatever is recorded.
+            if let Ok(bytes) = self.media.open(&node_file(no)).and_then(|file| file.len()) {
+                self.new_nodes.insert(no, bytes);
+            }
+        }
+        Ok(())
     }
 
     fn window_job(&mut self, plan: &Plan) -> Result<WindowJob, CheckpointError> {
         let births = super::files::read_plan(&*self.media, plan.number)?.births;
-        // Enough in the worst case: objects of full size, and segments that are only half full.
-        let bytes = births.len() * OBJECT_BYTES_MAX;
-        let count = (bytes / (self.policy.segment_bytes / 2).max(1) + 1).min(births.len());
+        let count = segments_for(&births, self.policy.segment_bytes);
         self.reserve_numbers(count as u64 + 1)?;
         let numbers: Vec<SegmentNo> = (0..count).map(|_| self.numbers.take()).collect();
+        self.half_made.extend(&numbers);
         self.context().plan_segments(&numbers)?;
         Ok(WindowJob { checkpoint: plan.number, start: plan.start, end: plan.end, numbers })
     }
@@ -111,10 +153,16 @@ impl Checkpointer {
         if now < self.delete_at {
             return Ok(None);
         }
-        self.delete_at = now + DELETE_EVERY.min(self.policy.grace);
         let grace = i64::try_from(self.policy.grace.as_nanos()).unwrap_or(i64::MAX);
-        let names = self.context().deletable(self.published.checkpoint, grace, DELETE_MAX)?;
-        Ok((!names.is_empty()).then_some(Job::Delete(names)))
+        let found = self.context().deletable(self.published.checkpoint, grace, DELETE_MAX)?;
+        // What no publication lists yet waits for one, which looks here again.
+        let often = DELETE_EVERY.min(self.policy.grace);
+        self.delete_at = match found.next {
+            _ if !found.names.is_empty() => now + often,
+            Some(left) => now + left.max(often),
+            None => Duration::MAX,
+        };
+        Ok((!found.names.is_empty()).then_some(Job::Delete(found.names)))
     }
 
     /// Takes the shipper's report, if there is one.
@@ -128,7 +176,7 @@ impl Checkpointer {
         }
         match self.running.take() {
             Some(Job::Delete(_)) | None => {}
-            Some(Job::Increment(_) | Job::Base { .. }) => {
+            Some(Job::Resume | Job::Increment(_) | Job::Base { .. }) => {
                 self.failed = None;
                 self.pinned.clear();
             }
@@ -138,21 +186,27 @@ impl Checkpointer {
 
     fn record_report(&mut self, report: &Report) -> Result<(), CheckpointError> {
         match report {
+            Report::Resumed(found) => self.take_up_published(found),
             Report::Shipped(shipped) => self.shipped(shipped),
             Report::Adopted(publication) => {
+                self.away.set(false);
                 // The job is thought over: what it planned was not published.
                 self.adopt(publication)?;
-                self.context().drop_planned()
+                self.drop_planned_of_job(&[])
             }
-            Report::Failed => {
+            Report::Failed { reason, away } => {
+                self.away.set(*away);
+                self.figures.lock().ship_error = Some(reason.clone());
                 self.job_failed();
                 Ok(())
             }
             Report::Deleted(names) => {
                 self.context().deleted(names)?;
-                if matches!(&self.running, Some(Job::Delete(asked)) if asked.len() > names.len()) {
-                    self.delete_at = self.clock.elapsed() + RETRY_MAX;
-                }
+                self.away.set(self.away.get() && names.is_empty());
+                self.delete_at = match &self.running {
+                    Some(Job::Delete(asked)) if asked.len() > names.len() => self.clock.elapsed() + RETRY_MAX,
+                    _ => Duration::ZERO,
+                };
                 self.figures.lock().objects_deleted += names.len() as u64;
                 Ok(())
             }
@@ -160,14 +214,37 @@ impl Checkpointer {
     }
 
     fn shipped(&mut self, shipped: &Shipped) -> Result<(), CheckpointError> {
+        self.away.set(false);
         self.record(&shipped.windows, shipped.base.as_deref(), shipped.checkpoint, shipped.at)?;
-        self.context().drop_planned()?;
+        self.drop_planned_of_job(&shipped.unused)?;
         self.context().settle_waiting(self.published.end)?;
-        self.figures.lock().windows_shipped += shipped.windows.len() as u64;
-        self.increment_bytes = if shipped.base.is_some() { 0 } else { self.increment_bytes + shipped.bytes };
         self.closed &= shipped.base.is_none();
+        let mut figures = self.figures.lock();
+        figures.windows_shipped += shipped.windows.len() as u64;
+        figures.bytes_shipped += shipped.put_bytes;
+        figures.bases += u64::from(shipped.base.is_some());
+        figures.ship_error = None;
+        figures.ship_failures = 0;
+        drop(figures);
+        self.extend_chain(shipped);
         self.note_shipped();
         Ok(())
+    }
+
+    /// What is over the newest base now.
+    fn extend_chain(&mut self, shipped: &Shipped) {
+        if shipped.base.is_some() {
+            self.chain = Chain::default();
+            self.based_at = Some(self.clock.elapsed());
+        } else if let Some(plan) = self.plans.iter().find(|plan| plan.number == shipped.checkpoint) {
+            self.chain += plan.chain;
+        }
+    }
+
+    /// Lists what was planned for the job that has ended and is in no recorded window for deletion, and forgets `unused`.
+    fn drop_planned_of_job(&self, unused: &[SegmentNo]) -> Result<(), CheckpointError> {
+        let numbers = self.running.as_ref().map(Job::numbers).unwrap_or_default();
+        self.context().drop_planned_of(&numbers, unused)
     }
 
     /// Takes up a publication of an earlier life of this state directory that the space tree may not record yet.
@@ -201,6 +278,7 @@ impl Checkpointer {
         if let Some(node_segments) = node_segments {
             let reached = self.reached()?;
             self.context().record_base(node_segments, &reached)?;
+            self.new_nodes.retain(|no, _| node_segments.iter().all(|(listed, _)| listed != no));
             self.list_old_generation(at)?;
         }
         for (i, entry) in windows.iter().enumerate() {
@@ -234,6 +312,7 @@ impl Checkpointer {
         let known = entry.end <= self.published.end;
         let lsn = self.context().record_window((!known).then_some(entry), published)?;
         self.published = *published;
+        self.delete_at = Duration::ZERO;
         if !known {
             self.recorded = Some((lsn, entry.end));
             self.ask_durable(lsn);
@@ -244,7 +323,7 @@ impl Checkpointer {
     /// The journal is reclaimed only when the checkpoint covers it, its live data is shipped, and the batch that records
     /// the window is durable: after a crash that lost the batch, the data must still be found in the journal.
     pub(super) fn reclaim_when_recorded(&mut self) -> Result<bool, CheckpointError> {
-        let Some((lsn, end)) = self.recorded else { return Ok(false) };
+        let Some((lsn, end)) = self.recorded.filter(|_| self.startup.is_done()) else { return Ok(false) };
         if self.db.journal().durable() < lsn {
             return Ok(false);
         }
@@ -265,6 +344,13 @@ impl Checkpointer {
         figures.windows_waiting = self.plans.len() as u64;
     }
 
+    /// Since when something is not in the store.
+    pub(super) fn note_oldest(&self) {
+        let frozen = (!matches!(self.phase, Phase::Idle)).then_some(self.frozen_since);
+        let oldest = self.plans.front().map(|plan| plan.since).or(frozen).or(self.changed_since);
+        self.figures.lock().unshipped_since = oldest;
+    }
+
     pub(super) fn context(&self) -> Context<'_> {
         // What is frozen already will not hold a batch of now.
         let frozen = u64::from(!matches!(self.phase, Phase::Idle));
@@ -273,6 +359,15 @@ impl Checkpointer {
             nodes: &*self.nodes,
             now: self.clock.now().as_nanos(),
             next_checkpoint: self.checkpoint.number + 1 + frozen,
+            away: &self.away,
         }
     }
+}
+
+/// As many numbers as the segments of a window may need. Two chunks in a row, or two segments in a row if those are larger,
+/// have more bytes than fit into one; a tenth is for what lies around them.
+fn segments_for(births: &[Birth], segment_bytes: usize) -> usize {
+    let bytes: u64 = births.iter().map(|birth| u64::from(birth.len)).sum();
+    let half = segment_bytes.max(OBJECT_BYTES_MAX) as u64 * 9 / 20;
+    usize::try_from(bytes / half + 1).unwrap_or(usize::MAX).min(births.len())
 }

@@ -10,16 +10,21 @@ mod windows;
 pub use windows::node_segment;
 
 use super::CheckpointError;
+use super::jobs::NodesIn;
 use crate::base::canary::{self, Canary};
 use crate::format::batch::TreeId;
 use crate::format::ids::{Lsn, ObjectId, SegmentKind, SegmentNo};
 use crate::format::names;
 use crate::format::space::{self, Key, Mark, Pending, Published, SegmentRecord, Settled};
+use crate::format::window::IndexEntry;
 use crate::locate::{Locate, LocateError};
 use crate::map::{Db, NodeSource, Pins, Room, Stop, Tx, Wait};
+use crate::store::StoreError;
 use bytes::Bytes;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// Bytes one settled object may add to a batch.
 const SETTLE_BYTES: u64 = 256;
@@ -102,11 +107,34 @@ pub struct Context<'a> {
     pub now: i64,
     /// The number the next checkpoint will have: what is listed now is in the store once that one is published.
     pub next_checkpoint: u64,
+    /// The store did not answer when it was last asked.
+    pub away: &'a Cell<bool>,
+}
+
+/// See [`Context::deletable`].
+pub struct Deletable {
+    /// Store objects that may be deleted.
+    pub names: Vec<String>,
+    /// If there are none: how long until there are.
+    pub next: Option<Duration>,
 }
 
 impl Context<'_> {
     fn locate(&self) -> &Locate {
         self.db.locate()
+    }
+
+    /// Where an object was shipped to; `None` also when that is not to be had now: a store that is away, or an index that is
+    /// damaged, must not stop a checkpoint. A store that is away is asked once.
+    fn find(&self, object: &ObjectId) -> Option<(SegmentNo, IndexEntry)> {
+        if self.away.get() {
+            return None;
+        }
+        self.locate().find(object).unwrap_or_else(|e| {
+            log::warn!("the death of object {object} waits: {e}");
+            self.away.set(matches!(e, LocateError::Store(StoreError::Away { .. })));
+            None
+        })
     }
 
     fn pending(&self) -> Bytes {
@@ -163,20 +191,44 @@ impl Context<'_> {
 
     /// The same for node segments that a base may upload, unless they are known already. They stay planned until a base is
     /// published that does not reach them: unlike numbers given up, the next base will want them under the same names.
-    pub fn plan_nodes(&self, numbers: &BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
+    /// Says where each is known to be.
+    pub fn plan_nodes(&self, numbers: &BTreeSet<SegmentNo>) -> Result<Vec<(SegmentNo, NodesIn)>, CheckpointError> {
         let numbers: Vec<SegmentNo> = numbers.iter().copied().collect();
+        let mut places = Vec::with_capacity(numbers.len());
         for part in numbers.chunks(self.objects_per_batch()) {
-            self.run(|tx| {
-                for no in part {
-                    if tx.get(TreeId::Space, &space::segment(*no))?.is_none() {
-                        let record = SegmentRecord::planned(SegmentKind::Nodes);
-                        tx.put(TreeId::Space, space::segment(*no), record.encode());
-                    }
+            let (found, _) = self.run(|tx| {
+                let mut found = Vec::with_capacity(part.len());
+                for &no in part {
+                    let place = match get(tx, &space::segment(no), SegmentRecord::decode)? {
+                        Some(record) if record.bytes > 0 => NodesIn::Store(record.bytes),
+                        Some(_) => NodesIn::Perhaps,
+                        None => {
+                            let record = SegmentRecord::planned(SegmentKind::Nodes);
+                            tx.put(TreeId::Space, space::segment(no), record.encode());
+                            NodesIn::State
+                        }
+                    };
+                    found.push((no, place));
                 }
-                Ok(())
+                Ok(found)
             })?;
+            places.extend(found);
         }
-        Ok(())
+        Ok(places)
+    }
+
+    /// Those of some node segments that no published base has listed.
+    pub fn unpublished_nodes(&self, numbers: &BTreeSet<SegmentNo>) -> Result<Vec<SegmentNo>, CheckpointError> {
+        let (found, _) = self.run(|tx| {
+            let mut found = Vec::new();
+            for &no in numbers {
+                if get(tx, &space::segment(no), SegmentRecord::decode)?.is_none_or(|record| record.bytes == 0) {
+                    found.push(no);
+                }
+            }
+            Ok(found)
+        })?;
+        Ok(found)
     }
 
     /// Hands out the rows from `from` up to `to`, at most `limit` at a time, until `each` says to stop. What `each` changes
@@ -211,6 +263,27 @@ impl Context<'_> {
         })
     }
 
+    /// The same for the numbers of one job; those in `unused` were never put, and are forgotten.
+    pub fn drop_planned_of(&self, numbers: &[SegmentNo], unused: &[SegmentNo]) -> Result<(), CheckpointError> {
+        let planned = SegmentRecord::planned(SegmentKind::Chunks).encode();
+        for part in numbers.chunks(self.objects_per_batch()) {
+            self.run(|tx| {
+                for no in part {
+                    let key = space::segment(*no);
+                    if tx.get(TreeId::Space, &key)?.is_none_or(|record| record != planned) {
+                        continue;
+                    }
+                    tx.delete(TreeId::Space, key);
+                    if !unused.contains(no) {
+                        tx.put(TreeId::Space, space::pending(names::segment(*no).as_bytes()), self.pending());
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// Lists store objects for deletion.
     pub fn list_dead(&self, names: &[String]) -> Result<(), CheckpointError> {
         for part in names.chunks(self.objects_per_batch()) {
@@ -225,20 +298,24 @@ impl Context<'_> {
     }
 
     /// Up to `limit` store objects that may be deleted now: listed by a published checkpoint, and past the grace time.
-    pub fn deletable(&self, published: u64, grace: i64, limit: usize) -> Result<Vec<String>, CheckpointError> {
-        let mut names = Vec::new();
+    pub fn deletable(&self, published: u64, grace: i64, limit: usize) -> Result<Deletable, CheckpointError> {
+        let (mut names, mut next) = (Vec::new(), None::<Duration>);
         self.pages(space::pendings(), 1024, &mut |rows| {
             for (key, value) in rows {
                 let pending = Pending::decode(value).map_err(CheckpointError::from_format)?;
                 let listed = pending.checkpoint <= published || canary::removed(Canary::PendingBeforeDelete);
-                if listed && self.now.saturating_sub(pending.since) >= grace {
+                let left = grace.saturating_sub(self.now.saturating_sub(pending.since));
+                if listed && left <= 0 {
                     names.push(pending_name(key)?);
+                } else if listed {
+                    let left = Duration::from_nanos(left.unsigned_abs());
+                    next = Some(next.map_or(left, |sooner| sooner.min(left)));
                 }
             }
             Ok(if names.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
         names.truncate(limit);
-        Ok(names)
+        Ok(Deletable { names, next })
     }
 
     /// Forgets store objects that were deleted.

@@ -22,6 +22,16 @@ pub enum Ask {
         /// `always`, `everysec` or `none`.
         sync: String,
     },
+    /// Change at which age changes are shipped.
+    ShipInterval {
+        /// The age.
+        seconds: u64,
+    },
+    /// Change what operations that add do when the journal is full.
+    WhenFull {
+        /// `wait` or `enospc`.
+        word: String,
+    },
     /// Change how much the files may take; what is left out stays.
     Limit {
         /// Most bytes; 0 takes the limit away.

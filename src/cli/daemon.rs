@@ -123,6 +123,11 @@ impl Daemon {
             Ok(Ask::Status) => self.status(),
             Ok(Ask::Sync) => self.sync(),
             Ok(Ask::Set { sync }) => self.set(&sync),
+            Ok(Ask::ShipInterval { seconds }) => {
+                self.volume.set_ship_interval(Duration::from_secs(seconds));
+                done(Ok(()))
+            }
+            Ok(Ask::WhenFull { word }) => done(word.parse().map(|when_full| self.volume.set_when_full(when_full))),
             Ok(Ask::Limit { size, inodes, on_limit }) => self.set_limit(size, inodes, on_limit.as_deref()),
             Err(e) => Say::Failed { why: format!("the request makes no sense: {e}") },
         };

@@ -14,13 +14,13 @@ use super::remount::remount;
 use super::site::Site;
 use super::store_arg::{Found, StoreArg};
 use super::world::{self, Sizes};
-use super::{daemon, log_file, mkfs, mount_point, mount_words, output, registry, size, state_dir};
+use super::{daemon, log_file, mkfs, mount_point, mount_words, output, registry, set, size, state_dir};
 use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
 use skylog::media::{LockGuard, Owner};
-use skylog::recovery::{MountError, Tuning, World};
-use skylog::volume::Volume;
+use skylog::recovery::{Known, MountError, Tuning, World};
+use skylog::volume::{Patience, Volume, WhenFull};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
@@ -57,6 +57,15 @@ pub struct Mount {
     /// How long a dead store object is kept before it is deleted, seconds.
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u64>,
+    /// How long after a change it goes into the store, seconds (default 5, with a directory 60).
+    #[arg(long, value_name = "SECONDS", value_parser = set::ship_interval)]
+    ship_interval: Option<u64>,
+    /// What operations that add do when the journal is full (default wait).
+    #[arg(long, value_name = "wait|enospc")]
+    when_full: Option<WhenFull>,
+    /// How long an operation waits for a store that does not answer, seconds (default 60).
+    #[arg(long, value_name = "SECONDS", value_parser = mount_words::read_timeout)]
+    read_timeout: Option<u64>,
     /// Options, separated by commas, later ones win; listed below.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
@@ -123,6 +132,9 @@ impl Mount {
         options.state = self.state.clone().or(options.state);
         options.journal_bytes = self.journal_size.or(options.journal_bytes);
         options.grace_seconds = self.grace.or(options.grace_seconds);
+        options.ship_interval_seconds = self.ship_interval.or(options.ship_interval_seconds);
+        options.when_full = self.when_full.or(options.when_full);
+        options.read_timeout_seconds = self.read_timeout.or(options.read_timeout_seconds);
         match nix::unistd::geteuid().is_root() {
             true => options.allow_other = true,
             // So it is with every mount of an ordinary user, whatever is asked.
@@ -261,6 +273,17 @@ impl Mount {
         }
     }
 
+    /// A store that is away, or went away meanwhile, is probed when it is back, before anything is published.
+    fn probe(&self, site: &Site) -> Outcome {
+        if site.away.is_some() {
+            return Ok(());
+        }
+        world::probe(&self.store).or_else(|failure| match self.store.look() {
+            Ok(Found::Away(_)) => Ok(()),
+            _ => Err(failure),
+        })
+    }
+
     /// Recovers and starts the volume. The lock is that of a folder of cache files of their own.
     fn open(
         &self,
@@ -270,13 +293,20 @@ impl Mount {
         progress: impl FnMut(u64, u64),
     ) -> Result<(Arc<Volume>, Option<LockGuard>), Failure> {
         let grace = options.grace_seconds.map(Duration::from_secs);
-        let sizes = Sizes { journal_bytes: options.journal_bytes, grace };
+        let ship_interval = options.ship_interval_seconds.map(Duration::from_secs);
+        let remote = self.store.folder().is_none();
+        let sizes = Sizes { journal_bytes: options.journal_bytes, grace, ship_interval, remote };
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
         let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;
         let tuning = Tuning { cache_files: cache.limits, ..tuning };
-        let world = World { cache_media: cache.media, ..world::world(&self.store, &site.state)? };
-        world::probe(&self.store)?;
+        let superblock = site.superblock.clone();
+        let known = Some(match &site.away {
+            None => Known::Answered(superblock),
+            Some(reason) => Known::Away(superblock, reason.clone()),
+        });
+        let world = World { known, cache_media: cache.media, ..world::world(&self.store, &site.state)? };
+        self.probe(site)?;
         let (mut progress, mut effort) = (progress, Effort::new("replaying"));
         let mut progress = |done, total| {
             effort.at(done, total);
@@ -286,6 +316,11 @@ impl Mount {
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }
+        let usual = Patience::default();
+        volume.set_patience(Patience {
+            when_full: options.when_full.unwrap_or(usual.when_full),
+            read_timeout: options.read_timeout_seconds.map_or(usual.read_timeout, Duration::from_secs),
+        });
         Ok((volume, cache.lock))
     }
 }

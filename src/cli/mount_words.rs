@@ -2,8 +2,7 @@
 
 use super::failure::Failure;
 use super::mount_options::MountOptions;
-use super::remote_words;
-use super::size;
+use super::{remote_words, set, size};
 use nix::unistd::{Group, User};
 use skylog::journal::SyncPolicy;
 use skylog::store::RemoteOptions;
@@ -106,6 +105,15 @@ pub const WORDS: &[Word] = &[
     }),
     value("grace=SECONDS", "How long a dead store object is kept before it is deleted (3600 by default)", set_grace),
     value(
+        "ship_interval=SECONDS",
+        "How long after a change it goes into the store (5 by default, 60 when the store is a directory). `skylog set` and a \
+         remount change it",
+        |options, seconds| {
+            options.ship_interval_seconds = Some(set::ship_interval(seconds).map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
+    value(
         "state=DIR",
         "Where journal, checkpoints and the log are kept on this machine, an absolute path. Else inside the store when that is a \
          directory, in /var/lib/skylog/UUID for root, in $XDG_STATE_HOME/skylog/UUID (~/.local/state/skylog/UUID) for others",
@@ -130,6 +138,23 @@ pub const WORDS: &[Word] = &[
         "cache_free=SIZE",
         "How much of that disk stays free of them, whoever fills it (5 % of it by default, from 256MiB to 10GiB)",
         |options, size| set_size(&mut options.cache.cache_free, size),
+    ),
+    value(
+        "when_full=wait|enospc",
+        "What operations that add do when the journal is full because the store is away or slow: wait until there is room, \
+         however long that takes (the default), or fail with ENOSPC. `skylog set` changes it",
+        |options, word| {
+            options.when_full = Some(word.parse().map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
+    value(
+        "read_timeout=SECONDS",
+        "How long an operation waits for a store that does not answer before it fails with EIO (60 by default)",
+        |options, seconds| {
+            options.read_timeout_seconds = Some(read_timeout(seconds).map_err(Failure::usage)?);
+            Ok(())
+        },
     ),
     value("fsname=NAME", "What the kernel lists as the source; the store's URL by default", |options, name| {
         options.source = Some(name.to_owned());
@@ -199,7 +224,7 @@ pub const WORDS: &[Word] = &[
     ),
     plain(
         "remount",
-        "Changes a mount that is there: the flags of the kernel below, and sync. All else is said when mounting",
+        "Changes a mount that is there: the flags of the kernel below, sync and ship_interval. All else is said when mounting",
         |options| options.remount = true,
     ),
     flag("ro", "The kernel refuses every change", "ro", true),
@@ -247,6 +272,12 @@ pub const WORDS: &[Word] = &[
     nothing("x-*", "For mount(8), systemd and others"),
     nothing("X-*", "For mount(8) and others"),
 ];
+
+/// Seconds to wait for a store, at least one.
+pub fn read_timeout(seconds: &str) -> Result<u64, String> {
+    let seconds: Option<u64> = seconds.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| "the time to wait for the store is a number of seconds, at least 1".to_owned())
+}
 
 fn set_relatime(options: &mut MountOptions, relatime: bool) {
     options.relatime = relatime;

@@ -1,5 +1,5 @@
-//! `mount -o remount,…`: the flags that the kernel keeps for a mount, and the sync policy, change while it is mounted; all
-//! else is said at the mount.
+//! `mount -o remount,…`: the flags that the kernel keeps for a mount, the sync policy and the ship interval change while it
+//! is mounted; all else is said at the mount.
 //!
 //! The flags go to the kernel by its own call: a newer mount(8) would hand the kernel the words that it lists for a FUSE
 //! mount, and the kernel takes none of them in a remount.
@@ -44,6 +44,9 @@ pub fn remount(dir: &Path, options: &MountOptions) -> Outcome {
     apply(dir, flags(&line, options))?;
     if let Some(policy) = options.sync {
         ask(dir, &Ask::Set { sync: policy.to_string() })?;
+    }
+    if let Some(seconds) = options.ship_interval_seconds {
+        ask(dir, &Ask::ShipInterval { seconds })?;
     }
     // Whoever makes a mount read-only means to keep what is in it.
     if options.flag("ro") { ask(dir, &Ask::Sync) } else { Ok(()) }

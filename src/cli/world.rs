@@ -5,7 +5,7 @@ use super::state_root;
 use super::store_arg::StoreArg;
 use skylog::base::clock::SystemClock;
 use skylog::base::random::OsRandom;
-use skylog::checkpoint::Policy;
+use skylog::checkpoint::{Policy, Replay};
 use skylog::format::names::LOCK;
 use skylog::format::superblock::Superblock;
 use skylog::journal;
@@ -32,10 +32,14 @@ const NODE_CACHE_BYTES: u64 = 48 * MIB;
 const CACHE: CacheBytes = CacheBytes { data: 48 * MIB, indexes: 16 * MIB };
 /// A dead store object is kept this long, unless asked otherwise.
 const GRACE: Duration = Duration::from_secs(3600);
-/// Changes older than this are brought into a checkpoint, and shipped.
-const AGE_MAX: Duration = Duration::from_secs(60);
+/// Changes older than this are brought into a checkpoint, and shipped: soon, where the machine may be lost and the store is
+/// not; but a folder of the same machine keeps nothing safer than the journal does.
+const SHIP_INTERVAL: Duration = Duration::from_secs(5);
+const SHIP_INTERVAL_FOLDER: Duration = Duration::from_secs(60);
 /// A store segment is full at this size, whatever the size of journal segments.
 const STORE_SEGMENT_BYTES: u64 = 16 * MIB;
+/// Store segments that are uploaded to a remote store at a time, while another one is made.
+const UPLOADS: usize = 3;
 
 /// The parts of a mount that the user may size.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,6 +48,10 @@ pub struct Sizes {
     pub journal_bytes: Option<u64>,
     /// How long dead store objects are kept.
     pub grace: Option<Duration>,
+    /// The age at which changes are shipped.
+    pub ship_interval: Option<Duration>,
+    /// The store is not on this machine.
+    pub remote: bool,
 }
 
 /// The machine's disk, clock and randomness, and the store.
@@ -54,6 +62,7 @@ pub fn world(store: &StoreArg, state: &Path) -> Result<World, Failure> {
         store: store.open()?,
         clock: Arc::new(SystemClock::new()),
         random: Arc::new(OsRandom),
+        known: None,
     })
 }
 
@@ -128,10 +137,10 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
         cache: CACHE,
         cache_files: None,
         policy: Policy {
-            age_max: AGE_MAX,
+            age_max: sizes.ship_interval.unwrap_or(if sizes.remote { SHIP_INTERVAL } else { SHIP_INTERVAL_FOLDER }),
             grace: sizes.grace.unwrap_or(GRACE),
-            increments_max: 64,
-            increment_bytes_max: 64 * MIB,
+            replay: Replay::default(),
+            uploads: if sizes.remote { UPLOADS } else { 1 },
             // Not as small as the smallest journal segments: the record of a window is one batch, whatever its segments.
             segment_bytes: (superblock.segment_size * 64).min(STORE_SEGMENT_BYTES) as usize,
             shape: Shape::default(),

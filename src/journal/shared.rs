@@ -5,7 +5,7 @@
 
 use super::segment::Segment;
 use super::state::{Due, Queued, State, WRITE_AFTER};
-use super::{Config, ManifestStore, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
+use super::{Config, Fill, ManifestStore, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
 use crate::base::clock::Clock;
 use crate::format::ids::{Lsn, ObjectId};
 use parking_lot::{Condvar, Mutex};
@@ -160,6 +160,18 @@ impl Journal {
     pub fn reclaim_wanted(&self) -> bool {
         let state = self.state.lock();
         state.used_bytes() > self.config.capacity_bytes() / 2 || (state.disk_full && state.segments.len() > 1)
+    }
+
+    /// Whether it can take no ordinary batch and cannot grow: only reclaiming gives room.
+    pub fn is_full(&self) -> bool {
+        let cost = self.batch_bytes_max();
+        let state = self.state.lock();
+        !state.may_grow(&self.config) && state.room() < cost + self.config.reserve()
+    }
+
+    /// How full it is.
+    pub fn fill(&self) -> Fill {
+        self.state.lock().fill(&self.config)
     }
 
     /// What the journal does and did.

@@ -5,26 +5,31 @@
 
 pub mod pack;
 pub mod publish;
+mod upload;
 
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
+use crate::base::random::Random;
 use crate::checkpoint::files;
-use crate::checkpoint::jobs::{Job, Report, Shipped, WindowJob};
+use crate::checkpoint::jobs::{BaseJob, Job, NodesIn, Report, Shipped, WindowJob};
 use crate::checkpoint::nodes::{NodeStore, node_file};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
-use crate::map::{MapError, reachable_segments};
+use crate::map::MapError;
 use crate::media::Media;
-use crate::store::{Created, Store, StoreError};
+use crate::store::{Created, Store, StoreError, probe_create};
 use bytes::Bytes;
 use pack::{Window, pack};
+use parking_lot::Mutex;
 use publish::{Draft, Outcome, Publisher};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use upload::Uploads;
 
 /// After so many failures a job that deletes gives up the rest.
 const DELETE_FAILURES_MAX: u32 = 8;
@@ -42,6 +47,20 @@ pub enum ShipError {
         /// Who.
         by: String,
     },
+    /// What this state directory published is newer than what it held when it was mounted: it is an old copy.
+    #[error(
+        "the state directory is an old copy: it holds batches up to {checkpoint} and has published up to {published}; \
+         to mount what the store has, use another --state DIR"
+    )]
+    OldState {
+        /// Published up to here,
+        published: Lsn,
+        /// checkpointed up to here.
+        checkpoint: Lsn,
+    },
+    /// The store does not keep writers apart, or the probe of that had no answer.
+    #[error("{0}")]
+    Probe(String),
     /// Stored bytes are not what they should be.
     #[error("{place}: {reason}")]
     Damaged {
@@ -71,6 +90,11 @@ pub enum ShipError {
 }
 
 impl ShipError {
+    /// Whether this mount may never publish again: it keeps its journal and takes no more changes.
+    pub fn ends_writing(&self) -> bool {
+        matches!(self, ShipError::Fenced { .. } | ShipError::OldState { .. })
+    }
+
     /// Whether the store, or the disk of the state directory, has no room.
     pub fn is_full(&self) -> bool {
         match self {
@@ -78,6 +102,21 @@ impl ShipError {
             ShipError::Disk(e) => e.kind() == io::ErrorKind::StorageFull,
             _ => false,
         }
+    }
+
+    /// What is reported when the same job may be tried again.
+    pub fn into_report(self) -> Report {
+        Report::Failed { reason: self.to_string(), away: self.is_away() }
+    }
+
+    /// Whether the store did not answer; after a probe, whether it may be that.
+    pub fn is_away(&self) -> bool {
+        matches!(
+            self,
+            ShipError::Probe(_)
+                | ShipError::Store(StoreError::Away { .. })
+                | ShipError::Locate(LocateError::Store(StoreError::Away { .. }))
+        )
     }
 }
 
@@ -87,10 +126,17 @@ pub struct Shipper {
     media: Arc<dyn Media>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     nodes: Arc<NodeStore>,
     locate: Arc<Locate>,
     publisher: Publisher,
     segment_bytes: usize,
+    uploads: Uploads,
+    /// Node segments of a base that is not published yet which this shipper has put, with their sizes: a job that is given
+    /// again does not put them again.
+    nodes_put: Arc<Mutex<BTreeMap<SegmentNo, u64>>>,
+    /// Bytes put since the last report.
+    put_bytes: Arc<AtomicU64>,
 }
 
 /// What a [`Shipper`] works with.
@@ -103,63 +149,84 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Wall time for publications.
     pub clock: Arc<dyn Clock>,
+    /// Randomness for the name of a probe.
+    pub random: Arc<dyn Random>,
     /// Reads node segments.
     pub nodes: Arc<NodeStore>,
     /// Reads objects.
     pub locate: Arc<Locate>,
     /// Bytes at which a store segment is full.
     pub segment_bytes: usize,
+    /// Segments that are uploaded at a time. One more is in memory.
+    pub uploads: usize,
 }
 
 impl Shipper {
     /// A shipper that publishes through `publisher`.
     pub fn new(parts: Parts, publisher: Publisher) -> Shipper {
-        let Parts { filesystem, media, store, clock, nodes, locate, segment_bytes } = parts;
-        Shipper { filesystem, media, store, clock, nodes, locate, publisher, segment_bytes }
+        let Parts { filesystem, media, store, clock, random, nodes, locate, segment_bytes, uploads } = parts;
+        let (uploads, nodes_put, put_bytes) = (Uploads::new(uploads), Arc::default(), Arc::default());
+        Shipper {
+            filesystem,
+            media,
+            store,
+            clock,
+            random,
+            nodes,
+            locate,
+            publisher,
+            segment_bytes,
+            uploads,
+            nodes_put,
+            put_bytes,
+        }
     }
 
     /// Does a job. After an error it may be given the same job again: everything it puts is immutable and named ahead.
     pub fn run(&mut self, job: &Job) -> Result<Report, ShipError> {
         match job {
+            Job::Resume => self.resume(),
             Job::Increment(window) => self.increment(window),
-            Job::Base { windows, checkpoint, unrecorded } => self.base(windows, *checkpoint, unrecorded),
+            Job::Base(base) => self.base(base),
             Job::Delete(names) => self.delete(names),
         }
     }
 
+    /// What a mount asks of a store that answers, done when one that was away is back.
+    fn resume(&mut self) -> Result<Report, ShipError> {
+        probe_create(&*self.store, &*self.random).map_err(ShipError::Probe)?;
+        Ok(Report::Resumed(self.publisher.resume()?))
+    }
+
     fn increment(&mut self, window: &WindowJob) -> Result<Report, ShipError> {
         let mut late = Vec::new();
-        let entry = self.ship_window(window, &mut late)?;
+        let sent = self.ship_window(window, &mut late)?;
         let checkpoint = self.checkpoint(window.checkpoint)?;
         let batches = files::read_edits(&*self.media, window.checkpoint)?;
         let bytes = batches.len() as u64;
-        let windows = vec![entry.clone()];
+        let windows = vec![sent.entry.clone()];
         let body = Body::Increment(Increment { windows, settlement: checkpoint.settlement, batches });
         let draft = self.draft(window.checkpoint, window.start, window.end);
         let outcome = self.publisher.publish(draft, body)?;
         self.put_late(late)?;
-        Ok(match outcome {
-            Outcome::Published(at) => {
-                Report::Shipped(Shipped { windows: vec![entry], checkpoint: window.checkpoint, at, bytes, base: None })
-            }
-            Outcome::Adopted(found) => Report::Adopted(found),
-        })
+        self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(self.report(outcome, vec![sent], window.checkpoint, None))
     }
 
-    fn base(&mut self, windows: &[WindowJob], number: u64, unrecorded: &[WindowEntry]) -> Result<Report, ShipError> {
-        let checkpoint = self.checkpoint(number)?;
+    fn base(&mut self, job: &BaseJob) -> Result<Report, ShipError> {
+        let checkpoint = self.checkpoint(job.checkpoint)?;
         let mut late = Vec::new();
-        let mut shipped = Vec::new();
-        for window in windows {
-            shipped.push(self.ship_window(window, &mut late)?);
+        let mut sent = Vec::new();
+        for window in &job.windows {
+            sent.push(self.ship_window(window, &mut late)?);
         }
-        let node_segments = self.upload_nodes(&checkpoint)?;
-        let draft = self.draft(number, Lsn::ZERO, checkpoint.lsn);
+        let node_segments = self.upload_nodes(&job.nodes)?;
+        let draft = self.draft(job.checkpoint, Lsn::ZERO, checkpoint.lsn);
         if let Outcome::Adopted(found) = self.publisher.start_generation(draft)? {
             return Ok(Report::Adopted(found));
         }
-        let mut listed = unrecorded.to_vec();
-        listed.extend(shipped.iter().cloned());
+        let mut listed = job.unrecorded.clone();
+        listed.extend(sent.iter().map(|sent| sent.entry.clone()));
         let body = Body::Base(Base {
             roots: checkpoint.roots,
             windows: listed,
@@ -168,16 +235,25 @@ impl Shipper {
         });
         let outcome = self.publisher.publish(draft, body)?;
         self.put_late(late)?;
-        Ok(match outcome {
-            Outcome::Published(at) => Report::Shipped(Shipped {
-                windows: shipped,
-                checkpoint: number,
-                at,
-                bytes: 0,
-                base: Some(node_segments),
-            }),
-            Outcome::Adopted(found) => Report::Adopted(found),
-        })
+        self.nodes_put.lock().clear();
+        Ok(self.report(outcome, sent, job.checkpoint, Some(node_segments)))
+    }
+
+    fn report(
+        &self,
+        outcome: Outcome,
+        sent: Vec<Sent>,
+        checkpoint: u64,
+        base: Option<Vec<(SegmentNo, u64)>>,
+    ) -> Report {
+        let at = match outcome {
+            Outcome::Published(at) => at,
+            Outcome::Adopted(found) => return Report::Adopted(found),
+        };
+        let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
+        let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();
+        let windows = sent.into_iter().map(|sent| sent.entry).collect();
+        Report::Shipped(Shipped { windows, checkpoint, at, base, unused, put_bytes })
     }
 
     fn draft(&self, checkpoint: u64, start: Lsn, end: Lsn) -> Draft {
@@ -190,7 +266,7 @@ impl Shipper {
     }
 
     /// A window index never names a segment that is not in the store.
-    fn ship_window(&self, job: &WindowJob, late: &mut Vec<(SegmentNo, Bytes)>) -> Result<WindowEntry, ShipError> {
+    fn ship_window(&self, job: &WindowJob, late: &mut Vec<(SegmentNo, Bytes)>) -> Result<Sent, ShipError> {
         let plan = files::read_plan(&*self.media, job.checkpoint)
             .map_err(|e| ShipError::Damaged { place: files::plan_file(job.checkpoint), reason: e.to_string() })?;
         let window = Window {
@@ -200,18 +276,30 @@ impl Shipper {
             numbers: job.numbers.clone(),
             segment_bytes: self.segment_bytes,
         };
-        let mut upload = |no: SegmentNo, bytes: Bytes| {
-            if canary::removed(Canary::SegmentsBeforeIndex) {
-                late.push((no, bytes));
-                return Ok(());
-            }
-            Ok(self.store.put(&names::segment(no), bytes)?)
-        };
-        let (entry, index) = pack(&window, &plan.births, &mut |id| Ok(self.locate.fetch_for_ship(id)?), &mut upload)?;
+        let (entry, index) = self.uploads.run(|give| {
+            let mut upload = |no: SegmentNo, bytes: Bytes| {
+                if canary::removed(Canary::SegmentsBeforeIndex) {
+                    late.push((no, bytes));
+                    return Ok(());
+                }
+                let (store, put_bytes) = (self.store.clone(), self.put_bytes.clone());
+                give(Box::new(move || {
+                    let len = bytes.len() as u64;
+                    store.put(&names::segment(no), bytes)?;
+                    put_bytes.fetch_add(len, Ordering::Relaxed);
+                    Ok(())
+                }))
+            };
+            pack(&window, &plan.births, &mut |id| Ok(self.locate.fetch_for_ship(id)?), &mut upload)
+        })?;
+        // Numbers are taken in order, and the same window always fills the same: behind these none was ever put.
+        let unused = job.numbers[entry.segments.len()..].to_vec();
+        let len = index.len() as u64;
         if entry.objects > 0 && self.store.create(&names::window(job.start, job.end), index)? == Created::Exists {
-            return self.shipped_before(job);
+            return Ok(Sent { entry: self.shipped_before(job)?, unused });
         }
-        Ok(entry)
+        self.put_bytes.fetch_add(len, Ordering::Relaxed);
+        Ok(Sent { entry, unused })
     }
 
     /// A window has one index for ever: an earlier life may have published the one that is there, in an object that is
@@ -238,55 +326,97 @@ impl Shipper {
 
     /// Only nodes of a root that is about to be published are uploaded; a base never names a node segment that is not in
     /// the store. What is there already, perhaps from a writer before us, may have no local copy, and needs none.
-    fn upload_nodes(&self, checkpoint: &Checkpoint) -> Result<Vec<(SegmentNo, u64)>, ShipError> {
-        let mut wanted = BTreeSet::new();
-        for root in checkpoint.roots {
-            wanted.extend(reachable_segments(root, &*self.nodes)?);
-        }
-        let mut listed = Vec::new();
-        for no in wanted {
-            let size = match self.store.size(&names::segment(no)) {
-                Ok(size) => size,
-                Err(StoreError::NotFound { .. }) => {
-                    let bytes = self.nodes.whole(no)?;
-                    let size = bytes.len() as u64;
-                    self.put_nodes(no, bytes)?;
-                    size
+    fn upload_nodes(&self, wanted: &[(SegmentNo, NodesIn)]) -> Result<Vec<(SegmentNo, u64)>, ShipError> {
+        self.uploads.run(|give| {
+            for &(no, place) in wanted {
+                if matches!(place, NodesIn::Store(_)) || self.nodes_put.lock().contains_key(&no) {
+                    continue;
                 }
-                Err(e) => return Err(e.into()),
-            };
-            listed.push((no, size));
-        }
-        Ok(listed)
-    }
-
-    fn put_nodes(&self, no: SegmentNo, bytes: Bytes) -> Result<(), ShipError> {
-        let name = names::segment(no);
-        let linked = match self.media.local_path(&node_file(no)) {
-            Some(path) => self.store.publish_local(&path, &name)?,
-            None => false,
+                let upload = NodeUpload {
+                    no,
+                    ask: place == NodesIn::Perhaps,
+                    store: self.store.clone(),
+                    media: self.media.clone(),
+                    nodes: self.nodes.clone(),
+                    put_bytes: self.put_bytes.clone(),
+                };
+                let done = self.nodes_put.clone();
+                give(Box::new(move || {
+                    let size = upload.run()?;
+                    done.lock().insert(no, size);
+                    Ok(())
+                }))?;
+            }
+            Ok(())
+        })?;
+        let put = self.nodes_put.lock();
+        let size = |&(no, place): &(SegmentNo, NodesIn)| match place {
+            NodesIn::Store(size) => (no, size),
+            NodesIn::Perhaps | NodesIn::State => (no, *put.get(&no).expect("it was just put")),
         };
-        if !linked {
-            self.store.put(&name, bytes)?;
-        }
-        Ok(())
+        Ok(wanted.iter().map(size).collect())
     }
 
     fn delete(&self, names: &[String]) -> Result<Report, ShipError> {
         let (mut gone, mut failures) = (Vec::new(), 0);
         for name in names {
             match self.store.delete(name) {
-                Ok(()) => gone.push(name.clone()),
+                Ok(()) => {
+                    self.locate.forget(name);
+                    gone.push(name.clone());
+                }
                 // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
                 Err(e) => {
                     log::warn!("{e}");
                     failures += 1;
-                    if failures == DELETE_FAILURES_MAX {
+                    if failures == DELETE_FAILURES_MAX || matches!(e, StoreError::Away { .. }) {
                         break;
                     }
                 }
             }
         }
         Ok(Report::Deleted(gone))
+    }
+}
+
+/// What became of a window.
+struct Sent {
+    entry: WindowEntry,
+    /// Numbers planned for it that were never put.
+    unused: Vec<SegmentNo>,
+}
+
+/// One node segment on its way into the store.
+struct NodeUpload {
+    no: SegmentNo,
+    /// It may be there already.
+    ask: bool,
+    store: Arc<dyn Store>,
+    media: Arc<dyn Media>,
+    nodes: Arc<NodeStore>,
+    put_bytes: Arc<AtomicU64>,
+}
+
+impl NodeUpload {
+    /// Returns its size in bytes.
+    fn run(&self) -> Result<u64, ShipError> {
+        let name = names::segment(self.no);
+        if self.ask {
+            match self.store.size(&name) {
+                Err(StoreError::NotFound { .. }) => {}
+                found => return Ok(found?),
+            }
+        }
+        let bytes = self.nodes.whole(self.no)?;
+        let size = bytes.len() as u64;
+        let linked = match self.media.local_path(&node_file(self.no)) {
+            Some(path) => self.store.publish_local(&path, &name)?,
+            None => false,
+        };
+        if !linked {
+            self.store.put(&name, bytes)?;
+        }
+        self.put_bytes.fetch_add(size, Ordering::Relaxed);
+        Ok(size)
     }
 }

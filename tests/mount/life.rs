@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn pattern(bytes: usize, seed: u8) -> Vec<u8> {
     (0..bytes).map(|n| (n % 251) as u8 ^ seed).collect()
@@ -249,6 +249,22 @@ fn promise_r4_the_policy_changes_while_mounted() {
     assert_eq!(fs::read(scratch.mnt.join("file")).unwrap(), b"kept");
     let said = skylog(&["set", words(&scratch.mnt), "sync=sometimes"]).fails_with(2);
     assert!(said.contains("sometimes"), "{said}");
+}
+
+#[test]
+fn changes_are_shipped_after_the_interval_that_was_set() {
+    let scratch = Scratch::mounted();
+    let shipped = |scratch: &Scratch| scratch.status()["counters"]["windows_shipped"].as_u64().unwrap();
+    let before = shipped(&scratch);
+    fs::write(scratch.mnt.join("file"), "sent").unwrap();
+    assert_eq!(shipped(&scratch), before, "a minute, when the store is a folder");
+    skylog(&["set", words(&scratch.mnt), "ship-interval=1"]).succeeds();
+    // Half of the minute after which it would be shipped anyway.
+    let (begin, patience) = (Instant::now(), Duration::from_secs(30));
+    while shipped(&scratch) == before && begin.elapsed() < patience {}
+    assert!(shipped(&scratch) > before, "nothing was shipped");
+    let said = skylog(&["set", words(&scratch.mnt), "ship-interval=0"]).fails_with(2);
+    assert!(said.contains("at least 1"), "{said}");
 }
 
 #[test]

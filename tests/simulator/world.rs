@@ -7,7 +7,7 @@ use skylog::base::clock::{Clock, SimClock, Time};
 use skylog::base::random::SeededRandom;
 use skylog::cache;
 use skylog::checkpoint::jobs::{Job, Report};
-use skylog::checkpoint::{self, Policy};
+use skylog::checkpoint::{self, Policy, Replay};
 use skylog::format::ids::Lsn;
 use skylog::fs::{self, Cx, DiskSpace, Fs, Options};
 use skylog::journal;
@@ -45,9 +45,9 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
         policy: Policy {
             age_max: Duration::from_secs(pick(&[2, 20])),
             grace: Duration::from_millis(pick(&[0, 500])),
-            increments_max: pick(&[2, 3, 100]),
-            increment_bytes_max: pick(&[2 << 10, 1 << 20]),
+            replay: Replay::after(pick(&[2, 3, 100]), pick(&[2 << 10, 1 << 20])),
             segment_bytes: usize::try_from(pick(&[4, 16])).expect("small") << 10,
+            uploads: 1,
             shape: Shape { node_bytes: 512 },
         },
         owner: "simulator".to_owned(),
@@ -121,6 +121,7 @@ impl Machine {
             store: Arc::new(self.store.clone()),
             clock: self.clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),
+            known: skylog::rig::known(&self.store),
         };
         let mounted = mount(&world, &self.tuning, &mut |_, _| {})?;
         let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
@@ -164,11 +165,11 @@ impl Instance {
                 self.mounted.desk.report(report);
                 self.job = None;
             }
-            Err(ShipError::Fenced { .. }) => {
-                self.mounted.db.journal().latch("fenced".to_owned());
+            Err(e) if e.ends_writing() => {
+                self.mounted.db.journal().latch(e.to_string());
                 self.fenced = true;
             }
-            Err(ShipError::Store(_) | ShipError::Locate(_)) => {}
+            Err(ShipError::Store(_) | ShipError::Locate(_) | ShipError::Probe(_)) => {}
             Err(e) => assert!(self.machine.tolerant, "shipping failed: {e}"),
         }
         true
@@ -185,6 +186,13 @@ impl Instance {
     pub fn step_all(&mut self) -> bool {
         let worked = [Actor::Writer, Actor::Checkpointer, Actor::Shipper].map(|actor| self.step(actor));
         worked.contains(&true)
+    }
+
+    /// So many steps of each.
+    pub fn step_times(&mut self, times: u32) {
+        for _ in 0..times {
+            self.step_all();
+        }
     }
 
     /// Makes everything durable, checkpointed, shipped, recorded and reclaimed, and calls `stepped` on the way.
@@ -209,6 +217,11 @@ impl Instance {
         let figures = self.mounted.checkpointer.figures();
         let error = figures.lock().last_error.clone();
         panic!("the filesystem cannot be drained: {error:?}, {:?}", self.mounted.db.journal().stats());
+    }
+
+    /// Whether the store has not answered since the mount.
+    pub fn offline(&self) -> bool {
+        self.mounted.checkpointer.figures().lock().offline
     }
 
     /// Everything there is.

@@ -3,8 +3,11 @@
 
 mod commands;
 mod faults;
+mod full;
 mod load;
+mod outage;
 mod proxy;
 mod proxy_faults;
+mod refusals;
 mod scratch;
 mod server;

@@ -41,6 +41,9 @@ impl Context<'_> {
     /// Settles the deaths that waited for their window to be recorded, which all are up to `recorded`. A window without a
     /// record by then held nothing else that lived, so a death in it changes nothing.
     pub fn settle_waiting(&self, recorded: Lsn) -> Result<(), CheckpointError> {
+        if self.away.get() {
+            return Ok(());
+        }
         self.pages(space::waitings(), self.objects_per_batch(), &mut |rows| {
             let mut due = Vec::new();
             for (key, _) in rows {
@@ -63,7 +66,8 @@ impl Context<'_> {
                 ledger.write(tx)
             })?;
             effects.apply(self.locate());
-            Ok(ControlFlow::Continue(()))
+            // The rest waits on.
+            Ok(if self.away.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })
     }
 }
@@ -113,12 +117,7 @@ impl<'a> Ledger<'a> {
 
     /// No extent names the object any more. A death whose window is not recorded yet waits for it.
     fn dies(&mut self, tx: &mut Tx<'_>, object: ObjectId) -> Result<(), TxError> {
-        // A store that is away, or an index that is damaged, makes the death wait as well: it must not stop a checkpoint.
-        let found = self.context.locate().find(&object).unwrap_or_else(|e| {
-            log::warn!("the death of object {object} waits: {e}");
-            None
-        });
-        let Some((segment, row)) = found else {
+        let Some((segment, row)) = self.context.find(&object) else {
             tx.put(TreeId::Space, space::waiting(object), Bytes::new());
             return Ok(());
         };

@@ -55,6 +55,35 @@ struct State {
     faults: Faults<StoreOp, StoreFault>,
     adrift: Vec<StoreCall>,
     down: bool,
+    calls: Calls,
+}
+
+/// How often the store was called, whatever came of it: a [`StoreOp`] each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the call of that name")]
+pub struct Calls {
+    pub gets: u64,
+    pub puts: u64,
+    pub creates: u64,
+    pub deletes: u64,
+    pub lists: u64,
+}
+
+impl Calls {
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.gets + self.puts + self.creates + self.deletes + self.lists
+    }
+
+    fn count(&mut self, op: StoreOp) {
+        *match op {
+            StoreOp::Get => &mut self.gets,
+            StoreOp::Put => &mut self.puts,
+            StoreOp::Create => &mut self.creates,
+            StoreOp::Delete => &mut self.deletes,
+            StoreOp::List => &mut self.lists,
+        } += 1;
+    }
 }
 
 impl SimStore {
@@ -65,7 +94,13 @@ impl SimStore {
 
     /// A store that holds `image`.
     pub fn from_image(image: &StoreImage, log: &Arc<CallLog>) -> SimStore {
-        let state = State { image: image.clone(), faults: Faults::default(), adrift: Vec::new(), down: false };
+        let state = State {
+            image: image.clone(),
+            faults: Faults::default(),
+            adrift: Vec::new(),
+            down: false,
+            calls: Calls::default(),
+        };
         let shared = Shared { state: Mutex::new(state), log: Arc::clone(log), start: image.clone() };
         SimStore { shared: Arc::new(shared) }
     }
@@ -100,9 +135,24 @@ impl SimStore {
         self.shared.state.lock().faults.struck()
     }
 
+    /// How often it was called so far.
+    pub fn calls(&self) -> Calls {
+        self.shared.state.lock().calls
+    }
+
     /// Begins or ends an outage, in which every call fails and does nothing.
     pub fn set_down(&self, down: bool) {
         self.shared.state.lock().down = down;
+    }
+
+    /// Whether an outage is on.
+    pub fn is_down(&self) -> bool {
+        self.shared.state.lock().down
+    }
+
+    /// How many calls asked for an object, a part of one, or its size so far.
+    pub fn gets(&self) -> u64 {
+        self.shared.state.lock().calls.gets
     }
 
     /// A late call arrives, such as [`Crash::late`]. It reaches the store in an outage too: it was sent before.
@@ -131,6 +181,7 @@ impl SimStore {
     fn change(&self, op: StoreOp, action: &'static str, name: &str, call: StoreCall) -> Result<bool, StoreError> {
         name::check(action, name)?;
         let mut state = self.shared.state.lock();
+        state.calls.count(op);
         if state.down {
             return Err(away(action, name));
         }
@@ -152,6 +203,7 @@ impl SimStore {
     /// A call that reads.
     fn look(&self, op: StoreOp, action: &'static str, name: &str) -> Result<StoreImage, StoreError> {
         let mut state = self.shared.state.lock();
+        state.calls.count(op);
         if state.down {
             return Err(away(action, name));
         }
