@@ -16,7 +16,7 @@ use crate::locate::{CacheBytes, Locate, ReaderStats};
 use crate::map::{Db, Limits, NodeCache, Shape, Start, Wait};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
-use crate::recovery::{MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
+use crate::recovery::{Known, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
 use crate::store::sim::SimStore;
 use crate::volume::resolve;
 use std::sync::Arc;
@@ -99,8 +99,8 @@ pub fn new_store(log: &Arc<CallLog>, clock: &SimClock, random: &SeededRandom) ->
 }
 
 /// The configuration in a store, also when it is down.
-pub fn known(store: &SimStore) -> Option<Superblock> {
-    store.image().object(SUPERBLOCK).and_then(|bytes| Superblock::decode(bytes).ok())
+pub fn known(store: &SimStore) -> Option<Known> {
+    store.image().object(SUPERBLOCK).and_then(|bytes| Superblock::decode(bytes).ok()).map(Known::Before)
 }
 
 impl Rig {

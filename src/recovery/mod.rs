@@ -160,8 +160,19 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
-    /// The store's configuration as this machine saw it last, for when the store is away.
-    pub known: Option<Superblock>,
+    /// What is known of the store's configuration already.
+    pub known: Option<Known>,
+}
+
+/// What the caller knows of a store's configuration. A remote store that is away takes long to say so: nobody asks it twice.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// The store said so a moment ago.
+    Answered(Superblock),
+    /// The store did not answer a moment ago, for this reason; this is how it was seen last.
+    Away(Superblock, String),
+    /// How it was seen last, for when the store is away.
+    Before(Superblock),
 }
 
 /// Sizes and policies of a mount.
@@ -261,7 +272,13 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
 
 /// The store's configuration; when the store is away, what the caller knows of it, and how the store does not answer.
 fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
-    match (superblock(&*world.store), &world.known) {
+    let before = match &world.known {
+        Some(Known::Answered(superblock)) => return Ok((superblock.clone(), None)),
+        Some(Known::Away(superblock, reason)) => return Ok((superblock.clone(), Some(reason.clone()))),
+        Some(Known::Before(superblock)) => Some(superblock),
+        None => None,
+    };
+    match (superblock(&*world.store), before) {
         (Err(MountError::Store(e @ StoreError::Away { .. })), Some(known)) => Ok((known.clone(), Some(e.to_string()))),
         (found, _) => Ok((found?, None)),
     }
