@@ -65,9 +65,11 @@ impl Checkpointer {
         Ok(Some(job))
     }
 
-    /// Gives a job that failed once more, after a pause that grows.
+    /// Gives a job that failed once more, after a pause that grows, or when somebody asks for it.
     pub(super) fn retry(&mut self) -> bool {
-        let Some(failed) = self.failed.as_mut().filter(|failed| failed.retry_at <= self.clock.elapsed()) else {
+        let asked = self.wanted.take_retry();
+        let Some(failed) = self.failed.as_mut().filter(|failed| asked || failed.retry_at <= self.clock.elapsed())
+        else {
             return false;
         };
         // Until it succeeds; the next failure is after a longer pause.
