@@ -68,11 +68,10 @@ impl Checkpointer {
         Ok(Some(job))
     }
 
-    /// Gives a job that failed once more, after a pause that grows.
+    /// Gives a job that failed once more, after a pause that grows, or when somebody asks for it.
     pub(super) fn retry(&mut self) -> bool {
-        let now = self.clock.elapsed();
-        let asked = self.wanted.is_set();
-        let is_due = |failed: &FailedJob| now >= if asked { failed.retry_asked_at } else { failed.retry_at };
+        let (now, at_once, asked) = (self.clock.elapsed(), self.wanted.take_retry(), self.wanted.is_set());
+        let is_due = |failed: &FailedJob| at_once || now >= if asked { failed.retry_asked_at } else { failed.retry_at };
         let Some(failed) = self.failed.as_mut().filter(|failed| is_due(failed)) else { return false };
         // Until it succeeds; the next failure is after a longer pause.
         (failed.retry_at, failed.retry_asked_at) = (Duration::MAX, Duration::MAX);

@@ -5,6 +5,7 @@ mod helpers;
 mod life;
 mod limits;
 mod options;
+mod outage;
 mod ranges;
 mod requests;
 mod scratch;
