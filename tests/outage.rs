@@ -416,6 +416,35 @@ fn an_index_comes_after_all_segments_though_they_are_uploaded_side_by_side() {
 }
 
 #[test]
+fn after_an_outage_who_waits_for_a_drain_waits_a_few_seconds() {
+    let mut rig = Rig::new(10, &tuning());
+    create(&mut rig, "first", &[1; 3000]);
+    rig.drain();
+    rig.store.set_down(true);
+    create(&mut rig, "second", &[2; 3000]);
+    for _ in 0..3600 {
+        rig.step();
+        rig.advance(SECOND);
+    }
+    // At worst right after a try, of which there is one every 30 s.
+    let calls = rig.store.calls().sum();
+    while rig.store.calls().sum() == calls {
+        rig.step();
+        rig.advance(SECOND / 4);
+    }
+    rig.store.set_down(false);
+    rig.settle();
+    let waiting = |rig: &Rig| rig.mounted.checkpointer.figures().lock().windows_waiting;
+    assert_eq!(waiting(&rig), 1, "nobody waits, so nobody looks yet");
+    for _ in 0..7 {
+        rig.mounted.checkpointer.wanted().checkpoint();
+        rig.settle();
+        rig.advance(SECOND);
+    }
+    assert_eq!(waiting(&rig), 0);
+}
+
+#[test]
 fn a_job_that_cannot_be_done_plans_no_numbers_again() {
     let mut rig = Rig::new(8, &tuning());
     create(&mut rig, "first", &[1; 3000]);

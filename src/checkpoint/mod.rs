@@ -157,6 +157,8 @@ struct Plan {
 struct FailedJob {
     job: Job,
     retry_at: Duration,
+    /// The same while somebody waits for a drain.
+    retry_asked_at: Duration,
     pause: Duration,
     /// Tries in a row.
     tries: u32,
@@ -328,6 +330,10 @@ impl Checkpointer {
         if !self.unsettled || !matches!(self.phase, Phase::Idle) || self.is_pressed() {
             return Ok(false);
         }
+        if self.plans.is_empty() {
+            // Nothing is on its way that would say whether the store is back.
+            self.away.set(false);
+        }
         // A journal that is full is emptied by what waits to be shipped; the last of its room is for recording that.
         if !self.plans.is_empty() && self.db.journal().is_full() {
             return Ok(false);
@@ -425,6 +431,10 @@ impl Checkpointer {
         // Batches of the space tree alone ask for a checkpoint only when they fill memory or journal.
         if !self.db.files_changed() {
             self.changed_since = None;
+            if self.plans.is_empty() {
+                // There is nothing that somebody could still wait for.
+                self.wanted.take();
+            }
             return self.is_pressed();
         }
         let now = self.clock.elapsed();
@@ -508,7 +518,12 @@ impl Checkpointer {
 
     /// Removes local node segments that no local root and no running ship reaches, and files of old checkpoints.
     fn sweep_local(&mut self) -> Result<(), CheckpointError> {
-        let mut keep = self.reached()?;
+        let reached = self.reached()?;
+        self.sweep(reached)
+    }
+
+    fn sweep(&mut self, reached: BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
+        let mut keep = reached;
         keep.extend(&self.pinned);
         self.nodes.retain(&keep).map_err(CheckpointError::disk)?;
         self.new_nodes.retain(|no, _| keep.contains(no));

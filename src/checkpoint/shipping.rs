@@ -10,12 +10,15 @@ use crate::format::ids::{OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The pause before a job that failed is tried again,
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// which doubles up to this.
+/// which doubles up to this,
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// but only to this while somebody waits for a drain.
+const RETRY_ASKED: Duration = Duration::from_secs(5);
 
 impl Checkpointer {
     /// Gives the shipper its next job, one at a time.
@@ -67,11 +70,12 @@ impl Checkpointer {
 
     /// Gives a job that failed once more, after a pause that grows.
     pub(super) fn retry(&mut self) -> bool {
-        let Some(failed) = self.failed.as_mut().filter(|failed| failed.retry_at <= self.clock.elapsed()) else {
-            return false;
-        };
+        let now = self.clock.elapsed();
+        let asked = self.wanted.is_set();
+        let is_due = |failed: &FailedJob| now >= if asked { failed.retry_asked_at } else { failed.retry_at };
+        let Some(failed) = self.failed.as_mut().filter(|failed| is_due(failed)) else { return false };
         // Until it succeeds; the next failure is after a longer pause.
-        failed.retry_at = Duration::MAX;
+        (failed.retry_at, failed.retry_asked_at) = (Duration::MAX, Duration::MAX);
         let job = failed.job.clone();
         self.hand_over(job);
         true
@@ -84,9 +88,10 @@ impl Checkpointer {
             Some(failed) => ((failed.pause * 2).min(RETRY_MAX), failed.tries.saturating_add(1)),
             None => (RETRY_MIN, 1),
         };
-        let retry_at = self.clock.elapsed() + self.spread(pause, tries);
+        let (now, spread) = (self.clock.elapsed(), self.spread(pause, tries));
         self.figures.lock().ship_failures = tries;
-        self.failed = Some(FailedJob { job, retry_at, pause, tries });
+        let (retry_at, retry_asked_at) = (now + spread, now + spread.min(RETRY_ASKED));
+        self.failed = Some(FailedJob { job, retry_at, retry_asked_at, pause, tries });
     }
 
     /// A pause between three and five quarters as long, so that many filesystems do not come back to one store at the same
@@ -125,9 +130,8 @@ impl Checkpointer {
     }
 
     /// After a mount: the node segments in the state directory that no published base has.
-    pub(super) fn find_new_nodes(&mut self) -> Result<(), CheckpointError> {
-        let reached = self.reached()?;
-        for no in self.context().unpublished_nodes(&reached)? {
+    pub(super) fn find_new_nodes(&mut self, reached: &BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
+        for no in self.context().unpublished_nodes(reached)? {
             // What is not here is in the store, whatever is recorded.
             if let Ok(bytes) = self.media.open(&node_file(no)).and_then(|file| file.len()) {
                 self.new_nodes.insert(no, bytes);
@@ -370,4 +374,41 @@ fn segments_for(births: &[Birth], segment_bytes: usize) -> usize {
     let bytes: u64 = births.iter().map(|birth| u64::from(birth.len)).sum();
     let half = segment_bytes.max(OBJECT_BYTES_MAX) as u64 * 9 / 20;
     usize::try_from(bytes / half + 1).unwrap_or(usize::MAX).min(births.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::random::SeededRandom;
+    use crate::format::ids::{InodeNo, Lsn, ObjectId, Uuid};
+    use crate::ship::pack::{Window, pack};
+    use bytes::Bytes;
+
+    #[test]
+    fn a_window_never_needs_more_numbers_than_are_planned_nor_far_fewer() {
+        let random = SeededRandom::new(3);
+        let data = Bytes::from(vec![7; OBJECT_BYTES_MAX]);
+        for round in 0..400 {
+            let segment_bytes = 4096 << random.below(8);
+            // Of one kind, or mixed; the worst are those of which just one fits.
+            let len_max = [300, 20_000, 33_000, OBJECT_BYTES_MAX as u64][round % 4];
+            let len_min = [1, 1, 32_700, 1][round / 4 % 4].min(len_max);
+            let birth = |n: u64| Birth {
+                ino: InodeNo(2),
+                offset: n << 16,
+                object: ObjectId { lsn: Lsn { epoch: 1, pos: n + 1 }, n: 0 },
+                len: u32::try_from(len_min + random.below(len_max - len_min + 1)).expect("short"),
+            };
+            let births: Vec<Birth> = (0..1 + random.below(120)).map(birth).collect();
+            let planned = segments_for(&births, segment_bytes);
+            let numbers = (0..planned as u64).map(|number| SegmentNo { epoch: 1, number }).collect();
+            let (start, end) = (Lsn::ZERO, Lsn { epoch: 1, pos: 1000 });
+            let window = Window { filesystem: Uuid(1), start, end, numbers, segment_bytes };
+            let lens: std::collections::BTreeMap<ObjectId, usize> =
+                births.iter().map(|birth| (birth.object, birth.len as usize)).collect();
+            let mut read = |id: &ObjectId| Ok(data.slice(..lens[id]));
+            let (entry, _) = pack(&window, &births, &mut read, &mut |_, _| Ok(())).expect("numbers are enough");
+            assert!(planned <= 3 * entry.segments.len() + 1, "{planned} planned, {} used", entry.segments.len());
+        }
+    }
 }

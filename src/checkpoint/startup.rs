@@ -72,14 +72,17 @@ impl Checkpointer {
         self.context().drop_planned()?;
         self.drop_recorded_plans();
         self.note_shipped();
-        self.find_new_nodes()?;
         self.startup = Startup::Done;
         self.away.set(false);
         let mut figures = self.figures.lock();
         (figures.offline, figures.ship_error, figures.ship_failures) = (false, None, 0);
         drop(figures);
         // What a crash left half made, or did not remove any more; the next checkpoint does the same.
-        if let Err(e) = self.find_new_nodes().and_then(|()| self.sweep_local()) {
+        let swept = self.reached().and_then(|reached| {
+            self.find_new_nodes(&reached)?;
+            self.sweep(reached)
+        });
+        if let Err(e) = swept {
             log::warn!("what an earlier life left stays until the next checkpoint: {e}");
         }
         Ok(())

@@ -42,6 +42,7 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
         node_cache_bytes: pick(&[0, 4 << 10, 1 << 20]),
         cache: CacheBytes { data: pick(&[0, 16 << 10, 1 << 20]), indexes: pick(&[0, 1 << 20]) },
         cache_files: None,
+        fetches: 1,
         policy: Policy {
             age_max: Duration::from_secs(pick(&[2, 20])),
             grace: Duration::from_millis(pick(&[0, 500])),

@@ -113,9 +113,24 @@ impl Scratch {
     /// The program as this store needs it, with the credentials in its environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_skylog"));
-        command.args(arguments).env_remove("AWS_PROFILE").env("AWS_EC2_METADATA_DISABLED", "true");
-        command.env("HOME", &self.root).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.surround(command.args(arguments));
         command
+    }
+
+    /// A shell that finds the program, stops at the first command that fails, and has the same environment.
+    pub fn shell(&self, script: &str) -> Command {
+        let program = Path::new(env!("CARGO_BIN_EXE_skylog"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("bash");
+        command.args(["-xeuo", "pipefail", "-c", script]);
+        command.env("PATH", format!("{}:{path}", words(program.parent().expect("a folder"))));
+        self.surround(&mut command);
+        command
+    }
+
+    fn surround(&self, command: &mut Command) {
+        command.env_remove("AWS_PROFILE").env("AWS_EC2_METADATA_DISABLED", "true");
+        command.env("HOME", &self.root).envs(self.environment.iter().map(|(name, value)| (name, value)));
     }
 
     /// Sets a variable of the environment for all that follows; `None` takes it away.
@@ -188,6 +203,13 @@ impl Scratch {
             std::thread::sleep(Duration::from_millis(10));
         }
         self.pid = None;
+    }
+
+    /// Kills the daemon without warning.
+    pub fn kill(&mut self) {
+        send(self.pid.expect("it is mounted"), Signal::SIGKILL);
+        self.gone();
+        Command::new("umount").arg("-l").arg(&self.mnt).output().expect("umount starts");
     }
 
     /// Forgets all that is local: what is left is what the store has.

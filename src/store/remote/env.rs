@@ -14,7 +14,8 @@ impl Env {
         let mut env = Env::new(text);
         if env.get("HOME").is_none() {
             let user = User::from_uid(geteuid()).ok().flatten();
-            env.0.extend(user.and_then(|user| Some(("HOME".to_owned(), user.dir.into_os_string().into_string().ok()?))));
+            env.0
+                .extend(user.and_then(|user| Some(("HOME".to_owned(), user.dir.into_os_string().into_string().ok()?))));
         }
         env
     }
