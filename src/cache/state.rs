@@ -20,7 +20,7 @@ pub(super) struct RunKey {
     pub start: u64,
 }
 
-/// Memory for each run is this and its key, twice the key with its place in the order of use: some 230 bytes.
+/// Memory for each run is this and its key, twice the key with its place in the order of use: some 215 bytes.
 struct Run {
     len: u64,
     last_use: u64,
