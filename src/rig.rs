@@ -7,10 +7,12 @@ use crate::cache;
 use crate::checkpoint::{Policy, Progress, Replay};
 use crate::format::ids::{Lsn, Uuid};
 use crate::format::manifest::Manifest;
+use crate::format::names::SUPERBLOCK;
+use crate::format::superblock::Superblock;
 use crate::format::usage::Usage;
 use crate::fs::{self, Cx, DiskSpace, Fs};
 use crate::journal;
-use crate::locate::{CacheBytes, Locate};
+use crate::locate::{CacheBytes, Locate, ReaderStats};
 use crate::map::{Db, Limits, NodeCache, Shape, Start, Wait};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
@@ -96,6 +98,11 @@ pub fn new_store(log: &Arc<CallLog>, clock: &SimClock, random: &SeededRandom) ->
     Ok(store)
 }
 
+/// The configuration in a store, also when it is down.
+pub fn known(store: &SimStore) -> Option<Superblock> {
+    store.image().object(SUPERBLOCK).and_then(|bytes| Superblock::decode(bytes).ok())
+}
+
 impl Rig {
     /// A new filesystem, mounted.
     ///
@@ -124,6 +131,7 @@ impl Rig {
             store: Arc::new(store.clone()),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),
+            known: known(&store),
         };
         let mounted = mount(&world, tuning, &mut |_, _| {})?;
         let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
@@ -171,7 +179,18 @@ impl Rig {
         let checkpointer = self.step_checkpointer();
         let shipper = self.step_shipper();
         let keeper = self.step_keeper();
-        journal || checkpointer || shipper || keeper
+        let ahead = self.step_ahead();
+        journal || checkpointer || shipper || keeper || ahead
+    }
+
+    /// Fetches ahead what reading made worth it, if there are cache files.
+    pub fn step_ahead(&mut self) -> bool {
+        self.mounted.db.locate().reader().is_some_and(|reader| reader.fetch_ahead(Duration::ZERO))
+    }
+
+    /// What was read through the cache files, if there are any.
+    pub fn reader_stats(&self) -> Option<ReaderStats> {
+        self.mounted.db.locate().reader().map(|reader| reader.stats())
     }
 
     /// One step of the keeper of cache files, if there are any.
@@ -246,5 +265,9 @@ impl Rig {
     }
 }
 
+#[cfg(test)]
+mod far;
+#[cfg(test)]
+mod mounts;
 #[cfg(test)]
 mod tests;

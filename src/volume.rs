@@ -7,9 +7,12 @@
 //! gate and fetchers, checkpointer, shipper, cache, journal.
 
 mod actors;
+mod health;
 mod park;
+mod pressure;
 
-pub use park::resolve;
+pub use park::{Unresolved, resolve};
+pub use pressure::{Patience, WhenFull};
 
 use crate::base::clock::Clock;
 use crate::cache::{Cache, CacheStats};
@@ -20,8 +23,10 @@ use crate::journal::SyncPolicy;
 use crate::map::Db;
 use crate::recovery::{MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
 use actors::Threads;
+use health::{Health, Watched};
 use park::Parking;
 use parking_lot::Mutex;
+use pressure::{Hindrance, Pressure};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +48,36 @@ pub(crate) struct Shared {
     pub ship_error: Mutex<Option<String>>,
     /// The store has no room, so the journal's will not come back soon.
     pub store_full: AtomicBool,
+    health: Arc<Health>,
+    pressure: Pressure,
+    patience: Mutex<Patience>,
+    /// The mount is to go: nobody waits for what may not come.
+    leaving: AtomicBool,
+}
+
+impl Shared {
+    /// Gives answers whose time has come.
+    fn answer_due(&self) {
+        let now = self.clock.elapsed();
+        let leaving = self.leaving.load(Ordering::SeqCst);
+        let due = if leaving { self.pressure.all() } else { self.pressure.due(now) };
+        due.into_iter().for_each(|answer| answer());
+        let timeout = if leaving { Duration::ZERO } else { self.patience.lock().read_timeout };
+        for task in self.parking.look_at_away(&self.health, now, timeout) {
+            task.give_up(self);
+        }
+    }
+
+    /// What keeps the journal from being emptied, if something does.
+    fn hindrance(&self) -> Option<Hindrance> {
+        if let Some(outage) = self.health.outage() {
+            return Some(Hindrance::Away(outage));
+        }
+        if self.store_full.load(Ordering::Relaxed) {
+            return Some(Hindrance::Full);
+        }
+        self.ship_error.lock().clone().map(Hindrance::Failing)
+    }
 }
 
 /// A mounted filesystem.
@@ -61,7 +96,8 @@ pub struct Status {
     pub pid: u32,
     /// The filesystem.
     pub uuid: String,
-    /// `active`, `read-only` after a failed sync or write, `fenced` after a takeover.
+    /// `active`, `offline` until a store that was away at the mount answers, `read-only` after a failed sync or write,
+    /// `fenced` after a takeover.
     pub state: &'static str,
     /// When batches become durable without anyone asking.
     pub policy: String,
@@ -77,6 +113,16 @@ pub struct Status {
     pub journal_capacity_bytes: u64,
     /// Bytes in the journal that the store does not have yet; an upper bound.
     pub unshipped_bytes: u64,
+    /// What is done about a journal that fills up: `none`, `shipping`, `slowing` (writers), or `full`.
+    pub pressure: &'static str,
+    /// Why, in one sentence.
+    pub pressure_reason: Option<String>,
+    /// What operations that add do when the journal is full: `wait`, or fail by `enospc`.
+    pub when_full: WhenFull,
+    /// `ok`, or `away since` when.
+    pub store_state: String,
+    /// Operations that wait for a store that does not answer.
+    pub waiting_for_store: u64,
     /// The newest checkpoint.
     pub checkpoint: u64,
     /// Seconds since it was made.
@@ -138,6 +184,12 @@ pub struct Counters {
     pub panics: u64,
     /// Operations answered with EIO because what they needed could not be read.
     pub unreadable: u64,
+    /// Operations answered with EIO because the store did not answer in time.
+    pub timed_out: u64,
+    /// Operations whose answer was held back to slow writers down.
+    pub slowed: u64,
+    /// Operations that a full journal refused.
+    pub refused: u64,
     /// Tree nodes found in memory,
     pub node_hits: u64,
     /// and not.
@@ -147,6 +199,9 @@ pub struct Counters {
 impl Volume {
     /// Mounts and starts all threads. Returns once the filesystem can be used.
     pub fn open(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Arc<Volume>, MountError> {
+        let health = Arc::new(Health::new(world.clock.clone()));
+        let store = Arc::new(Watched::new(world.store.clone(), health.clone()));
+        let world = &World { store, ..world.clone() };
         let mounted = mount(world, tuning, progress)?;
         let (filesystem, replay) = (mounted.superblock.uuid, mounted.replay);
         let media = world.media.clone();
@@ -170,6 +225,10 @@ impl Volume {
             fenced: Mutex::new(None),
             ship_error: Mutex::new(None),
             store_full: AtomicBool::new(false),
+            health,
+            pressure: Pressure::default(),
+            patience: Mutex::default(),
+            leaving: AtomicBool::new(false),
             db,
             nodes,
             desk,
@@ -188,8 +247,18 @@ impl Volume {
             match fs.free_orphans(&cx) {
                 Ok((0, _)) => return Ok(()),
                 Ok(_) => {}
-                Err(fs::Stop::Wait(wait)) => resolve(&wait, db, nodes, &mut cx.pins)
-                    .map_err(|reason| MountError::Damaged { place: "orphans".to_owned(), reason })?,
+                Err(fs::Stop::Wait(wait)) => match resolve(&wait, db, nodes, &mut cx.pins) {
+                    Ok(()) => {}
+                    Err(e) if self.shared.figures.lock().offline => {
+                        log::warn!(
+                            "orphans could not be freed while the store is away, the next mount tries again: {e}"
+                        );
+                        return Ok(());
+                    }
+                    Err(e) => {
+                        return Err(MountError::Damaged { place: "orphans".to_owned(), reason: e.to_string() });
+                    }
+                },
                 Err(fs::Stop::Error(e)) => {
                     log::error!("orphans could not be freed, the next mount tries again: {e}");
                     return Ok(());
@@ -240,6 +309,52 @@ impl Volume {
         });
     }
 
+    /// The same for an operation that adds: when the journal fills up faster than it is emptied, its answer is held back.
+    pub fn start_adding<T: Send + 'static>(
+        &self,
+        cx: Cx,
+        data_bytes: usize,
+        op: impl FnMut(&Fs, &mut Cx) -> Result<(T, Lsn), fs::Stop> + Send + 'static,
+        done: impl FnOnce(Result<T, Error>) + Send + 'static,
+    ) {
+        let weak = Arc::downgrade(&self.shared);
+        self.start_changing(cx, data_bytes, op, move |result| match weak.upgrade() {
+            Some(shared) if result.is_ok() => {
+                if shared.pressure.answer(shared.clock.elapsed(), data_bytes, move || done(result)) {
+                    shared.parking.wake_gate();
+                }
+            }
+            _ => done(result),
+        });
+    }
+
+    /// How long operations wait from now on.
+    pub fn set_patience(&self, patience: Patience) {
+        *self.shared.patience.lock() = patience;
+    }
+
+    /// What operations that add do from now on when the journal is full.
+    pub fn set_when_full(&self, when_full: WhenFull) {
+        self.shared.patience.lock().when_full = when_full;
+    }
+
+    /// Whether the mount is about to go: then operations are answered with an error that wait for room in a full journal,
+    /// or for a store that does not answer.
+    pub fn set_leaving(&self, leaving: bool) {
+        self.shared.leaving.store(leaving, Ordering::SeqCst);
+        self.shared.parking.wake_gate();
+    }
+
+    /// What keeps the journal from being emptied, if something does: one sentence without its full stop.
+    pub fn hindrance(&self) -> Option<String> {
+        self.shared.hindrance().map(|hindrance| hindrance.to_string())
+    }
+
+    /// Bytes that the store has taken since the mount.
+    pub fn store_bytes_written(&self) -> u64 {
+        self.shared.health.written()
+    }
+
     /// Calls `done` when everything that happened so far is durable, or why it never will be.
     pub fn sync(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
         let db = &self.shared.db;
@@ -285,13 +400,14 @@ impl Volume {
 
     /// What `status` shows.
     pub fn status(&self) -> Status {
-        let Shared { db, figures, parking, fenced, ship_error, clock, .. } = &*self.shared;
+        let Shared { db, figures, parking, pressure, fenced, ship_error, clock, .. } = &*self.shared;
         let stats = db.journal().stats();
         let figures = figures.lock().clone();
         let fenced = fenced.lock().clone();
         let state = match (&fenced, &stats.latched) {
             (Some(_), _) => "fenced",
             (None, Some(_)) => "read-only",
+            (None, None) if figures.offline => "offline",
             (None, None) => "active",
         };
         let last_error = fenced
@@ -302,6 +418,8 @@ impl Volume {
             .or(stats.last_error);
         let now = clock.now().as_nanos();
         let (usage, limit) = db.usage();
+        let (when_full, hindrance) = (self.shared.patience.lock().when_full, self.shared.hindrance());
+        let (step, pressure_reason) = pressure::describe(&db.journal().fill(), hindrance.as_ref(), when_full);
         let some = |limit: u64| (limit > 0).then_some(limit);
         Status {
             pid: std::process::id(),
@@ -314,6 +432,11 @@ impl Volume {
             journal_used_bytes: stats.used_bytes,
             journal_capacity_bytes: stats.capacity_bytes,
             unshipped_bytes: if self.is_drained() { 0 } else { stats.used_bytes + stats.queue_bytes },
+            pressure: step.word(),
+            pressure_reason,
+            when_full,
+            store_state: self.shared.health.to_string(),
+            waiting_for_store: parking.waiting_for_store(),
             checkpoint: figures.checkpoint,
             checkpoint_age_s: u64::try_from((now - figures.checkpoint_wall) / 1_000_000_000).unwrap_or(0),
             windows_waiting: figures.windows_waiting,
@@ -342,6 +465,9 @@ impl Volume {
                 parked: parking.parked(),
                 panics: parking.panics(),
                 unreadable: parking.unreadable(),
+                timed_out: parking.timed_out(),
+                slowed: pressure.slowed(),
+                refused: pressure.refused(),
                 node_hits: db.cache().hits(),
                 node_misses: db.cache().misses(),
             },
@@ -358,7 +484,7 @@ impl Volume {
         let total = self.shared.db.journal().stats().used_bytes;
         while !self.is_drained() {
             let status = self.status();
-            if status.state != "active" {
+            if !matches!(status.state, "active" | "offline") {
                 return Err(status.last_error.unwrap_or_else(|| status.state.to_owned()));
             }
             if self.shared.stopping.load(Ordering::SeqCst) {

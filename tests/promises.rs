@@ -466,6 +466,8 @@ fn promise_q2_a_generation_starts_with_a_base_and_a_new_one_starts_when_incremen
     let mut bases = 0;
     for n in 0..12 {
         put(&mut rig, "file", &bytes(n, 3000));
+        // Bases keep a distance in time.
+        rig.advance(Duration::from_secs(60));
         rig.drain();
         for publication in publications(&rig) {
             match publication.body {

@@ -66,6 +66,7 @@ fn recovered(rig: &Rig, image: &Image, seed: u64) -> Lsn {
         store: Arc::new(SimStore::from_image(&rig.store.image(), &log)),
         clock: rig.clock.clone(),
         random: Arc::new(SeededRandom::new(seed)),
+        known: None,
     };
     mount(&world, &small(), &mut |_, _| {}).expect("what a crash left can be mounted").db.last()
 }

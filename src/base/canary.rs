@@ -22,6 +22,8 @@ pub enum Canary {
     DurableBeforeCheckpoint,
     /// A published increment lists a store object as pending deletion before it is deleted.
     PendingBeforeDelete,
+    /// A mount whose store was away finds out what is published, and whether it is still the writer, before it ships.
+    ResumeBeforeJobs,
 }
 
 /// Whether the rule is taken away on this thread.

@@ -86,7 +86,7 @@ impl Keeper {
         loop {
             let victim = {
                 let mut state = self.cache.state.lock();
-                if state.used() + bytes <= allowed {
+                if state.fits(bytes, allowed) {
                     return true;
                 }
                 state.evict(class, bytes, allowed)
@@ -126,7 +126,12 @@ impl Keeper {
         let allowed = if resting { None } else { self.allowed() };
         let has_room = allowed.is_some_and(|allowed| weight <= allowed && self.make_room(class, weight, allowed));
         if !has_room {
-            self.cache.state.lock().drop_run(&run);
+            let mut state = self.cache.state.lock();
+            state.drop_run(&run);
+            if allowed.is_some_and(|allowed| allowed < weight) {
+                let least = self.limits.free_bytes_min >> 20;
+                state.error(format!("the disk has less than {least} MiB free, so nothing is kept"));
+            }
             return true;
         }
         let Some(bytes) = self.cache.state.lock().begin(&run) else { return true };
@@ -167,7 +172,7 @@ fn write(media: &dyn Media, name: &str, bytes: &[u8]) -> io::Result<Arc<dyn File
 /// Finds the files that earlier mounts of this filesystem left. Names and lengths are believed, nothing else.
 pub(super) fn take_up(media: &dyn Media, filesystem: Uuid, state: &mut State) -> io::Result<()> {
     media.make_dir(CACHE)?;
-    if !is_owner(media, filesystem)? {
+    if !is_owner(media, filesystem) {
         return take_over(media, filesystem);
     }
     let mut strange = Vec::new();
@@ -183,16 +188,16 @@ fn owner_file() -> String {
     format!("{CACHE}/{}", name::OWNER)
 }
 
-fn is_owner(media: &dyn Media, filesystem: Uuid) -> io::Result<bool> {
+fn is_owner(media: &dyn Media, filesystem: Uuid) -> bool {
     let file = match media.open(&owner_file()) {
         Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(e),
+        // Nobody's, or what cannot be read: it is made anew.
+        Err(_) => return false,
     };
     let expected = filesystem.to_string();
     let mut found = vec![0; expected.len()];
-    let readable = file.len()? == expected.len() as u64 && file.read_at(&mut found, 0).is_ok();
-    Ok(readable && found == expected.as_bytes())
+    let readable = file.len().is_ok_and(|len| len == expected.len() as u64) && file.read_at(&mut found, 0).is_ok();
+    readable && found == expected.as_bytes()
 }
 
 /// Empties the cache of another filesystem and takes it. That nothing is left is durable before the name on it changes.

@@ -40,7 +40,13 @@ pub const CACHE: &str = "cache";
 /// The least limit that works well: two of the largest runs that reading ahead puts, beside two of nodes and indexes.
 pub const BYTES_MIN: u64 = 16 << 20;
 
-/// Runs in memory that no file holds yet, bytes; what comes above that is dropped.
+/// A cache has at most so many runs, or one for each [`RUN_BYTES_MEAN_MIN`] of its limit if that is more: each takes memory,
+/// some 230 bytes, however short it is.
+pub const RUNS_MAX: u64 = 1 << 17;
+/// See [`RUNS_MAX`].
+pub const RUN_BYTES_MEAN_MIN: u64 = 128 << 10;
+
+/// Runs in memory that no file holds yet, bytes in whole blocks; what comes above that is dropped.
 pub const PENDING_BYTES_MAX: u64 = 32 << 20;
 
 /// Most cache files kept open.
@@ -84,7 +90,7 @@ pub struct CacheStats {
     pub limit_bytes: u64,
     /// Runs, those in memory too.
     pub runs: u64,
-    /// Bytes in memory that no file holds yet.
+    /// Bytes in memory that no file holds yet, in whole blocks.
     pub pending_bytes: u64,
     /// Reads that found all they asked for,
     pub hits: u64,
@@ -150,7 +156,7 @@ impl Cache {
     }
 
     /// Keeps verified bytes of an object from offset `start` on. Returns at once, and they can be read at once; they are
-    /// dropped when too much is pending.
+    /// dropped when too much is pending. A slice keeps the whole buffer it is cut from in memory until it is written.
     pub fn put(&self, key: CacheKey, class: Class, start: u64, bytes: Bytes) {
         let mut state = self.state.lock();
         state.put(RunKey { key, start }, class, bytes);

@@ -1,7 +1,7 @@
 //! What the cache knows: runs by place and by last use, what is pending, what is being read, what must go. No I/O.
 
 use super::open_files::{Closed, OpenFiles};
-use super::{CacheKey, CacheStats, Class, PENDING_BYTES_MAX};
+use super::{CacheKey, CacheStats, Class, PENDING_BYTES_MAX, RUN_BYTES_MEAN_MIN, RUNS_MAX};
 use crate::media::File;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// What a disk gives to a file is a multiple of this.
 const BLOCK_BYTES: u64 = 4096;
-/// The folder grows with its names.
+/// The folder takes room too, and grows with its names.
 const NAME_BYTES: u64 = 128;
 
 /// A run: which object, and from which offset on. At most one run begins at a place.
@@ -78,7 +78,9 @@ pub(super) struct State {
     /// Runs on disk by last use: data, and the others.
     orders: [BTreeMap<u64, RunKey>; 2],
     uses: u64,
-    /// Bytes of files that are there, are being written, or are to be removed.
+    /// Files that are there, are being written, or are to be removed,
+    files: u64,
+    /// and what they take.
     used: u64,
     /// What of it the others than data take.
     used_others: u64,
@@ -96,7 +98,7 @@ pub(super) struct State {
 
 /// What a file of so many bytes takes.
 pub(super) fn weight(len: u64) -> u64 {
-    len.next_multiple_of(BLOCK_BYTES) + NAME_BYTES
+    len.next_multiple_of(BLOCK_BYTES)
 }
 
 fn order_of(class: Class) -> usize {
@@ -110,6 +112,7 @@ impl State {
             runs: BTreeMap::new(),
             orders: Default::default(),
             uses: 0,
+            files: 0,
             used: 0,
             used_others: 0,
             pending: HashMap::new(),
@@ -125,6 +128,7 @@ impl State {
 
     /// Takes up a file that an earlier mount left, last used `at`: any number that grows with time.
     pub fn adopt(&mut self, run: RunKey, class: Class, len: u64, mut at: u64) {
+        self.files += 1;
         self.used += weight(len);
         if len == 0 || run.start.checked_add(len).is_none() || self.covering(&run, len).is_some() {
             self.doomed.push_back(Doomed { run, class, weight: weight(len), open: None });
@@ -150,14 +154,14 @@ impl State {
         if len == 0 {
             return;
         }
-        if self.pending_bytes + len > PENDING_BYTES_MAX || weight(len) > self.bytes_max {
+        if self.pending_bytes + weight(len) > PENDING_BYTES_MAX || weight(len) > self.bytes_max {
             self.figures.dropped += 1;
             return;
         }
         self.take_covered(&run, len);
         self.uses += 1;
         self.runs.insert(run, Run { len, last_use: self.uses, class, place: Place::Pending });
-        self.pending_bytes += len;
+        self.pending_bytes += weight(len);
         self.pending.insert(run, bytes);
         self.queue.push_back(run);
     }
@@ -230,7 +234,7 @@ impl State {
 
     fn drop_pending(&mut self, run: &RunKey) {
         let bytes = self.pending.remove(run).expect("a run that is not on disk has its bytes in memory");
-        self.pending_bytes -= bytes.len() as u64;
+        self.pending_bytes -= weight(bytes.len() as u64);
     }
 
     fn add_others(&mut self, class: Class, weight: u64) {
@@ -328,7 +332,8 @@ impl State {
 
     pub fn stats(&self) -> CacheStats {
         let runs = self.runs.len() as u64;
-        CacheStats { used_bytes: self.used, runs, pending_bytes: self.pending_bytes, ..self.figures.clone() }
+        let used_bytes = self.used + self.files * NAME_BYTES;
+        CacheStats { used_bytes, runs, pending_bytes: self.pending_bytes, ..self.figures.clone() }
     }
 }
 
@@ -337,6 +342,14 @@ impl State {
     /// Bytes of all files.
     pub fn used(&self) -> u64 {
         self.used
+    }
+
+    /// Whether another file of so many bytes (none: just those there are) is within the limits, and all take no more than
+    /// is `allowed` now.
+    pub fn fits(&self, bytes: u64, allowed: u64) -> bool {
+        let (files, used) = (self.files + u64::from(bytes > 0), self.used + bytes);
+        let files_max = RUNS_MAX.max(self.bytes_max / RUN_BYTES_MEAN_MIN);
+        files <= files_max && used + files * NAME_BYTES <= self.bytes_max && used <= allowed
     }
 
     /// A file that can be removed now. It counts until [`State::removed`].
@@ -352,6 +365,7 @@ impl State {
 
     /// A file is gone.
     pub fn removed(&mut self, weight: u64) {
+        self.files -= 1;
         self.used -= weight;
     }
 
@@ -378,8 +392,9 @@ impl State {
         let found = self.runs.get_mut(run).filter(|found| found.place == Place::Pending)?;
         found.place = Place::Writing;
         let (class, weight) = (found.class, weight(found.len));
+        debug_assert!(self.fits(weight, u64::MAX), "room is made before a byte is written");
+        self.files += 1;
         self.used += weight;
-        debug_assert!(self.used <= self.bytes_max, "room is made before a byte is written");
         self.add_others(class, weight);
         self.unqueue(run);
         Some(self.pending[run].clone())
@@ -415,5 +430,35 @@ impl State {
             self.take(run);
             self.figures.dropped += 1;
         }
+    }
+}
+
+/// For tests.
+#[cfg(test)]
+impl State {
+    /// Whether all its parts agree.
+    pub fn check(&self) {
+        let mut last: Option<(&RunKey, u64)> = None;
+        for (run, found) in &self.runs {
+            let end = run.start + found.len;
+            if let Some((before, before_end)) = last.filter(|(before, _)| before.key == run.key) {
+                assert!(before.start < run.start && before_end < end, "{run:?} lies inside {before:?}");
+            }
+            last = Some((run, end));
+            let in_order = self.orders[order_of(found.class)].get(&found.last_use) == Some(run);
+            assert_eq!(in_order, found.place == Place::Disk, "{run:?}");
+            assert_eq!(self.pending.contains_key(run), found.place != Place::Disk, "{run:?}");
+            assert_eq!(self.queue.contains(run), found.place == Place::Pending, "{run:?}");
+        }
+        let on_disk = |found: &&Run| found.place != Place::Pending;
+        let runs: u64 = self.runs.values().filter(on_disk).map(|found| weight(found.len)).sum();
+        let doomed: u64 = self.doomed.iter().map(|doomed| doomed.weight).sum();
+        assert_eq!(self.used, runs + doomed);
+        assert_eq!(self.files, (self.runs.values().filter(on_disk).count() + self.doomed.len()) as u64);
+        let others = self.runs.values().filter(on_disk).filter(|found| found.class != Class::Data);
+        assert_eq!(self.used_others, others.map(|found| weight(found.len)).sum::<u64>());
+        assert_eq!(self.pending_bytes, self.pending.values().map(|bytes| weight(bytes.len() as u64)).sum::<u64>());
+        assert_eq!(self.orders.iter().map(BTreeMap::len).sum::<usize>() + self.pending.len(), self.runs.len());
+        assert!(self.pins.is_empty());
     }
 }

@@ -140,7 +140,8 @@ pub(super) fn check_fence(check: &mut Check<'_>) -> bool {
             owner: String::new(),
         };
         let next = next_position(&manifest, Some(published));
-        match Publisher::new(check.store.clone(), identity, next).resume() {
+        let begun_at = check.checkpoint().lsn;
+        match Publisher::new(check.store.clone(), identity, next, begun_at).resume() {
             Ok(found) => {
                 for publication in found {
                     match publication.body {

@@ -101,6 +101,8 @@ pub struct Figures {
     pub windows_shipped: u64,
     /// Store objects deleted in this mount.
     pub objects_deleted: u64,
+    /// The store did not answer when this was mounted, and has not answered since.
+    pub offline: bool,
     /// Whether everything was checkpointed, shipped and recorded after the last step.
     pub drained: bool,
     /// The last failure, until the next success.

@@ -1,6 +1,7 @@
 //! What the owner of the space tree asks of the shipper, and what the shipper reports.
 
-use crate::format::ids::{Lsn, SegmentNo};
+use crate::format::checkpoint::Birth;
+use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::publication::{Position, Publication, WindowEntry};
 
 /// A window to ship.
@@ -19,6 +20,8 @@ pub struct WindowJob {
 /// What the shipper is asked to do.
 #[derive(Clone, Debug)]
 pub enum Job {
+    /// Find out what earlier lives published, from a store that was away when the filesystem was mounted.
+    Resume,
     /// Ship a window and publish it as an increment.
     Increment(WindowJob),
     /// Ship all windows that are due and publish the newest checkpoint as a base.
@@ -33,7 +36,7 @@ impl Job {
         match self {
             Job::Increment(window) => window.numbers.clone(),
             Job::Base(base) => base.windows.iter().flat_map(|window| window.numbers.iter().copied()).collect(),
-            Job::Delete(_) => Vec::new(),
+            Job::Resume | Job::Delete(_) => Vec::new(),
         }
     }
 }
@@ -65,6 +68,8 @@ pub enum NodesIn {
 /// What the shipper has done.
 #[derive(Debug)]
 pub enum Report {
+    /// The store is there, and earlier lives published these objects that the space tree may not record yet.
+    Resumed(Vec<Publication>),
     /// Windows and a publication are in the store.
     Shipped(Shipped),
     /// A publication of an earlier life of ours was found in the place of the job's.
@@ -95,4 +100,12 @@ pub struct Shipped {
     pub unused: Vec<SegmentNo>,
     /// Bytes put into the store for it, and for jobs that failed before it.
     pub put_bytes: u64,
+}
+
+/// As many numbers as the segments of a window may need. Two chunks in a row, or two segments in a row if those are larger,
+/// have more bytes than fit into one; a tenth is for what lies around them.
+pub fn segments_for(births: &[Birth], segment_bytes: usize) -> usize {
+    let bytes: u64 = births.iter().map(|birth| u64::from(birth.len)).sum();
+    let half = segment_bytes.max(OBJECT_BYTES_MAX) as u64 * 9 / 20;
+    usize::try_from(bytes / half + 1).unwrap_or(usize::MAX).min(births.len())
 }

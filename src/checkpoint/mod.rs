@@ -11,7 +11,8 @@
 //!    the window is durable ([`Checkpointer::reclaim_when_recorded`]).
 //! 4. A store object is deleted only after a published increment or base has listed it as pending deletion, and a grace
 //!    time ([`Checkpointer::deletion`]).
-//! 5. A checkpoint that fails leaves no file behind, and is tried again after a pause that grows; see [`backoff`]. Meanwhile
+//! 5. Until it is known what earlier lives published nothing is shipped, deleted or reclaimed ([`startup`]).
+//! 6. A checkpoint that fails leaves no file behind, and is tried again after a pause that grows; see [`backoff`]. Meanwhile
 //!    what was checkpointed before is shipped on.
 
 mod backoff;
@@ -24,6 +25,7 @@ pub mod merge;
 pub mod nodes;
 mod shipping;
 pub mod space;
+mod startup;
 
 pub use cost::Replay;
 pub use desk::{Desk, Figures, Wanted};
@@ -36,16 +38,17 @@ use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::manifest::PlanEntry;
 use crate::format::publication::Publication;
-use crate::format::space::{Mark, Published};
+use crate::format::space::Published;
 use crate::journal::{JournalError, ManifestError};
 use crate::locate::LocateError;
-use crate::map::{Db, Frozen, MapError, Shape, Stop, reachable_segments};
+use crate::map::{Db, Frozen, MapError, Shape, Stop, reachable_segments, reachable_within};
 use crate::media::Media;
 use backoff::{Backoff, Haste};
 use cost::Chain;
 use jobs::{Job, Report};
 use nodes::NodeStore;
 use parking_lot::Mutex;
+use startup::Startup;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -219,6 +222,8 @@ pub struct Checkpointer {
     pinned: BTreeSet<SegmentNo>,
     /// Node segments in the state directory that no published base has listed, with their sizes in bytes.
     new_nodes: BTreeMap<SegmentNo, u64>,
+    /// Those of earlier mounts are among them.
+    new_nodes_known: bool,
     published: Published,
     /// An earlier life closed the newest generation, and nothing is in the next one yet.
     closed: bool,
@@ -236,8 +241,8 @@ pub struct Checkpointer {
     backoff: Backoff,
     /// What fails, as people are told of it.
     trouble: Trouble,
-    /// Publications of earlier lives that are to be taken up before anything else.
-    startup: Option<Vec<Publication>>,
+    /// What earlier lives left is taken up before anything else.
+    startup: Startup,
     /// The newest checkpoint's settlement is not all in the log yet.
     unsettled: bool,
     /// Numbers planned for a job that is not made yet.
@@ -254,11 +259,11 @@ pub struct Checkpointer {
 
 impl Checkpointer {
     /// An owner that goes on from the newest checkpoint; `adopted` are publications of earlier lives that the space tree
-    /// may not record yet.
-    pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: Vec<Publication>) -> Checkpointer {
+    /// may not record yet, or nothing if the store did not answer.
+    pub fn new(parts: Parts, checkpoint: Checkpoint, adopted: Option<Vec<Publication>>) -> Checkpointer {
         let Parts { filesystem, db, media, clock, nodes, desk, policy } = parts;
         let manifest = db.journal().manifest().current();
-        let since = clock.elapsed();
+        let (since, offline) = (clock.elapsed(), adopted.is_none());
         let plan = |p: &PlanEntry| {
             let bytes = files::edits_bytes(&*media, p.number).unwrap_or(0);
             let chain = Chain { increments: 1, bytes, nodes: 0 };
@@ -269,6 +274,7 @@ impl Checkpointer {
             checkpoint: checkpoint.number,
             checkpoint_lsn: checkpoint.lsn,
             checkpoint_wall: checkpoint.wall,
+            offline,
             ..Figures::default()
         };
         let epoch = db.epoch();
@@ -288,6 +294,7 @@ impl Checkpointer {
             running: None,
             pinned: BTreeSet::new(),
             new_nodes: BTreeMap::new(),
+            new_nodes_known: false,
             published: Published::default(),
             closed: false,
             chain: Chain::default(),
@@ -299,13 +306,13 @@ impl Checkpointer {
             retry_at: Duration::ZERO,
             backoff: Backoff::default(),
             trouble: Trouble::default(),
-            startup: Some(adopted),
+            startup: Startup::Begin(adopted),
             unsettled: true,
             half_made: Vec::new(),
             failed: None,
             report: None,
             delete_at: Duration::ZERO,
-            away: Cell::new(false),
+            away: Cell::new(offline),
             db,
         }
     }
@@ -318,52 +325,6 @@ impl Checkpointer {
     /// Where to ask for a checkpoint.
     pub fn wanted(&self) -> Arc<Wanted> {
         self.wanted.clone()
-    }
-
-    /// Takes up what an earlier life left: its publications and its planned segments. Each part may be done again.
-    fn take_up(&mut self) -> Result<bool, CheckpointError> {
-        let Some(adopted) = self.startup.take() else { return Ok(false) };
-        let done = self.take_up_all(&adopted);
-        if done.is_err() {
-            self.startup = Some(adopted);
-        }
-        done.map(|()| true)
-    }
-
-    fn take_up_all(&mut self, adopted: &[Publication]) -> Result<(), CheckpointError> {
-        let mark = self.context().mark(Mark::Segment)?;
-        self.numbers.next = mark;
-        self.numbers.mark = mark;
-        if let Some(published) = self.context().published()? {
-            self.published = published;
-        }
-        for entry in self.checkpoint.windows.clone() {
-            let published = Published { end: entry.end.max(self.published.end), ..self.published };
-            self.record_window(&entry, &published)?;
-        }
-        for publication in adopted {
-            self.adopt(publication)?;
-        }
-        self.context().drop_planned()?;
-        self.drop_recorded_plans();
-        self.note_shipped();
-        let reached = self.reached()?;
-        self.find_new_nodes(&reached)?;
-        // What a crash left half made, or did not remove any more.
-        self.sweep(reached)
-    }
-
-    /// An earlier life may have died after it recorded a window and before it dropped the plan. Shipping that window once
-    /// more would put a second index over the recorded one, and an increment out of order behind the newest.
-    fn drop_recorded_plans(&mut self) {
-        if self.plans.front().is_some_and(|plan| plan.end <= self.published.end) {
-            let lsn = self.db.last();
-            self.db.journal().when_durable(lsn, Box::new(|_| {}));
-            self.recorded = Some((lsn, self.published.end));
-        } else if self.recorded.is_none() {
-            // All may have been dropped but the journal's segments.
-            self.db.journal().reclaim(self.published.end.min(self.checkpoint.lsn));
-        }
     }
 
     /// What the last merge learned becomes batches, some in each step. When they crowd the overlays another checkpoint comes
@@ -441,7 +402,7 @@ impl Checkpointer {
     /// Whether everything up to the newest batch of files is checkpointed, shipped and recorded.
     pub fn is_drained(&self) -> bool {
         matches!(self.phase, Phase::Idle)
-            && self.startup.is_none()
+            && self.startup.is_done()
             && !self.unsettled
             && self.report.is_none()
             && !self.db.files_changed()
@@ -560,15 +521,42 @@ impl Checkpointer {
 
     /// Removes local node segments that no local root and no running ship reaches, and files of old checkpoints.
     fn sweep_local(&mut self) -> Result<(), CheckpointError> {
-        let reached = self.reached()?;
-        self.sweep(reached)
+        match self.new_nodes_known {
+            true => self.sweep_new(),
+            false => {
+                let reached = self.reached()?;
+                self.sweep(&reached)
+            }
+        }
     }
 
-    fn sweep(&mut self, reached: BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
-        let mut keep = reached;
+    /// The same, given what the roots reach.
+    fn sweep(&mut self, reached: &BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
+        let mut keep = reached.clone();
         keep.extend(&self.pinned);
         self.nodes.retain(&keep).map_err(CheckpointError::disk)?;
         self.new_nodes.retain(|no, _| keep.contains(no));
+        self.swept()
+    }
+
+    /// The same for node segments that no published base has, which reads no others: after each checkpoint, also with a
+    /// huge tree and while the store is away. Nodes of a published base lead to nodes of that base only: a tree is never
+    /// changed in place, so a node that is reached now and was made before the base was reached by it with all below it.
+    fn sweep_new(&mut self) -> Result<(), CheckpointError> {
+        let mut keep = self.pinned.clone();
+        for root in self.checkpoint.roots {
+            let new = |no: &SegmentNo| self.new_nodes.contains_key(no);
+            keep.extend(reachable_within(root, &*self.nodes, &new)?);
+        }
+        let dead: Vec<SegmentNo> = self.new_nodes.keys().copied().filter(|no| !keep.contains(no)).collect();
+        for no in dead {
+            self.nodes.remove(no).map_err(CheckpointError::disk)?;
+            self.new_nodes.remove(&no);
+        }
+        self.swept()
+    }
+
+    fn swept(&self) -> Result<(), CheckpointError> {
         self.figures.lock().unshipped_node_bytes = self.new_nodes.values().sum();
         files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)
     }

@@ -1,13 +1,18 @@
-//! Tree nodes on local disk: node segments, written by one merge, read by everyone, fetched whole from the store when the
-//! local copy is not there.
+//! Tree nodes on local disk: node segments, written by one merge, read by everyone. When there is no local copy, a store on
+//! the same machine gives the whole segment, and one that is far away the nodes that are asked for, through the cache.
 //!
 //! Unshipped node segments are primary data: a file is removed only when neither the current roots nor a running ship
 //! reach it, or when the store has it.
+//!
+//! A merge may need a leaf that only a store which is away has: one under a key that was put without being read, whose
+//! copy is not in the cache. Then that merge fails and is tried again, and writers wait once the overlays are full; nothing
+//! is lost.
 
-use crate::cache::Cache;
+use crate::cache::Class;
 use crate::format::ids::{NodePtr, SegmentKind, SegmentNo, Uuid};
 use crate::format::names;
 use crate::format::store_segment::SegmentBuilder;
+use crate::locate::{Body, ReadError, SegmentReader};
 use crate::map::{MapError, NodeSink, NodeSource};
 use crate::media::{File, Media};
 use crate::store::{Store, StoreError};
@@ -67,21 +72,17 @@ pub fn read_file(media: &dyn Media, name: &str) -> io::Result<Bytes> {
 pub struct NodeStore {
     media: Arc<dyn Media>,
     store: Arc<dyn Store>,
-    cache: Option<Arc<Cache>>,
     open: Mutex<LruCache<SegmentNo, Arc<dyn File>>>,
     /// Held across a fetch; only threads that may wait come here.
     downloading: Mutex<()>,
+    /// Only for a store that is far away.
+    reader: Option<Arc<SegmentReader>>,
 }
 
 impl NodeStore {
-    /// Reads from `nodes/` of the state directory, else from the store.
-    pub fn new(media: Arc<dyn Media>, store: Arc<dyn Store>, cache: Option<Arc<Cache>>) -> NodeStore {
-        NodeStore { media, store, cache, open: Mutex::new(LruCache::new(OPEN_FILES)), downloading: Mutex::new(()) }
-    }
-
-    /// Copies of store objects on local disk, if there are any.
-    pub fn cache_files(&self) -> Option<&Arc<Cache>> {
-        self.cache.as_ref()
+    /// Reads from `nodes/` of the state directory, else from the store, through `reader` if there is one.
+    pub fn new(media: Arc<dyn Media>, store: Arc<dyn Store>, reader: Option<Arc<SegmentReader>>) -> NodeStore {
+        NodeStore { media, store, open: Mutex::new(LruCache::new(OPEN_FILES)), downloading: Mutex::new(()), reader }
     }
 
     /// Removes local node segments that are not in `keep`. A file that cannot be removed is tried again next time.
@@ -94,6 +95,15 @@ impl NodeStore {
             }
         }
         Ok(())
+    }
+
+    /// Removes a local node segment; it is no error if it is not there.
+    pub fn remove(&self, no: SegmentNo) -> io::Result<()> {
+        self.open.lock().pop(&no);
+        match self.media.remove(&node_file(no)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Removes copies that were never finished; only before anything is read.
@@ -109,17 +119,33 @@ impl NodeStore {
         read_file(&*self.media, &node_file(no))
     }
 
-    fn file(&self, no: SegmentNo) -> Result<Arc<dyn File>, MapError> {
+    /// The local copy, if there is one.
+    fn local(&self, no: SegmentNo) -> Result<Option<Arc<dyn File>>, MapError> {
         if let Some(file) = self.open.lock().get(&no) {
-            return Ok(file.clone());
+            return Ok(Some(file.clone()));
         }
         let file = match self.media.open(&node_file(no)) {
             Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound && self.reader.is_some() => return Ok(None),
             Err(e) if e.kind() == ErrorKind::NotFound => self.download(no, false)?,
             Err(e) => return Err(MapError::io(no, e)),
         };
         self.open.lock().put(no, file.clone());
-        Ok(file)
+        Ok(Some(file))
+    }
+
+    /// A node out of the store that is far away.
+    fn fetch(reader: &SegmentReader, ptr: &NodePtr) -> Result<Bytes, ReadError> {
+        let body = Body { offset: u64::from(ptr.offset), len: ptr.len, crc: ptr.crc };
+        let read = reader.read(ptr.segment, Class::Nodes, &[body])?;
+        Ok(read.into_iter().next().unwrap_or_default())
+    }
+
+    /// The store has the node of which the local copy is damaged: so it has the segment, and the copy can go.
+    fn drop_local(&self, no: SegmentNo) {
+        log::warn!("the local copy of node segment {no} is damaged and is dropped; the store has it");
+        self.open.lock().pop(&no);
+        remove_nodes(&*self.media, &[(no, 0)]);
     }
 
     /// Fetches a node segment whole. The copy appears under its name only when it is complete. One fetch at a time: who
@@ -129,14 +155,37 @@ impl NodeStore {
         if !again && let Ok(file) = self.media.open(&node_file(no)) {
             return Ok(file);
         }
-        let bytes = self.store.get(&names::segment(no)).map_err(|e| match e {
-            StoreError::NotFound { .. } => MapError::Missing { segment: no },
-            other => MapError::io(no, io::Error::other(other)),
-        })?;
+        let bytes = self.store.get(&names::segment(no)).map_err(|e| of_store(no, e))?;
         let name = node_file(no);
         let temporary = format!("{name}{UNFINISHED}");
         let written = write_file(&*self.media, &temporary, &bytes).and_then(|()| self.media.rename(&temporary, &name));
         written.and_then(|()| self.media.open(&name)).map_err(|e| MapError::io(no, e))
+    }
+
+    /// What the store has in place of `damaged`, if it has the node.
+    fn fetch_instead(&self, reader: &SegmentReader, ptr: &NodePtr, damaged: Bytes) -> Result<Bytes, MapError> {
+        match NodeStore::fetch(reader, ptr) {
+            Ok(bytes) => {
+                self.drop_local(ptr.segment);
+                Ok(bytes)
+            }
+            // The store does not have it: the damage is what there is to report.
+            Err(ReadError::Store(StoreError::NotFound { .. }) | ReadError::Damaged { .. }) => Ok(damaged),
+            Err(e) => Err(of_reader(ptr, e)),
+        }
+    }
+
+    /// The same with the whole segment.
+    fn download_instead(&self, ptr: &NodePtr, damaged: Bytes) -> Result<Bytes, MapError> {
+        match self.download(ptr.segment, true) {
+            Ok(fetched) => {
+                log::warn!("the local copy of node segment {} was damaged and was fetched again", ptr.segment);
+                self.open.lock().put(ptr.segment, fetched.clone());
+                NodeStore::read_from(&*fetched, ptr)
+            }
+            // The store does not have it: the damage is what there is to report.
+            Err(_) => Ok(damaged),
+        }
     }
 
     fn read_from(file: &dyn File, ptr: &NodePtr) -> Result<Bytes, MapError> {
@@ -150,22 +199,34 @@ impl NodeStore {
     }
 }
 
+fn of_store(no: SegmentNo, e: StoreError) -> MapError {
+    match e {
+        StoreError::NotFound { .. } => MapError::Missing { segment: no },
+        other => MapError::io(no, io::Error::other(other)),
+    }
+}
+
+fn of_reader(ptr: &NodePtr, e: ReadError) -> MapError {
+    match e {
+        ReadError::Store(e) => of_store(ptr.segment, e),
+        ReadError::Damaged { reason, .. } => MapError::Damaged { ptr: *ptr, reason },
+    }
+}
+
 impl NodeSource for NodeStore {
     /// A damaged local copy gives way to the store's, if the store has one.
     fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
-        let file = self.file(ptr.segment)?;
+        let Some(file) = self.local(ptr.segment)? else {
+            let reader = self.reader.as_ref().ok_or(MapError::Missing { segment: ptr.segment })?;
+            return NodeStore::fetch(reader, ptr).map_err(|e| of_reader(ptr, e));
+        };
         let bytes = NodeStore::read_from(&*file, ptr)?;
         if bytes.len() == ptr.len as usize && crc32c::crc32c(&bytes) == ptr.crc {
             return Ok(bytes);
         }
-        match self.download(ptr.segment, true) {
-            Ok(fetched) => {
-                log::warn!("the local copy of node segment {} was damaged and was fetched again", ptr.segment);
-                self.open.lock().put(ptr.segment, fetched.clone());
-                NodeStore::read_from(&*fetched, ptr)
-            }
-            // The store does not have it: the damage is what there is to report.
-            Err(_) => Ok(bytes),
+        match &self.reader {
+            Some(reader) => self.fetch_instead(reader, ptr, bytes),
+            None => self.download_instead(ptr, bytes),
         }
     }
 }

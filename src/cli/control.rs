@@ -27,6 +27,11 @@ pub enum Ask {
         /// The age.
         seconds: u64,
     },
+    /// Change what operations that add do when the journal is full.
+    WhenFull {
+        /// `wait` or `enospc`.
+        word: String,
+    },
     /// Change how much the files may take; what is left out stays.
     Limit {
         /// Most bytes; 0 takes the limit away.

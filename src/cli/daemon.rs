@@ -127,6 +127,7 @@ impl Daemon {
                 self.volume.set_ship_interval(Duration::from_secs(seconds));
                 done(Ok(()))
             }
+            Ok(Ask::WhenFull { word }) => done(word.parse().map(|when_full| self.volume.set_when_full(when_full))),
             Ok(Ask::Limit { size, inodes, on_limit }) => self.set_limit(size, inodes, on_limit.as_deref()),
             Err(e) => Say::Failed { why: format!("the request makes no sense: {e}") },
         };

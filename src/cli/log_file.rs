@@ -20,7 +20,7 @@ pub fn start() {
         .filter_module("fuser", LevelFilter::Error);
     logger.parse_default_env();
     logger.format(|out, record| {
-        let time = utc(SystemClock::new().now().secs);
+        let time = SystemClock::new().now();
         writeln!(out, "{time} {:5} {}", record.level(), record.args())
     });
     logger.try_init().ok();
@@ -49,32 +49,4 @@ fn send_errors_to(path: &Path) -> io::Result<()> {
     let log = OpenOptions::new().create(true).append(true).open(path)?;
     nix::unistd::dup2_stderr(&log)?;
     Ok(())
-}
-
-/// Seconds since 1970 as `2026-01-31T23:59:59Z` (days to date after Howard Hinnant's `civil_from_days`).
-fn utc(secs: i64) -> String {
-    let (days, rest) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_shown_in_utc() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
-        assert_eq!(utc(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(utc(1_795_307_065), "2026-11-22T00:24:25Z");
-    }
 }

@@ -4,6 +4,7 @@
 
 mod ask;
 mod break_lock;
+mod cache_words;
 mod check;
 mod control;
 mod daemon;

@@ -3,6 +3,7 @@
 //! Without `--foreground` the command starts itself again as the daemon, in a session of its own, and reads from a pipe what
 //! it says: progress of a long replay, then `live`, or the one sentence that says why not.
 
+use super::cache_words::CacheWords;
 use super::failure::{Failure, Outcome};
 use super::mount_options::MountOptions;
 use super::notify::Effort;
@@ -17,9 +18,9 @@ use super::{daemon, log_file, mkfs, mount_point, mount_words, output, registry, 
 use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
-use skylog::media::Owner;
-use skylog::recovery::MountError;
-use skylog::volume::Volume;
+use skylog::media::{LockGuard, Owner};
+use skylog::recovery::{MountError, Tuning, World};
+use skylog::volume::{Patience, Volume, WhenFull};
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
@@ -59,6 +60,12 @@ pub struct Mount {
     /// How long after a change it goes into the store, seconds (default 5, with a directory 60).
     #[arg(long, value_name = "SECONDS", value_parser = set::ship_interval)]
     ship_interval: Option<u64>,
+    /// What operations that add do when the journal is full (default wait).
+    #[arg(long, value_name = "wait|enospc")]
+    when_full: Option<WhenFull>,
+    /// How long an operation waits for a store that does not answer, seconds (default 60).
+    #[arg(long, value_name = "SECONDS", value_parser = mount_words::read_timeout)]
+    read_timeout: Option<u64>,
     /// Options, separated by commas, later ones win; listed below.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
@@ -68,6 +75,8 @@ pub struct Mount {
     /// This is the daemon, and standard output goes to the command that started it.
     #[arg(long, hide = true)]
     tell: bool,
+    #[command(flatten)]
+    cache: CacheWords,
     #[command(flatten)]
     remote: RemoteWords,
 }
@@ -119,10 +128,13 @@ impl Mount {
     fn options(&self) -> Result<MountOptions, Failure> {
         let mut options = MountOptions::parse(&self.options)?;
         options.remote.extend(&self.remote);
+        options.cache.extend(&self.cache)?;
         options.state = self.state.clone().or(options.state);
         options.journal_bytes = self.journal_size.or(options.journal_bytes);
         options.grace_seconds = self.grace.or(options.grace_seconds);
         options.ship_interval_seconds = self.ship_interval.or(options.ship_interval_seconds);
+        options.when_full = self.when_full.or(options.when_full);
+        options.read_timeout_seconds = self.read_timeout.or(options.read_timeout_seconds);
         match nix::unistd::geteuid().is_root() {
             true => options.allow_other = true,
             // So it is with every mount of an ordinary user, whatever is asked.
@@ -144,7 +156,9 @@ impl Mount {
             Some(site) => Some(site.state.clone()),
             None => Site::state_of_new(&self.store, given)?,
         };
-        for folder in self.store.folder().into_iter().chain(state.as_deref()) {
+        options.cache.look(&self.store)?;
+        for folder in self.store.folder().into_iter().chain(state.as_deref()).chain(options.cache.cache_dir.as_deref())
+        {
             if folder.starts_with(dir) || dir.starts_with(folder) {
                 return Err(Failure::failed(format_args!(
                     "{} and its store must not lie inside each other",
@@ -229,7 +243,7 @@ impl Mount {
         let made = !state.exists();
         let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
         let opened = site.record(&self.store).and_then(|()| self.open(dir, &site, options, progress));
-        let volume = opened.inspect_err(|_| state_dir::abandon(&state, made))?;
+        let (volume, cache_lock) = opened.inspect_err(|_| state_dir::abandon(&state, made))?;
         let store = self.store.url();
         let config = MountConfig {
             dir: dir.to_path_buf(),
@@ -244,7 +258,7 @@ impl Mount {
         let (dir, pid) = (dir.to_path_buf(), std::process::id());
         let registration = Registration { dir, store, state, pid, options: options.clone() };
         let ended = daemon::serve(volume, registration, &config, || live(&site.state));
-        drop((lock, claim));
+        drop((cache_lock, lock, claim));
         ended
     }
 
@@ -259,22 +273,28 @@ impl Mount {
         }
     }
 
-    /// Recovers and starts the volume.
+    /// Recovers and starts the volume. The lock is that of a folder of cache files of their own.
     fn open(
         &self,
         dir: &Path,
         site: &Site,
         options: &MountOptions,
         progress: impl FnMut(u64, u64),
-    ) -> Result<Arc<Volume>, Failure> {
+    ) -> Result<(Arc<Volume>, Option<LockGuard>), Failure> {
         let grace = options.grace_seconds.map(Duration::from_secs);
         let ship_interval = options.ship_interval_seconds.map(Duration::from_secs);
         let remote = self.store.folder().is_none();
         let sizes = Sizes { journal_bytes: options.journal_bytes, grace, ship_interval, remote };
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
+        let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
         let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;
-        let world = world::world(&self.store, &site.state)?;
-        world::probe(&self.store)?;
+        let tuning = Tuning { cache_files: cache.limits, ..tuning };
+        let known = Some(site.superblock.clone());
+        let world = World { known, cache_media: cache.media, ..world::world(&self.store, &site.state)? };
+        // A store that is away is probed when it is back, before anything is published.
+        if site.away.is_none() {
+            world::probe(&self.store)?;
+        }
         let (mut progress, mut effort) = (progress, Effort::new("replaying"));
         let mut progress = |done, total| {
             effort.at(done, total);
@@ -284,7 +304,12 @@ impl Mount {
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }
-        Ok(volume)
+        let usual = Patience::default();
+        volume.set_patience(Patience {
+            when_full: options.when_full.unwrap_or(usual.when_full),
+            read_timeout: options.read_timeout_seconds.map_or(usual.read_timeout, Duration::from_secs),
+        });
+        Ok((volume, cache.lock))
     }
 }
 

@@ -1,10 +1,12 @@
 //! The words after `-o`, read. Which words there are is said in `mount_words`.
 
+use super::cache_words::CacheWords;
 use super::failure::Failure;
 use super::mount_words::{self, Read};
 use super::remote_words::RemoteWords;
 use serde::{Deserialize, Serialize};
 use skylog::journal::SyncPolicy;
+use skylog::volume::WhenFull;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -22,6 +24,15 @@ pub struct MountOptions {
     pub state: Option<PathBuf>,
     /// Local disk for the journal, bytes.
     pub journal_bytes: Option<u64>,
+    /// Copies of the store on local disk.
+    #[serde(default)]
+    pub cache: CacheWords,
+    /// What operations that add do when the journal is full.
+    #[serde(skip)]
+    pub when_full: Option<WhenFull>,
+    /// How long operations wait for a store that does not answer.
+    #[serde(skip)]
+    pub read_timeout_seconds: Option<u64>,
     /// What the kernel lists as the source.
     pub source: Option<String>,
     /// The mount point may hold files.
@@ -114,6 +125,8 @@ mod tests {
         let options = parse("rw,sync=none,noexec,sync=always,grace=0").unwrap();
         assert_eq!(options.sync, Some(SyncPolicy::Always));
         assert_eq!(options.grace_seconds, Some(0));
+        let patience = parse("when_full=enospc,read_timeout=5").unwrap();
+        assert_eq!((patience.when_full, patience.read_timeout_seconds), (Some(WhenFull::Enospc), Some(5)));
         assert!(options.flag("noexec") && !options.flag("ro"));
         assert_eq!(parse("ship_interval=9").unwrap().ship_interval_seconds, Some(9));
         assert_eq!(parse("sync=none,sync").unwrap().sync, Some(SyncPolicy::Always));
@@ -153,6 +166,8 @@ mod tests {
         assert!(parse("ship_interval=0").unwrap_err().contains("at least 1"));
         assert!(parse("umask=9").unwrap_err().contains("octal") && parse("umask=1000").is_err());
         assert!(parse("uid=nobody at all").unwrap_err().contains("no user"));
+        assert!(parse("when_full=explode").unwrap_err().contains("enospc"));
+        assert!(parse("read_timeout=0").unwrap_err().contains("seconds"));
         assert!(parse("state=here").unwrap_err().contains("absolute"));
         assert_eq!(known(&["fly,ro".into(), "swim=1,grace=5".into()]), "ro,grace=5");
     }

@@ -123,6 +123,39 @@ pub const WORDS: &[Word] = &[
         options.journal_bytes = Some(size::parse(size).map_err(Failure::usage)?);
         Ok(())
     }),
+    value(
+        "cache_size=SIZE",
+        "How much local disk copies of the store may take, at least 16MiB (10GiB by default; none of a store that is a \
+         directory)",
+        |options, size| set_size(&mut options.cache.cache_size, size),
+    ),
+    value(
+        "cache_dir=DIR",
+        "Where these copies lie, in a folder named by the filesystem's UUID, an absolute path; in the state directory by default",
+        set_cache_dir,
+    ),
+    value(
+        "cache_free=SIZE",
+        "How much of that disk stays free of them, whoever fills it (5 % of it by default, from 256MiB to 10GiB)",
+        |options, size| set_size(&mut options.cache.cache_free, size),
+    ),
+    value(
+        "when_full=wait|enospc",
+        "What operations that add do when the journal is full because the store is away or slow: wait until there is room, \
+         however long that takes (the default), or fail with ENOSPC. `skylog set` changes it",
+        |options, word| {
+            options.when_full = Some(word.parse().map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
+    value(
+        "read_timeout=SECONDS",
+        "How long an operation waits for a store that does not answer before it fails with EIO (60 by default)",
+        |options, seconds| {
+            options.read_timeout_seconds = Some(read_timeout(seconds).map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
     value("fsname=NAME", "What the kernel lists as the source; the store's URL by default", |options, name| {
         options.source = Some(name.to_owned());
         Ok(())
@@ -240,6 +273,12 @@ pub const WORDS: &[Word] = &[
     nothing("X-*", "For mount(8) and others"),
 ];
 
+/// Seconds to wait for a store, at least one.
+pub fn read_timeout(seconds: &str) -> Result<u64, String> {
+    let seconds: Option<u64> = seconds.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.ok_or_else(|| "the time to wait for the store is a number of seconds, at least 1".to_owned())
+}
+
 fn set_relatime(options: &mut MountOptions, relatime: bool) {
     options.relatime = relatime;
     options.flags.insert("noatime", !relatime);
@@ -261,6 +300,19 @@ fn set_state(options: &mut MountOptions, dir: &str) -> Result<(), Failure> {
         return Err(Failure::usage(format_args!("state={dir}: give an absolute path")));
     }
     options.state = Some(PathBuf::from(dir));
+    Ok(())
+}
+
+fn set_size(to: &mut Option<u64>, size: &str) -> Result<(), Failure> {
+    *to = Some(size::parse(size).map_err(Failure::usage)?);
+    Ok(())
+}
+
+fn set_cache_dir(options: &mut MountOptions, dir: &str) -> Result<(), Failure> {
+    if !Path::new(dir).is_absolute() {
+        return Err(Failure::usage(format_args!("cache_dir={dir}: give an absolute path")));
+    }
+    options.cache.cache_dir = Some(PathBuf::from(dir));
     Ok(())
 }
 

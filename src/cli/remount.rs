@@ -96,6 +96,7 @@ fn nothing_fixed(mounted: &Registration, asked: &MountOptions) -> Outcome {
         ("allow_other", asked.allow_other && !has.allow_other),
     ];
     let other = other.iter().find(|(_, differs)| *differs).map(|(name, _)| *name);
+    let other = other.or(asked.cache.first_not_in(&has.cache));
     match other.or(asked.remote.first_not_in(&has.remote)) {
         None => Ok(()),
         Some(name) => Err(Failure::usage(format_args!(

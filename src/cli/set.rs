@@ -5,14 +5,15 @@ use super::failure::{Failure, Outcome};
 use super::{mount_point, size};
 use skylog::format::usage::OnLimit;
 use skylog::journal::SyncPolicy;
+use skylog::volume::WhenFull;
 use std::path::PathBuf;
 
-/// Change the sync policy or the ship interval of a running mount, or the limits of its filesystem.
+/// Change the sync policy or the ship interval of a running mount, what it does when its journal is full, or the limits of its filesystem.
 #[derive(clap::Args)]
 pub struct Set {
     /// The mount point.
     dir: PathBuf,
-    /// `sync=always|everysec|none`, `ship-interval=SECONDS` for this mount; `limit-size=SIZE|none`, `limit-inodes=N|none`, `on-limit=enospc|edquot` for the filesystem.
+    /// `sync=always|everysec|none`, `ship-interval=SECONDS` and `when-full=wait|enospc` for this mount; `limit-size=SIZE|none`, `limit-inodes=N|none`, `on-limit=enospc|edquot` for the filesystem.
     setting: String,
 }
 
@@ -30,11 +31,12 @@ fn asked(setting: &str) -> Result<Ask, String> {
     match setting.split_once('=') {
         Some(("sync", policy)) => Ok(Ask::Set { sync: policy.parse::<SyncPolicy>()?.to_string() }),
         Some(("ship-interval", seconds)) => Ok(Ask::ShipInterval { seconds: ship_interval(seconds)? }),
+        Some(("when-full", word)) => Ok(Ask::WhenFull { word: word.parse::<WhenFull>()?.to_string() }),
         Some(("limit-size", most)) => Ok(limit(Some(size_limit(most)?), None, None)),
         Some(("limit-inodes", most)) => Ok(limit(None, Some(inode_limit(most)?), None)),
         Some(("on-limit", word)) => Ok(limit(None, None, Some(word.parse::<OnLimit>()?.word().to_owned()))),
         _ => Err(format!(
-            "unknown setting {setting:?}; use sync=always, sync=everysec, sync=none, ship-interval=SECONDS, limit-size=SIZE, \
+            "unknown setting {setting:?}; use sync=always, sync=everysec, sync=none, ship-interval=SECONDS, when-full=wait|enospc, limit-size=SIZE, \
              limit-inodes=N or on-limit=enospc|edquot"
         )),
     }
@@ -68,6 +70,7 @@ mod tests {
         assert_eq!(asked("limit-size=1GiB"), Ok(limit(Some(1 << 30), None, None)));
         assert_eq!(asked("limit-size=none"), Ok(limit(Some(0), None, None)));
         assert_eq!(asked("limit-inodes=0"), Ok(limit(None, Some(0), None)));
+        assert_eq!(asked("when-full=enospc"), Ok(Ask::WhenFull { word: "enospc".into() }));
         assert_eq!(asked("on-limit=edquot"), Ok(limit(None, None, Some("edquot"))));
         for wrong in [
             "sync",
@@ -77,6 +80,7 @@ mod tests {
             "limit-size=much",
             "limit-inodes=-1",
             "on-limit=eio",
+            "when-full=eio",
             "limit=1",
             "",
         ] {

@@ -62,6 +62,7 @@ pub fn world(store: &StoreArg, state: &Path) -> Result<World, Failure> {
         store: store.open()?,
         clock: Arc::new(SystemClock::new()),
         random: Arc::new(OsRandom),
+        known: None,
     })
 }
 

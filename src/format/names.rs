@@ -24,6 +24,35 @@ pub fn window(start: Lsn, end: Lsn) -> String {
     format!("win/{epoch:010}/{:010}.{:020}-{epoch:010}.{pos:020}", start.epoch, start.pos)
 }
 
+/// What the name of a store object says, of those of which there may be copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A store segment.
+    Segment(SegmentNo),
+    /// The index of the window from the first Lsn (not in it) to the second (in it).
+    Window(Lsn, Lsn),
+}
+
+/// Reads a name that [`segment`] or [`window`] made; `None` for any other.
+pub fn parse(name: &str) -> Option<Parsed> {
+    let parsed = if let Some((epoch, number)) = name.strip_prefix("seg/").and_then(|rest| rest.split_once('/')) {
+        Parsed::Segment(SegmentNo { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+    } else {
+        let (_, range) = name.strip_prefix("win/")?.split_once('/')?;
+        let (start, end) = range.split_once('-')?;
+        let lsn = |text: &str| {
+            let (epoch, pos) = text.split_once('.')?;
+            Some(Lsn { epoch: epoch.parse().ok()?, pos: pos.parse().ok()? })
+        };
+        Parsed::Window(lsn(start)?, lsn(end)?)
+    };
+    let printed = match parsed {
+        Parsed::Segment(no) => segment(no),
+        Parsed::Window(start, end) => window(start, end),
+    };
+    (printed == name).then_some(parsed)
+}
+
 /// Whether skylog gives this name to an object of a store.
 pub fn is_ours(name: &str) -> bool {
     let digits = |text: &str, least: usize| text.len() >= least && text.bytes().all(|b| b.is_ascii_digit());
@@ -53,6 +82,18 @@ mod tests {
         assert!(a < b);
         assert_eq!(a, "win/0000000002/0000000001.00000000000000000009-0000000002.00000000000000000014");
     }
+
+    #[test]
+    fn names_are_read_back_as_printed_and_no_other_way() {
+        let no = SegmentNo { epoch: 3, number: 12 };
+        assert_eq!(parse(&segment(no)), Some(Parsed::Segment(no)));
+        let (start, end) = (Lsn { epoch: 1, pos: 5 }, Lsn { epoch: 2, pos: 9 });
+        assert_eq!(parse(&window(start, end)), Some(Parsed::Window(start, end)));
+        for other in ["seg/3/12", "seg/", "win/0000000002/5-9", SUPERBLOCK, "", "gen/0000000001/0000000012"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+
     #[test]
     fn names_that_we_give_are_told_from_others() {
         let at = |pos| Lsn { epoch: 1, pos };

@@ -266,19 +266,28 @@ impl SegmentFooter {
     /// Takes the stored bytes of a body out of its frame and body, `framed`, which was read at
     /// [`SegmentEntry::framed_range`]. Checks that it is this body of this segment, and its checksum.
     pub fn open(&self, entry: &SegmentEntry, framed: &Bytes) -> Result<Bytes, FormatError> {
-        let mut field = Reader::new(framed);
-        field.magic("the frame of a body", FRAME_MAGIC)?;
-        let frame = Reader::new(framed).take(frame_at::SIZE)?;
-        check_seal(frame, frame_at::CRC)?;
-        let _crc = field.u32()?;
-        let place = (field.segment()?, field.u64()?);
-        let chunk = ChunkHeader::read(&mut field, body_bytes_max(self.kind))?;
-        if place != (self.segment, entry.offset) || chunk != entry.chunk {
+        if read_frame(self.segment, self.kind, entry.offset - FRAME_BYTES as u64, framed)? != entry.chunk {
             return Err(FormatError::Value("a body of another segment or another place"));
         }
         let stored = framed.slice(frame_at::SIZE..);
-        chunk.verify(&stored)?;
+        entry.chunk.verify(&stored)?;
         Ok(stored)
+    }
+}
+
+/// Reads the frame at the start of `bytes`, which lie at `at` in the segment. Checks that it is a frame of this segment and
+/// this place; says how to read the body that follows it.
+pub fn read_frame(segment: SegmentNo, kind: SegmentKind, at: u64, bytes: &[u8]) -> Result<ChunkHeader, FormatError> {
+    let mut field = Reader::new(bytes);
+    field.magic("the frame of a body", FRAME_MAGIC)?;
+    let frame = Reader::new(bytes).take(frame_at::SIZE)?;
+    check_seal(frame, frame_at::CRC)?;
+    let _crc = field.u32()?;
+    let place = (field.segment()?, field.u64()?);
+    let chunk = ChunkHeader::read(&mut field, body_bytes_max(kind))?;
+    match place == (segment, at + FRAME_BYTES as u64) {
+        true => Ok(chunk),
+        false => Err(FormatError::Value("a body of another segment or another place")),
     }
 }
 

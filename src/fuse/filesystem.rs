@@ -123,7 +123,7 @@ impl Filesystem for Frontend {
             cx.umask = umask;
             fs.mknod(cx, ino(parent), &entry, mode, rdev)
         };
-        self.change(request, reply, make, say_entry(self.shown));
+        self.add(request, reply, make, say_entry(self.shown));
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, entry: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
@@ -132,7 +132,7 @@ impl Filesystem for Frontend {
             cx.umask = umask;
             fs.mkdir(cx, ino(parent), &entry, mode)
         };
-        self.change(request, reply, make, say_entry(self.shown));
+        self.add(request, reply, make, say_entry(self.shown));
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
@@ -147,7 +147,7 @@ impl Filesystem for Frontend {
 
     fn symlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, target: &Path, reply: ReplyEntry) {
         let (entry, target) = (name(entry), Bytes::copy_from_slice(target.as_os_str().as_bytes()));
-        self.change(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), say_entry(self.shown));
+        self.add(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), say_entry(self.shown));
     }
 
     fn rename(
@@ -166,7 +166,7 @@ impl Filesystem for Frontend {
 
     fn link(&self, request: &Request, inode: INodeNo, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
         let entry = name(entry);
-        self.change(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry(self.shown));
+        self.add(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry(self.shown));
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -202,7 +202,7 @@ impl Filesystem for Frontend {
             cx.umask = umask;
             fs.create(cx, ino(parent), &entry, mode)
         };
-        self.change(request, reply, make, move |reply, attr| {
+        self.add(request, reply, make, move |reply, attr| {
             writers.opened(attr.ino, flags);
             reply.created(&LIFETIME, &shown.attr(&attr), GENERATION, HANDLE, open_flags());
         });
@@ -327,7 +327,7 @@ impl Filesystem for Frontend {
         reply: ReplyEmpty,
     ) {
         let (entry, value) = (name(entry), Bytes::copy_from_slice(value));
-        self.change(request, reply, move |fs, cx| fs.set_xattr(cx, ino(inode), &entry, &value, flags), say_ok);
+        self.add(request, reply, move |fs, cx| fs.set_xattr(cx, ino(inode), &entry, &value, flags), say_ok);
     }
 
     fn getxattr(&self, request: &Request, inode: INodeNo, entry: &OsStr, size: u32, reply: ReplyXattr) {
@@ -356,7 +356,7 @@ impl Filesystem for Frontend {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.change(request, reply, move |fs, cx| fs.fallocate(cx, ino(inode), offset, length, mode), say_ok);
+        self.add(request, reply, move |fs, cx| fs.fallocate(cx, ino(inode), offset, length, mode), say_ok);
     }
 
     fn lseek(&self, request: &Request, inode: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
@@ -384,7 +384,7 @@ impl Filesystem for Frontend {
         }
         let (from, to) = (convert::place(inode, offset), convert::place(to_inode, to_offset));
         let op = move |fs: &Fs, cx: &mut Cx| fs.copy_file_range(cx, from, to, length);
-        self.change(request, reply, op, |reply, n| reply.written(n));
+        self.add(request, reply, op, |reply, n| reply.written(n));
     }
 
     fn ioctl(

@@ -88,6 +88,17 @@ impl Frontend {
         self.volume.start_changing(self.cx(request), 0, op, self.answer(reply, say));
     }
 
+    /// The same for one that adds: answered later when the journal fills up faster than it is emptied.
+    pub fn add<R: Answer, T: Send + 'static>(
+        &self,
+        request: &Request,
+        reply: R,
+        op: impl FnMut(&Fs, &mut Cx) -> Result<(T, Lsn), Stop> + Send + 'static,
+        say: impl FnOnce(R, T) + Send + 'static,
+    ) {
+        self.volume.start_adding(self.cx(request), 0, op, self.answer(reply, say));
+    }
+
     /// An operation that reads a file, a directory or a link: as [`Frontend::ask`], and once it is answered the access is
     /// noted on a mount that keeps access times.
     pub fn read<R: Answer, T: Send + 'static>(
@@ -137,7 +148,7 @@ impl Frontend {
                 }
             }
         };
-        self.volume.start_changing(cx, bytes, op, self.answer(reply, |reply, n| reply.written(n)));
+        self.volume.start_adding(cx, bytes, op, self.answer(reply, |reply, n| reply.written(n)));
     }
 
     /// Looks for data or for a hole.

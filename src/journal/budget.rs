@@ -26,6 +26,11 @@ pub(super) fn batch_bytes_max(segment_bytes: u32) -> u64 {
     u64::from(segment_bytes / 4)
 }
 
+/// What the largest batches of ordinary operations cost, a write of 1 MiB: without room for one the journal counts as full.
+pub(super) fn batch_bytes_large(segment_bytes: u32) -> u64 {
+    batch_bytes_max(segment_bytes).min(2 << 20)
+}
+
 /// How many bytes of batches fit in a group that starts at `end` of a segment whose directory is to hold `objects` entries.
 pub(super) fn payload_room(segment_bytes: u32, end: u32, objects: usize) -> usize {
     let room = (segment_bytes as usize).saturating_sub(directory_bytes(objects)).saturating_sub(end as usize);

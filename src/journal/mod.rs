@@ -171,6 +171,21 @@ pub struct Stats {
     pub segments: u64,
 }
 
+/// How full the journal is, for those who slow writers down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// Bytes of segments that hold something,
+    pub used_bytes: u64,
+    /// and of segments that there may be.
+    pub capacity_bytes: u64,
+    /// Bytes that operations which only add may surely still bring before they wait for room.
+    pub free_bytes: u64,
+    /// Bytes of segments that were given back since the mount.
+    pub reclaimed_bytes: u64,
+    /// Operations that add wait for segments to be given back.
+    pub is_full: bool,
+}
+
 /// What a step of the writer did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {

@@ -55,7 +55,9 @@ impl Writer {
     fn reclaimed(&mut self, count: usize, named: &[(JournalNo, u32)]) {
         let mut unused = Vec::new();
         let mut state = self.journal.state.lock();
+        let mut bytes = 0;
         for segment in state.segments.drain(..count) {
+            bytes += u64::from(segment.size);
             match named.iter().find(|(_, slot)| *slot == segment.slot) {
                 Some(&(number, slot)) => {
                     self.spares.push_back(Slot { number, slot, size: segment.size });
@@ -63,6 +65,7 @@ impl Writer {
                 None => unused.push(segment.slot),
             }
         }
+        state.reclaimed_bytes += bytes;
         state.spares = self.spares.len() as u64;
         state.stats.recycled += named.len() as u64;
         state.room_came();

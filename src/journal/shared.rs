@@ -5,7 +5,7 @@
 
 use super::segment::Segment;
 use super::state::{Due, Queued, State, WRITE_AFTER};
-use super::{Config, ManifestStore, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
+use super::{Config, Fill, ManifestStore, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
 use crate::base::clock::Clock;
 use crate::format::ids::{Lsn, ObjectId};
 use parking_lot::{Condvar, Mutex};
@@ -167,6 +167,11 @@ impl Journal {
         let cost = self.batch_bytes_max();
         let state = self.state.lock();
         !state.may_grow(&self.config) && state.room() < cost + self.config.reserve()
+    }
+
+    /// How full it is.
+    pub fn fill(&self) -> Fill {
+        self.state.lock().fill(&self.config)
     }
 
     /// What the journal does and did.

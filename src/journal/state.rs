@@ -1,7 +1,7 @@
 //! What the threads share, behind the one lock of [`super::Journal`]: pure bookkeeping, no disk, no waiting.
 
 use super::segment::Segment;
-use super::{Config, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
+use super::{Config, Fill, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
 use crate::base::trouble::Trouble;
 use crate::format::ids::{Lsn, ObjectId};
 use crate::format::journal_directory::DirectoryEntry;
@@ -68,6 +68,8 @@ pub(super) struct State {
     /// Something is due that was not when the writer last looked.
     pub signal: bool,
     pub stats: Stats,
+    /// Bytes of segments that were given back.
+    pub reclaimed_bytes: u64,
 }
 
 /// What the writer is to do with the queue.
@@ -105,6 +107,7 @@ impl State {
             closed: false,
             signal: false,
             stats: Stats::default(),
+            reclaimed_bytes: 0,
         }
     }
 
@@ -178,6 +181,18 @@ impl State {
         let sealed = self.segments.len().saturating_sub(1);
         let full: u64 = self.segments.iter().take(sealed).map(|segment| u64::from(segment.size)).sum();
         full + self.segments.back().map_or(0, |active| u64::from(active.end))
+    }
+
+    pub fn fill(&self, config: &Config) -> Fill {
+        let more = if self.disk_full { 0 } else { config.slots_max().saturating_sub(self.slots()) };
+        let free = (self.room() + more * config.slot_room()).saturating_sub(config.reserve());
+        Fill {
+            used_bytes: self.used_bytes(),
+            capacity_bytes: config.capacity_bytes(),
+            free_bytes: free,
+            reclaimed_bytes: self.reclaimed_bytes,
+            is_full: more == 0 && !self.disk_full && free < budget::batch_bytes_large(config.segment_bytes),
+        }
     }
 
     /// Marks that whoever was refused may try again.

@@ -2,7 +2,9 @@
 //! writes has an index larger than all that may be kept.
 
 use super::LocateError;
-use super::cache::{ByteLru, CacheKey};
+use super::memory::{ByteLru, MemoryKey};
+use super::reader::Flights;
+use crate::cache::{Cache, CacheKey, Class};
 use crate::format::error::FormatError;
 use crate::format::ids::{Lsn, ObjectId, SegmentNo};
 use crate::format::names;
@@ -15,6 +17,12 @@ use std::sync::Arc;
 
 /// Blocks of an index that are read at a time: neighbours are asked for together, and a short index is one part.
 const PART_BLOCKS: u32 = 8;
+/// What is asked for first of an index that is far away: most are shorter.
+const FIRST_BYTES: u64 = 128 << 10;
+/// One that is far away and no longer than this is fetched whole,
+const WHOLE_BYTES_MAX: u64 = 4 << 20;
+/// and a longer one by so many parts at a time.
+const FAR_PARTS: u32 = 8;
 
 /// What is kept of an index. All of it was verified.
 #[derive(Clone)]
@@ -23,12 +31,24 @@ enum Kept {
     Part(Bytes),
 }
 
+impl Kept {
+    fn weight(&self) -> u64 {
+        match self {
+            Kept::Header(header) => header.len(),
+            Kept::Part(bytes) => bytes.len() as u64,
+        }
+    }
+}
+
 /// Parts of window indexes in memory.
 pub(super) struct Indexes {
     kept: Mutex<ByteLru<Kept>>,
+    /// Those who want the same part wait for one request.
+    under_way: Flights<MemoryKey, Result<Kept, Failure>>,
 }
 
 /// Why an index said nothing.
+#[derive(Clone)]
 enum Failure {
     Format(FormatError),
     Store(StoreError),
@@ -48,17 +68,19 @@ impl From<StoreError> for Failure {
 
 impl Indexes {
     pub fn new(bytes_max: u64) -> Indexes {
-        Indexes { kept: Mutex::new(ByteLru::new(bytes_max)) }
+        Indexes { kept: Mutex::new(ByteLru::new(bytes_max)), under_way: Flights::new() }
     }
 
-    /// Where the index of a window says an object is. Blocks on the store.
+    /// Where the index of a window says an object is. Blocks on the store, and on the disk of `cache`, which a store that is
+    /// far away has.
     pub fn find(
         &self,
         store: &dyn Store,
+        cache: Option<&Cache>,
         (start, end): (Lsn, Lsn),
         object: &ObjectId,
     ) -> Result<Option<(SegmentNo, IndexEntry)>, LocateError> {
-        let index = Index { store, name: names::window(start, end), end };
+        let index = Index { store, cache, key: CacheKey::Window(start, end), name: names::window(start, end), end };
         let found = self.look(&index, object);
         found.map_err(|failure| match failure {
             Failure::Format(e) => LocateError::Damaged { place: index.name, reason: e.to_string() },
@@ -68,7 +90,7 @@ impl Indexes {
 
     /// Where an object is, if what says so is in memory.
     pub fn resident(&self, end: Lsn, object: &ObjectId) -> Option<(SegmentNo, IndexEntry)> {
-        let Some(Kept::Header(header)) = self.kept.lock().get(&CacheKey::Index(end)) else { return None };
+        let Some(Kept::Header(header)) = self.kept.lock().get(&MemoryKey::Index(end)) else { return None };
         let at_hand = |block: Range<u64>| {
             let place = Place::of(&header, &block);
             self.kept_block(end, &place).ok_or(FormatError::Value("not in memory"))
@@ -78,34 +100,89 @@ impl Indexes {
     }
 
     fn look(&self, index: &Index<'_>, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, Failure> {
-        let header = self.header(index)?;
+        let header = match self.get(MemoryKey::Index(index.end), index, || self.open(index))? {
+            Kept::Header(header) => header,
+            Kept::Part(_) => return Err(FormatError::Value("a part in place of a header").into()),
+        };
         let row = header.find(*object, |block| self.block(index, &header, block))?;
         Ok(row.map(|row| (header.segments[row.segment as usize], row)))
     }
 
-    fn header(&self, index: &Index<'_>) -> Result<Arc<WindowHeader>, Failure> {
-        let key = CacheKey::Index(index.end);
-        if let Some(Kept::Header(header)) = self.kept.lock().get(&key) {
-            return Ok(header);
+    /// What is kept under a key, or what `read` gives, for all who want it now.
+    fn get(
+        &self,
+        key: MemoryKey,
+        index: &Index<'_>,
+        read: impl FnOnce() -> Result<Kept, Failure>,
+    ) -> Result<Kept, Failure> {
+        if let Some(kept) = self.kept.lock().get(&key) {
+            return Ok(kept);
         }
-        let header = Arc::new(index.read_header()?);
-        self.kept.lock().put(key, Kept::Header(header.clone()), header.len());
-        Ok(header)
+        self.under_way.join(key, Err(index.given_up()), || {
+            // Looked for again: who landed it keeps it first.
+            let at_hand = self.kept.lock().get(&key);
+            at_hand.map_or_else(|| read().inspect(|kept| self.keep(key, kept.clone())), Ok)
+        })
+    }
+
+    fn keep(&self, key: MemoryKey, kept: Kept) {
+        let weight = kept.weight();
+        self.kept.lock().put(key, kept, weight);
+    }
+
+    /// Reads the header, and keeps what comes with it.
+    fn open(&self, index: &Index<'_>) -> Result<Kept, Failure> {
+        let header = match index.cached_header() {
+            Some(header) => header,
+            None => {
+                let (header, bytes) = index.fetch_first()?;
+                let parts = index.take_in(&header, &bytes);
+                for (part, bytes) in (0..).zip(parts) {
+                    self.keep(MemoryKey::IndexPart(index.end, part), Kept::Part(bytes));
+                }
+                header
+            }
+        };
+        Ok(Kept::Header(Arc::new(header)))
     }
 
     /// The bytes of one block, out of the part that it lies in.
     fn block(&self, index: &Index<'_>, header: &WindowHeader, block: Range<u64>) -> Result<Bytes, Failure> {
         let place = Place::of(header, &block);
-        if let Some(bytes) = self.kept_block(index.end, &place) {
-            return Ok(bytes);
+        let key = MemoryKey::IndexPart(index.end, place.part);
+        match self.get(key, index, || self.read_part(index, header, place.part))? {
+            Kept::Part(bytes) => Ok(bytes.slice(place.within)),
+            Kept::Header(_) => Err(FormatError::Value("a header in place of a part").into()),
         }
-        let bytes = index.read_part(header, place.part)?;
-        self.kept.lock().put(CacheKey::IndexPart(index.end, place.part), Kept::Part(bytes.clone()), bytes.len() as u64);
-        Ok(bytes.slice(place.within))
+    }
+
+    /// Reads a part; others that come with it are kept too.
+    fn read_part(&self, index: &Index<'_>, header: &WindowHeader, part: u32) -> Result<Kept, Failure> {
+        let Some(cache) = index.cache else { return index.fetch_part(header, part).map(Kept::Part) };
+        if let Some(bytes) = index.cached_part(cache, header, part) {
+            return Ok(Kept::Part(bytes));
+        }
+        let mut wanted = None;
+        for (number, bytes) in index.fetch_parts(cache, header, part)? {
+            let kept = Kept::Part(bytes);
+            match number == part {
+                true => wanted = Some(kept),
+                false => self.keep(MemoryKey::IndexPart(index.end, number), kept),
+            }
+        }
+        match wanted {
+            Some(kept) => Ok(kept),
+            None => {
+                log::warn!("{}: part {part} is damaged; it is fetched once more", index.name);
+                let bytes = index.fetch_part(header, part)?;
+                cache.put(index.key, Class::Indexes, part_range(header, part).start, bytes.clone());
+                Ok(Kept::Part(bytes))
+            }
+        }
     }
 
     fn kept_block(&self, end: Lsn, place: &Place) -> Option<Bytes> {
-        match self.kept.lock().get(&CacheKey::IndexPart(end, place.part)) {
+        match self.kept.lock().get(&MemoryKey::IndexPart(end, place.part)) {
             Some(Kept::Part(bytes)) => Some(bytes.slice(place.within.clone())),
             _ => None,
         }
@@ -132,47 +209,147 @@ impl Place {
 /// One index in the store.
 struct Index<'a> {
     store: &'a dyn Store,
+    cache: Option<&'a Cache>,
+    key: CacheKey,
     name: String,
     end: Lsn,
 }
 
 impl Index<'_> {
-    fn read_header(&self) -> Result<WindowHeader, Failure> {
-        let read = |len: u64| self.store.get_range(&self.name, 0..len);
-        let header = match WindowHeader::decode(&read(WINDOW_HEADER_BYTES as u64)?) {
-            Err(FormatError::TooShort { need, .. }) => WindowHeader::decode(&read(need)?)?,
+    fn given_up(&self) -> Failure {
+        let (name, reason) = (self.name.clone(), "the fetch was given up".to_owned());
+        Failure::Store(StoreError::Failed { action: "get", name, reason })
+    }
+
+    /// The header with what came together with it: of a store that is far away, the whole index unless it is long.
+    fn fetch_first(&self) -> Result<(WindowHeader, Bytes), Failure> {
+        let first = if self.cache.is_some() { FIRST_BYTES } else { WINDOW_HEADER_BYTES as u64 };
+        let mut bytes = self.store.get_some(&self.name, 0..first)?;
+        let header = match WindowHeader::decode(&bytes) {
+            Err(FormatError::TooShort { need, .. }) if need > bytes.len() as u64 => {
+                bytes = self.store.get_range(&self.name, 0..need)?;
+                WindowHeader::decode(&bytes)?
+            }
             header => header?,
         };
-        match header.end == self.end {
-            true => Ok(header),
-            false => Err(FormatError::Value("the index of another window").into()),
+        if header.end != self.end {
+            return Err(FormatError::Value("the index of another window").into());
         }
+        let (have, all) = (bytes.len() as u64, end_of(&header));
+        if self.cache.is_some() && have < all && all <= WHOLE_BYTES_MAX {
+            let rest = self.store.get_range(&self.name, have..all)?;
+            bytes = [bytes, rest].concat().into();
+        }
+        Ok((header, bytes))
+    }
+
+    /// The parts that came with the header, as far as they are whole and good.
+    fn take_in(&self, header: &WindowHeader, bytes: &Bytes) -> Vec<Bytes> {
+        let mut parts = Vec::new();
+        let mut good = header.len();
+        for part in 0..parts_of(header) {
+            let range = part_range(header, part);
+            let Some(part_bytes) = bytes.get(index(range.start)..index(range.end)) else { break };
+            if verify(header, part, part_bytes).is_err() {
+                break;
+            }
+            parts.push(Bytes::copy_from_slice(part_bytes));
+            good = range.end;
+        }
+        if let Some(cache) = self.cache {
+            cache.put(self.key, Class::Indexes, 0, bytes.slice(..index(good)));
+        }
+        parts
+    }
+
+    fn cached_header(&self) -> Option<WindowHeader> {
+        let cache = self.cache?;
+        let bytes = cache.read(self.key, 0..WINDOW_HEADER_BYTES as u64)?;
+        let header = match WindowHeader::decode(&bytes) {
+            Err(FormatError::TooShort { need, .. }) => WindowHeader::decode(&cache.read(self.key, 0..need)?),
+            header => header,
+        };
+        let header = header.ok().filter(|header| header.end == self.end);
+        if header.is_none() {
+            cache.remove_damaged(self.key, 0..WINDOW_HEADER_BYTES as u64);
+        }
+        header
     }
 
     /// Some blocks together, each verified: what is kept is never looked at with suspicion again.
-    fn read_part(&self, header: &WindowHeader, part: u32) -> Result<Bytes, Failure> {
-        let first = part * PART_BLOCKS;
-        let last = (first + PART_BLOCKS).min(header.blocks()) - 1;
-        let range = header.block_range(first).start..header.block_range(last).end;
-        let bytes = self.store.get_range(&self.name, range.clone())?;
-        for number in first..=last {
-            let block = header.block_range(number);
-            let at = |offset: u64| usize::try_from(offset - range.start).expect("a part is short");
-            let block = bytes.get(at(block.start)..at(block.end)).unwrap_or_default();
-            header.decode_block(number, block)?;
-        }
+    fn fetch_part(&self, header: &WindowHeader, part: u32) -> Result<Bytes, Failure> {
+        let bytes = self.store.get_range(&self.name, part_range(header, part))?;
+        verify(header, part, &bytes)?;
         Ok(bytes)
     }
+
+    fn cached_part(&self, cache: &Cache, header: &WindowHeader, part: u32) -> Option<Bytes> {
+        let range = part_range(header, part);
+        let bytes = cache.read(self.key, range.clone())?;
+        if verify(header, part, &bytes).is_ok() {
+            return Some(bytes);
+        }
+        cache.remove_damaged(self.key, range);
+        None
+    }
+
+    /// The part, and those about it, that are whole and good.
+    fn fetch_parts(&self, cache: &Cache, header: &WindowHeader, part: u32) -> Result<Vec<(u32, Bytes)>, Failure> {
+        let first = part / FAR_PARTS * FAR_PARTS;
+        let last = (first + FAR_PARTS).min(parts_of(header)) - 1;
+        let start = part_range(header, first).start;
+        let bytes = self.store.get_range(&self.name, start..part_range(header, last).end)?;
+        let mut good = Vec::new();
+        for number in first..=last {
+            let range = part_range(header, number);
+            let part = bytes.slice(index(range.start - start)..index(range.end - start));
+            if verify(header, number, &part).is_ok() {
+                cache.put(self.key, Class::Indexes, range.start, part.clone());
+                good.push((number, Bytes::copy_from_slice(&part)));
+            }
+        }
+        Ok(good)
+    }
+}
+
+fn parts_of(header: &WindowHeader) -> u32 {
+    header.blocks().div_ceil(PART_BLOCKS)
+}
+
+fn part_range(header: &WindowHeader, part: u32) -> Range<u64> {
+    let first = part * PART_BLOCKS;
+    let last = (first + PART_BLOCKS).min(header.blocks()) - 1;
+    header.block_range(first).start..header.block_range(last).end
+}
+
+fn end_of(header: &WindowHeader) -> u64 {
+    header.blocks().checked_sub(1).map_or(header.len(), |last| header.block_range(last).end)
+}
+
+fn verify(header: &WindowHeader, part: u32, bytes: &[u8]) -> Result<(), FormatError> {
+    let range = part_range(header, part);
+    let first = part * PART_BLOCKS;
+    for number in first..(first + PART_BLOCKS).min(header.blocks()) {
+        let block = header.block_range(number);
+        let block = bytes.get(index(block.start - range.start)..index(block.end - range.start));
+        header.decode_block(number, block.unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn index(at: u64) -> usize {
+    usize::try_from(at).expect("an index fits into memory")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::SimClock;
+    use crate::cache::{Keeper, Limits, Progress};
     use crate::format::chunk::ChunkHeader;
     use crate::format::ids::{InodeNo, Uuid};
     use crate::format::window::WindowIndex;
-    use crate::media::sim::CallLog;
-    use crate::media::sim::Nth;
+    use crate::media::sim::{CallLog, Nth, SimDisk};
     use crate::store::sim::{SimStore, StoreFault, StoreOp};
 
     fn at(pos: u64) -> Lsn {
@@ -208,7 +385,7 @@ mod tests {
         for count in [0, 1, 64, 65, 1024, 1025, 5000] {
             let (store, indexes) = (store(count), Indexes::new(1 << 20));
             for n in 0..2 * count + 3 {
-                let found = indexes.find(&store, (at(9), at(1_000_000)), &object(n)).expect("whole");
+                let found = indexes.find(&store, None, (at(9), at(1_000_000)), &object(n)).expect("whole");
                 let offset = found.map(|(_, row)| row.birth_offset >> 16);
                 assert_eq!(offset, (n % 2 == 0 && n / 2 < count).then_some(u64::from(n / 2)), "object {n} of {count}");
             }
@@ -220,13 +397,13 @@ mod tests {
         let (store, indexes) = (store(50_000), Indexes::new(1 << 20));
         store.fail(Nth::new(10).of(StoreOp::Get), StoreFault::Refused);
         let window = (at(9), at(1_000_000));
-        assert!(indexes.find(&store, window, &object(40_000)).expect("found by less than ten reads").is_some());
+        assert!(indexes.find(&store, None, window, &object(40_000)).expect("found by less than ten reads").is_some());
         store.set_down(true);
         for n in 40_000..40_100 {
-            let found = indexes.find(&store, window, &object(n)).expect("at hand");
+            let found = indexes.find(&store, None, window, &object(n)).expect("at hand");
             assert_eq!(indexes.resident(window.1, &object(n)), found);
         }
-        assert!(indexes.find(&store, window, &object(3)).is_err(), "the store is not asked at all");
+        assert!(indexes.find(&store, None, window, &object(3)).is_err(), "the store is not asked at all");
         assert!(indexes.resident(window.1, &object(3)).is_none());
     }
 
@@ -239,9 +416,81 @@ mod tests {
         bytes[last] ^= 1;
         let damaged = store(0);
         damaged.put(&name, bytes.into()).expect("put");
-        let found = indexes.find(&damaged, window, &object(9998));
+        let found = indexes.find(&damaged, None, window, &object(9998));
         assert!(matches!(found, Err(LocateError::Damaged { place, .. }) if place == name));
-        assert!(indexes.find(&damaged, window, &object(0)).expect("another part").is_some());
-        assert!(indexes.find(&whole, window, &object(9998)).expect("read again").is_some());
+        assert!(indexes.find(&damaged, None, window, &object(0)).expect("another part").is_some());
+        assert!(indexes.find(&whole, None, window, &object(9998)).expect("read again").is_some());
+    }
+
+    fn cache() -> (Arc<Cache>, Keeper) {
+        let limits = Limits { bytes_max: 64 << 20, free_bytes_min: 0 };
+        let media = Arc::new(SimDisk::new(&CallLog::new()));
+        Cache::open(media, Arc::new(SimClock::default()), Uuid(1), limits).expect("a cache is made")
+    }
+
+    const WINDOW: (Lsn, Lsn) = (Lsn { epoch: 1, pos: 9 }, Lsn { epoch: 1, pos: 1_000_000 });
+
+    #[test]
+    fn an_index_far_away_comes_by_two_requests_and_then_from_the_cache() {
+        for (count, gets) in [(0, 1), (1000, 1), (50_000, 2)] {
+            let (store, (cache, mut keeper)) = (store(count), cache());
+            let indexes = Indexes::new(8 << 20);
+            for n in (0..2 * count + 3).step_by(501) {
+                let found = indexes.find(&store, Some(&cache), WINDOW, &object(n)).expect("whole");
+                assert_eq!(found.is_some(), n % 2 == 0 && n / 2 < count, "object {n} of {count}");
+            }
+            assert_eq!(store.calls().gets, gets, "{count} objects");
+            while keeper.step() == Progress::Worked {}
+            let small = Indexes::new(60_000);
+            for n in (0..2 * count + 3).step_by(501) {
+                let found = small.find(&store, Some(&cache), WINDOW, &object(n)).expect("whole");
+                assert_eq!(found.is_some(), n % 2 == 0 && n / 2 < count, "object {n} of {count} out of the cache");
+            }
+            assert_eq!(store.calls().gets, gets, "{count} objects, no more requests");
+        }
+    }
+
+    #[test]
+    fn a_long_index_far_away_is_read_in_few_parts() {
+        // Objects all over the window, and in its first fifth alone.
+        for (count, most) in [(490_000, 4), (100_000, 10)] {
+            let (store, (cache, _keeper)) = (store(count), cache());
+            for n in [2, count + 1 - count % 2, 2 * count - 2] {
+                let before = store.calls().gets;
+                let indexes = Indexes::new(8 << 20);
+                let found = indexes.find(&store, Some(&cache), WINDOW, &object(n)).expect("whole");
+                assert_eq!(found.is_some(), n % 2 == 0);
+                let gets = store.calls().gets - before;
+                assert!(gets <= most, "{gets} requests for object {n} of {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn promise_s12_damaged_parts_of_an_index_are_neither_used_nor_cached() {
+        let (whole, (cache, _keeper)) = (store(5000), cache());
+        let name = names::window(WINDOW.0, WINDOW.1);
+        let mut bytes = whole.get(&name).expect("there").to_vec();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        let damaged = store(0);
+        damaged.put(&name, bytes.into()).expect("put");
+        let indexes = Indexes::new(1 << 20);
+        let found = indexes.find(&damaged, Some(&cache), WINDOW, &object(9998));
+        assert!(matches!(found, Err(LocateError::Damaged { place, .. }) if place == name));
+        assert!(!cache.holds(CacheKey::Window(WINDOW.0, WINDOW.1), last as u64..last as u64 + 1));
+        assert!(indexes.find(&damaged, Some(&cache), WINDOW, &object(0)).expect("another part").is_some());
+        assert!(indexes.find(&whole, Some(&cache), WINDOW, &object(9998)).expect("read again").is_some());
+    }
+
+    #[test]
+    fn a_copy_of_an_index_that_is_not_what_it_should_be_is_fetched_again() {
+        let (store, (cache, _keeper)) = (store(5000), cache());
+        cache.put(CacheKey::Window(WINDOW.0, WINDOW.1), Class::Indexes, 0, vec![3; 400_000].into());
+        for _ in 0..2 {
+            let indexes = Indexes::new(1 << 20);
+            assert!(indexes.find(&store, Some(&cache), WINDOW, &object(9998)).expect("whole").is_some());
+        }
+        assert_eq!(store.calls().gets, 2, "it was fetched once, by two requests");
     }
 }

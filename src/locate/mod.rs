@@ -2,25 +2,28 @@
 //!
 //! An object is in the journal's queue, else in a journal segment, else in the store segment that its window's index
 //! names. Event threads use [`Locate::resident`], which never waits for disk or store; fetchers use [`Locate::fetch`].
+//!
+//! A store on the same machine is read directly: the system's page cache is its cache. One that is far away is read through a
+//! [`SegmentReader`] and the cache files.
 
-mod cache;
 mod indexes;
+mod memory;
+mod reader;
 mod windows;
 
+pub use reader::{Body, ReadError, ReaderStats, SegmentReader};
 pub use windows::Windows;
 
-use crate::cache::Cache;
-use crate::format::chunk::ChunkHeader;
+use crate::cache::{Cache, CacheKey, Class};
 use crate::format::ids::{Lsn, ObjectId, SegmentNo};
 use crate::format::names;
 use crate::format::window::{IndexEntry, WindowIndex};
 use crate::journal::{Journal, JournalError};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
-use cache::{ByteLru, CacheKey};
 use indexes::Indexes;
+use memory::{ByteLru, MemoryKey};
 use parking_lot::Mutex;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Why an object could not be read.
@@ -48,6 +51,22 @@ pub enum LocateError {
     Journal(#[from] JournalError),
 }
 
+impl From<ReadError> for LocateError {
+    fn from(e: ReadError) -> LocateError {
+        match e {
+            ReadError::Store(e) => LocateError::Store(e),
+            ReadError::Damaged { place, reason } => LocateError::Damaged { place, reason },
+        }
+    }
+}
+
+impl LocateError {
+    /// Whether the store did not answer, so that nothing is known of the object, and another try may succeed.
+    pub fn is_away(&self) -> bool {
+        matches!(self, LocateError::Store(e) if e.is_away())
+    }
+}
+
 /// The location index and the readers of file data.
 pub struct Locate {
     journal: Arc<Journal>,
@@ -55,7 +74,32 @@ pub struct Locate {
     windows: Windows,
     data: Mutex<ByteLru<Bytes>>,
     indexes: Indexes,
-    files: Option<Arc<Cache>>,
+    /// Only for a store that is far away.
+    reader: Option<Arc<SegmentReader>>,
+}
+
+/// What became of the wish to have an object at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Warmed {
+    /// Its chunk is in the cache.
+    Cached,
+    /// It is in the journal, on local disk.
+    InJournal,
+    /// There is no cache: the store is on this machine.
+    NoCache,
+    /// The cache had no room for it.
+    NoRoom,
+}
+
+/// What became of the wish to drop the local copy of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evicted {
+    /// Nothing of its chunk is in memory or in the cache any more.
+    Dropped,
+    /// It is in the journal, which is no copy.
+    InJournal,
+    /// There is no cache: the store is on this machine.
+    NoCache,
 }
 
 /// Bytes of memory that reading may keep.
@@ -68,21 +112,31 @@ pub struct CacheBytes {
 }
 
 impl Locate {
-    /// A reader over a journal and a store; windows are added by whoever owns the space tree.
-    pub fn new(journal: Arc<Journal>, store: Arc<dyn Store>, cache: CacheBytes, files: Option<Arc<Cache>>) -> Locate {
+    /// A reader over a journal and a store, which it reads through `reader` if there is one; windows are added by whoever
+    /// owns the space tree.
+    pub fn new(
+        journal: Arc<Journal>,
+        store: Arc<dyn Store>,
+        cache: CacheBytes,
+        reader: Option<Arc<SegmentReader>>,
+    ) -> Locate {
         Locate {
             journal,
             store,
             windows: Windows::default(),
             data: Mutex::new(ByteLru::new(cache.data)),
             indexes: Indexes::new(cache.indexes),
-            files,
+            reader,
         }
     }
 
-    /// Copies of store objects on local disk, if there are any.
-    pub fn cache_files(&self) -> Option<&Arc<Cache>> {
-        self.files.as_ref()
+    /// The reader of a store that is far away.
+    pub fn reader(&self) -> Option<&Arc<SegmentReader>> {
+        self.reader.as_ref()
+    }
+
+    fn cache(&self) -> Option<&Cache> {
+        self.reader.as_ref().map(|reader| &**reader.cache())
     }
 
     /// The table of shipped windows.
@@ -97,7 +151,7 @@ impl Locate {
 
     /// The object's bytes if they are in our own memory.
     fn kept(&self, object: &ObjectId) -> Option<Bytes> {
-        self.journal.resident(object).or_else(|| self.data.lock().get(&CacheKey::Object(*object)))
+        self.journal.resident(object).or_else(|| self.data.lock().get(&MemoryKey::Object(*object)))
     }
 
     /// The object's bytes from wherever they are. Blocks on disk and store.
@@ -109,7 +163,7 @@ impl Locate {
             Some(bytes) => bytes,
             None => self.read_shipped(object)?,
         };
-        self.data.lock().put(CacheKey::Object(*object), bytes.clone(), bytes.len() as u64);
+        self.data.lock().put(MemoryKey::Object(*object), bytes.clone(), bytes.len() as u64);
         Ok(bytes)
     }
 
@@ -149,13 +203,19 @@ impl Locate {
     /// Reads the chunks of a run by one request, verifies each, and begins another run.
     fn read_run(&self, run: &mut Run, fetched: &mut Vec<Bytes>) -> Result<(), LocateError> {
         let (Some((segment, first)), Some((_, last))) = (run.rows.first(), run.rows.last()) else { return Ok(()) };
+        if let Some(reader) = &self.reader {
+            let bodies: Vec<Body> = run.rows.iter().map(|(_, row)| body(row)).collect();
+            fetched.extend(reader.read(*segment, Class::Data, &bodies)?);
+            run.rows.clear();
+            return Ok(());
+        }
         let (name, start) = (names::segment(*segment), first.chunk_offset);
-        let bytes = self.store.get_range(&name, start..range_of(last).end)?;
+        let bytes = self.store.get_range(&name, start..body(last).range().end)?;
         for (_, row) in run.rows.drain(..) {
             let index = |offset: u64| usize::try_from(offset - start).expect("a run is short");
-            let range = range_of(&row);
+            let range = body(&row).range();
             let chunk = bytes.slice(index(range.start)..index(range.end));
-            verify(&name, row.chunk_offset, &row.chunk, &chunk)?;
+            verify(&name, &body(&row), &chunk)?;
             fetched.push(chunk);
         }
         Ok(())
@@ -175,7 +235,7 @@ impl Locate {
     /// Where a shipped object lies; `None` if no window has it.
     pub fn find(&self, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, LocateError> {
         let Some((start, end)) = self.windows.of(object.lsn) else { return Ok(None) };
-        self.indexes.find(&*self.store, (start, end), object)
+        self.indexes.find(&*self.store, self.cache(), (start, end), object)
     }
 
     /// A window's index, whole. It is not kept: nobody asks for all of it twice.
@@ -202,28 +262,83 @@ impl Locate {
     fn shipped_resident(&self, object: &ObjectId) -> Option<Bytes> {
         let (_, end) = self.windows.of(object.lsn)?;
         let (segment, row) = self.indexes.resident(end, object)?;
-        let kept = self.data.lock().get(&CacheKey::Chunk(segment, row.chunk_offset));
-        let chunk = kept.or_else(|| {
-            let read = self.store.get_resident(&names::segment(segment), range_of(&row))?;
-            (crc32c::crc32c(&read) == row.chunk.crc).then_some(read)
+        let kept = self.data.lock().get(&MemoryKey::Chunk(segment, row.chunk_offset));
+        let chunk = kept.or_else(|| match &self.reader {
+            Some(reader) => reader.resident(segment, Class::Data, &body(&row)),
+            None => {
+                let read = self.store.get_resident(&names::segment(segment), body(&row).range())?;
+                body(&row).is(&read).then_some(read)
+            }
         })?;
         cut(&chunk, &row)
     }
 
     /// A chunk, verified.
     fn chunk(&self, segment: SegmentNo, row: &IndexEntry) -> Result<Bytes, LocateError> {
-        let key = CacheKey::Chunk(segment, row.chunk_offset);
+        let key = MemoryKey::Chunk(segment, row.chunk_offset);
         if let Some(bytes) = self.data.lock().get(&key) {
             return Ok(bytes);
         }
-        let name = names::segment(segment);
-        let bytes = self.store.get_range(&name, range_of(row))?;
-        verify(&name, row.chunk_offset, &row.chunk, &bytes)?;
+        let bytes = self.read_chunk(segment, &body(row))?;
         // Other objects that lie in it will be asked for next; one that fills it is kept by its own name.
         if !fills_chunk(row) {
             self.data.lock().put(key, bytes.clone(), bytes.len() as u64);
         }
         Ok(bytes)
+    }
+
+    fn read_chunk(&self, segment: SegmentNo, body: &Body) -> Result<Bytes, LocateError> {
+        if let Some(reader) = &self.reader {
+            let mut read = reader.read(segment, Class::Data, std::slice::from_ref(body))?;
+            return Ok(read.pop().unwrap_or_default());
+        }
+        let name = names::segment(segment);
+        let bytes = self.store.get_range(&name, body.range())?;
+        verify(&name, body, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// Brings the chunk of an object into the cache, and all that is needed to find it. Blocks on disk and store.
+    pub fn warm(&self, object: &ObjectId) -> Result<Warmed, LocateError> {
+        let Some(reader) = &self.reader else { return Ok(Warmed::NoCache) };
+        let Some((segment, row)) = self.find_shipped(object)? else { return Ok(Warmed::InJournal) };
+        match reader.warm(segment, Class::Data, &body(&row))? {
+            true => Ok(Warmed::Cached),
+            false => Ok(Warmed::NoRoom),
+        }
+    }
+
+    /// Drops the chunk of an object from memory and cache. Blocks on disk and store, to find out which chunk that is.
+    pub fn evict(&self, object: &ObjectId) -> Result<Evicted, LocateError> {
+        let Some(reader) = &self.reader else { return Ok(Evicted::NoCache) };
+        let Some((segment, row)) = self.find_shipped(object)? else { return Ok(Evicted::InJournal) };
+        let mut data = self.data.lock();
+        data.remove(&MemoryKey::Object(*object));
+        data.remove(&MemoryKey::Chunk(segment, row.chunk_offset));
+        drop(data);
+        reader.evict(segment, &body(&row).framed());
+        Ok(Evicted::Dropped)
+    }
+
+    /// Where an object lies in the store; `None` while the journal alone has it.
+    fn find_shipped(&self, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, LocateError> {
+        match self.find(object)? {
+            Some(found) => Ok(Some(found)),
+            None if self.journal.read(object)?.is_some() => Ok(None),
+            None => Err(LocateError::Nowhere { object: *object }),
+        }
+    }
+
+    /// An object of the store is deleted; so are its copies.
+    pub fn forget(&self, name: &str) {
+        let Some(reader) = &self.reader else { return };
+        match names::parse(name) {
+            Some(names::Parsed::Segment(segment)) => reader.forget(segment),
+            Some(names::Parsed::Window(start, end)) => {
+                reader.cache().remove(CacheKey::Window(start, end), 0..u64::MAX);
+            }
+            None => {}
+        }
     }
 }
 
@@ -241,15 +356,15 @@ struct Run {
 impl Run {
     fn continues(&self, segment: SegmentNo, row: &IndexEntry) -> bool {
         let (Some((_, first)), Some((in_segment, last))) = (self.rows.first(), self.rows.last()) else { return false };
-        let (end, next) = (range_of(last).end, range_of(row));
+        let (end, next) = (body(last).range().end, body(row).range());
         let beside = end <= next.start && next.start - end <= RUN_GAP_MAX;
         *in_segment == segment && beside && next.end - first.chunk_offset <= RUN_BYTES_MAX
     }
 }
 
-/// Where in its segment a row's chunk lies.
-fn range_of(row: &IndexEntry) -> Range<u64> {
-    row.chunk_offset..row.chunk_offset + u64::from(row.chunk.stored_len)
+/// The chunk that a row names.
+fn body(row: &IndexEntry) -> Body {
+    Body { offset: row.chunk_offset, len: row.chunk.stored_len, crc: row.chunk.crc }
 }
 
 fn fills_chunk(row: &IndexEntry) -> bool {
@@ -266,11 +381,11 @@ fn cut(chunk: &Bytes, row: &IndexEntry) -> Option<Bytes> {
 }
 
 /// A chunk that fails its checksum is never used.
-fn verify(name: &str, offset: u64, header: &ChunkHeader, bytes: &[u8]) -> Result<(), LocateError> {
-    let found = crc32c::crc32c(bytes);
-    if found == header.crc {
+fn verify(name: &str, body: &Body, bytes: &[u8]) -> Result<(), LocateError> {
+    if body.is(bytes) {
         return Ok(());
     }
-    let reason = format!("chunk at {offset}: checksum is {found:08x}, expected {:08x}", header.crc);
+    let found = crc32c::crc32c(bytes);
+    let reason = format!("chunk at {}: checksum is {found:08x}, expected {:08x}", body.offset, body.crc);
     Err(LocateError::Damaged { place: name.to_owned(), reason })
 }

@@ -2,6 +2,7 @@
 
 use crate::format::ids::{NodePtr, SegmentNo};
 use crate::format::names;
+use crate::store::StoreError;
 use std::io;
 use std::sync::Arc;
 
@@ -36,5 +37,11 @@ impl MapError {
     /// A failed read or write of `segment`.
     pub fn io(segment: SegmentNo, error: io::Error) -> MapError {
         MapError::Io { segment, source: Arc::new(error) }
+    }
+
+    /// Whether the store did not answer, so that nothing is known of the node, and another try may succeed.
+    pub fn is_away(&self) -> bool {
+        let MapError::Io { source, .. } = self else { return false };
+        source.get_ref().and_then(|e| e.downcast_ref::<StoreError>()).is_some_and(StoreError::is_away)
     }
 }

@@ -31,7 +31,7 @@ pub use pins::Pins;
 pub use crate::journal::Room;
 pub use verify::verify;
 pub use view::View;
-pub use walk::{reachable_segments, walk};
+pub use walk::{reachable_segments, reachable_within, walk};
 
 use crate::format::ids::NodePtr;
 use crate::format::node::Node;

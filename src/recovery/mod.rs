@@ -4,13 +4,16 @@
 //!
 //! | pass | needs | does |
 //! |---|---|---|
-//! | superblock | store | checks format version, features, UUID |
+//! | superblock | store, or what the caller knows of it | checks format version, features, UUID |
 //! | takeover | no local state | reads the newest generation, wins it with a closing object, makes local state of it |
 //! | checkpoint | manifest | reads the roots |
 //! | replay | journal segments | later batches over the roots; reads only |
 //! | accept | the replayed end | syncs what was accepted, records its end, starts this mount's first segment |
 //! | resume | store | takes up what earlier lives published |
 //! | settle | checkpoint | what the last merge learned and no batch says yet |
+//!
+//! When the store is away, a mount with local state goes on without it: the pass `resume` is put off until the store
+//! answers, as the first job of the shipper (`checkpoint/startup.rs`).
 
 mod mkfs;
 mod takeover;
@@ -29,12 +32,12 @@ use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
 use crate::format::key;
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
-use crate::format::publication::Position;
+use crate::format::publication::{Position, Publication};
 use crate::format::space::{self, Mark, Published, WindowRecord};
 use crate::format::superblock::{Superblock, SuperblockError};
 use crate::format::usage::{Usage, UsageLimit};
 use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
-use crate::locate::{CacheBytes, Locate};
+use crate::locate::{CacheBytes, Locate, SegmentReader};
 use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Pins, Start, View};
 use crate::media::Media;
 use crate::ship::publish::{Identity, Publisher};
@@ -86,6 +89,17 @@ pub enum MountError {
         /// What is wrong.
         reason: String,
     },
+    /// The store is away, and opening needs something that only the store has.
+    #[error(
+        "the store does not answer and this state directory alone does not hold {what}; mount again when the store is \
+         back ({reason})"
+    )]
+    NotLocal {
+        /// What is not here.
+        what: &'static str,
+        /// How the store does not answer.
+        reason: String,
+    },
     /// Somebody else owns the filesystem now.
     #[error(
         "{0}; the changes that only this state directory has can be salvaged from it, to mount what the store has, use \
@@ -125,6 +139,7 @@ impl From<ShipError> for MountError {
     fn from(e: ShipError) -> MountError {
         match e {
             ShipError::Fenced { .. } => MountError::Fenced(e),
+            ShipError::OldState { published, checkpoint } => MountError::OldState { published, checkpoint },
             ShipError::Damaged { place, reason } => MountError::Damaged { place, reason },
             ShipError::Store(e) => MountError::Store(e),
             other => MountError::Ship(other),
@@ -145,6 +160,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
+    /// The store's configuration as this machine saw it last, for when the store is away.
+    pub known: Option<Superblock>,
 }
 
 /// Sizes and policies of a mount.
@@ -215,7 +232,7 @@ pub fn superblock(store: &dyn Store) -> Result<Superblock, MountError> {
 
 /// Mounts: from local state if there is any, else by taking the store's newest generation over.
 pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
-    let superblock = superblock(&*world.store)?;
+    let (superblock, away) = configuration(world)?;
     for dir in [NODES, files::CHECKPOINTS] {
         world.media.make_dir(dir)?;
     }
@@ -226,16 +243,32 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
         return Err(MountError::ForeignState { found, expected: superblock.uuid });
     }
     let (files, keeper) = open_cache(world, tuning, superblock.uuid)?.unzip();
-    let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone(), files.clone()));
+    // A store that has cache files is far away.
+    let reader = files.clone().map(|files| Arc::new(SegmentReader::new(world.store.clone(), files)));
+    let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone(), reader.clone()));
     nodes.remove_unfinished()?;
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
     let manifest = match manifest {
         Some(manifest) => manifest,
         // Taking over would remove the segments, and with them the only copy of what was never shipped.
         None if has_journal(&*world.media)? => return Err(MountError::NoManifest),
+        None if away.is_some() => return Err(not_local("the filesystem", away.unwrap_or_default())),
         None => takeover::take_over(world, tuning, &superblock, &nodes, &cache)?,
     };
-    Opening { world, tuning, superblock, nodes, cache, files, keeper, manifest }.open(progress)
+    let offline = away.is_some();
+    Opening { world, tuning, superblock, nodes, reader, cache, files, keeper, manifest, offline }.open(progress)
+}
+
+/// The store's configuration; when the store is away, what the caller knows of it, and how the store does not answer.
+fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
+    match (superblock(&*world.store), &world.known) {
+        (Err(MountError::Store(e @ StoreError::Away { .. })), Some(known)) => Ok((known.clone(), Some(e.to_string()))),
+        (found, _) => Ok((found?, None)),
+    }
+}
+
+fn not_local(what: &'static str, reason: impl ToString) -> MountError {
+    MountError::NotLocal { what, reason: reason.to_string() }
 }
 
 /// Takes up the cache files, if there are to be any.
@@ -258,15 +291,19 @@ struct Opening<'a> {
     tuning: &'a Tuning,
     superblock: Superblock,
     nodes: Arc<NodeStore>,
+    reader: Option<Arc<SegmentReader>>,
     cache: Arc<NodeCache>,
     files: Option<Arc<Cache>>,
     keeper: Option<Keeper>,
     manifest: ManifestStore,
+    /// The store is away.
+    offline: bool,
 }
 
 impl Opening<'_> {
     fn open(self, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
-        let Opening { world, tuning, superblock, nodes, cache, files: cache_files, keeper, manifest } = self;
+        let Opening { world, tuning, superblock, nodes, reader, cache, files: cache_files, keeper, manifest, offline } =
+            self;
         let known = manifest.current();
         let number = known.checkpoint.ok_or_else(|| damaged("MANIFEST", "it names no checkpoint"))?.number;
         let checkpoint = files::read_checkpoint(&*world.media, number)?;
@@ -286,7 +323,8 @@ impl Opening<'_> {
             journal::open(world.media.clone(), world.clock.clone(), world.random.clone(), manifest, replayed, config)?;
         let state = Reader { cache: &cache, nodes: &nodes };
         let space = View { overlay: &overlays[1], layers: &[], root: checkpoint.roots[1] };
-        let published = state.value(&space, &space::published(), Published::decode)?;
+        let published = state.value(&space, &space::published(), Published::decode);
+        let published = if offline { published.map_err(|e| not_local("what it published", e))? } else { published? };
         let identity = Identity {
             filesystem: superblock.uuid,
             state: known.state,
@@ -294,18 +332,24 @@ impl Opening<'_> {
             epoch: known.epoch,
             owner: tuning.owner.clone(),
         };
-        let mut publisher = Publisher::new(world.store.clone(), identity, next_position(&known, published));
-        // Before any node that may lie in the store alone: who took over may have deleted it, and that it did is what to say.
-        let adopted = publisher.resume()?;
-        if let Some(ahead) = adopted.iter().find(|publication| publication.end > checkpoint.lsn) {
-            return Err(MountError::OldState { published: ahead.end, checkpoint: checkpoint.lsn });
-        }
+        let next = next_position(&known, published);
+        let mut publisher = Publisher::new(world.store.clone(), identity, next, checkpoint.lsn);
+        let mut adopted = if offline { None } else { resume(&mut publisher)? };
         let files = View { overlay: &overlays[0], layers: &[], root: checkpoint.roots[0] };
-        let usage = state.value(&files, &key::usage(), Usage::decode)?;
-        let usage_limit = state.value(&files, &key::limit(), UsageLimit::decode)?.unwrap_or_default();
-        let inode_mark = state.value(&space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0);
-        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, cache_files.clone()));
-        for (end, start) in state.windows(&space)? {
+        // After the fence: who took over may have deleted a node that lies in the store alone, and that it did is what to say.
+        let mut needed = state.needed(&files, &space);
+        if let (Err(e), None) = (&needed, &adopted) {
+            adopted = resume(&mut publisher)?;
+            let refused = Err(not_local("all that a mount needs", e));
+            needed = if adopted.is_some() { state.needed(&files, &space) } else { refused };
+        }
+        let Needed { usage, usage_limit, inode_mark, windows } = needed?;
+        // Who gave the superblock that it began with knows already.
+        if adopted.is_none() && !offline {
+            log::warn!("the store does not answer any more: mounted from the state directory alone");
+        }
+        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, reader));
+        for (end, start) in windows {
             locate.windows().add(start, end);
         }
         for entry in checkpoint.windows.iter().filter(|entry| entry.objects > 0) {
@@ -329,6 +373,7 @@ impl Opening<'_> {
             media: world.media.clone(),
             store: world.store.clone(),
             clock: world.clock.clone(),
+            random: world.random.clone(),
             nodes: nodes.clone(),
             locate,
             segment_bytes: tuning.policy.segment_bytes,
@@ -338,6 +383,23 @@ impl Opening<'_> {
         let cache = cache_files;
         Ok(Mounted { superblock, db, nodes, cache, keeper, desk, writer, checkpointer, shipper, replay })
     }
+}
+
+/// What earlier lives published; nothing if the store is away, for it can be asked later.
+fn resume(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountError> {
+    match publisher.resume() {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if e.is_away() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// What of the maps must be known before the first operation.
+struct Needed {
+    usage: Option<Usage>,
+    usage_limit: UsageLimit,
+    inode_mark: u64,
+    windows: Vec<(Lsn, Lsn)>,
 }
 
 /// Where this state directory publishes next: behind what it recorded, or at the start of the generation it won.
@@ -384,6 +446,15 @@ impl Reader<'_> {
     ) -> Result<Option<T>, MountError> {
         let found = self.fetching(|pins| view.get(self.cache, pins, key))?;
         found.map(|value| decode(&value).map_err(|e| damaged("metadata tree", e))).transpose()
+    }
+
+    fn needed(&self, files: &View<'_>, space: &View<'_>) -> Result<Needed, MountError> {
+        Ok(Needed {
+            usage: self.value(files, &key::usage(), Usage::decode)?,
+            usage_limit: self.value(files, &key::limit(), UsageLimit::decode)?.unwrap_or_default(),
+            inode_mark: self.value(space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0),
+            windows: self.windows(space)?,
+        })
     }
 
     /// All recorded windows: (end, start).

@@ -9,6 +9,7 @@ mod upload;
 
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
+use crate::base::random::Random;
 use crate::checkpoint::files;
 use crate::checkpoint::jobs::{BaseJob, Job, NodesIn, Report, Shipped, WindowJob};
 use crate::checkpoint::nodes::{NodeStore, node_file};
@@ -19,7 +20,7 @@ use crate::format::publication::{Base, Body, Increment, WindowEntry, WindowSegme
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
-use crate::store::{Created, Store, StoreError};
+use crate::store::{Created, Store, StoreError, probe_create};
 use bytes::Bytes;
 use pack::{Window, pack};
 use parking_lot::Mutex;
@@ -46,6 +47,20 @@ pub enum ShipError {
         /// Who.
         by: String,
     },
+    /// What this state directory published is newer than what it held when it was mounted: it is an old copy.
+    #[error(
+        "the state directory is an old copy: it holds batches up to {checkpoint} and has published up to {published}; \
+         to mount what the store has, use another --state DIR"
+    )]
+    OldState {
+        /// Published up to here,
+        published: Lsn,
+        /// checkpointed up to here.
+        checkpoint: Lsn,
+    },
+    /// The store does not keep writers apart, or the probe of that had no answer.
+    #[error("{0}")]
+    Probe(String),
     /// Stored bytes are not what they should be.
     #[error("{place}: {reason}")]
     Damaged {
@@ -75,6 +90,11 @@ pub enum ShipError {
 }
 
 impl ShipError {
+    /// Whether this mount may never publish again: it keeps its journal and takes no more changes.
+    pub fn ends_writing(&self) -> bool {
+        matches!(self, ShipError::Fenced { .. } | ShipError::OldState { .. })
+    }
+
     /// Whether the store, or the disk of the state directory, has no room.
     pub fn is_full(&self) -> bool {
         match self {
@@ -89,11 +109,13 @@ impl ShipError {
         Report::Failed { reason: self.to_string(), away: self.is_away() }
     }
 
-    /// Whether the store did not answer.
+    /// Whether the store did not answer; after a probe, whether it may be that.
     pub fn is_away(&self) -> bool {
         matches!(
             self,
-            ShipError::Store(StoreError::Away { .. }) | ShipError::Locate(LocateError::Store(StoreError::Away { .. }))
+            ShipError::Probe(_)
+                | ShipError::Store(StoreError::Away { .. })
+                | ShipError::Locate(LocateError::Store(StoreError::Away { .. }))
         )
     }
 }
@@ -104,6 +126,7 @@ pub struct Shipper {
     media: Arc<dyn Media>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     nodes: Arc<NodeStore>,
     locate: Arc<Locate>,
     publisher: Publisher,
@@ -126,6 +149,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Wall time for publications.
     pub clock: Arc<dyn Clock>,
+    /// Randomness for the name of a probe.
+    pub random: Arc<dyn Random>,
     /// Reads node segments.
     pub nodes: Arc<NodeStore>,
     /// Reads objects.
@@ -139,13 +164,14 @@ pub struct Parts {
 impl Shipper {
     /// A shipper that publishes through `publisher`.
     pub fn new(parts: Parts, publisher: Publisher) -> Shipper {
-        let Parts { filesystem, media, store, clock, nodes, locate, segment_bytes, uploads } = parts;
+        let Parts { filesystem, media, store, clock, random, nodes, locate, segment_bytes, uploads } = parts;
         let (uploads, nodes_put, put_bytes) = (Uploads::new(uploads), Arc::default(), Arc::default());
         Shipper {
             filesystem,
             media,
             store,
             clock,
+            random,
             nodes,
             locate,
             publisher,
@@ -159,10 +185,17 @@ impl Shipper {
     /// Does a job. After an error it may be given the same job again: everything it puts is immutable and named ahead.
     pub fn run(&mut self, job: &Job) -> Result<Report, ShipError> {
         match job {
+            Job::Resume => self.resume(),
             Job::Increment(window) => self.increment(window),
             Job::Base(base) => self.base(base),
             Job::Delete(names) => self.delete(names),
         }
+    }
+
+    /// What a mount asks of a store that answers, done when one that was away is back.
+    fn resume(&mut self) -> Result<Report, ShipError> {
+        probe_create(&*self.store, &*self.random).map_err(ShipError::Probe)?;
+        Ok(Report::Resumed(self.publisher.resume()?))
     }
 
     fn increment(&mut self, window: &WindowJob) -> Result<Report, ShipError> {
@@ -328,7 +361,10 @@ impl Shipper {
         let (mut gone, mut failures) = (Vec::new(), 0);
         for name in names {
             match self.store.delete(name) {
-                Ok(()) => gone.push(name.clone()),
+                Ok(()) => {
+                    self.locate.forget(name);
+                    gone.push(name.clone());
+                }
                 // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
                 Err(e) => {
                     log::warn!("{e}");

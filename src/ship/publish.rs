@@ -41,12 +41,14 @@ pub struct Publisher {
     store: Arc<dyn Store>,
     identity: Identity,
     next: Position,
+    /// The checkpoint that this mount began with: no earlier life has published anything newer.
+    begun_at: Lsn,
 }
 
 impl Publisher {
-    /// A publisher that goes on at `next`.
-    pub fn new(store: Arc<dyn Store>, identity: Identity, next: Position) -> Publisher {
-        Publisher { store, identity, next }
+    /// A publisher that goes on at `next`, in a mount that began with a checkpoint at `begun_at`.
+    pub fn new(store: Arc<dyn Store>, identity: Identity, next: Position, begun_at: Lsn) -> Publisher {
+        Publisher { store, identity, next, begun_at }
     }
 
     /// Where the next object goes.
@@ -54,8 +56,18 @@ impl Publisher {
         self.next
     }
 
-    /// Finds what earlier lives of this state directory published from here on, and goes behind it.
+    /// Finds what earlier lives of this state directory published from here on, and goes behind it. After an error it may
+    /// be called again.
     pub fn resume(&mut self) -> Result<Vec<Publication>, ShipError> {
+        let start = self.next;
+        let found = self.go_behind();
+        if found.is_err() {
+            self.next = start;
+        }
+        found
+    }
+
+    fn go_behind(&mut self) -> Result<Vec<Publication>, ShipError> {
         let before = self.next.number.checked_sub(1).map(|number| Position { number, ..self.next });
         let mut found = Vec::new();
         // A closing object of another writer tells more than what that writer has deleted since.
@@ -69,7 +81,10 @@ impl Publisher {
                 return Err(ShipError::Damaged { place, reason: "was published and is gone".to_owned() });
             }
         }
-        Ok(found)
+        match found.iter().find(|publication| publication.end > self.begun_at) {
+            Some(ahead) => Err(ShipError::OldState { published: ahead.end, checkpoint: self.begun_at }),
+            None => Ok(found),
+        }
     }
 
     /// Publishes `body` at the next number.

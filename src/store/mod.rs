@@ -61,6 +61,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether the store, or the way to it, is away.
+    pub fn is_away(&self) -> bool {
+        matches!(self, StoreError::Away { .. })
+    }
+}
+
 /// What became of a create-if-absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {

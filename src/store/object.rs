@@ -133,7 +133,11 @@ impl Store for ObjectStoreBackend {
         match &self.folder {
             Some(folder) => folder.read_range(name, &range).map(Bytes::from).map_err(|e| unreadable(name, e)),
             None => {
-                let got = self.runtime.block_on(self.store.get_range(&at, range));
+                let len = self.size(name)?;
+                if range.is_empty() || range.start >= len {
+                    return Ok(Bytes::new());
+                }
+                let got = self.runtime.block_on(self.store.get_range(&at, range.start..range.end.min(len)));
                 got.map_err(|e| refused("get", name, e))
             }
         }

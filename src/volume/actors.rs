@@ -5,6 +5,7 @@ use crate::cache::{self, Keeper};
 use crate::checkpoint::jobs::Report;
 use crate::checkpoint::{self, Checkpointer};
 use crate::journal::{self, Writer};
+use crate::locate::SegmentReader;
 use crate::ship::{ShipError, Shipper};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,12 +13,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Threads that read what operations wait for.
+/// Threads that read what operations wait for, from a store on this machine,
 const FETCHERS: usize = 2;
+/// and from one that is far away, where each mostly waits.
+const FETCHERS_FAR: usize = 16;
+/// Threads that fetch ahead from a store that is far away.
+const AHEAD: usize = 4;
 /// The longest an idle actor sleeps before it looks around by itself.
 const IDLE: Duration = Duration::from_millis(100);
-/// Operations that wait for room are tried again this often.
-const PRESSED: Duration = Duration::from_millis(5);
+/// Operations that wait for room are tried again this often,
+const PRESSED_MIN: Duration = Duration::from_millis(5);
+/// and more and more seldom, up to this, while none of them finds any.
+const PRESSED_MAX: Duration = Duration::from_millis(100);
+/// Threads that stand in a call to a store which does not answer hold up the end no longer than this.
+const STUCK_MAX: Duration = Duration::from_secs(5);
+
+/// How often it is seen whether a thread has ended.
+const ENDING: Duration = Duration::from_millis(2);
 
 /// All threads of a volume.
 pub(super) struct Threads {
@@ -58,14 +70,20 @@ impl Threads {
         keeper: Option<Keeper>,
     ) -> Threads {
         let [end_keeper, end_journal] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
-        let mut waiters: Vec<_> = (0..FETCHERS)
+        let reader = shared.db.locate().reader();
+        let (fetchers, ahead) = if reader.is_some() { (FETCHERS_FAR, AHEAD) } else { (FETCHERS, 0) };
+        let mut waiters: Vec<_> = (0..fetchers)
             .map(|n| {
                 let shared = shared.clone();
                 spawn(&format!("fetch-{n}"), move || fetch(&shared))
             })
             .collect();
-        let gate = shared.clone();
-        waiters.push(spawn("gate", move || press(&gate)));
+        for (n, reader) in std::iter::repeat_n(reader, ahead).flatten().enumerate() {
+            let (shared, reader) = (shared.clone(), reader.clone());
+            waiters.push(spawn(&format!("ahead-{n}"), move || fetch_ahead(&shared, &reader)));
+        }
+        let gated = shared.clone();
+        waiters.push(spawn("gate", move || gate(&gated)));
         let (journal, end) = (shared.clone(), end_journal.clone());
         let end_cache = end_keeper.clone();
         Threads {
@@ -79,24 +97,42 @@ impl Threads {
         }
     }
 
-    /// Ends them in order. `stopping` is set already.
+    /// Ends them in order. `stopping` is set already. One that stands in a call to the store when its time is up is left
+    /// there: it changes nothing on the local disk any more, and what it still puts into the store is adopted or ignored as
+    /// after a crash.
     pub fn join(self, shared: &Shared) -> Result<(), String> {
         shared.parking.wake();
-        for thread in self.waiters {
-            let _ = thread.join();
+        if let Some(reader) = shared.db.locate().reader() {
+            reader.wake();
         }
+        join_within(self.waiters, STUCK_MAX);
         for task in shared.parking.drain() {
             task.refuse(shared, crate::fs::Error::Io);
         }
+        shared.pressure.end().into_iter().for_each(|answer| answer());
         shared.desk.wake();
         let _ = self.checkpointer.join();
-        let _ = self.shipper.join();
+        join_within(vec![self.shipper], STUCK_MAX);
         self.end_keeper.store(true, Ordering::SeqCst);
         if let Some(keeper) = self.keeper {
             let _ = keeper.join();
         }
         self.end_journal.store(true, Ordering::SeqCst);
         self.journal.join().unwrap_or_else(|_| Err("the journal thread panicked".to_owned()))
+    }
+}
+
+fn join_within(threads: Vec<JoinHandle<()>>, longest: Duration) {
+    let mut left = longest;
+    for thread in threads {
+        while !thread.is_finished() && !left.is_zero() {
+            thread::sleep(ENDING.min(left));
+            left = left.saturating_sub(ENDING);
+        }
+        match thread.is_finished() {
+            true => drop(thread.join()),
+            false => log::warn!("the {} thread is left where it is", thread.thread().name().unwrap_or_default()),
+        }
     }
 }
 
@@ -112,18 +148,30 @@ fn fetch(shared: &Shared) {
     }
 }
 
-fn press(shared: &Shared) {
+fn fetch_ahead(shared: &Shared, reader: &SegmentReader) {
     while !stopping(shared) {
-        let tasks = shared.parking.all_pressed(IDLE);
-        if tasks.is_empty() {
+        // A panic is the end of one fetch, not of the thread; who waits for it was answered.
+        let _ = catch_unwind(AssertUnwindSafe(|| reader.fetch_ahead(IDLE)));
+    }
+}
+
+/// Looks after operations that wait for room, those that wait for a store that is away, and answers that are held back.
+fn gate(shared: &Shared) {
+    let mut pause = PRESSED_MIN;
+    while !stopping(shared) {
+        let sleep = || shared.pressure.next_due(shared.clock.elapsed()).map_or(IDLE, |due| due.min(IDLE));
+        let pressed = shared.parking.all_pressed(sleep);
+        shared.pressure.look(&shared.db.journal().fill(), &shared.health, shared.clock.elapsed());
+        shared.answer_due();
+        if pressed.is_empty() {
             continue;
         }
         // Room comes from the journal's writer or from a checkpoint; both are near.
         shared.desk.wake();
-        thread::sleep(PRESSED);
-        for task in tasks {
-            task.resume(shared);
-        }
+        thread::sleep(pause);
+        let answered = pressed.into_iter().filter_map(|task| task.resume(shared).then_some(())).count();
+        // Or it comes from a store that may be away for a day.
+        pause = if answered > 0 { PRESSED_MIN } else { (pause * 2).min(PRESSED_MAX) };
     }
 }
 
@@ -148,10 +196,12 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 }
                 shared.desk.report(report);
             }
-            Err(e @ ShipError::Fenced { .. }) => {
+            Err(e) if e.ends_writing() => {
                 log::error!("{e}; read-only from now on");
                 shared.db.journal().latch(e.to_string());
-                *shared.fenced.lock() = Some(e.to_string());
+                if matches!(e, ShipError::Fenced { .. }) {
+                    *shared.fenced.lock() = Some(e.to_string());
+                }
                 return;
             }
             Err(e) => {

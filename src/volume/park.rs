@@ -1,10 +1,13 @@
 //! Operations that wait: what they wait for, who runs them again, and how much they may hold.
 
 use super::Shared;
+use super::health::Health;
+use super::pressure::WhenFull;
 use crate::base::clock::Clock;
 use crate::checkpoint::nodes::NodeStore;
 use crate::fs::{Cx, Error, Fs, Stop};
-use crate::map::{Db, Wait};
+use crate::locate::LocateError;
+use crate::map::{Db, MapError, Pins, Wait};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,15 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Bytes held by waiting operations; above it the event threads stop reading: there, and only there, they wait.
+/// Bytes held by waiting operations; above it the event threads stop reading: there, and only there, they wait. But not for a
+/// journal to be emptied, which may take a day: then what brings data is refused.
 const HELD_BYTES_MAX: usize = 64 << 20;
+/// Those that bring no data, and may be what makes room, are taken up to this.
+const HELD_BYTES_MAX_DATALESS: usize = 2 * HELD_BYTES_MAX;
 
 /// What any waiting operation holds, bytes, beside the data it brought.
 const TASK_BYTES: usize = 4096;
 
-/// An operation that could not go on after this long is answered with an error.
+/// An operation that could not go on after this long, though nothing it waits for is away, is answered with an error.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// One that waits for room after this long, while the store has none to give the journal's back.
+/// One that is to be refused when there is no room is refused after this long: perhaps room is near.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// An operation at the limit waits for what was removed as long as the kernel goes on forgetting, and this much longer.
@@ -35,8 +41,10 @@ pub(super) struct Task {
     pub wait: Wait,
     /// What it was waiting for when a fetch failed; failing twice at the same is final.
     pub failed: Option<Wait>,
-    /// Since when it waits.
+    /// Since when it waits,
     pub since: Duration,
+    /// and since when it waits for a store that does not answer.
+    away_since: Option<Duration>,
     attempt: Attempt,
     /// Answers it with an error.
     refuse: Arc<Mutex<Option<Error>>>,
@@ -47,6 +55,8 @@ pub(crate) struct Parking {
     clock: Arc<dyn Clock>,
     fetch: Mutex<VecDeque<Task>>,
     fetch_ready: Condvar,
+    /// Those that wait for a store that does not answer, in the order in which they found out.
+    away: Mutex<VecDeque<Task>>,
     pressed: Mutex<Vec<Task>>,
     pressed_ready: Condvar,
     held: Mutex<usize>,
@@ -54,6 +64,7 @@ pub(crate) struct Parking {
     parked: AtomicU64,
     panics: AtomicU64,
     unreadable: AtomicU64,
+    timed_out: AtomicU64,
     damage: Mutex<Option<String>>,
 }
 
@@ -63,6 +74,7 @@ impl Parking {
             clock,
             fetch: Mutex::default(),
             fetch_ready: Condvar::new(),
+            away: Mutex::default(),
             pressed: Mutex::default(),
             pressed_ready: Condvar::new(),
             held: Mutex::new(0),
@@ -70,6 +82,7 @@ impl Parking {
             parked: AtomicU64::new(0),
             panics: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
             damage: Mutex::new(None),
         }
     }
@@ -87,7 +100,17 @@ impl Parking {
         self.unreadable.load(Ordering::Relaxed)
     }
 
-    /// The last of those: what could not be read, and why.
+    /// How many operations were answered with EIO because the store did not answer in time.
+    pub fn timed_out(&self) -> u64 {
+        self.timed_out.load(Ordering::Relaxed)
+    }
+
+    /// How many wait for a store that does not answer.
+    pub fn waiting_for_store(&self) -> u64 {
+        self.away.lock().len() as u64
+    }
+
+    /// What could not be read last, and why.
     pub fn damage(&self) -> Option<String> {
         self.damage.lock().clone()
     }
@@ -125,18 +148,44 @@ impl Parking {
         queue.pop_front()
     }
 
-    /// All operations that wait for room; waits for one at most `timeout`.
-    pub(super) fn all_pressed(&self, timeout: Duration) -> Vec<Task> {
+    /// Those that have waited for the store until their time was up at `now`. If the store may be asked, the one that waits
+    /// longest is queued to be fetched for; all of them, if it answers again.
+    pub(super) fn look_at_away(&self, health: &Health, now: Duration, timeout: Duration) -> VecDeque<Task> {
+        let mut away = self.away.lock();
+        let (over, mut waiting): (VecDeque<Task>, VecDeque<Task>) =
+            away.drain(..).partition(|task| task.away_since.is_some_and(|since| now >= since + timeout));
+        let again = match (health.is_away(), health.may_be_asked()) {
+            (false, _) => waiting.len(),
+            (true, may_be_asked) => usize::from(may_be_asked).min(waiting.len()),
+        };
+        self.fetch.lock().extend(waiting.drain(..again));
+        *away = waiting;
+        if again > 0 {
+            self.fetch_ready.notify_all();
+        }
+        over
+    }
+
+    /// All operations that wait for room; waits for one, or to be woken, at most as long as `timeout` says.
+    pub(super) fn all_pressed(&self, timeout: impl FnOnce() -> Duration) -> Vec<Task> {
         let mut pressed = self.pressed.lock();
         if pressed.is_empty() {
-            self.pressed_ready.wait_for(&mut pressed, timeout);
+            self.pressed_ready.wait_for(&mut pressed, timeout());
         }
         std::mem::take(&mut pressed)
+    }
+
+    /// Wakes who waits for them.
+    pub(super) fn wake_gate(&self) {
+        // It is either before it asks how long it may sleep, or asleep.
+        drop(self.pressed.lock());
+        self.pressed_ready.notify_one();
     }
 
     /// Everything that waits, to be answered at the end.
     pub(super) fn drain(&self) -> Vec<Task> {
         let mut all: Vec<Task> = self.fetch.lock().drain(..).collect();
+        all.extend(self.away.lock().drain(..));
         all.append(&mut self.pressed.lock());
         all
     }
@@ -158,11 +207,17 @@ impl Parking {
     }
 
     /// Memory held by waiting operations is capped: an event thread that meets the cap waits for one of them to end.
-    fn admit(&self, shared: &Shared) {
+    fn admit(&self, shared: &Shared, data_bytes: usize) -> Result<(), Error> {
+        let most = if data_bytes > 0 { HELD_BYTES_MAX } else { HELD_BYTES_MAX_DATALESS };
         let mut held = self.held.lock();
-        while *held >= HELD_BYTES_MAX && !shared.stopping.load(Ordering::SeqCst) {
+        while *held >= most && !shared.stopping.load(Ordering::SeqCst) {
+            if data_bytes > 0 && shared.pressure.is_full() {
+                shared.pressure.count_refused();
+                return Err(Error::DiskFull);
+            }
             self.fewer.wait_for(&mut held, Duration::from_millis(100));
         }
+        Ok(())
     }
 }
 
@@ -174,8 +229,10 @@ pub(super) fn start<T: 'static>(
     op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
     done: impl FnOnce(Result<T, Error>) + Send + 'static,
 ) {
-    shared.parking.admit(shared);
-    start_admitted(shared, cx, data_bytes, op, done);
+    match shared.parking.admit(shared, data_bytes) {
+        Ok(()) => start_admitted(shared, cx, data_bytes, op, done),
+        Err(e) => done(Err(e)),
+    }
 }
 
 /// The same without a look at the cap: for those by whom waiting operations end, who must not wait for that.
@@ -217,7 +274,7 @@ pub(super) fn start_admitted<T: 'static>(
         }
         None
     });
-    shared.parking.park(Task { cx, wait, failed: None, since, attempt, refuse });
+    shared.parking.park(Task { cx, wait, failed: None, since, away_since: None, attempt, refuse });
 }
 
 /// What the kernel has forgotten of files that were removed.
@@ -247,34 +304,88 @@ fn run<T>(shared: &Shared, op: &mut impl FnMut(&Fs, &mut Cx) -> Result<T, Stop>,
 }
 
 impl Task {
-    /// Runs it again; parks it again if it must wait again.
-    pub fn resume(mut self, shared: &Shared) {
-        if let Some(wait) = (self.attempt)(&shared.fs, &mut self.cx) {
-            self.wait = wait;
-            if shared.stopping.load(Ordering::SeqCst) {
-                self.refuse(shared, Error::Io);
-            } else if shared.clock.elapsed() >= self.since + patience(shared, &self.wait) {
-                let error = if self.wait == Wait::Pressure { Error::DiskFull } else { Error::Io };
-                log::error!("an operation waited too long for {:?}", self.wait);
-                self.refuse(shared, error);
-            } else {
-                shared.parking.park(self);
-            }
+    /// Runs it again; parks it again if it must wait again. Says whether it was answered.
+    pub fn resume(mut self, shared: &Shared) -> bool {
+        let Some(wait) = (self.attempt)(&shared.fs, &mut self.cx) else { return true };
+        self.wait = wait;
+        if shared.stopping.load(Ordering::SeqCst) {
+            self.refuse(shared, Error::Io);
+        } else if self.wait == Wait::Pressure && self.finds_no_room(shared) {
+            shared.pressure.count_refused();
+            self.refuse(shared, Error::DiskFull);
+        } else if self.wait != Wait::Pressure && self.has_waited(shared) >= DEADLINE {
+            log::error!("an operation waited too long for {:?}", self.wait);
+            self.refuse(shared, Error::Io);
+        } else {
+            shared.parking.park(self);
+            return false;
         }
+        true
+    }
+
+    fn has_waited(&self, shared: &Shared) -> Duration {
+        shared.clock.elapsed().saturating_sub(self.since)
+    }
+
+    /// Whether it is to wait for room no longer. What fails by itself is not waited for without end, but the store is: it
+    /// may be away for a day, and a full journal is what slows writers down to the speed of a slow one.
+    fn finds_no_room(&mut self, shared: &Shared) -> bool {
+        let waited = self.has_waited(shared);
+        if shared.store_full.load(Ordering::Relaxed) {
+            // Somebody must remove something, and will only if told.
+            return waited >= PATIENCE;
+        }
+        let (is_full, is_away) = (shared.db.journal().fill().is_full, shared.health.is_away());
+        let when_full = shared.patience.lock().when_full;
+        if is_full && shared.leaving.load(Ordering::SeqCst) {
+            return true;
+        }
+        if is_full && when_full == WhenFull::Enospc {
+            return is_away || waited >= PATIENCE;
+        }
+        if is_full || is_away {
+            // Its time for all else begins when this is over.
+            self.since = shared.clock.elapsed();
+            return false;
+        }
+        waited >= DEADLINE
     }
 
     /// Fetches what it waits for and runs it again. A failure may be that of an old view, so the operation starts again
     /// once; failing at the same once more is an error.
     pub fn fetch_and_resume(mut self, shared: &Shared) {
+        let begun = shared.clock.elapsed();
         match resolve(&self.wait, &shared.db, &shared.nodes, &mut self.cx.pins) {
-            Ok(()) => self.failed = None,
-            Err(reason) if self.failed.as_ref() == Some(&self.wait) => {
+            Ok(()) => {
+                self.failed = None;
+                // The time of an outage is its own; what comes after it has all the time that others have.
+                if self.away_since.take().is_some() {
+                    self.since = shared.clock.elapsed();
+                }
+            }
+            Err(Unresolved::Away(_)) => return self.wait_for_store(shared, begun),
+            Err(Unresolved::Failed(reason)) if self.failed.as_ref() == Some(&self.wait) => {
                 shared.parking.note_damage(reason);
                 return self.refuse(shared, Error::Io);
             }
-            Err(_) => self.failed = Some(self.wait.clone()),
+            Err(Unresolved::Failed(_)) => self.failed = Some(self.wait.clone()),
         }
         self.resume(shared);
+    }
+
+    /// Sets it aside, with no thread of its own, until the store is back or its time is up.
+    fn wait_for_store(mut self, shared: &Shared, since: Duration) {
+        self.away_since.get_or_insert(since);
+        match shared.stopping.load(Ordering::SeqCst) || shared.leaving.load(Ordering::SeqCst) {
+            true => self.refuse(shared, Error::Io),
+            false => shared.parking.away.lock().push_back(self),
+        }
+    }
+
+    /// Its time is up: the store was away for too long.
+    pub fn give_up(self, shared: &Shared) {
+        shared.parking.timed_out.fetch_add(1, Ordering::Relaxed);
+        self.refuse(shared, Error::Io);
     }
 
     /// Answers it with an error.
@@ -284,29 +395,44 @@ impl Task {
     }
 }
 
-/// How long an operation may wait. While the store is full nothing makes room in the journal, so waiting long is no use.
-fn patience(shared: &Shared, wait: &Wait) -> Duration {
-    match wait {
-        Wait::Pressure if shared.store_full.load(Ordering::Relaxed) => PATIENCE,
-        _ => DEADLINE,
+/// Why what an operation waits for could not be fetched.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unresolved {
+    /// The store does not answer: worth another try, for as long as the operation may wait.
+    #[error("{0}")]
+    Away(String),
+    /// It is not there, or not what it should be, or cannot be read.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<MapError> for Unresolved {
+    fn from(e: MapError) -> Unresolved {
+        if e.is_away() { Unresolved::Away(e.to_string()) } else { Unresolved::Failed(e.to_string()) }
+    }
+}
+
+impl From<LocateError> for Unresolved {
+    fn from(e: LocateError) -> Unresolved {
+        if e.is_away() { Unresolved::Away(e.to_string()) } else { Unresolved::Failed(e.to_string()) }
     }
 }
 
 /// Fetches what an operation waits for into its pins. Blocks on disk and store; pressure is not for it to resolve.
-pub fn resolve(wait: &Wait, db: &Db, nodes: &NodeStore, pins: &mut crate::map::Pins) -> Result<(), String> {
+pub fn resolve(wait: &Wait, db: &Db, nodes: &NodeStore, pins: &mut Pins) -> Result<(), Unresolved> {
     match wait {
         Wait::Node(ptr) => {
-            let node = db.cache().fetch(ptr, nodes).map_err(|e| e.to_string())?;
+            let node = db.cache().fetch(ptr, nodes)?;
             pins.pin_node(*ptr, node);
         }
         Wait::Nodes(ptrs) => {
             for ptr in ptrs {
-                let node = db.cache().fetch(ptr, nodes).map_err(|e| e.to_string())?;
+                let node = db.cache().fetch(ptr, nodes)?;
                 pins.pin_node(*ptr, node);
             }
         }
         Wait::Objects(ids) => {
-            let fetched = db.locate().fetch_all(ids).map_err(|e| e.to_string())?;
+            let fetched = db.locate().fetch_all(ids)?;
             for (id, bytes) in ids.iter().zip(fetched) {
                 pins.pin_object(*id, bytes);
             }

@@ -51,6 +51,11 @@ fn a_checkpoint_before_its_lsn_is_durable_is_missed() {
 }
 
 #[test]
+fn a_job_before_the_store_was_asked_is_missed() {
+    must_be_missed(Canary::ResumeBeforeJobs);
+}
+
+#[test]
 fn a_deletion_before_it_was_listed_is_missed() {
     must_be_missed(Canary::PendingBeforeDelete);
 }

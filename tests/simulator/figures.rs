@@ -31,6 +31,7 @@ figures! {
     switches: "policy switches",
     mounts: "mounts",
     takeovers: "takeovers",
+    offline: "mounts without the store",
     fenced: "fenced machines refused",
     checkpoints: "checkpoints",
     windows: "windows shipped",

@@ -4,12 +4,14 @@ use crate::audit::{check_accounts, check_trees};
 use crate::book::digest;
 use crate::model::Model;
 use crate::model::driver::Driver;
-use crate::model::op::{At, Call, Op, ROOT};
+use crate::model::driver::Mount;
+use crate::model::op::{At, Call, Op, ROOT, Who};
 use crate::world::{Instance, Machine, new_model, new_store, next_time, tuning};
 use crate::{Scope, run_one};
-use skylog::base::clock::SimClock;
+use skylog::base::clock::{SimClock, Time};
 use skylog::base::random::SeededRandom;
 use skylog::checkpoint::Replay;
+use skylog::format::ids::InodeNo;
 use skylog::format::names::publication;
 use skylog::media::sim::{CallLog, Nth, SimDisk};
 use skylog::recovery::MountError;
@@ -83,9 +85,7 @@ impl Scene {
     }
 
     fn step(&mut self, times: u32) {
-        for _ in 0..times {
-            self.instance().step_all();
-        }
+        self.instance().step_times(times);
     }
 
     fn drain(&mut self) {
@@ -233,4 +233,66 @@ fn a_machine_whose_nodes_are_deleted_since_it_was_taken_over_from_is_refused_as_
     let refused = old.mount(7).err();
     assert!(matches!(refused, Some(MountError::Fenced(_))), "{refused:?}");
     scene.end();
+}
+
+#[test]
+fn an_old_copy_that_is_mounted_without_the_store_is_refused_by_it_later() {
+    let mut scene = Scene::new(100, 1 << 20, 64 << 10);
+    scene.write("a");
+    scene.drain();
+    let copy = scene.machine.disk.image();
+    scene.write("b");
+    scene.drain();
+    scene.instance = None;
+    scene.machine.disk = SimDisk::from_image(&copy, scene.machine.disk.log());
+    let there = |scene: &Scene| SimStore::from_image(&scene.machine.store.image(), &CallLog::new());
+    let refused =
+        Machine { store: there(&scene), disk: SimDisk::from_image(&copy, &CallLog::new()), ..scene.machine.clone() };
+    let refused = refused.mount(7).err();
+    assert!(matches!(refused, Some(MountError::OldState { .. })), "{refused:?}");
+
+    scene.machine.store.set_down(true);
+    let mut old = scene.machine.mount(8).expect("mounts without the store");
+    let root = Who { uid: 0, gid: 0 };
+    for n in 0..3 {
+        let made = old.run(root, Time::default(), |fs, cx| fs.mkdir(cx, InodeNo::ROOT, &[b'x' + n], 0o755));
+        made.expect("with a number that was given before");
+        old.mounted.checkpointer.wanted().checkpoint();
+        old.step_times(20);
+    }
+    assert!(old.offline(), "the store was not needed");
+    let before = scene.machine.store.image().hash();
+    scene.machine.store.set_down(false);
+    old.step_times(20);
+    assert!(old.fenced, "however far it came since, it began with less than it had published");
+    assert_eq!(scene.machine.store.image().hash(), before, "nothing in the store changed");
+    let latched = old.mounted.db.journal().stats().latched.expect("it takes nothing more");
+    assert!(latched.contains("old copy"), "{latched}");
+}
+
+/// What the machine had published and not yet recorded when it died is taken up once the store answers, and nothing twice.
+#[test]
+fn a_publication_that_a_dead_life_did_not_record_is_taken_up_when_the_store_is_back() {
+    for increments_max in [1, 100] {
+        let mut scene = Scene::new(increments_max, 1 << 20, 64 << 10);
+        scene.write("a");
+        scene.drain();
+        scene.write("b");
+        let shipped = scene.instance().shipped;
+        while scene.instance().shipped == shipped {
+            scene.step(1);
+        }
+        let disk = scene.machine.disk.image_durable();
+        scene.instance = None;
+        scene.machine.disk = SimDisk::from_image(&disk, scene.machine.disk.log());
+        scene.machine.store.set_down(true);
+        scene.mount();
+        for name in ["c", "d"] {
+            scene.write(name);
+            scene.step(30);
+        }
+        assert!(scene.instance().offline());
+        scene.machine.store.set_down(false);
+        scene.end();
+    }
 }

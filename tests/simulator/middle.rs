@@ -3,8 +3,10 @@
 use crate::book::Book;
 use crate::crash::any_at_end;
 use crate::model::driver::Driver;
+use crate::model::op::{Call, Op, ROOT};
 use crate::run::Runner;
-use crate::world::{Actor, Machine};
+use crate::world::{Actor, Machine, next_time};
+use skylog::base::random::Random;
 use skylog::media::sim::{CallLog, Image, SimDisk};
 use skylog::recovery::MountError;
 use skylog::store::sim::SimStore;
@@ -25,13 +27,27 @@ pub enum Middle {
     Takeover,
     /// Another machine mounts while the first still works.
     Rival,
+    /// The process or the power goes while the store is away: mounted from local state alone.
+    Offline,
+    /// Another machine takes over; then the first mounts from local state alone, while the store is away.
+    Late,
 }
 
 impl Middle {
-    /// One of them; all come up equally often.
-    pub fn of(number: u64) -> Middle {
-        use Middle::{Kill, Moved, PowerCut, Remount, Rival, Takeover};
-        [Remount, Kill, PowerCut, Moved, Takeover, Rival][usize::try_from(number % 6).expect("few")]
+    /// The first of the history of a seed: each of them comes up.
+    pub fn of(seed: u64) -> Middle {
+        use Middle::{Kill, Late, Moved, Offline, PowerCut, Remount, Rival, Takeover};
+        match seed % 8 {
+            6 => Offline,
+            7 => Late,
+            _ => [Remount, Kill, PowerCut, Moved, Takeover, Rival][usize::try_from(seed % 6).expect("few")],
+        }
+    }
+
+    /// The second, by a random number below 6. Histories that had no outage at a mount before stay as they were.
+    pub fn second(seed: u64, number: u64) -> Middle {
+        let number = if seed % 8 > 5 && number < 2 { number + 6 } else { number };
+        Middle::of(number)
     }
 }
 
@@ -66,7 +82,7 @@ impl Runner {
             }
             Middle::PowerCut => {
                 drop(old);
-                self.cut_power();
+                self.cut_power(false);
             }
             Middle::Moved => {
                 old.close();
@@ -82,7 +98,63 @@ impl Runner {
                 let found = self.instance().mounted.checkpointer.figures().lock().checkpoint_lsn;
                 self.rival = Some((old, found));
             }
+            Middle::Offline => {
+                drop(old);
+                self.offline();
+            }
+            Middle::Late => {
+                drop(old);
+                self.late(shipped);
+            }
         }
+    }
+
+    /// Mounted without the store, once or twice, and used; it comes back now or later.
+    fn offline(&mut self) {
+        for _ in 0..1 + self.below(2) {
+            self.instance = None;
+            self.driver = Driver::default();
+            match self.one_in(2) {
+                true => self.cut_power(true),
+                false => {
+                    self.machine.store.set_down(true);
+                    self.mount();
+                }
+            }
+            for _ in 0..self.below(5) {
+                self.op();
+                self.churn(5);
+            }
+        }
+        if self.one_in(2) {
+            self.machine.store.set_down(false);
+        }
+    }
+
+    /// The first machine knows nothing of the second, works on, and finds out when the store answers it.
+    fn late(&mut self, shipped: usize) {
+        let first = self.machine.clone();
+        self.move_on(shipped);
+        first.store.set_down(true);
+        let mounted = first.mount(self.random.u64());
+        let found = self.instance().mounted.checkpointer.figures().lock().checkpoint_lsn;
+        match mounted {
+            Ok(mut instance) => {
+                let make = Call::Create { path: "/made too late".to_owned(), mode: 0o644 };
+                // Whether it can be made there does not matter.
+                let _ = Driver::default().apply(
+                    &mut instance,
+                    next_time(self.line().last()),
+                    &Op { who: ROOT, call: make },
+                );
+                instance.mounted.checkpointer.wanted().checkpoint();
+                self.figures.offline += 1;
+                self.rival = Some((instance, found));
+            }
+            Err(MountError::NotLocal { .. }) => {}
+            Err(e) => panic!("the mount without the store failed: {e}"),
+        }
+        first.store.set_down(false);
     }
 
     /// Mounts on a fresh disk.
@@ -115,7 +187,7 @@ impl Runner {
     }
 
     /// The power goes now, and comes back to one of the states that are possible.
-    fn cut_power(&mut self) {
+    fn cut_power(&mut self, offline: bool) {
         self.end_stage();
         self.rival = None;
         let crash = any_at_end(self.stages.last().expect("just ended"), &self.random);
@@ -123,6 +195,7 @@ impl Runner {
         self.log = CallLog::new();
         self.machine.disk = SimDisk::from_image(&crash.disk, &self.log);
         self.machine.store = SimStore::from_image(&crash.store, &self.log);
+        self.machine.store.set_down(offline);
         self.book = Book::new(&self.log, self.book.last());
         self.begin_here();
         let late = crash.late.as_ref().filter(|_| self.one_in(2));

@@ -13,6 +13,8 @@ use skylog::base::random::{Random, SeededRandom};
 use skylog::format::ids::Lsn;
 use skylog::journal::SyncPolicy;
 use skylog::media::sim::{Call, CallLog, Nth, SimDisk};
+use skylog::recovery::MountError;
+use skylog::store::PROBE;
 use skylog::store::sim::{SimStore, StoreFault, StoreOp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,7 +85,7 @@ pub fn run(seed: u64) -> Recorded {
         if op == first {
             runner.middle(Middle::of(seed));
         } else if op == second {
-            runner.middle(Middle::of(runner.below(6)));
+            runner.middle(Middle::second(seed, runner.below(6)));
         }
         runner.event();
         runner.op();
@@ -234,7 +236,7 @@ impl Runner {
     pub fn step(&mut self, actor: Actor) {
         let instance = self.instance();
         let used = instance.mounted.db.journal().stats().used_bytes;
-        instance.step(actor);
+        step_asking_first(instance, |instance| instance.step(actor));
         assert!(!instance.fenced, "the only writer was fenced");
         let reclaimed = instance.mounted.db.journal().stats().used_bytes < used;
         self.figures.reclaims += u64::from(reclaimed);
@@ -243,7 +245,7 @@ impl Runner {
 
     fn step_rival(&mut self) {
         let Some((rival, shipped)) = &mut self.rival else { return };
-        rival.step_all();
+        step_asking_first(rival, Instance::step_all);
         assert!(rival.shipped <= *shipped, "a writer that lost the fence published on");
     }
 
@@ -275,8 +277,20 @@ impl Runner {
     /// Mounts, and goes on from what is found.
     pub fn mount(&mut self) {
         let seed = self.random.u64();
-        let mut instance = self.machine.mount(seed).unwrap_or_else(|e| panic!("the mount failed: {e}"));
-        let found = digest(&instance.tree());
+        let mounted = match self.machine.mount(seed) {
+            Err(MountError::NotLocal { .. }) if self.machine.store.is_down() => {
+                self.machine.store.set_down(false);
+                self.machine.mount(seed)
+            }
+            mounted => mounted,
+        };
+        let mut instance = mounted.unwrap_or_else(|e| panic!("the mount failed: {e}"));
+        let found = match self.machine.store.is_down() {
+            // Reading everything would end the outage.
+            true => self.found_online(),
+            false => digest(&instance.tree()),
+        };
+        self.figures.offline += u64::from(instance.offline());
         let Note { line, synced, started, .. } = self.book.last();
         let n = self.lines[line].find(found, synced, started);
         let n = n.unwrap_or_else(|| panic!("mounted, and found no state between {synced} and {started}"));
@@ -287,6 +301,15 @@ impl Runner {
         self.book.note(|note| *note = Note { line, synced: n, started: n, shipped: note.shipped.min(n) });
         self.instance = Some(instance);
         self.figures.mounts += 1;
+    }
+
+    /// What a mount finds that has the store.
+    fn found_online(&self) -> u64 {
+        let log = CallLog::new();
+        let disk = SimDisk::from_image(&self.machine.disk.image(), &log);
+        let store = SimStore::from_image(&self.machine.store.image(), &log);
+        let mut instance = Machine { disk, store, ..self.machine.clone() }.mount(1).expect("mounts with the store");
+        digest(&instance.tree())
     }
 
     pub fn end_span(&mut self) {
@@ -357,4 +380,24 @@ impl Runner {
         assert!(machine.clock.elapsed() < Duration::from_secs(100_000), "simulated time is short");
         Recorded { seed, stages, lines, machine, figures }
     }
+}
+
+/// Steps a mount. One that began without the store asks who the writer is before it changes anything there, or gives up
+/// any of its journal.
+fn step_asking_first(instance: &mut Instance, step: impl FnOnce(&mut Instance) -> bool) {
+    let state = |instance: &Instance| {
+        let journal = instance.mounted.db.journal().stats().used_bytes;
+        instance.offline().then(|| (objects(&instance.machine.store), journal))
+    };
+    let before = state(instance);
+    step(instance);
+    if let (Some((names, journal)), Some((names_now, journal_now))) = (before, state(instance)) {
+        assert_eq!(names, names_now, "the store was changed and not asked");
+        assert!(journal_now >= journal, "what may be the only copy was reclaimed");
+    }
+}
+
+/// All names in a store, but for probes.
+fn objects(store: &SimStore) -> Vec<String> {
+    store.image().names().filter(|name| !name.starts_with(PROBE)).map(str::to_owned).collect()
 }

@@ -108,6 +108,7 @@ impl Machine {
             store: Arc::new(self.store.clone()),
             clock: self.clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),
+            known: skylog::rig::known(&self.store),
         };
         let mounted = mount(&world, &self.tuning, &mut |_, _| {})?;
         let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
@@ -148,11 +149,11 @@ impl Instance {
                 self.mounted.desk.report(report);
                 self.job = None;
             }
-            Err(ShipError::Fenced { .. }) => {
-                self.mounted.db.journal().latch("fenced".to_owned());
+            Err(e) if e.ends_writing() => {
+                self.mounted.db.journal().latch(e.to_string());
                 self.fenced = true;
             }
-            Err(ShipError::Store(_) | ShipError::Locate(_)) => {}
+            Err(ShipError::Store(_) | ShipError::Locate(_) | ShipError::Probe(_)) => {}
             Err(e) => assert!(self.machine.tolerant, "shipping failed: {e}"),
         }
         true
@@ -169,6 +170,13 @@ impl Instance {
     pub fn step_all(&mut self) -> bool {
         let worked = [Actor::Writer, Actor::Checkpointer, Actor::Shipper].map(|actor| self.step(actor));
         worked.contains(&true)
+    }
+
+    /// So many steps of each.
+    pub fn step_times(&mut self, times: u32) {
+        for _ in 0..times {
+            self.step_all();
+        }
     }
 
     /// Makes everything durable, checkpointed, shipped, recorded and reclaimed, and calls `stepped` on the way.
@@ -193,6 +201,11 @@ impl Instance {
         let figures = self.mounted.checkpointer.figures();
         let error = figures.lock().last_error.clone();
         panic!("the filesystem cannot be drained: {error:?}, {:?}", self.mounted.db.journal().stats());
+    }
+
+    /// Whether the store has not answered since the mount.
+    pub fn offline(&self) -> bool {
+        self.mounted.checkpointer.figures().lock().offline
     }
 
     /// Everything there is.

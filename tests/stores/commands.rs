@@ -3,8 +3,12 @@
 use super::scratch::{Scratch, words};
 use super::server;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// All names in a bucket.
 fn names(scratch: &Scratch) -> Vec<String> {
@@ -32,7 +36,6 @@ struct Usual(PathBuf);
 impl Drop for Usual {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.0).ok();
-        fs::remove_dir("/var/lib/skylog").ok();
     }
 }
 
@@ -61,11 +64,33 @@ fn the_state_lies_in_its_usual_place_and_goes_with_the_filesystem() {
 }
 
 #[test]
-fn the_state_is_found_while_the_store_is_away() {
+fn a_mount_finds_its_state_while_the_store_is_away() {
+    let scratch = Scratch::new(1);
+    scratch.make();
+    let state = Usual(usual_state(&scratch));
+    let (url, mnt) = (scratch.url.as_str(), words(&scratch.mnt));
+    let mount = || scratch.skylog(&["mount", "--journal-size", "64MiB", url, mnt]);
+    let umount = || scratch.skylog(&["umount", mnt]).succeeds();
+    mount().succeeds();
+    umount();
+    scratch.plan("refuse=1000");
+    let said = mount().succeeds();
+    assert!(said.contains("does not answer") && said.contains(words(&state.0)), "{said}");
+    assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+    fs::write(scratch.mnt.join("file"), "contents").expect("it is mounted");
+    scratch.plan("");
+    umount();
+    fs::remove_dir_all(&state.0).expect("there was local state");
+    assert_eq!(mount().succeeds(), "");
+    assert_eq!(fs::read_to_string(scratch.mnt.join("file")).expect("it was shipped"), "contents");
+    umount();
+}
+
+#[test]
+fn without_the_store_and_without_a_state_there_is_one_sentence() {
     let mut scratch = Scratch::mounted(1, &[]);
     scratch.umount();
-    scratch.plan("refuse=1000000");
-    // That it is away is known from the command that says so.
+    scratch.plan("refuse=1000");
     let said = scratch.skylog(&["check", &scratch.url]).fails();
     assert!(said.contains("does not answer"), "{said}");
     let nothing = scratch.root.join("nothing");
@@ -155,6 +180,61 @@ fn mount_makes_a_filesystem_on_demand_and_takes_options_after_o() {
     scratch.mount(&["--create", "-o", &endpoint]);
     assert_eq!(fs::read_to_string(scratch.mnt.join("file")).expect("it is there"), "contents");
     scratch.umount();
+}
+
+#[test]
+fn mount_8_mounts_a_line_of_fstab() {
+    let mut scratch = Scratch::new(1);
+    scratch.make();
+    let options = format!("rw,_netdev,journal_size=64MiB,uploads=2,state={}", words(&scratch.state));
+    let mut command = scratch.command(&[&scratch.url, words(&scratch.mnt), "-o", &options]);
+    let output = command.arg0("mount.skylog").output().expect("the program starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let source =
+        Command::new("findmnt").args(["-n", "-o", "SOURCE"]).arg(&scratch.mnt).output().expect("findmnt starts");
+    assert_eq!(String::from_utf8_lossy(&source.stdout).trim(), scratch.url);
+    let said = scratch.skylog(&["mount", "-o", "remount,uploads=3", &scratch.url, words(&scratch.mnt)]).fails_with(2);
+    assert!(said.contains("uploads cannot change in a remount"), "{said}");
+    scratch.skylog(&["mount", "-o", "remount,ro,uploads=2", &scratch.url, words(&scratch.mnt)]).succeeds();
+    scratch.adopt();
+    scratch.umount();
+}
+
+/// Answers every request in one way; where it listens.
+fn answering(status: &'static str, body: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().filter_map(Result::ok) {
+            // No request of this test has a body that would come after the empty line.
+            BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            stream.write_all(format!("{head}{body}").as_bytes()).ok();
+        }
+    });
+    address
+}
+
+#[test]
+fn what_a_service_says_reaches_the_user_in_one_sentence() {
+    let scratch = Scratch::new(1);
+    let denied = "<Error><Code>SignatureDoesNotMatch</Code><Message>The key is wrong.</Message></Error>";
+    let newer = r#"{ "skylog": 9, "uuid": "x" }"#;
+    for (status, body, expected) in [
+        ("403 Forbidden", denied, &["access denied", "SignatureDoesNotMatch", "check the credentials"][..]),
+        ("200 OK", newer, &["made by a newer skylog", "update skylog"]),
+        ("200 OK", "<html>Welcome!</html>", &["skylog.json", "not JSON"]),
+    ] {
+        let endpoint = format!("http://{}", answering(status, body));
+        for command in [&["check"][..], &["destroy", "--yes"], &["mount"]] {
+            let place = [scratch.url.as_str(), words(&scratch.mnt)];
+            let place = if command == ["mount"] { &place[..] } else { &place[..1] };
+            let said = scratch.skylog(&[command, &["--endpoint", &endpoint], place].concat()).fails();
+            for words in expected {
+                assert!(said.contains(words), "{command:?} does not say {words:?}: {said}");
+            }
+        }
+    }
 }
 
 #[test]

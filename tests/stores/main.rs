@@ -3,6 +3,7 @@
 
 mod commands;
 mod faults;
+mod full;
 mod load;
 mod outage;
 mod proxy;

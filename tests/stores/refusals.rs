@@ -11,12 +11,27 @@ fn refuses_to_make(scratch: &Scratch, url: &str, expected: &[&str]) {
 }
 
 #[test]
+fn without_credentials_nothing_is_tried() {
+    let mut scratch = Scratch::new(1);
+    scratch.set_variable("AWS_ACCESS_KEY_ID", None);
+    scratch.set_variable("AWS_SECRET_ACCESS_KEY", None);
+    refuses_to_make(&scratch, &scratch.url, &["no keys", "neither the environment nor a profile file"]);
+    assert_eq!(scratch.counts().of("", ""), 0);
+}
+
+#[test]
+fn a_bucket_that_is_not_there_is_named() {
+    let scratch = Scratch::new(1);
+    refuses_to_make(&scratch, "s3://no-such-bucket/prefix", &["no-such-bucket"]);
+}
+
+#[test]
 fn a_store_that_does_not_answer_is_named() {
     let scratch = Scratch::new(1);
     scratch.plan("refuse=1000");
-    refuses_to_make(&scratch, &scratch.url, &[&scratch.proxy.address().to_string()]);
+    refuses_to_make(&scratch, &scratch.url, &[&scratch.url, "does not answer", "127.0.0.1"]);
     let said = scratch.try_mount(&[]).fails();
-    assert!(said.contains(&scratch.proxy.address().to_string()), "{said}");
+    assert!(said.contains("does not answer"), "{said}");
 }
 
 #[test]
@@ -24,6 +39,22 @@ fn a_bucket_without_a_filesystem_says_how_to_make_one() {
     let scratch = Scratch::new(1);
     let said = scratch.try_mount(&[]).fails();
     assert!(said.contains("skylog mkfs") && said.contains(&scratch.url), "{said}");
+}
+
+#[test]
+fn promise_x4_a_store_that_ignores_conditional_create_is_refused() {
+    let mut scratch = Scratch::new(1);
+    scratch.plan("ignore-conditions=1");
+    refuses_to_make(&scratch, &scratch.url, &["create an object twice"]);
+    // One that stopped honouring it after the filesystem was made is noticed too, before anything is published.
+    scratch.plan("");
+    scratch.make();
+    scratch.plan("ignore-conditions=1");
+    let said = scratch.try_mount(&[]).fails();
+    assert!(said.contains("create an object twice"), "{said}");
+    scratch.plan("");
+    scratch.mount(&[]);
+    scratch.umount();
 }
 
 #[test]

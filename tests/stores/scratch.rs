@@ -48,8 +48,13 @@ impl Said {
 
     /// It failed with exit code 1 and one sentence, which is returned.
     pub fn fails(self) -> String {
+        self.fails_with(1)
+    }
+
+    /// It failed with this exit code and one sentence.
+    pub fn fails_with(self, code: i32) -> String {
         let said = String::from_utf8_lossy(&self.output.stderr).into_owned();
-        assert_eq!(self.output.status.code(), Some(1), "`{}`: {}", self.command, self.text());
+        assert_eq!(self.output.status.code(), Some(code), "`{}`: {}", self.command, self.text());
         assert!(said.starts_with("skylog: ") && said.trim_end().lines().count() == 1, "one sentence, not {said:?}");
         said
     }
@@ -147,6 +152,11 @@ impl Scratch {
 
     pub fn mount(&mut self, options: &[&str]) {
         self.try_mount(options).succeeds();
+        self.adopt();
+    }
+
+    /// Takes over a mount that the test has made itself.
+    pub fn adopt(&mut self) {
         self.pid = Some(u32::try_from(self.status()["pid"].as_u64().expect("a process")).expect("small"));
     }
 
@@ -178,13 +188,6 @@ impl Scratch {
             std::thread::sleep(Duration::from_millis(10));
         }
         self.pid = None;
-    }
-
-    /// Kills the daemon without warning.
-    pub fn kill(&mut self) {
-        send(self.pid.expect("it is mounted"), Signal::SIGKILL);
-        self.gone();
-        Command::new("umount").arg("-l").arg(&self.mnt).output().expect("umount starts");
     }
 
     /// Forgets all that is local: what is left is what the store has.

@@ -1,9 +1,10 @@
-//! The same promises for a store in a folder, one in memory, and the simulated one.
+//! The same promises for a store in a folder, one in memory, the simulated one, and a remote one.
 
 use super::*;
 use crate::base::random::{OsRandom, SeededRandom};
 use crate::media::sim::CallLog;
 use crate::store::probe_create;
+use crate::store::remote::tests::served;
 use crate::store::sim::SimStore;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,6 +19,8 @@ fn on_all(test: impl Fn(&dyn Store)) {
     test(&store);
     test(&ObjectStoreBackend::in_memory().expect("opens"));
     test(&SimStore::new(&CallLog::new()));
+    let (_server, remote) = served();
+    test(&remote);
 }
 
 fn bytes(text: &'static str) -> Bytes {
@@ -44,6 +47,22 @@ fn a_range_beyond_the_end_is_an_error_and_not_fewer_bytes() {
         for (from, to) in [(2, 5), (4, 5), (9, 12), (5, 5)] {
             assert!(matches!(store.get_range("a", from..to), Err(StoreError::Failed { .. })), "{from}..{to}");
         }
+    });
+}
+
+#[test]
+fn what_there_is_of_a_range_is_given() {
+    on_all(|store| {
+        store.put("a", bytes("0123")).expect("put");
+        store.put("empty", bytes("")).expect("put");
+        for (from, to, there) in
+            [(0, 9, "0123"), (2, 5, "23"), (3, 4, "3"), (4, 5, ""), (9, 12, ""), (2, 2, ""), (7, 7, "")]
+        {
+            assert_eq!(store.get_some("a", from..to).expect("there"), bytes(there), "{from}..{to}");
+        }
+        assert_eq!(store.get_some("empty", 0..5).expect("there"), bytes(""));
+        assert!(matches!(store.get_some("b", 0..5), Err(StoreError::NotFound { .. })));
+        assert!(matches!(store.get_some("b", 3..3), Err(StoreError::NotFound { .. })));
     });
 }
 

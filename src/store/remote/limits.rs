@@ -66,13 +66,14 @@ impl Limits {
         timeout(deadline, work).await.map_err(|_| Trouble::Deadline(deadline))?.map_err(Trouble::Client)
     }
 
-    /// No retry begins after the time that nothing may move, and the last may take as long; what moves may take its time.
+    /// No wait before a retry begins after the time that nothing may move, and the last try may take as long again; what
+    /// moves may take its time.
     fn deadline(&self, way: Way, bytes: u64) -> Duration {
         let slow = match way {
             Way::Up => self.up,
             Way::Down => self.down,
         };
-        self.silence_max * 2 + Duration::from_secs(bytes.div_ceil(slow))
+        self.silence_max * 5 / 2 + Duration::from_secs(bytes.div_ceil(slow))
     }
 
     /// Waits as long as those before get on.

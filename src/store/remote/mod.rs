@@ -5,6 +5,8 @@
 mod body;
 mod build;
 mod call;
+mod env;
+mod keys;
 mod limits;
 mod pace;
 mod profile;
@@ -12,6 +14,11 @@ mod refusal;
 mod store;
 mod wire;
 mod words;
+
+#[cfg(test)]
+mod server;
+#[cfg(test)]
+pub mod tests;
 
 pub use store::RemoteStore;
 
@@ -87,7 +94,7 @@ impl RemotePlace {
 
     /// Where the service is, if the options, the environment or a profile say so.
     pub fn endpoint(&self, options: &RemoteOptions) -> Option<String> {
-        build::endpoint(self, options)
+        build::endpoint(self, options, &env::Env::of_process())
     }
 
     /// What all names begin with, without a `/` at either end; may be empty.
@@ -132,7 +139,8 @@ pub struct RemoteOptions {
     pub upload_bytes_per_second: Option<NonZeroU64>,
     /// Bytes received per second, all requests together; `None`: as fast as it goes.
     pub download_bytes_per_second: Option<NonZeroU64>,
-    /// A request on which no byte moved for that long has failed.
+    /// A request on which no byte moved for that long has failed; at least 100 ms. A call that is tried again ends within two
+    /// and a half times that, and what its bytes take on a slow line.
     pub request_timeout: Duration,
 }
 

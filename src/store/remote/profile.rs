@@ -1,17 +1,25 @@
 //! The files in which the AWS tools keep keys: `~/.aws/credentials` and `~/.aws/config`. Only what a store needs is read.
 
+use super::env::Env;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+/// Keys, and what goes with those that end.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    pub id: String,
+    pub secret: String,
+    pub token: Option<String>,
+}
+
 /// What the files say of one profile.
 #[derive(Default)]
 pub struct Profile {
-    /// Access key and secret key, if both are there.
-    pub keys: Option<(String, String)>,
-    /// What goes with keys that end.
-    pub token: Option<String>,
+    pub keys: Option<Keys>,
+    /// The word by which it has its keys from elsewhere.
+    pub elsewhere: Option<&'static str>,
     pub region: Option<String>,
     pub endpoint: Option<String>,
 }
@@ -24,11 +32,11 @@ pub struct ProfileFiles {
 
 impl ProfileFiles {
     /// As the environment has it.
-    pub fn of_env(env: &dyn Fn(&str) -> Option<String>) -> ProfileFiles {
-        let home = env("HOME").map(PathBuf::from);
+    pub fn of_env(env: &Env) -> ProfileFiles {
+        let home = env.get("HOME").map(PathBuf::from);
         let file = |name: &str, usual: &str| {
             let usual = || home.as_ref().map(|home| home.join(".aws").join(usual));
-            env(name).map(PathBuf::from).or_else(usual)
+            env.get(name).map(PathBuf::from).or_else(usual)
         };
         ProfileFiles {
             credentials: file("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
@@ -45,12 +53,12 @@ impl ProfileFiles {
                 read => read.map_err(|e| format!("{} cannot be read: {e}", file.display())),
             },
         };
-        of_texts(name, &text(&self.credentials)?, &text(&self.config)?)
+        Ok(of_texts(name, &text(&self.credentials)?, &text(&self.config)?))
     }
 }
 
 /// What the two texts say of a profile. Keys of the credentials file go before those of the other.
-fn of_texts(name: &str, credentials: &str, config: &str) -> Result<Option<Profile>, String> {
+fn of_texts(name: &str, credentials: &str, config: &str) -> Option<Profile> {
     let mut words = section(config, |found| {
         // A section without the word is the default one, or none of a profile.
         let named = found.strip_prefix("profile ").map(str::trim);
@@ -59,21 +67,16 @@ fn of_texts(name: &str, credentials: &str, config: &str) -> Result<Option<Profil
     if let Some(keys) = section(credentials, |found| found == name) {
         words.get_or_insert_default().extend(keys);
     }
-    let Some(mut words) = words else { return Ok(None) };
-    let keys = words.remove("aws_access_key_id").zip(words.remove("aws_secret_access_key"));
+    let mut words = words?;
+    let both = words.remove("aws_access_key_id").zip(words.remove("aws_secret_access_key"));
+    let token = words.remove("aws_session_token");
     let elsewhere = ["role_arn", "sso_session", "sso_start_url", "credential_process", "login_session"];
-    match elsewhere.iter().find(|word| words.contains_key(**word)) {
-        Some(word) if keys.is_none() => Err(format!(
-            "the profile {name} gets its keys by {word}, which skylog does not follow; put keys into the environment \
-             with `aws configure export-credentials --profile {name} --format env`"
-        )),
-        _ => Ok(Some(Profile {
-            keys,
-            token: words.remove("aws_session_token"),
-            region: words.remove("region"),
-            endpoint: words.remove("endpoint_url"),
-        })),
-    }
+    Some(Profile {
+        keys: both.map(|(id, secret)| Keys { id, secret, token }),
+        elsewhere: elsewhere.into_iter().find(|word| words.contains_key(*word)),
+        region: words.remove("region"),
+        endpoint: words.remove("endpoint_url"),
+    })
 }
 
 /// The words of all sections whose heading is meant; the last of the same name counts. Lines that are set in belong to the
@@ -109,41 +112,43 @@ mod tests {
                           endpoint_url = http://one:9000\n[work]\nregion = wrong\n[profile role]\nrole_arn = arn:x\n";
 
     fn read(name: &str) -> Profile {
-        of_texts(name, CREDENTIALS, CONFIG).expect("readable").expect("there")
+        of_texts(name, CREDENTIALS, CONFIG).expect("there")
     }
 
     #[test]
     fn a_profile_has_its_keys_from_one_file_and_the_rest_from_the_other() {
         let profile = read("default");
-        assert_eq!(profile.keys, Some(("AK1".into(), "se=cr/et#1".into())));
-        assert_eq!((profile.token, profile.region, profile.endpoint), (None, Some("eu-1".into()), None));
+        let keys = profile.keys.expect("there");
+        assert_eq!((keys.id, keys.secret, keys.token), ("AK1".into(), "se=cr/et#1".into(), None));
+        assert_eq!((profile.region, profile.endpoint), (Some("eu-1".into()), None));
         let profile = read("work");
-        assert_eq!(profile.keys, Some(("AK2".into(), "s2".into())));
-        assert_eq!(profile.token.as_deref(), Some("t2"));
+        let keys = profile.keys.expect("there");
+        assert_eq!((keys.id, keys.secret, keys.token), ("AK2".into(), "s2".into(), Some("t2".into())));
         assert_eq!((profile.region.as_deref(), profile.endpoint.as_deref()), (Some("eu-2"), Some("http://one:9000")));
     }
 
     #[test]
-    fn a_profile_that_is_not_there_is_none_and_one_with_a_role_is_refused() {
-        assert!(of_texts("other", CREDENTIALS, CONFIG).expect("readable").is_none());
-        assert!(of_texts("", CREDENTIALS, CONFIG).expect("readable").is_none());
-        let refused = of_texts("role", CREDENTIALS, CONFIG).err().expect("refused");
-        assert!(refused.contains("role_arn") && refused.contains("export-credentials --profile role"), "{refused}");
+    fn a_profile_that_is_not_there_is_none_and_one_with_a_role_says_so() {
+        assert!(of_texts("other", CREDENTIALS, CONFIG).is_none());
+        assert!(of_texts("", CREDENTIALS, CONFIG).is_none());
+        let role = read("role");
+        assert!(role.keys.is_none() && role.elsewhere == Some("role_arn"));
     }
 
     #[test]
     fn the_files_are_where_the_environment_says_and_need_not_be_there() {
         let root = tempfile::tempdir().expect("a folder for the test");
-        let home = root.path().to_str().expect("plain").to_owned();
+        let home = root.path().to_str().expect("plain");
         let named = root.path().join("keys").to_str().expect("plain").to_owned();
         std::fs::write(&named, CREDENTIALS).expect("written");
-        let env = |name: &str| match name {
-            "HOME" => Some(home.clone()),
-            "AWS_SHARED_CREDENTIALS_FILE" => Some(named.clone()),
-            _ => None,
-        };
+        let env = [("HOME", home), ("AWS_SHARED_CREDENTIALS_FILE", &named)];
+        let env = Env::new(env.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let profile = ProfileFiles::of_env(&env).read("work").expect("readable").expect("there");
         assert_eq!((profile.keys.is_some(), profile.region), (true, None));
-        assert!(ProfileFiles::of_env(&|_| None).read("work").expect("nothing to read").is_none());
+        std::fs::create_dir(root.path().join(".aws")).expect("made");
+        std::fs::write(root.path().join(".aws/config"), CONFIG).expect("written");
+        let profile = ProfileFiles::of_env(&env).read("work").expect("readable").expect("there");
+        assert_eq!((profile.keys.is_some(), profile.region.as_deref()), (true, Some("eu-2")));
+        assert!(ProfileFiles::of_env(&Env::new([])).read("work").expect("nothing to read").is_none());
     }
 }

@@ -1,7 +1,10 @@
 //! A remote store: each call runs on the caller's thread, its connections on the runtime's two.
 
 use super::call::Call;
+use super::env::Env;
 use super::limits::{Limits, Way};
+#[cfg(test)]
+use super::pace::Pace;
 use super::refusal::{Trouble, refused};
 use super::wire::{Connector, Wire};
 use super::{RemoteOptions, RemotePlace, build};
@@ -14,6 +17,7 @@ use object_store::{Error, GetOptions, GetRange, MultipartUpload, ObjectStore, Ob
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 /// An object larger than this is sent in parts,
@@ -24,6 +28,8 @@ const PART_BYTES: usize = 8 << 20;
 const PAGE_BYTES: u64 = 1 << 20;
 /// How much is expected of an object whose length is not known: none is larger.
 const OBJECT_BYTES: u64 = 64 << 20;
+/// Less would not tell a store that is away from one that takes its time.
+const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 /// How often a create is tried that collides with another that may not have been made.
 const COLLISIONS_MAX: usize = 4;
 
@@ -36,22 +42,31 @@ pub struct RemoteStore {
     prefix: String,
     uploads: usize,
     limits: Limits,
-    counters: Arc<StoreCounters>,
+    wire: Arc<Wire>,
 }
 
 impl RemoteStore {
     /// The store at `place`. Asks it nothing yet.
     pub fn open(place: &RemotePlace, options: &RemoteOptions) -> Result<RemoteStore, OpenError> {
+        RemoteStore::open_in(place, options, &Env::of_process(), Arc::new(SystemClock::new()))
+    }
+
+    /// The same with another environment and another clock.
+    pub(super) fn open_in(
+        place: &RemotePlace,
+        options: &RemoteOptions,
+        env: &Env,
+        clock: Arc<dyn Clock>,
+    ) -> Result<RemoteStore, OpenError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("skylog-store")
             .enable_all()
             .build()
             .map_err(|e| OpenError::Runtime(e.to_string()))?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let (up, down) = (options.upload_bytes_per_second, options.download_bytes_per_second);
-        let wire = Wire::new(clock, up, down, options.request_timeout);
-        let store = build::client(place, options, Connector(wire.clone())).map_err(OpenError::Remote)?;
+        let options = &RemoteOptions { request_timeout: options.request_timeout.max(TIMEOUT_MIN), ..options.clone() };
+        let wire = Wire::new(clock, options, env.get("AWS_CA_BUNDLE"));
+        let store = build::client(place, options, env, Connector(wire.clone())).map_err(OpenError::Remote)?;
         let prefix = if place.prefix.is_empty() { String::new() } else { format!("{}/", place.prefix) };
         Ok(RemoteStore {
             store,
@@ -60,8 +75,14 @@ impl RemoteStore {
             prefix,
             uploads: options.uploads.get(),
             limits: Limits::new(options, &wire),
-            counters: wire.counters.clone(),
+            wire,
         })
+    }
+
+    /// The pace up and that down.
+    #[cfg(test)]
+    pub(super) fn paces(&self) -> [&Pace; 2] {
+        [&self.wire.up, &self.wire.down]
     }
 
     fn locate(&self, action: &'static str, name: &str) -> Result<Location, StoreError> {
@@ -231,6 +252,6 @@ impl Store for RemoteStore {
     }
 
     fn counters(&self) -> Option<Arc<StoreCounters>> {
-        Some(self.counters.clone())
+        Some(self.wire.counters.clone())
     }
 }

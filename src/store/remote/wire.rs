@@ -1,6 +1,7 @@
 //! Every request on the wire goes through here, also those for keys: counted, timed, at the pace that is allowed, and given up
 //! when nothing moves. Whether it is tried again is for the client above.
 
+use super::RemoteOptions;
 use super::body::{Received, Request, Sent};
 use super::call::Call;
 use super::pace::Pace;
@@ -15,7 +16,6 @@ use object_store::client::{
 };
 use object_store::{ClientConfigKey, Error};
 use std::fmt;
-use std::num::NonZeroU64;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,17 +38,21 @@ pub struct Wire {
     pub down: Arc<Pace>,
     /// No byte for that long is a failure.
     pub silence_max: Duration,
+    /// A file of certificates to trust beside those of the system.
+    pub trust: Option<String>,
 }
 
 impl Wire {
-    pub fn new(
-        clock: Arc<dyn Clock>,
-        up: Option<NonZeroU64>,
-        down: Option<NonZeroU64>,
-        silence_max: Duration,
-    ) -> Arc<Wire> {
+    pub fn new(clock: Arc<dyn Clock>, options: &RemoteOptions, trust: Option<String>) -> Arc<Wire> {
         let pace = |limit| Arc::new(Pace::new(clock.clone(), limit));
-        Arc::new(Wire { counters: Arc::default(), up: pace(up), down: pace(down), clock, silence_max })
+        Arc::new(Wire {
+            counters: Arc::default(),
+            up: pace(options.upload_bytes_per_second),
+            down: pace(options.download_bytes_per_second),
+            clock,
+            silence_max: options.request_timeout,
+            trust,
+        })
     }
 }
 
@@ -65,16 +69,13 @@ impl fmt::Debug for Connector {
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient, Error> {
         let generic = |source| Error::Generic { store: "HTTP client", source };
-        let client = client(options, self.0.silence_max).map_err(generic)?;
+        let client = client(options, &self.0).map_err(generic)?;
         Ok(HttpClient::new(Line { client, wire: self.0.clone() }))
     }
 }
 
 /// HTTP/1.1, since many connections carry more than many streams of one.
-fn client(
-    options: &ClientOptions,
-    silence_max: Duration,
-) -> Result<reqwest::Client, Box<dyn std::error::Error + Send + Sync>> {
+fn client(options: &ClientOptions, wire: &Wire) -> Result<reqwest::Client, Box<dyn std::error::Error + Send + Sync>> {
     let said = |key: ClientConfigKey| options.get_config_value(&key).filter(|value| !value.is_empty());
     let is_on = |key| said(key).is_some_and(|value| value == "true");
     // The client shows whole seconds with their unit.
@@ -86,14 +87,14 @@ fn client(
         .https_only(!is_on(ClientConfigKey::AllowHttp))
         .connect_timeout(Duration::from_secs(connect))
         .pool_idle_timeout(IDLE_TIMEOUT)
-        .tcp_user_timeout(silence_max)
+        .tcp_user_timeout(wire.silence_max)
         .tls_danger_accept_invalid_certs(is_on(ClientConfigKey::AllowInvalidCertificates));
     if let Some(proxy) = said(ClientConfigKey::ProxyUrl) {
         builder = builder.proxy(reqwest::Proxy::all(proxy)?);
     }
     // As the AWS tools have it; those the system trusts count too, and SSL_CERT_FILE says where those are.
-    if let Some(bundle) = super::build::env("AWS_CA_BUNDLE") {
-        let read = std::fs::read(&bundle).map_err(|e| format!("AWS_CA_BUNDLE {bundle} cannot be read: {e}"))?;
+    if let Some(bundle) = &wire.trust {
+        let read = std::fs::read(bundle).map_err(|e| format!("AWS_CA_BUNDLE {bundle} cannot be read: {e}"))?;
         builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(&read)?);
     }
     Ok(builder.build()?)

@@ -145,6 +145,16 @@ impl SimStore {
         self.shared.state.lock().down = down;
     }
 
+    /// Whether an outage is on.
+    pub fn is_down(&self) -> bool {
+        self.shared.state.lock().down
+    }
+
+    /// How many calls asked for an object, a part of one, or its size so far.
+    pub fn gets(&self) -> u64 {
+        self.shared.state.lock().calls.gets
+    }
+
     /// A late call arrives, such as [`Crash::late`]. It reaches the store in an outage too: it was sent before.
     pub fn land(&self, call: &StoreCall) {
         self.apply(&mut self.shared.state.lock(), call.clone());

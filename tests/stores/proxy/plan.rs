@@ -73,7 +73,7 @@ pub struct Plan {
 impl Plan {
     /// Nobody listens.
     pub fn is_away(&self) -> bool {
-        self.faults.get(&Fault::Refuse) == Some(&1000)
+        self.faults.get(&Fault::Refuse).is_some_and(|share| *share >= 1000)
     }
 
     /// What happens to the request with this random number.

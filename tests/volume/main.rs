@@ -1,118 +1,25 @@
 //! The threaded volume on simulated disk and store: what waiting, waking and ending add to the step functions.
 
+mod life;
+mod outage;
+mod pressure;
+
+use life::{LONG, Life, ROOT, SHORT};
 use parking_lot::{Condvar, Mutex};
 use skylog::base::clock::{Clock, SimClock, Time};
-use skylog::base::random::SeededRandom;
-use skylog::format::ids::{InodeNo, Lsn};
+use skylog::format::ids::Lsn;
 use skylog::fs::{Cx, Error, Fs, Stop};
 use skylog::journal::SyncPolicy;
 use skylog::map::Wait;
 use skylog::media::sim::{CallLog, DiskFault, DiskOp, Nth, SimDisk};
 use skylog::media::{File, FolderEntry, Media, Space};
-use skylog::recovery::World;
-use skylog::rig::{Rig, new_store, small};
+use skylog::rig::{Rig, small};
 use skylog::store::sim::SimStore;
-use skylog::volume::{Status, Volume};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
-
-const ROOT: InodeNo = InodeNo::ROOT;
-/// A test that waits longer has failed.
-const LONG: Duration = Duration::from_secs(20);
-/// What has not happened after this will not happen by itself.
-const SHORT: Duration = Duration::from_millis(150);
-
-/// A mounted volume and what it stands on. Time moves only when a test moves it.
-struct Life {
-    log: Arc<CallLog>,
-    disk: SimDisk,
-    store: SimStore,
-    clock: Arc<SimClock>,
-    volume: Arc<Volume>,
-}
-
-impl Life {
-    fn new() -> Life {
-        Life::with(|disk| Arc::new(disk), |clock| clock)
-    }
-
-    /// A volume that sees disk and clock through something.
-    fn with(media: impl FnOnce(SimDisk) -> Arc<dyn Media>, time: impl FnOnce(Arc<SimClock>) -> Arc<dyn Clock>) -> Life {
-        let (log, clock, random) = (CallLog::new(), Arc::new(SimClock::default()), SeededRandom::new(1));
-        let store = new_store(&log, &clock, &random).expect("a new store takes a filesystem");
-        let disk = SimDisk::new(&log);
-        let world = World {
-            media: media(disk.clone()),
-            cache_media: Arc::new(disk.clone()),
-            store: Arc::new(store.clone()),
-            clock: time(clock.clone()),
-            random: Arc::new(random),
-        };
-        let volume = Volume::open(&world, &small(), &mut |_, _| ()).expect("mounts");
-        Life { log, disk, store, clock, volume }
-    }
-
-    fn read<T: Send + 'static>(
-        &self,
-        op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
-    ) -> Receiver<Result<T, Error>> {
-        let (tell, told) = channel();
-        self.volume.start(Cx::default(), op, move |result| tell.send(result).expect("someone listens"));
-        told
-    }
-
-    fn change<T: Send + 'static>(
-        &self,
-        op: impl FnMut(&Fs, &mut Cx) -> Result<(T, Lsn), Stop> + Send + 'static,
-    ) -> Receiver<Result<T, Error>> {
-        let (tell, told) = channel();
-        self.volume.start_changing(Cx::default(), 0, op, move |result| tell.send(result).expect("someone listens"));
-        told
-    }
-
-    fn create(&self, name: &'static str) -> Result<InodeNo, Error> {
-        let made = self.change(move |fs, cx| fs.create(cx, ROOT, name.as_bytes(), 0o644));
-        made.recv_timeout(LONG).expect("answered").map(|attr| attr.ino)
-    }
-
-    fn is_there(&self, name: &'static str) -> bool {
-        let found = self.read(move |fs, cx| fs.lookup(cx, ROOT, name.as_bytes()));
-        found.recv_timeout(LONG).expect("answered").expect("looked up").is_some()
-    }
-
-    fn sync(&self) -> Receiver<Result<(), String>> {
-        let (tell, told) = channel();
-        self.volume.sync(move |result| tell.send(result).expect("someone listens"));
-        told
-    }
-
-    fn status(&self) -> Status {
-        self.volume.status()
-    }
-
-    /// Lets time go on until the status is like this.
-    fn until(&self, what: &str, is: impl Fn(&Status) -> bool) -> Status {
-        for _ in 0..LONG.as_millis() / 5 {
-            let status = self.status();
-            if is(&status) {
-                return status;
-            }
-            self.clock.advance(Duration::from_millis(100));
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("never {what}: {:?}", self.status());
-    }
-}
-
-impl Drop for Life {
-    fn drop(&mut self) {
-        // A volume whose journal has failed cannot end cleanly, and says so.
-        self.volume.close().ok();
-    }
-}
 
 fn fail_syncs(life: &Life) {
     life.disk.fail(Nth::new(1).of(DiskOp::Sync).on("journal/").forever(), DiskFault::Failed);
@@ -326,11 +233,15 @@ fn operations_that_wait_hold_no_more_than_the_cap() {
     std::thread::scope(|scope| {
         let (tell, next) = channel();
         let life = &life;
-        scope.spawn(move || tell.send(life.is_there("anything")).expect("someone listens"));
+        scope.spawn(move || {
+            let written = life.add(1, |_, _| Ok(((), Lsn::ZERO)));
+            tell.send(written.recv_timeout(LONG).expect("answered")).expect("someone listens");
+        });
         assert_eq!(next.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout), "taken above the cap");
+        assert!(!life.is_there("anything"), "what brings nothing is taken");
         go.store(true, Ordering::SeqCst);
         assert_eq!(told.recv_timeout(LONG).expect("answered"), Ok(()));
-        assert_eq!(next.recv_timeout(LONG), Ok(false), "room came, and nobody was told");
+        assert_eq!(next.recv_timeout(LONG), Ok(Ok(())), "room came, and nobody was told");
     });
 }
 
@@ -354,7 +265,7 @@ fn what_follows_an_answer_does_not_wait_at_the_cap_for_those_whom_its_thread_wou
         true => Ok(((), Lsn::ZERO)),
         false => Err(Stop::Wait(Wait::Pressure)),
     };
-    life.volume.start_changing(Cx::default(), 64 << 20, op, move |result| tell.send(result).expect("someone listens"));
+    life.volume.start_changing(Cx::default(), 128 << 20, op, move |result| tell.send(result).expect("someone listens"));
     go.store(true, Ordering::SeqCst);
     assert_eq!(told.recv_timeout(LONG).expect("answered"), Ok(()));
 }

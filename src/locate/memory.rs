@@ -5,7 +5,7 @@ use lru::LruCache;
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CacheKey {
+pub enum MemoryKey {
     /// One object's bytes.
     Object(ObjectId),
     /// A chunk of a store segment, by its offset.
@@ -18,7 +18,7 @@ pub enum CacheKey {
 
 /// A cache whose values together never weigh more than a limit.
 pub struct ByteLru<V> {
-    entries: LruCache<CacheKey, (V, u64)>,
+    entries: LruCache<MemoryKey, (V, u64)>,
     bytes: u64,
     bytes_max: u64,
 }
@@ -30,12 +30,12 @@ impl<V: Clone> ByteLru<V> {
     }
 
     /// The value, which becomes the most recently used.
-    pub fn get(&mut self, key: &CacheKey) -> Option<V> {
+    pub fn get(&mut self, key: &MemoryKey) -> Option<V> {
         self.entries.get(key).map(|(value, _)| value.clone())
     }
 
     /// Keeps a value that weighs `bytes`; what alone exceeds the limit is not kept.
-    pub fn put(&mut self, key: CacheKey, value: V, bytes: u64) {
+    pub fn put(&mut self, key: MemoryKey, value: V, bytes: u64) {
         // The table's own cost per entry, so that many tiny values cannot exceed the limit by their overhead.
         let bytes = bytes + 128;
         if bytes > self.bytes_max {
@@ -50,6 +50,13 @@ impl<V: Clone> ByteLru<V> {
             self.bytes -= old;
         }
     }
+
+    /// Drops a value.
+    pub fn remove(&mut self, key: &MemoryKey) {
+        if let Some((_, old)) = self.entries.pop(key) {
+            self.bytes -= old;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -59,7 +66,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_goes_first_and_the_limit_holds() {
         let mut cache = ByteLru::new(3 * 228);
-        let key = |n| CacheKey::Chunk(SegmentNo { epoch: 1, number: 1 }, n);
+        let key = |n| MemoryKey::Chunk(SegmentNo { epoch: 1, number: 1 }, n);
         for n in 0..3 {
             cache.put(key(n), n, 100);
         }
