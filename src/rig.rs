@@ -16,7 +16,7 @@ use crate::locate::{CacheBytes, Locate, ReaderStats};
 use crate::map::{Db, Limits, NodeCache, Shape, Start, Wait};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
-use crate::recovery::{MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
+use crate::recovery::{Known, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
 use crate::store::sim::SimStore;
 use crate::volume::resolve;
 use std::sync::Arc;
@@ -53,6 +53,7 @@ pub fn small() -> Tuning {
         node_cache_bytes: 1 << 20,
         cache: CacheBytes { data: 1 << 20, indexes: 1 << 20 },
         cache_files: None,
+        fetches: 1,
         policy: Policy {
             age_max: Duration::from_secs(5),
             grace: Duration::ZERO,
@@ -99,8 +100,8 @@ pub fn new_store(log: &Arc<CallLog>, clock: &SimClock, random: &SeededRandom) ->
 }
 
 /// The configuration in a store, also when it is down.
-pub fn known(store: &SimStore) -> Option<Superblock> {
-    store.image().object(SUPERBLOCK).and_then(|bytes| Superblock::decode(bytes).ok())
+pub fn known(store: &SimStore) -> Option<Known> {
+    store.image().object(SUPERBLOCK).and_then(|bytes| Superblock::decode(bytes).ok()).map(Known::Before)
 }
 
 impl Rig {

@@ -436,6 +436,10 @@ impl State {
 /// For tests.
 #[cfg(test)]
 impl State {
+    pub fn is_closed(&mut self, run: &RunKey) -> bool {
+        self.open.get(run).is_none()
+    }
+
     /// Whether all its parts agree.
     pub fn check(&self) {
         let mut last: Option<(&RunKey, u64)> = None;

@@ -4,7 +4,7 @@ use super::Check;
 use crate::checkpoint::files::{checkpoint_file, read_checkpoint};
 use crate::format::checkpoint::Checkpoint;
 use crate::journal::{JournalError, MANIFEST, ManifestError, ManifestStore, replay};
-use crate::recovery::{apply, read_remote};
+use crate::recovery::{Fetcher, apply, read_remote};
 use std::sync::Arc;
 
 /// A state directory without a manifest holds nothing yet: a mount would take the store over.
@@ -70,7 +70,7 @@ fn local_checkpoint(check: &mut Check<'_>) -> Option<Checkpoint> {
 }
 
 fn remote_checkpoint(check: &mut Check<'_>) -> Option<Checkpoint> {
-    match read_remote(&*check.store, check.uuid) {
+    match read_remote(&*check.store, check.uuid, &Fetcher::new(1)) {
         Ok(remote) => {
             check.maps.overlays = remote.overlays;
             Some(Checkpoint {

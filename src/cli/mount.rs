@@ -19,7 +19,7 @@ use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
 use skylog::media::{LockGuard, Owner};
-use skylog::recovery::{MountError, Tuning, World};
+use skylog::recovery::{Known, MountError, Tuning, World};
 use skylog::volume::{Patience, Volume, WhenFull};
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -273,6 +273,17 @@ impl Mount {
         }
     }
 
+    /// A store that is away, or went away meanwhile, is probed when it is back, before anything is published.
+    fn probe(&self, site: &Site) -> Outcome {
+        if site.away.is_some() {
+            return Ok(());
+        }
+        world::probe(&self.store).or_else(|failure| match self.store.look() {
+            Ok(Found::Away(_)) => Ok(()),
+            _ => Err(failure),
+        })
+    }
+
     /// Recovers and starts the volume. The lock is that of a folder of cache files of their own.
     fn open(
         &self,
@@ -289,12 +300,13 @@ impl Mount {
         let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
         let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;
         let tuning = Tuning { cache_files: cache.limits, ..tuning };
-        let known = Some(site.superblock.clone());
+        let superblock = site.superblock.clone();
+        let known = Some(match &site.away {
+            None => Known::Answered(superblock),
+            Some(reason) => Known::Away(superblock, reason.clone()),
+        });
         let world = World { known, cache_media: cache.media, ..world::world(&self.store, &site.state)? };
-        // A store that is away is probed when it is back, before anything is published.
-        if site.away.is_none() {
-            world::probe(&self.store)?;
-        }
+        self.probe(site)?;
         let (mut progress, mut effort) = (progress, Effort::new("replaying"));
         let mut progress = |done, total| {
             effort.at(done, total);

@@ -121,6 +121,9 @@ pub fn journal_bytes(segment_bytes: u64, asked: Option<u64>) -> Result<u64, Fail
     Ok(journal_bytes)
 }
 
+/// Objects and tree nodes that a mount from the store alone fetches at a time.
+const FETCHES: usize = 16;
+
 /// All sizes of a mount.
 pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tuning, Failure> {
     let segment_bytes = u32::try_from(superblock.segment_size).map_err(Failure::failed)?;
@@ -136,6 +139,7 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
         node_cache_bytes: NODE_CACHE_BYTES,
         cache: CACHE,
         cache_files: None,
+        fetches: FETCHES,
         policy: Policy {
             age_max: sizes.ship_interval.unwrap_or(if sizes.remote { SHIP_INTERVAL } else { SHIP_INTERVAL_FOLDER }),
             grace: sizes.grace.unwrap_or(GRACE),

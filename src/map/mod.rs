@@ -17,6 +17,7 @@ mod pins;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod verify;
 mod view;
 mod walk;
@@ -29,6 +30,7 @@ pub use overlay::{Found, Overlay};
 pub use pins::Pins;
 
 pub use crate::journal::Room;
+pub use touched::touched_leaves;
 pub use verify::verify;
 pub use view::View;
 pub use walk::{reachable_segments, reachable_within, walk};

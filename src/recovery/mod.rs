@@ -15,9 +15,12 @@
 //! When the store is away, a mount with local state goes on without it: the pass `resume` is put off until the store
 //! answers, as the first job of the shipper (`checkpoint/startup.rs`).
 
+mod fetch;
 mod mkfs;
 mod takeover;
 
+pub use fetch::Fetched;
+pub(crate) use fetch::Fetcher;
 pub use mkfs::{MkfsOptions, mkfs};
 pub(crate) use takeover::{newest_generation, read_remote};
 
@@ -160,8 +163,19 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
-    /// The store's configuration as this machine saw it last, for when the store is away.
-    pub known: Option<Superblock>,
+    /// What is known of the store's configuration already.
+    pub known: Option<Known>,
+}
+
+/// What the caller knows of a store's configuration. A remote store that is away takes long to say so: nobody asks it twice.
+#[derive(Clone, Debug)]
+pub enum Known {
+    /// The store said so a moment ago.
+    Answered(Superblock),
+    /// The store did not answer a moment ago, for this reason; this is how it was seen last.
+    Away(Superblock, String),
+    /// How it was seen last, for when the store is away.
+    Before(Superblock),
 }
 
 /// Sizes and policies of a mount.
@@ -179,9 +193,14 @@ pub struct Tuning {
     pub cache_files: Option<cache::Limits>,
     /// Checkpoints and shipping.
     pub policy: Policy,
+    /// Objects and nodes that a mount fetches at a time. With 1 it does so in order on its own thread.
+    pub fetches: usize,
     /// Host and process, for people.
     pub owner: String,
 }
+
+/// Nodes that are asked for together.
+const NODES_TOGETHER: usize = 256;
 
 /// Told how far a long pass has come: (done, total), in bytes.
 pub type ProgressFn<'a> = dyn FnMut(u64, u64) + 'a;
@@ -208,6 +227,8 @@ pub struct Mounted {
     pub shipper: Shipper,
     /// What replay took.
     pub replay: Replay,
+    /// What was fetched to make local state, if there was none.
+    pub taken_over: Option<Fetched>,
 }
 
 /// How long the pass `replay` took, and for what.
@@ -248,20 +269,35 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
     let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone(), reader.clone()));
     nodes.remove_unfinished()?;
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
+    let fetcher = Fetcher::new(tuning.fetches);
+    let (mut taken_over, begin) = (None, world.clock.elapsed());
     let manifest = match manifest {
         Some(manifest) => manifest,
         // Taking over would remove the segments, and with them the only copy of what was never shipped.
         None if has_journal(&*world.media)? => return Err(MountError::NoManifest),
         None if away.is_some() => return Err(not_local("the filesystem", away.unwrap_or_default())),
-        None => takeover::take_over(world, tuning, &superblock, &nodes, &cache)?,
+        None => {
+            let manifest = takeover::take_over(world, tuning, &superblock, &nodes, &cache, &fetcher)?;
+            let Fetched { asked, rounds } = *taken_over.insert(fetcher.figures());
+            let took = world.clock.elapsed().saturating_sub(begin).as_millis();
+            log::info!("taken over from the store alone in {took} ms: {asked} objects and nodes in {rounds} rounds");
+            manifest
+        }
     };
     let offline = away.is_some();
-    Opening { world, tuning, superblock, nodes, reader, cache, files, keeper, manifest, offline }.open(progress)
+    Opening { world, tuning, superblock, nodes, reader, cache, files, keeper, manifest, offline, fetcher, taken_over }
+        .open(progress)
 }
 
 /// The store's configuration; when the store is away, what the caller knows of it, and how the store does not answer.
 fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
-    match (superblock(&*world.store), &world.known) {
+    let before = match &world.known {
+        Some(Known::Answered(superblock)) => return Ok((superblock.clone(), None)),
+        Some(Known::Away(superblock, reason)) => return Ok((superblock.clone(), Some(reason.clone()))),
+        Some(Known::Before(superblock)) => Some(superblock),
+        None => None,
+    };
+    match (superblock(&*world.store), before) {
         (Err(MountError::Store(e @ StoreError::Away { .. })), Some(known)) => Ok((known.clone(), Some(e.to_string()))),
         (found, _) => Ok((found?, None)),
     }
@@ -298,12 +334,26 @@ struct Opening<'a> {
     manifest: ManifestStore,
     /// The store is away.
     offline: bool,
+    fetcher: Fetcher,
+    taken_over: Option<Fetched>,
 }
 
 impl Opening<'_> {
     fn open(self, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
-        let Opening { world, tuning, superblock, nodes, reader, cache, files: cache_files, keeper, manifest, offline } =
-            self;
+        let Opening {
+            world,
+            tuning,
+            superblock,
+            nodes,
+            reader,
+            cache,
+            files: cache_files,
+            keeper,
+            manifest,
+            offline,
+            fetcher,
+            taken_over,
+        } = self;
         let known = manifest.current();
         let number = known.checkpoint.ok_or_else(|| damaged("MANIFEST", "it names no checkpoint"))?.number;
         let checkpoint = files::read_checkpoint(&*world.media, number)?;
@@ -321,7 +371,7 @@ impl Opening<'_> {
         let config = journal::Config { segment_bytes, ..tuning.journal };
         let (journal, writer) =
             journal::open(world.media.clone(), world.clock.clone(), world.random.clone(), manifest, replayed, config)?;
-        let state = Reader { cache: &cache, nodes: &nodes };
+        let state = Reader { cache: &cache, nodes: &nodes, fetcher: &fetcher };
         let space = View { overlay: &overlays[1], layers: &[], root: checkpoint.roots[1] };
         let published = state.value(&space, &space::published(), Published::decode);
         let published = if offline { published.map_err(|e| not_local("what it published", e))? } else { published? };
@@ -381,7 +431,7 @@ impl Opening<'_> {
         };
         let shipper = Shipper::new(parts, publisher);
         let cache = cache_files;
-        Ok(Mounted { superblock, db, nodes, cache, keeper, desk, writer, checkpointer, shipper, replay })
+        Ok(Mounted { superblock, db, nodes, cache, keeper, desk, writer, checkpointer, shipper, replay, taken_over })
     }
 }
 
@@ -434,6 +484,8 @@ pub(crate) struct Reader<'a> {
     pub cache: &'a NodeCache,
     /// Where nodes come from.
     pub nodes: &'a NodeStore,
+    /// Brings many of them.
+    pub fetcher: &'a Fetcher,
 }
 
 impl Reader<'_> {
@@ -460,9 +512,20 @@ impl Reader<'_> {
     /// All recorded windows: (end, start).
     pub fn windows(&self, view: &View<'_>) -> Result<Vec<(Lsn, Lsn)>, MountError> {
         let (mut from, to) = space::windows();
+        let mut pins = Pins::default();
+        loop {
+            let missing = view.missing(self.cache, &pins, &from, &to, NODES_TOGETHER);
+            if missing.is_empty() {
+                break;
+            }
+            let fetched = self.fetcher.all(&missing, |ptr| self.cache.fetch(ptr, self.nodes));
+            for (ptr, node) in missing.into_iter().zip(fetched) {
+                pins.pin_node(ptr, node?);
+            }
+        }
         let mut found = Vec::new();
         loop {
-            let rows = self.fetching(|pins| view.scan(self.cache, pins, &from, &to, 1024))?;
+            let rows = self.fetching_with(&mut pins, |pins| view.scan(self.cache, pins, &from, &to, 1024))?;
             let Some((last, _)) = rows.last() else { return Ok(found) };
             from = [last, &b"\0"[..]].concat().into();
             for (key, value) in rows {
@@ -475,10 +538,17 @@ impl Reader<'_> {
         }
     }
 
-    fn fetching<T>(&self, mut read: impl FnMut(&Pins) -> Result<T, NodePtr>) -> Result<T, MountError> {
-        let mut pins = Pins::default();
+    fn fetching<T>(&self, read: impl FnMut(&Pins) -> Result<T, NodePtr>) -> Result<T, MountError> {
+        self.fetching_with(&mut Pins::default(), read)
+    }
+
+    fn fetching_with<T>(
+        &self,
+        pins: &mut Pins,
+        mut read: impl FnMut(&Pins) -> Result<T, NodePtr>,
+    ) -> Result<T, MountError> {
         loop {
-            match read(&pins) {
+            match read(pins) {
                 Ok(value) => return Ok(value),
                 Err(ptr) => pins.pin_node(ptr, self.cache.fetch(&ptr, self.nodes)?),
             }

@@ -1,7 +1,7 @@
 //! Taking a filesystem over from the store alone: newest generation, its base, its increments, a closing object that
 //! fences whoever wrote it, and local state made of all that.
 
-use super::{MountError, Reader, Tuning, World, apply, damaged, put_mark};
+use super::{Fetcher, MountError, Reader, Tuning, World, apply, damaged, put_mark};
 use crate::checkpoint::files;
 use crate::checkpoint::merge::merge_all;
 use crate::checkpoint::nodes::{NodeStore, NodeWriter};
@@ -16,8 +16,10 @@ use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::Superblock;
 use crate::journal::ManifestStore;
 use crate::map::{Frozen, Merge, NodeCache, Overlay, View};
+use crate::ship::ShipError;
 use crate::ship::publish::read;
 use crate::store::{Created, Store};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -47,27 +49,41 @@ pub(crate) struct Remote {
     free: Position,
 }
 
-/// The highest generation in the store.
-pub(crate) fn newest_generation(store: &dyn Store) -> Result<u64, MountError> {
-    let mut newest = None;
+/// The generations in the store, each with the highest number that is listed in it.
+fn generations(store: &dyn Store) -> Result<BTreeMap<u64, u64>, MountError> {
+    let mut found: BTreeMap<u64, u64> = BTreeMap::new();
     store.walk("gen", &mut |name| {
+        let mut parts = name.split('/').skip(1).map(|part| part.parse().ok());
         // Foreign names are ignored.
-        let generation = name.strip_prefix("gen/").and_then(|name| name.split('/').next()?.parse().ok());
-        newest = newest.max(generation);
+        if let Some((generation, number)) = parts.next().flatten().zip(parts.next().flatten()) {
+            let highest = found.entry(generation).or_default();
+            *highest = number.max(*highest);
+        }
         ControlFlow::Continue(())
     })?;
-    newest.ok_or_else(|| damaged("gen/", "the store has no generation: it was never completed"))
+    Ok(found)
+}
+
+/// The highest generation in the store.
+pub(crate) fn newest_generation(store: &dyn Store) -> Result<u64, MountError> {
+    generations(store)?.last_key_value().map(|(generation, _)| *generation).ok_or_else(no_generation)
+}
+
+fn no_generation() -> MountError {
+    damaged("gen/", "the store has no generation: it was never completed")
 }
 
 /// Reads the newest generation: base and increments up to the first gap or a closing object.
-pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid) -> Result<Remote, MountError> {
-    let newest = newest_generation(store)?;
+pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid, fetcher: &Fetcher) -> Result<Remote, MountError> {
+    let listed = generations(store)?;
+    let newest = *listed.last_key_value().ok_or_else(no_generation)?.0;
     let mut generation = newest;
     loop {
-        let at = Position { generation, number: 0 };
-        match read(store, at)? {
+        let highest = listed.get(&generation).copied().unwrap_or(0);
+        let mut numbers = Numbers { store, fetcher, generation, highest, next: 0, fetched: VecDeque::new() };
+        match numbers.next()? {
             Some(publication) if matches!(publication.body, Body::Base(_)) => {
-                let mut remote = read_generation(store, filesystem, publication)?;
+                let mut remote = read_generation(&mut numbers, filesystem, publication)?;
                 if generation < newest {
                     // Generations behind it were closed before they had a base.
                     remote.free = first_free(store, newest)?;
@@ -84,6 +100,34 @@ pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid) -> Result<Remote,
     }
 }
 
+/// The objects of a generation in order, from its base on. Where they end is found by asking for them, one after the other;
+/// what the list of names says is only which of them are worth asking for together.
+struct Numbers<'a> {
+    store: &'a dyn Store,
+    fetcher: &'a Fetcher,
+    generation: u64,
+    /// The highest that is listed.
+    highest: u64,
+    /// The first that was not asked for.
+    next: u64,
+    fetched: VecDeque<Result<Option<Publication>, ShipError>>,
+}
+
+impl Numbers<'_> {
+    /// The next one; `None` at the first gap, behind which nothing counts.
+    fn next(&mut self) -> Result<Option<Publication>, MountError> {
+        if self.fetched.is_empty() {
+            let first = self.next;
+            let last = (self.highest + 1).min(first + self.fetcher.at_once() as u64 - 1).max(first);
+            let together: Vec<u64> = (first..=last).collect();
+            let read = |number: &u64| read(self.store, Position { generation: self.generation, number: *number });
+            self.fetched.extend(self.fetcher.all(&together, read));
+            self.next = last + 1;
+        }
+        Ok(self.fetched.pop_front().expect("some were just asked for")?)
+    }
+}
+
 fn first_free(store: &dyn Store, generation: u64) -> Result<Position, MountError> {
     match read(store, Position { generation, number: 0 })? {
         None => Ok(Position { generation, number: 0 }),
@@ -91,7 +135,7 @@ fn first_free(store: &dyn Store, generation: u64) -> Result<Position, MountError
     }
 }
 
-fn read_generation(store: &dyn Store, filesystem: Uuid, base: Publication) -> Result<Remote, MountError> {
+fn read_generation(numbers: &mut Numbers<'_>, filesystem: Uuid, base: Publication) -> Result<Remote, MountError> {
     let Publication { uuid, generation, checkpoint, end, .. } = base;
     let name = names::publication(generation, 0);
     if uuid != filesystem {
@@ -103,7 +147,7 @@ fn read_generation(store: &dyn Store, filesystem: Uuid, base: Publication) -> Re
     let free = Position { generation, number: 1 };
     let mut remote =
         Remote { roots, overlays: Default::default(), windows, node_segments, settlement, checkpoint, end, free };
-    while let Some(next) = read(store, remote.free)? {
+    while let Some(next) = numbers.next()? {
         if !remote.take(next)? {
             break;
         }
@@ -156,15 +200,16 @@ pub(super) fn take_over(
     superblock: &Superblock,
     nodes: &Arc<NodeStore>,
     cache: &Arc<NodeCache>,
+    fetcher: &Fetcher,
 ) -> Result<ManifestStore, MountError> {
     let state = Uuid(world.random.u128());
     for _ in 0..TRIES {
-        let remote = read_remote(&*world.store, superblock.uuid)?;
+        let remote = read_remote(&*world.store, superblock.uuid, fetcher)?;
         if !win(world, tuning, superblock, state, &remote)? {
             continue;
         }
         let epoch = u32::try_from(remote.free.generation + 1).map_err(|_| damaged("gen/", "too many generations"))?;
-        let taking = Taking { world, tuning, superblock, nodes, cache };
+        let taking = Taking { world, tuning, superblock, nodes, cache, fetcher };
         let checkpoint = taking.make_checkpoint(remote, epoch)?;
         let manifest = Manifest {
             next_checkpoint: checkpoint.number + 1,
@@ -215,13 +260,15 @@ struct Taking<'a> {
     superblock: &'a Superblock,
     nodes: &'a Arc<NodeStore>,
     cache: &'a Arc<NodeCache>,
+    fetcher: &'a Fetcher,
 }
 
 impl Taking<'_> {
     /// Merges base and increments into a local checkpoint. What the writer before us merged but did not settle is left to
     /// the ordinary pass, as if we had made its checkpoint ourselves.
     fn make_checkpoint(&self, mut remote: Remote, epoch: u32) -> Result<Checkpoint, MountError> {
-        let reader = Reader { cache: self.cache, nodes: self.nodes };
+        self.fetcher.interiors(remote.roots, self.nodes, self.cache);
+        let reader = Reader { cache: self.cache, nodes: self.nodes, fetcher: self.fetcher };
         let space = View { overlay: &remote.overlays[1], layers: &[], root: remote.roots[1] };
         let mark = reader.value(&space, &space::mark(Mark::Segment), space::decode_number)?.unwrap_or(0);
         let published = reader.value(&space, &space::published(), Published::decode)?;
@@ -243,7 +290,8 @@ impl Taking<'_> {
         };
         let policy = &self.tuning.policy;
         let media = &*self.world.media;
-        let trees = Merge { source: &**self.nodes, cache: Some(self.cache), shape: policy.shape };
+        let leaves = self.fetcher.ahead_of(&frozen, self.nodes, self.cache)?;
+        let trees = Merge { source: &leaves, cache: Some(self.cache), shape: policy.shape };
         let mut writer = NodeWriter::new(media, self.superblock.uuid, &mut take, policy.segment_bytes);
         let merged = merge_all(&frozen, remote.end, &trees, &mut writer)?;
         writer.finish()?;

@@ -4,6 +4,7 @@ use super::*;
 use crate::cache::Limits as CacheLimits;
 use crate::format::ids::InodeNo;
 use crate::locate::{Evicted, Warmed};
+use crate::store::Store;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -249,6 +250,52 @@ fn an_object_is_brought_and_dropped_on_request() {
     let near = cold.remount(9, &near).expect("mounts again");
     assert_eq!(near.mounted.db.locate().warm(&ids[0]).expect("no need"), Warmed::NoCache);
     assert_eq!(near.mounted.db.locate().evict(&ids[0]).expect("no need"), Evicted::NoCache);
+}
+
+#[test]
+fn promise_g3_damaged_local_nodes_give_way_to_those_of_the_store() {
+    let mut rig = new_rig(1);
+    let dir = write_files(&mut rig, 300, 10);
+    let uploaded = rig.store.list("seg").expect("listed");
+    let mut damaged = Vec::new();
+    for name in rig.disk.list("nodes").expect("listed") {
+        if uploaded.contains(&format!("seg/{}", name.replace('-', "/"))) {
+            let file = rig.disk.open(&format!("nodes/{name}")).expect("there");
+            file.write_at(&vec![0xff; file.len().expect("known") as usize], 0).expect("damaged");
+            damaged.push(name);
+        }
+    }
+    assert!(!damaged.is_empty(), "no node segment was both local and in the store");
+    let mut rig = rig.remount(3, &far()).expect("mounts again");
+    assert_eq!(list(&mut rig, dir), 302);
+    let left = rig.disk.list("nodes").expect("listed");
+    assert!(!damaged.iter().any(|name| left.contains(name)), "{left:?}");
+    rig.store.set_down(true);
+    assert_eq!(list(&mut rig, dir), 302, "what came is kept");
+}
+
+#[test]
+fn copies_go_when_their_object_is_deleted() {
+    let mut rig = new_rig(1);
+    let dir = write_files(&mut rig, 20, MIB);
+    (0..20).for_each(|n| read_file(&mut rig, dir, n, MIB, 128 << 10));
+    let cached = |rig: &Rig| {
+        let names = rig.disk.list("cache").expect("listed");
+        names.into_iter().filter(|name| name.starts_with("data-") || name.starts_with("index-")).collect::<Vec<_>>()
+    };
+    let before = cached(&rig);
+    assert!(before.len() >= 2, "data and an index are cached: {before:?}");
+    for n in 0..20 {
+        rig.run(|fs, cx| fs.unlink(cx, dir, format!("file-{n:06}").as_bytes())).expect("unlinked");
+    }
+    // What is dead is deleted after a publication has listed it.
+    for n in 0..5 {
+        rig.run(|fs, cx| fs.mkdir(cx, dir, format!("{n}").as_bytes(), 0o755)).expect("made");
+        rig.drain();
+        rig.advance(Duration::from_secs(60));
+        rig.settle();
+    }
+    assert_eq!(cached(&rig), Vec::<String>::new(), "of {:?} in the store", rig.store.list("").expect("listed"));
 }
 
 /// The objects of a file.

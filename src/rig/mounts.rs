@@ -1,12 +1,15 @@
-//! Mounts whose store does not answer.
+//! Mounts whose store does not answer, and mounts that have nothing but a store that is far away.
 
-use super::{Rig, small};
+use super::{Rig, cache, small};
+use crate::checkpoint::Replay;
 use crate::checkpoint::nodes::NODES;
 use crate::format::ids::InodeNo;
 use crate::format::names::SUPERBLOCK;
 use crate::media::sim::{Nth, SimDisk};
 use crate::recovery::MountError;
+use crate::store::sim::SimStore;
 use crate::store::sim::{StoreFault, StoreOp};
+use std::time::Duration;
 
 fn make(rig: &mut Rig, name: &str) {
     let (attr, _) = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, name.as_bytes(), 0o644)).expect("created");
@@ -46,7 +49,7 @@ fn local_state_is_mounted_without_the_store_and_ships_when_it_is_back() {
     assert!(figures.lock().offline);
 
     rig.store.set_down(false);
-    rig.advance(std::time::Duration::from_secs(60));
+    rig.advance(Duration::from_secs(60));
     rig.drain();
     assert!(!figures.lock().offline);
     let Rig { log, store, clock, .. } = rig;
@@ -82,4 +85,50 @@ fn a_store_that_refuses_is_not_away() {
     rig.store.fail(Nth::new(1).of(StoreOp::Get).on(SUPERBLOCK), StoreFault::Refused);
     let refused = rig.remount(2, &small()).err().expect("refused");
     assert!(matches!(refused, MountError::Store(_)), "{refused}");
+}
+
+/// A base with thousands of nodes and forty increments over it: what a mount waits for, one after the other, is what it costs
+/// when each answer takes 50 ms.
+#[test]
+fn a_mount_from_a_store_that_is_far_away_waits_for_it_a_few_times() {
+    const FILES: u32 = 6000;
+    const INCREMENTS: u32 = 40;
+    let mut tuning = small();
+    tuning.limits.overlay_bytes_max = 16 << 20;
+    tuning.journal.journal_bytes = 64 << 20;
+    tuning.journal.queue_bytes_max = 8 << 20;
+    tuning.policy.replay = Replay::after(1000, 1 << 30);
+    tuning.policy.segment_bytes = 256 << 10;
+    tuning.cache_files = Some(cache::Limits { bytes_max: 64 << 20, free_bytes_min: 0 });
+    tuning.node_cache_bytes = 16 << 20;
+    tuning.fetches = 16;
+    let mut rig = Rig::new(1, &tuning);
+    for n in 0..FILES {
+        let name = format!("file {n:05}");
+        let (attr, _) = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, name.as_bytes(), 0o644)).expect("created");
+        rig.run(|fs, cx| fs.release(cx, attr.ino)).expect("released");
+    }
+    rig.drain();
+    for n in 0..INCREMENTS {
+        for m in 0..5 {
+            let name = format!("file {:05}", (n * 5 + m) * 29);
+            rig.run(|fs, cx| fs.unlink(cx, InodeNo::ROOT, name.as_bytes())).expect("unlinked");
+        }
+        rig.drain();
+    }
+    let publications = rig.store.image().names().filter(|name| name.starts_with("gen/0000000002/")).count();
+    assert!(publications > INCREMENTS as usize, "{publications} publications");
+
+    let Rig { log, store, clock, .. } = rig;
+    let store = SimStore::from_image(&store.image(), &log);
+    let mut other = Rig::mount(log.clone(), SimDisk::new(&log), store, clock, 2, &tuning).expect("from the store");
+    let taken = other.mounted.taken_over.expect("taken over");
+    let calls = other.store.calls();
+    // Beside what is fetched together: the superblock, the list, the closing object, the first number of the next generation,
+    // and the few nodes that opening reads.
+    assert!(taken.asked > 150, "much was fetched: {taken:?}");
+    assert!(taken.rounds <= taken.asked / 16 + 10, "and side by side: {taken:?}");
+    assert_eq!((calls.lists, calls.creates), (1, 1));
+    assert!(calls.gets <= u64::from(INCREMENTS) + 20, "{calls:?}, {taken:?}");
+    assert!(!has(&mut other, "file 00029") && has(&mut other, "file 00030"));
 }

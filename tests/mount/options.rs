@@ -150,3 +150,27 @@ fn a_journal_may_be_allowed_more_than_the_disk_has_and_takes_only_what_it_needs(
     let taken: u64 = String::from_utf8_lossy(&taken.stdout).split_whitespace().next().unwrap().parse().unwrap();
     assert!(taken < 512, "{taken} MiB are taken for a file of 4 bytes");
 }
+
+#[test]
+fn a_store_on_this_machine_has_cache_files_if_asked_and_destroy_takes_them_away() {
+    let mut scratch = Scratch::mounted();
+    assert!(scratch.status()["cache"].is_null(), "it has none by itself");
+    scratch.umount();
+    scratch.mount_with(&["-o", "cache_size=64MiB,cache_free=0"]);
+    assert_eq!(scratch.status()["cache"]["limit_bytes"], 64 << 20);
+    let state = scratch.root.join("store/state");
+    assert!(state.join("cache/filesystem").exists());
+    fs::write(scratch.mnt.join("file"), "x").unwrap();
+    let remount = ["mount", "-o", "remount,cache_size=32MiB", scratch.store(), words(&scratch.mnt)];
+    assert!(skylog(&remount).fails_with(2).contains("cache_size cannot change"));
+    scratch.umount();
+
+    let elsewhere = scratch.root.join("copies");
+    scratch.mount_with(&["--cache-size", "16MiB", "--cache-dir", words(&elsewhere)]);
+    let uuid = scratch.status()["uuid"].as_str().unwrap().to_owned();
+    assert!(elsewhere.join(uuid).join("cache/filesystem").exists());
+    assert_eq!(fs::read(scratch.mnt.join("file")).unwrap(), b"x");
+    scratch.umount();
+    skylog(&["destroy", "--yes", scratch.store()]).succeeds();
+    assert!(!state.exists());
+}

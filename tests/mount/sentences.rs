@@ -417,3 +417,15 @@ fn a_reader_who_has_enough_is_no_failure_and_a_full_disk_is_one() {
     command.args(["status", &unmade]).stderr(closed());
     assert_eq!(command.output().unwrap().status.code(), Some(1));
 }
+
+#[test]
+fn a_cache_that_is_too_small_or_has_no_size_or_no_place_is_refused() {
+    let scratch = Scratch::new();
+    scratch.make();
+    refuses_to_mount_with(&scratch, &["--cache-size", "8MiB"], 2, &["--cache-size must be at least 16.0 MiB"]);
+    refuses_to_mount_with(&scratch, &["--cache-free", "1GiB"], 2, &["only with --cache-size"]);
+    refuses_to_mount_with(&scratch, &["-o", "cache_dir=here"], 2, &["absolute path"]);
+    let inside = scratch.mnt.join("copies");
+    let options = ["--cache-size", "16MiB", "--cache-dir", words(&inside)];
+    refuses_to_mount_with(&scratch, &options, 1, &["inside each other"]);
+}

@@ -6,7 +6,7 @@ use crate::crash::quietly;
 use crate::model::Model;
 use crate::model::driver::Driver;
 use crate::model::generate::{Generator, Sizes};
-use crate::world::{Instance, Machine, new_model, new_store, next_time, tuning};
+use crate::world::{Instance, Machine, cache_disk, new_model, new_store, next_time, tuning};
 use skylog::base::clock::SimClock;
 use skylog::base::random::SeededRandom;
 use skylog::format::ids::Lsn;
@@ -35,7 +35,7 @@ impl Trial {
         let tuning = tuning(&random);
         let (log, clock) = (CallLog::new(), Arc::new(SimClock::default()));
         let store = SimStore::from_image(&new_store(&log, &clock, &random).image(), &log);
-        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning, tolerant: true };
+        let machine = Machine { disk: SimDisk::new(&log), cache: cache_disk(), store, clock, tuning, tolerant: true };
         let mut line = Line::default();
         line.push(new_model());
         Trial { machine, random, line, lsns: vec![Lsn::ZERO], synced: 0, started: 0 }

@@ -6,7 +6,7 @@ use crate::model::Model;
 use crate::model::driver::Driver;
 use crate::model::driver::Mount;
 use crate::model::op::{At, Call, Op, ROOT, Who};
-use crate::world::{Instance, Machine, new_model, new_store, next_time, tuning};
+use crate::world::{Instance, Machine, cache_disk, new_model, new_store, next_time, tuning};
 use crate::{Scope, run_one};
 use skylog::base::clock::{SimClock, Time};
 use skylog::base::random::SeededRandom;
@@ -48,7 +48,7 @@ impl Scene {
         tuning.journal.queue_bytes_max = queue_bytes_max;
         tuning.limits.overlay_bytes_max = 1 << 20;
         let store = new_store(&log, &clock, &random);
-        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning, tolerant: false };
+        let machine = Machine { disk: SimDisk::new(&log), cache: cache_disk(), store, clock, tuning, tolerant: false };
         let mut scene = Scene { machine, instance: None, model: new_model(), driver: Driver::default(), mounts: 0 };
         scene.mount();
         scene

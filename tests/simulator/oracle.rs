@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::model::driver::Driver;
 use crate::model::op::{At, Call, Op, ROOT};
 use crate::run::Recorded;
-use crate::world::{Instance, Machine, next_time};
+use crate::world::{Instance, Machine, cache_disk, next_time};
 use skylog::base::clock::{Clock, SimClock};
 use skylog::media::Media;
 use skylog::media::sim::{CallLog, Image, SimDisk, StoreCall};
@@ -97,6 +97,7 @@ impl<'a> Judge<'a> {
         clock.advance(self.recorded.machine.clock.elapsed());
         Machine {
             disk: SimDisk::from_image(disk, &log),
+            cache: cache_disk(),
             store: SimStore::from_image(store, &log),
             clock,
             tuning: self.recorded.machine.tuning.clone(),

@@ -7,7 +7,7 @@ use crate::middle::{Lost, Middle};
 use crate::model::Model;
 use crate::model::driver::Driver;
 use crate::model::generate::{Generator, Sizes};
-use crate::world::{Actor, Instance, Machine, new_model, new_store, next_time, tuning};
+use crate::world::{Actor, Instance, Machine, cache_disk, new_model, new_store, next_time, tuning};
 use skylog::base::clock::{Clock, SimClock};
 use skylog::base::random::{Random, SeededRandom};
 use skylog::format::ids::Lsn;
@@ -107,7 +107,7 @@ impl Runner {
         let (mkfs_log, log, clock) = (CallLog::new(), CallLog::new(), Arc::new(SimClock::default()));
         let made = new_store(&mkfs_log, &clock, &random);
         let store = SimStore::from_image(&made.image(), &log);
-        let machine = Machine { disk: SimDisk::new(&log), store, clock, tuning, tolerant: false };
+        let machine = Machine { disk: SimDisk::new(&log), cache: cache_disk(), store, clock, tuning, tolerant: false };
         let book = Book::new(&log, Note::default());
         let mut line = Line::default();
         line.push(new_model());

@@ -5,6 +5,7 @@ use crate::model::op::Who;
 use crate::model::{Model, Tree, time_of};
 use skylog::base::clock::{Clock, SimClock, Time};
 use skylog::base::random::SeededRandom;
+use skylog::cache;
 use skylog::checkpoint::jobs::{Job, Report};
 use skylog::checkpoint::{self, Policy, Replay};
 use skylog::format::ids::Lsn;
@@ -30,7 +31,7 @@ const ROUNDS_MAX: u32 = 3000;
 /// Sizes that make much happen in little space; some of them differ from history to history.
 pub fn tuning(random: &SeededRandom) -> Tuning {
     let pick = |of: &[u64]| of[usize::try_from(random.below(of.len() as u64)).expect("few")];
-    Tuning {
+    let tuning = Tuning {
         journal: journal::Config {
             segment_bytes: SEGMENT_BYTES,
             journal_bytes: pick(&[4, 6, 10]) * u64::from(SEGMENT_BYTES),
@@ -41,6 +42,7 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
         node_cache_bytes: pick(&[0, 4 << 10, 1 << 20]),
         cache: CacheBytes { data: pick(&[0, 16 << 10, 1 << 20]), indexes: pick(&[0, 1 << 20]) },
         cache_files: None,
+        fetches: 1,
         policy: Policy {
             age_max: Duration::from_secs(pick(&[2, 20])),
             grace: Duration::from_millis(pick(&[0, 500])),
@@ -50,7 +52,17 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
             shape: Shape { node_bytes: 512 },
         },
         owner: "simulator".to_owned(),
-    }
+    };
+    // Drawn with the memory for data, not apart: then a seed still means the history that it always meant.
+    let data = tuning.cache.data;
+    let limits = cache::Limits { bytes_max: data.max(64 << 10), free_bytes_min: 0 };
+    Tuning { cache_files: (data != 16 << 10).then_some(limits), ..tuning }
+}
+
+/// An empty disk for cache files. Its calls are in a log of their own: what a crash does to it has its tests in
+/// `src/cache/tests`.
+pub fn cache_disk() -> SimDisk {
+    SimDisk::new(&CallLog::new())
 }
 
 /// A store with a new, empty filesystem in it.
@@ -70,6 +82,8 @@ pub fn new_model() -> Model {
 #[derive(Clone)]
 pub struct Machine {
     pub disk: SimDisk,
+    /// The disk of cache files, which stays what it is over a crash.
+    pub cache: SimDisk,
     pub store: SimStore,
     pub clock: Arc<SimClock>,
     pub tuning: Tuning,
@@ -104,7 +118,7 @@ impl Machine {
     pub fn mount(&self, seed: u64) -> Result<Instance, MountError> {
         let world = World {
             media: Arc::new(self.disk.clone()),
-            cache_media: Arc::new(self.disk.clone()),
+            cache_media: Arc::new(self.cache.clone()),
             store: Arc::new(self.store.clone()),
             clock: self.clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),
@@ -130,7 +144,10 @@ impl Instance {
         match actor {
             Actor::Writer => self.mounted.writer.step() == journal::Progress::Worked,
             Actor::Checkpointer => self.mounted.checkpointer.step() == checkpoint::Progress::Worked,
-            Actor::Shipper => self.ship(),
+            Actor::Shipper => {
+                let kept = self.mounted.keeper.as_mut().is_some_and(|keeper| keeper.step() == cache::Progress::Worked);
+                self.ship() || kept
+            }
         }
     }
 

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What happens, one after the other for the same time.
-const CASES: [(&str, &[&str]); 12] = [
+const CASES: [(&str, &[&str]); 14] = [
     ("refuse", &["refuse=1000", "refuse=500"]),
     ("delay", &["delay=400"]),
     ("stall", &["stall=60"]),
+    ("cut-request", &["cut-request=400"]),
     ("cut-answer", &["cut-answer=400"]),
     ("500", &["500=400", "500=1000"]),
     ("503", &["503=1000", "503=400"]),
@@ -21,6 +22,7 @@ const CASES: [(&str, &[&str]); 12] = [
     ("lie", &["lie=400"]),
     ("flip", &["flip=400"]),
     ("lost", &["lost=400"]),
+    ("late", &["late=400"]),
     (
         "all",
         &[
@@ -33,8 +35,10 @@ const CASES: [(&str, &[&str]); 12] = [
 const CALL_MAX: Duration = Duration::from_secs(90);
 /// Between two calls of one thread, so that all mounts of this machine get their turn.
 const PAUSE: Duration = Duration::from_millis(20);
+/// A cache much smaller than the files, and shipping all the time.
+const OPTIONS: [&str; 2] = ["--cache-size=16MiB", "--ship-interval=1"];
 /// What can only be read from the store when the fault begins.
-const COLD_FILES: usize = 24;
+const COLD_FILES: usize = 48;
 const COLD_BYTES: usize = 500_000;
 
 fn number(variable: &str, default: u64) -> u64 {
@@ -75,7 +79,7 @@ fn case(plans: &[&str], seconds: Duration, seed: u64) -> Result<String, String> 
     cold.fill(COLD_FILES, COLD_BYTES);
     scratch.umount();
     scratch.wipe();
-    scratch.mount(&[]);
+    scratch.mount(&OPTIONS);
     let mut hot = Load::new(&scratch.mnt.join("hot"), seed + 1);
 
     let over = AtomicBool::new(false);
@@ -105,7 +109,7 @@ fn case(plans: &[&str], seconds: Duration, seed: u64) -> Result<String, String> 
     from_here(&mut hot, &mut cold, "after the fault, mounted as before")?;
     scratch.umount();
     scratch.wipe();
-    scratch.mount(&[]);
+    scratch.mount(&OPTIONS);
     let names = from_here(&mut hot, &mut cold, "from the store alone")?;
     scratch.umount();
     scratch.proxy.settle();

@@ -1,7 +1,8 @@
-//! A local disk without room: writes say so, reads go on, and when there is room again all goes on without a remount.
+//! A local disk without room, under the journal, under the cache, under both: writes say so, reads go on, and when there is room
+//! again all goes on without a remount.
 
 use super::load::Load;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, words};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -85,14 +86,14 @@ fn writes_heal(scratch: &Scratch) {
 }
 
 /// A filesystem with files that only the store has.
-fn with_cold_files(scratch: &mut Scratch) -> Load {
+fn with_cold_files(scratch: &mut Scratch, options: &[&str]) -> Load {
     scratch.make();
-    scratch.mount(&[]);
+    scratch.mount(options);
     let mut load = Load::new(&scratch.mnt.join("load"), 1);
     load.fill(FILES, BYTES);
     scratch.umount();
     scratch.wipe();
-    scratch.mount(&[]);
+    scratch.mount(options);
     load
 }
 
@@ -106,12 +107,14 @@ fn ends_well(scratch: &mut Scratch, load: &mut Load) {
     scratch.check();
 }
 
-#[test]
-fn promise_g6_no_room_under_journal_and_cache_is_enospc_reads_go_on_and_it_heals() {
+/// Journal and cache on one disk, or the journal alone.
+fn full_under_the_journal(cache_too: bool) {
     let mut scratch = Scratch::new(1);
     let disk = Disk::new(&scratch);
     scratch.state = disk.root.join("state");
-    let mut load = with_cold_files(&mut scratch);
+    let elsewhere = format!("--cache-dir={}", words(&scratch.root.join("cache")));
+    let options: &[&str] = if cache_too { &[] } else { &[&elsewhere] };
+    let mut load = with_cold_files(&mut scratch, options);
     disk.fill();
     // While the store is away nothing that the journal holds can make room.
     scratch.plan("refuse=1000");
@@ -122,5 +125,33 @@ fn promise_g6_no_room_under_journal_and_cache_is_enospc_reads_go_on_and_it_heals
     load.verify().expect("reads go on");
     disk.free();
     writes_heal(&scratch);
+    ends_well(&mut scratch, &mut load);
+}
+
+#[test]
+fn promise_r7_no_room_under_the_journal_is_enospc_reads_go_on_and_it_heals() {
+    full_under_the_journal(false);
+}
+
+#[test]
+fn promise_g6_no_room_under_journal_and_cache_is_enospc_reads_go_on_and_it_heals() {
+    full_under_the_journal(true);
+}
+
+#[test]
+fn promise_x11_no_room_under_the_cache_is_nobodys_error() {
+    let mut scratch = Scratch::new(1);
+    let disk = Disk::new(&scratch);
+    let cache = disk.root.join("cache");
+    let option = format!("--cache-dir={}", words(&cache));
+    let mut load = with_cold_files(&mut scratch, &[&option, "--cache-size=1GiB", "--cache-free=0"]);
+    load.verify().expect("there is room");
+    let kept = || fs::read_dir(&cache).map_or(0, |entries| entries.count());
+    assert!(kept() > 0, "the cache was not used");
+    disk.fill();
+    load.fill(FILES, BYTES);
+    load.verify().expect("reads go on, and writes");
+    disk.free();
+    load.verify().expect("and when there is room");
     ends_well(&mut scratch, &mut load);
 }

@@ -8,6 +8,7 @@ mod load;
 mod outage;
 mod proxy;
 mod proxy_faults;
+mod readme;
 mod refusals;
 mod scratch;
 mod server;

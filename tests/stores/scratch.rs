@@ -92,6 +92,8 @@ impl Scratch {
             ("AWS_ACCESS_KEY_ID", server::ACCESS_KEY.into()),
             ("AWS_SECRET_ACCESS_KEY", server::SECRET_KEY.into()),
             ("AWS_REGION", server::REGION.into()),
+            // No test asks the network for keys.
+            ("AWS_EC2_METADATA_DISABLED", "true".into()),
         ];
         let url = format!("s3://{bucket}/some/prefix");
         Scratch { root, mnt, state, url, proxy, bucket, upstream, environment, pid: None, _folder: folder }
@@ -113,9 +115,24 @@ impl Scratch {
     /// The program as this store needs it, with the credentials in its environment.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_skylog"));
-        command.args(arguments).env_remove("AWS_PROFILE").env("AWS_EC2_METADATA_DISABLED", "true");
-        command.env("HOME", &self.root).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.surround(command.args(arguments));
         command
+    }
+
+    /// A shell that finds the program, stops at the first command that fails, and has the same environment.
+    pub fn shell(&self, script: &str) -> Command {
+        let program = Path::new(env!("CARGO_BIN_EXE_skylog"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("bash");
+        command.args(["-xeuo", "pipefail", "-c", script]);
+        command.env("PATH", format!("{}:{path}", words(program.parent().expect("a folder"))));
+        self.surround(&mut command);
+        command
+    }
+
+    fn surround(&self, command: &mut Command) {
+        command.env_remove("AWS_PROFILE").env("AWS_EC2_METADATA_DISABLED", "true");
+        command.env("HOME", &self.root).envs(self.environment.iter().map(|(name, value)| (name, value)));
     }
 
     /// Sets a variable of the environment for all that follows; `None` takes it away.
@@ -188,6 +205,13 @@ impl Scratch {
             std::thread::sleep(Duration::from_millis(10));
         }
         self.pid = None;
+    }
+
+    /// Kills the daemon without warning.
+    pub fn kill(&mut self) {
+        send(self.pid.expect("it is mounted"), Signal::SIGKILL);
+        self.gone();
+        Command::new("umount").arg("-l").arg(&self.mnt).output().expect("umount starts");
     }
 
     /// Forgets all that is local: what is left is what the store has.

@@ -4,6 +4,7 @@ mod crash;
 mod disk;
 mod model;
 mod reading;
+mod threads;
 
 use super::*;
 use crate::base::clock::SimClock;

@@ -108,6 +108,15 @@ impl Fixture {
         *self.store.hook.lock() = Box::new(hook);
     }
 
+    /// Says how many have asked the store, or wait for one who has.
+    fn came(&self) -> impl Fn() -> u64 + Send + 'static {
+        let (reader, store) = (Arc::downgrade(&self.reader), Arc::downgrade(&self.store));
+        move || {
+            let waiting = reader.upgrade().map_or(u64::MAX / 2, |reader| reader.stats().joined);
+            waiting + store.upgrade().map_or(0, |store| store.asked.lock().len() as u64)
+        }
+    }
+
     /// Reads body `n`, fetches ahead what that made worth it, and lets the cache write.
     fn read(&mut self, n: usize) -> Result<(), ReadError> {
         let found = self.reader.read(SEGMENT, Class::Data, &self.bodies[n..=n])?;
@@ -155,10 +164,10 @@ fn promise_s7_fetches_of_the_same_join_and_all_who_wait_get_the_answer() {
     for fails in [false, true] {
         let fixture = Fixture::new(4, 10_000);
         let (reader, bodies) = (fixture.reader.clone(), fixture.bodies.clone());
-        // Nobody is answered before three more wait for the one that asked.
-        let watched = Arc::downgrade(&fixture.reader);
+        // Nobody is answered before all four have asked, or wait for one who has.
+        let came = fixture.came();
         fixture.hook(move |_, bytes| {
-            while watched.upgrade().is_some_and(|reader| reader.stats().joined < 3) {
+            while came() < 4 {
                 std::thread::yield_now();
             }
             if fails { Err(away("seg")) } else { Ok(bytes) }
@@ -186,9 +195,9 @@ fn promise_s7_fetches_of_the_same_join_and_all_who_wait_get_the_answer() {
 fn promise_s7_a_fetch_that_panics_answers_those_who_wait() {
     let fixture = Fixture::new(1, 1000);
     let (reader, bodies) = (fixture.reader.clone(), fixture.bodies.clone());
-    let watched = Arc::downgrade(&fixture.reader);
+    let came = fixture.came();
     fixture.hook(move |_, _| {
-        while watched.upgrade().is_some_and(|reader| reader.stats().joined < 1) {
+        while came() < 2 {
             std::thread::yield_now();
         }
         panic!("the store panics")
@@ -225,6 +234,15 @@ fn promise_s12_what_fails_its_checksum_is_neither_used_nor_cached() {
     assert!(stats.damaged >= 2 && stats.healed == 0, "{stats:?}");
     let tries = fixture.asked().iter().filter(|asked| asked.contains(&bad.offset)).count();
     assert!(tries <= 3, "no tight loop: {tries} requests");
+}
+
+#[test]
+fn promise_s12_a_body_that_is_whole_and_not_the_one_meant_is_not_used() {
+    let fixture = Fixture::new(3, 5000);
+    let meant = Body { crc: fixture.bodies[1].crc ^ 1, ..fixture.bodies[1] };
+    let found = fixture.reader.read(SEGMENT, Class::Data, &[fixture.bodies[0], meant]);
+    assert!(matches!(found, Err(ReadError::Damaged { .. })), "{found:?}");
+    assert_eq!(fixture.reader.resident(SEGMENT, Class::Data, &meant), None);
 }
 
 #[test]

@@ -16,6 +16,10 @@ use std::time::Duration;
 /// Keys are read again after that long: tools that fetch keys which end write them to the file before they do.
 const FRESH: Duration = Duration::from_secs(60);
 
+/// What a user reads who has none.
+pub const NO_KEYS: &str = "there are no keys for the store: neither the environment nor a profile file has them, and this machine \
+                           has no role; `aws configure` makes a profile";
+
 /// Whose keys the store is asked with, and where it is.
 pub struct Chosen {
     /// Those of the profile; `None`: those of the environment, or of the machine.
@@ -54,6 +58,14 @@ pub fn choose(options: &RemoteOptions, env: &Env, clock: Arc<dyn Clock>) -> Resu
         }
         (None, None) if options.profile.is_some() => {
             return Err(format!("the profile {name} has no keys; `aws configure --profile {name}` puts them there"));
+        }
+        (None, None) if !env_has_keys && env.get("AWS_EC2_METADATA_DISABLED").is_some_and(|off| off != "false") => {
+            let others =
+                ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_SKIP_SIGNATURE"];
+            match others.iter().any(|name| env.get(name).is_some()) {
+                true => None,
+                false => return Err(NO_KEYS.into()),
+            }
         }
         (None, None) => None,
     };
@@ -138,6 +150,18 @@ mod tests {
         clock.advance(FRESH);
         assert_eq!(keys.now().key_id, "second");
         assert!(!format!("{keys:?}").contains("second"), "no key shows");
+    }
+
+    #[test]
+    fn without_keys_a_machine_that_is_none_of_a_cloud_is_not_asked() {
+        let choose_in = |words: &[&str]| {
+            let words = words.iter().map(|name| ((*name).to_owned(), "true".to_owned()));
+            choose(&RemoteOptions::default(), &Env::new(words), Arc::new(SimClock::default()))
+        };
+        assert_eq!(choose_in(&["AWS_EC2_METADATA_DISABLED"]).err().as_deref(), Some(NO_KEYS));
+        assert!(choose_in(&["AWS_EC2_METADATA_DISABLED", "AWS_SKIP_SIGNATURE"]).is_ok());
+        assert!(choose_in(&["AWS_EC2_METADATA_DISABLED", "AWS_ACCESS_KEY_ID"]).is_ok());
+        assert!(choose_in(&[]).is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What came of a call that failed, as one sentence.
 
 use super::call::Answer;
+use super::keys::NO_KEYS;
 use super::words::{deepest, one_line};
 use super::{RemoteKind, RemotePlace};
 use crate::store::StoreError;
@@ -64,13 +65,12 @@ fn verdict(action: &str, place: &RemotePlace, trouble: &Trouble, answer: Option<
     let reads = matches!(action, "get" | "delete");
     match answer {
         Some(Answer::Nothing { host, .. } | Answer::Status { host, .. }) if is_of_machine(&host) => {
-            Verdict::Failed(format!(
-                "there are no keys for {place}: neither the environment nor a profile file has them, and this machine has no \
-             role; `aws configure` makes a profile"
-            ))
+            Verdict::Failed(NO_KEYS.into())
         }
         Some(Answer::Nothing { kind: FailureKind::Connect, host, words }) => {
-            Verdict::Away(format!("no connection to {host}: {words}"))
+            let unknown = words.contains("UnknownIssuer");
+            let advice = if unknown { "; to trust it, name a file of certificates in AWS_CA_BUNDLE" } else { "" };
+            Verdict::Away(format!("no connection to {host}: {words}{advice}"))
         }
         Some(Answer::Nothing { host, words, .. }) => Verdict::Away(format!("{host}: {words}")),
         Some(Answer::Status { status: 404, code, .. }) if !is_bucket(&code) => match reads {

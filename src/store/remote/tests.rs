@@ -12,6 +12,7 @@ use crate::store::{Created, FailureKind, RequestKind, Store, StoreError, StoreFi
 use bytes::Bytes;
 use futures_util::FutureExt;
 use std::net::TcpListener;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 const DENIED: Fault = Fault::Status(403, "<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>");
@@ -269,6 +270,28 @@ fn no_more_requests_run_at_once_than_may() {
         assert!(at_once().now_or_never().is_some());
         assert!(matches!(second.await, Err(Trouble::Deadline(_))));
     });
+}
+
+#[test]
+fn a_walk_asks_for_a_page_when_the_one_before_was_seen() {
+    let (_server, store) = served();
+    for n in 0..50 {
+        store.put(&format!("seg/{n}"), many(1)).expect("put");
+    }
+    let mut seen = 0;
+    let mut walk = |most: usize| {
+        let before = figures(&store).of(RequestKind::List).begun;
+        seen = 0;
+        let each = &mut |_: &str| {
+            seen += 1;
+            if seen < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        store.walk("seg", each).expect("walked");
+        (seen, figures(&store).of(RequestKind::List).begun - before)
+    };
+    assert_eq!(walk(usize::MAX), (50, 8), "seven names a page");
+    let (seen, pages) = walk(3);
+    assert!(seen == 3 && pages <= 2, "{pages} pages");
 }
 
 /// What the server sees of the keys, the region and the token of a store's first request.
