@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 /// Blocks of an index that are read at a time: neighbours are asked for together, and a short index is one part.
 const PART_BLOCKS: u32 = 8;
-/// What is asked for first of an index that is far away: most are shorter.
-const FIRST_BYTES: u64 = 128 << 10;
+/// What is asked for first of an index that is far away: all of it, unless its window has tens of thousands of objects.
+const FIRST_BYTES: u64 = 2 << 20;
 /// One that is far away and no longer than this is fetched whole,
 const WHOLE_BYTES_MAX: u64 = 4 << 20;
 /// and a longer one by so many parts at a time.
@@ -491,6 +491,6 @@ mod tests {
             let indexes = Indexes::new(1 << 20);
             assert!(indexes.find(&store, Some(&cache), WINDOW, &object(9998)).expect("whole").is_some());
         }
-        assert_eq!(store.calls().gets, 2, "it was fetched once, by two requests");
+        assert_eq!(store.calls().gets, 1, "it was fetched once");
     }
 }

@@ -280,7 +280,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
             let manifest = takeover::take_over(world, tuning, &superblock, &nodes, &cache, &fetcher)?;
             let Fetched { asked, rounds } = *taken_over.insert(fetcher.figures());
             let took = world.clock.elapsed().saturating_sub(begin).as_millis();
-            log::info!("taken over from the store alone in {took} ms: {asked} objects and nodes in {rounds} rounds");
+            log::debug!("taken over from the store alone in {took} ms: {asked} objects and nodes in {rounds} rounds");
             manifest
         }
     };

@@ -103,7 +103,7 @@ fn what_was_read_before_is_read_on_while_the_rest_ends_with_an_error_at_its_dead
     fs::write(&unseen, &large).expect("a mount");
     scratch.umount();
     scratch.wipe();
-    scratch.mount(&[]);
+    scratch.mount(&["--read-timeout=5"]);
     assert!(fs::read(&seen).expect("the store is there") == data);
     assert_eq!(fs::metadata(&unseen).expect("the store is there").len(), large.len() as u64);
     scratch.plan("refuse=1000");
