@@ -126,7 +126,7 @@ pub struct Status {
     pub journal_capacity_bytes: u64,
     /// Bytes in the journal that the store does not have yet; an upper bound.
     pub unshipped_bytes: u64,
-    /// What is done about a journal that fills up: `none`, `shipping`, `slowing` (writers), or `full`.
+    /// What is done about a journal that fills up: `none`, `shipping`, `slowing` (answers to writers are held back), or `full`.
     pub pressure: &'static str,
     /// Why, in one sentence.
     pub pressure_reason: Option<String>,
@@ -432,7 +432,9 @@ impl Volume {
         let now = clock.now().as_nanos();
         let (usage, limit) = db.usage();
         let (when_full, hindrance) = (self.shared.patience.lock().when_full, self.shared.hindrance());
-        let (step, pressure_reason) = pressure::describe(&db.journal().fill(), hindrance.as_ref(), when_full);
+        let holds_back = pressure.holds_back(clock.elapsed());
+        let (step, pressure_reason) =
+            pressure::describe(&db.journal().fill(), hindrance.as_ref(), when_full, holds_back);
         let some = |limit: u64| (limit > 0).then_some(limit);
         Status {
             pid: std::process::id(),

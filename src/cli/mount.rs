@@ -48,7 +48,7 @@ pub struct Mount {
     /// Stay in the foreground, log to standard error; ends when unmounted or interrupted.
     #[arg(long)]
     foreground: bool,
-    /// How much local disk the journal may use (default 1GiB).
+    /// How much local disk the journal may use (default 2GiB).
     #[arg(long, value_parser = size::parse)]
     journal_size: Option<u64>,
     /// With --create: size of segments.
@@ -294,8 +294,8 @@ impl Mount {
     ) -> Result<(Arc<Volume>, Option<LockGuard>), Failure> {
         let grace = options.grace_seconds.map(Duration::from_secs);
         let ship_interval = options.ship_interval_seconds.map(Duration::from_secs);
-        let remote = self.store.folder().is_none();
-        let sizes = Sizes { journal_bytes: options.journal_bytes, grace, ship_interval, remote };
+        let uploads = self.store.uploads();
+        let sizes = Sizes { journal_bytes: options.journal_bytes, grace, ship_interval, uploads };
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
         let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;

@@ -268,6 +268,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
     let reader = files.clone().map(|files| Arc::new(SegmentReader::new(world.store.clone(), files)));
     let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone(), reader.clone()));
     nodes.remove_unfinished()?;
+    nodes.expect_copies()?;
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
     let fetcher = Fetcher::new(tuning.fetches);
     let (mut taken_over, begin) = (None, world.clock.elapsed());
