@@ -240,10 +240,16 @@ impl Mount {
         let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
         let claim = Claim::on(dir, patience)?;
         mount_point::free(dir)?;
-        let made = !state.exists();
+        let made = matches!(state.try_exists(), Ok(false));
         let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
+        // Looked at under the lock, and before anything is put there.
+        let is_new = state_dir::is_new(&state);
         let opened = site.record(&self.store).and_then(|()| self.open(dir, &site, options, progress));
-        let (volume, cache_lock) = opened.inspect_err(|_| state_dir::abandon(&state, made))?;
+        let (volume, cache_lock) = opened.inspect_err(|_| {
+            if is_new {
+                state_dir::abandon(&state, made);
+            }
+        })?;
         let store = self.store.url();
         let config = MountConfig {
             dir: dir.to_path_buf(),

@@ -77,10 +77,20 @@ pub fn usable(state: &Path, uuid: Option<Uuid>) -> Outcome {
     }
 }
 
-/// After a mount that failed: a state directory that holds no filesystem is left as it was found, or not at all if the
-/// mount made it.
+/// Whether a state directory holds nothing yet that may be the only copy of something: no manifest, and no file of a journal, of
+/// nodes or of checkpoints. What cannot be looked at is not new.
+pub fn is_new(state: &Path) -> bool {
+    let is_empty = |(folder, _): (&str, IsOurs)| match fs::read_dir(state.join(folder)) {
+        Ok(mut entries) => folder == CACHE || entries.next().is_none(),
+        Err(e) => e.kind() == ErrorKind::NotFound,
+    };
+    !may_exist(&state.join(MANIFEST)) && FOLDERS.into_iter().all(is_empty)
+}
+
+/// After a mount that failed in a state directory that was new to it: what it put there is taken away, and the directory if
+/// the mount made it. Once there is a filesystem in it, it stays.
 pub fn abandon(state: &Path, made: bool) {
-    if state.join(MANIFEST).exists() {
+    if may_exist(&state.join(MANIFEST)) {
         return;
     }
     if let Err(e) = clear(state) {
@@ -89,6 +99,10 @@ pub fn abandon(state: &Path, made: bool) {
     if made {
         fs::remove_dir(state).ok();
     }
+}
+
+fn may_exist(path: &Path) -> bool {
+    !matches!(path.try_exists(), Ok(false))
 }
 
 /// Removes all we ever put into a state directory, and the directory if nothing else is left in it.

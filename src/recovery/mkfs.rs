@@ -13,6 +13,7 @@ use crate::format::superblock::Superblock;
 use crate::format::usage::{Usage, UsageLimit};
 use crate::fs::root_inode;
 use crate::store::{Created, Store, StoreError};
+use bytes::Bytes;
 use std::ops::ControlFlow;
 
 /// What a new filesystem is like.
@@ -78,7 +79,7 @@ pub fn mkfs(
         publication(0, Lsn::ZERO, Lsn::ZERO, Body::Base(base)),
         publication(1, Lsn::ZERO, first, root_directory(clock, first, options)),
     ];
-    let mut objects: Vec<(String, bytes::Bytes)> = Vec::new();
+    let mut objects: Vec<(String, Bytes)> = Vec::new();
     for publication in publications {
         objects.push((names::publication(1, publication.number), publication.encode().into()));
     }
@@ -88,11 +89,11 @@ pub fn mkfs(
 }
 
 /// Creates all or, as far as the store allows, none: what a failed mkfs left would keep the next one out.
-fn create_all(store: &dyn Store, objects: &[(String, bytes::Bytes)]) -> Result<(), MountError> {
+fn create_all(store: &dyn Store, objects: &[(String, Bytes)]) -> Result<(), MountError> {
     for (made, (name, bytes)) in objects.iter().enumerate() {
-        let Err(e) = create(store, name, bytes.clone()) else { continue };
-        // The one that failed may be there all the same, unless somebody else has made it.
-        let ours = if matches!(e, MountError::Occupied(_)) { made } else { made + 1 };
+        let Err(e) = create(store, name, bytes) else { continue };
+        // The one that failed may be there all the same, or it may be somebody else's.
+        let ours = made + usize::from(store.get(name).is_ok_and(|found| found == *bytes));
         for (name, _) in objects[..ours].iter().rev() {
             if let Err(e) = store.delete(name) {
                 log::warn!("{name} stays in the store: {e}");
@@ -103,10 +104,13 @@ fn create_all(store: &dyn Store, objects: &[(String, bytes::Bytes)]) -> Result<(
     Ok(())
 }
 
-fn create(store: &dyn Store, name: &str, bytes: bytes::Bytes) -> Result<(), MountError> {
-    match store.create(name, bytes)? {
-        Created::New => Ok(()),
-        Created::Exists => Err(MountError::Occupied(format!("somebody else is making one (found {name})"))),
+/// A client that tries again by itself may meet what its first try made: no other filesystem has the same bytes.
+fn create(store: &dyn Store, name: &str, bytes: &Bytes) -> Result<(), MountError> {
+    match store.create(name, bytes.clone())? {
+        Created::Exists if store.get(name)? != *bytes => {
+            Err(MountError::Occupied(format!("somebody else is making one (found {name})")))
+        }
+        Created::New | Created::Exists => Ok(()),
     }
 }
 
@@ -145,6 +149,34 @@ mod tests {
             assert_eq!(store.image().names().count(), 0, "create {nth} was refused");
             make().expect("made");
             assert!(matches!(make(), Err(MountError::Occupied(_))));
+        }
+    }
+
+    #[test]
+    fn a_create_that_meets_its_own_first_try_is_no_other_mkfs() {
+        for nth in 1..=3 {
+            let store = SimStore::new(&CallLog::new());
+            let options = MkfsOptions { segment_size: 1 << 20, ..MkfsOptions::default() };
+            store.fail(Nth::new(nth).of(StoreOp::Create), StoreFault::TriedAgain);
+            let made = mkfs(&store, &SimClock::default(), &SeededRandom::new(nth), options);
+            assert_eq!(super::super::superblock(&store).unwrap().uuid, made.expect("made").uuid);
+        }
+    }
+
+    /// Another mkfs was faster by a moment: what is there is its, whatever the answer to us was.
+    #[test]
+    fn a_failed_mkfs_leaves_alone_what_another_one_has_made() {
+        let others = Bytes::from_static(b"another's");
+        for fault in [None, Some(StoreFault::Refused)] {
+            let store = SimStore::new(&CallLog::new());
+            let objects = ["a", "b"].map(|name| (name.to_owned(), Bytes::from_static(b"ours")));
+            store.put("b", others.clone()).unwrap();
+            if let Some(fault) = fault {
+                store.fail(Nth::new(2).of(StoreOp::Create), fault);
+            }
+            create_all(&store, &objects).expect_err("not ours alone");
+            assert_eq!(store.image().names().collect::<Vec<_>>(), ["b"]);
+            assert_eq!(store.get("b").unwrap(), others);
         }
     }
 }

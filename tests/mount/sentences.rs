@@ -144,6 +144,23 @@ fn promise_r3_a_missing_journal_segment_is_fatal() {
 }
 
 #[test]
+fn a_journal_without_its_manifest_is_left_as_it_is() {
+    let mut scratch = Scratch::new();
+    scratch.make();
+    scratch.mount_with(&["--ship-interval", "3600"]);
+    fs::write(scratch.mnt.join("file"), "not in the store").unwrap();
+    skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
+    scratch.gone();
+    let state = scratch.root.join("store/state");
+    fs::rename(state.join("MANIFEST"), scratch.root.join("kept")).unwrap();
+    refuses_to_mount(&scratch, &["no MANIFEST", "put MANIFEST back"]);
+    fs::rename(scratch.root.join("kept"), state.join("MANIFEST")).unwrap();
+    scratch.mount();
+    assert_eq!(fs::read(scratch.mnt.join("file")).unwrap(), b"not in the store");
+    scratch.umount();
+}
+
+#[test]
 fn mount_point_in_use() {
     let scratch = Scratch::mounted();
     let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();

@@ -34,6 +34,8 @@ pub enum StoreFault {
     Refused,
     /// It was done, and the answer was lost.
     AnswerLost,
+    /// It was done, the answer was lost, and the client tried again by itself: the answer is that of the second try.
+    TriedAgain,
     /// It was not done yet, and may be at any later time, also after a crash: see [`SimStore::land_adrift`].
     Adrift,
 }
@@ -191,6 +193,10 @@ impl SimStore {
             Some(StoreFault::AnswerLost) => {
                 self.apply(&mut state, call);
                 Err(failed(action, name, "no answer"))
+            }
+            Some(StoreFault::TriedAgain) => {
+                self.apply(&mut state, call.clone());
+                Ok(self.apply(&mut state, call))
             }
             Some(StoreFault::Adrift) => {
                 self.shared.log.add(Call::Adrift(call.clone()));
