@@ -70,6 +70,19 @@ impl Shared {
         }
     }
 
+    /// A job of the shipper that failed is not left to the rest of its pause.
+    fn ship_again(&self) {
+        self.wanted.retry();
+        self.desk.wake();
+    }
+
+    /// Somebody waits for the journal to be emptied: a store that is away is asked again after the pause that reads leave it.
+    fn hurry_shipping(&self) {
+        if self.health.is_away() && self.health.may_be_asked() {
+            self.ship_again();
+        }
+    }
+
     /// What keeps the journal from being emptied, if something does.
     fn hindrance(&self) -> Option<Hindrance> {
         if let Some(outage) = self.health.outage() {
@@ -249,9 +262,9 @@ impl Volume {
         self.shared.hindrance().map(|hindrance| hindrance.to_string())
     }
 
-    /// Bytes that the store has taken since the mount.
-    pub fn store_bytes_written(&self) -> u64 {
-        self.shared.health.written()
+    /// Whether anybody waits: for room, for something to be fetched, or for a store that does not answer.
+    pub fn has_waiting(&self) -> bool {
+        self.shared.parking.holds_any() || self.shared.db.journal().fill().is_full
     }
 
     /// Calls `done` when everything that happened so far is durable, or why it never will be.
@@ -305,6 +318,7 @@ impl Volume {
     /// and ends the draining by an error.
     pub fn drain(&self, progress: &mut dyn FnMut(u64, u64) -> Result<(), String>) -> Result<(), String> {
         let total = self.shared.db.journal().stats().used_bytes;
+        let written = self.shared.health.written();
         while !self.is_drained() {
             let status = self.status();
             if !matches!(status.state, "active" | "offline") {
@@ -314,8 +328,11 @@ impl Volume {
                 return Err("the volume is closing".to_owned());
             }
             self.shared.wanted.checkpoint();
+            self.shared.hurry_shipping();
             self.shared.desk.wake();
-            progress(total.saturating_sub(status.unshipped_bytes), total)?;
+            // The journal lets go of a window at a time; the store takes it piece by piece.
+            let taken = self.shared.health.written().saturating_sub(written).min(total);
+            progress(total.saturating_sub(status.unshipped_bytes).max(taken), total)?;
             std::thread::sleep(Duration::from_millis(20));
         }
         progress(total, total)

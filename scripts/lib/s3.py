@@ -246,7 +246,7 @@ def read_block(path, at):
 
 def cold_reads(volume, proxy, table, sizes):
     """The first read of 4 KiB after a mount from the store alone, and one more beside it: the worst of several."""
-    first, second = [], []
+    first, second, kinds = [], [], []
     rng = random.Random(4)
     large = [name for name, size in sizes.items() if size == 4 * MIB]
     for _ in range(5):
@@ -257,8 +257,9 @@ def cold_reads(volume, proxy, table, sizes):
             with Counted(proxy) as counted:
                 read_block(path, block * 4096)
             counts.append(counted.of("GET"))
+            kinds.append(counted.requests)
         volume.umount()
-    print("cold reads of 4 KiB, GETs:", first, "then beside:", second, flush=True)
+    print("cold reads of 4 KiB, GETs:", first, "then beside:", second, kinds, flush=True)
     table.row("GETs of the first cold read of 4 KiB, at most", max(first), "", 5)
     table.row("GETs of one beside it, at most", max(second), "", 1)
 

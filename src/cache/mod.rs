@@ -41,7 +41,7 @@ pub const CACHE: &str = "cache";
 pub const BYTES_MIN: u64 = 16 << 20;
 
 /// A cache has at most so many runs, or one for each [`RUN_BYTES_MEAN_MIN`] of its limit if that is more: each takes memory,
-/// some 230 bytes, however short it is.
+/// some 215 bytes, however short it is.
 pub const RUNS_MAX: u64 = 1 << 17;
 /// See [`RUNS_MAX`].
 pub const RUN_BYTES_MEAN_MIN: u64 = 128 << 10;

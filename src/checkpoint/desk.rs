@@ -116,12 +116,23 @@ pub struct Wanted {
     checkpoint: AtomicBool,
     /// Milliseconds of age at which changes are shipped; 0 leaves it to the policy.
     interval_ms: AtomicU64,
+    /// A job that failed is to be tried now.
+    retry: AtomicBool,
 }
 
 impl Wanted {
     /// Asks for a checkpoint as soon as possible.
     pub fn checkpoint(&self) {
         self.checkpoint.store(true, Ordering::SeqCst);
+    }
+
+    /// Asks for another try of a job that failed, without the rest of its pause.
+    pub fn retry(&self) {
+        self.retry.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn take_retry(&self) -> bool {
+        self.retry.swap(false, Ordering::SeqCst)
     }
 
     /// Changes at which age changes are checkpointed and shipped, in milliseconds.

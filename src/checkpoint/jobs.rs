@@ -1,6 +1,7 @@
 //! What the owner of the space tree asks of the shipper, and what the shipper reports.
 
-use crate::format::ids::{Lsn, SegmentNo};
+use crate::format::checkpoint::Birth;
+use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::publication::{Position, Publication, WindowEntry};
 
 /// A window to ship.
@@ -99,4 +100,12 @@ pub struct Shipped {
     pub unused: Vec<SegmentNo>,
     /// Bytes put into the store for it, and for jobs that failed before it.
     pub put_bytes: u64,
+}
+
+/// As many numbers as the segments of a window may need. Two chunks in a row, or two segments in a row if those are larger,
+/// have more bytes than fit into one; a tenth is for what lies around them.
+pub fn segments_for(births: &[Birth], segment_bytes: usize) -> usize {
+    let bytes: u64 = births.iter().map(|birth| u64::from(birth.len)).sum();
+    let half = segment_bytes.max(OBJECT_BYTES_MAX) as u64 * 9 / 20;
+    usize::try_from(bytes / half + 1).unwrap_or(usize::MAX).min(births.len())
 }

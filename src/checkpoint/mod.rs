@@ -41,7 +41,7 @@ use crate::format::publication::Publication;
 use crate::format::space::Published;
 use crate::journal::{JournalError, ManifestError};
 use crate::locate::LocateError;
-use crate::map::{Db, Frozen, MapError, Shape, Stop, reachable_segments};
+use crate::map::{Db, Frozen, MapError, Shape, Stop, reachable_segments, reachable_within};
 use crate::media::Media;
 use backoff::{Backoff, Haste};
 use cost::Chain;
@@ -222,6 +222,8 @@ pub struct Checkpointer {
     pinned: BTreeSet<SegmentNo>,
     /// Node segments in the state directory that no published base has listed, with their sizes in bytes.
     new_nodes: BTreeMap<SegmentNo, u64>,
+    /// Those of earlier mounts are among them.
+    new_nodes_known: bool,
     published: Published,
     /// An earlier life closed the newest generation, and nothing is in the next one yet.
     closed: bool,
@@ -292,6 +294,7 @@ impl Checkpointer {
             running: None,
             pinned: BTreeSet::new(),
             new_nodes: BTreeMap::new(),
+            new_nodes_known: false,
             published: Published::default(),
             closed: false,
             chain: Chain::default(),
@@ -518,15 +521,42 @@ impl Checkpointer {
 
     /// Removes local node segments that no local root and no running ship reaches, and files of old checkpoints.
     fn sweep_local(&mut self) -> Result<(), CheckpointError> {
-        let reached = self.reached()?;
-        self.sweep(reached)
+        match self.new_nodes_known {
+            true => self.sweep_new(),
+            false => {
+                let reached = self.reached()?;
+                self.sweep(&reached)
+            }
+        }
     }
 
-    fn sweep(&mut self, reached: BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
-        let mut keep = reached;
+    /// The same, given what the roots reach.
+    fn sweep(&mut self, reached: &BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
+        let mut keep = reached.clone();
         keep.extend(&self.pinned);
         self.nodes.retain(&keep).map_err(CheckpointError::disk)?;
         self.new_nodes.retain(|no, _| keep.contains(no));
+        self.swept()
+    }
+
+    /// The same for node segments that no published base has, which reads no others: after each checkpoint, also with a
+    /// huge tree and while the store is away. Nodes of a published base lead to nodes of that base only: a tree is never
+    /// changed in place, so a node that is reached now and was made before the base was reached by it with all below it.
+    fn sweep_new(&mut self) -> Result<(), CheckpointError> {
+        let mut keep = self.pinned.clone();
+        for root in self.checkpoint.roots {
+            let new = |no: &SegmentNo| self.new_nodes.contains_key(no);
+            keep.extend(reachable_within(root, &*self.nodes, &new)?);
+        }
+        let dead: Vec<SegmentNo> = self.new_nodes.keys().copied().filter(|no| !keep.contains(no)).collect();
+        for no in dead {
+            self.nodes.remove(no).map_err(CheckpointError::disk)?;
+            self.new_nodes.remove(&no);
+        }
+        self.swept()
+    }
+
+    fn swept(&self) -> Result<(), CheckpointError> {
         self.figures.lock().unshipped_node_bytes = self.new_nodes.values().sum();
         files::sweep(&*self.media, &self.db.journal().manifest().current()).map_err(CheckpointError::disk)
     }

@@ -97,6 +97,15 @@ impl NodeStore {
         Ok(())
     }
 
+    /// Removes a local node segment; it is no error if it is not there.
+    pub fn remove(&self, no: SegmentNo) -> io::Result<()> {
+        self.open.lock().pop(&no);
+        match self.media.remove(&node_file(no)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes copies that were never finished; only before anything is read.
     pub fn remove_unfinished(&self) -> io::Result<()> {
         for name in self.media.list(NODES)?.iter().filter(|name| name.ends_with(UNFINISHED)) {

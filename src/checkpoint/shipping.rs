@@ -1,16 +1,16 @@
 //! The owner's side of shipping: which job comes next, and what a report means for the space tree and the journal.
 
 use super::cost::{Chain, NewNodes};
-use super::jobs::{BaseJob, Job, Report, Shipped, WindowJob};
+use super::jobs::{BaseJob, Job, Report, Shipped, WindowJob, segments_for};
 use super::nodes::node_file;
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Phase, Plan};
-use crate::format::checkpoint::Birth;
-use crate::format::ids::{OBJECT_BYTES_MAX, SegmentNo};
+use crate::format::ids::SegmentNo;
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 /// The pause before a job that failed is tried again,
@@ -68,11 +68,10 @@ impl Checkpointer {
         Ok(Some(job))
     }
 
-    /// Gives a job that failed once more, after a pause that grows.
+    /// Gives a job that failed once more, after a pause that grows, or when somebody asks for it.
     pub(super) fn retry(&mut self) -> bool {
-        let now = self.clock.elapsed();
-        let asked = self.wanted.is_set();
-        let is_due = |failed: &FailedJob| now >= if asked { failed.retry_asked_at } else { failed.retry_at };
+        let (now, at_once, asked) = (self.clock.elapsed(), self.wanted.take_retry(), self.wanted.is_set());
+        let is_due = |failed: &FailedJob| at_once || now >= if asked { failed.retry_asked_at } else { failed.retry_at };
         let Some(failed) = self.failed.as_mut().filter(|failed| is_due(failed)) else { return false };
         // Until it succeeds; the next failure is after a longer pause.
         (failed.retry_at, failed.retry_asked_at) = (Duration::MAX, Duration::MAX);
@@ -133,10 +132,15 @@ impl Checkpointer {
     pub(super) fn find_new_nodes(&mut self, reached: &BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
         for no in self.context().unpublished_nodes(reached)? {
             // What is not here is in the store, whatever is recorded.
-            if let Ok(bytes) = self.media.open(&node_file(no)).and_then(|file| file.len()) {
-                self.new_nodes.insert(no, bytes);
+            match self.media.open(&node_file(no)).and_then(|file| file.len()) {
+                Ok(bytes) => {
+                    self.new_nodes.insert(no, bytes);
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(CheckpointError::disk(e)),
             }
         }
+        self.new_nodes_known = true;
         Ok(())
     }
 
@@ -282,7 +286,11 @@ impl Checkpointer {
         if let Some(node_segments) = node_segments {
             let reached = self.reached()?;
             self.context().record_base(node_segments, &reached)?;
-            self.new_nodes.retain(|no, _| node_segments.iter().all(|(listed, _)| listed != no));
+            let listed: BTreeSet<SegmentNo> = node_segments.iter().map(|(no, _)| *no).collect();
+            self.new_nodes.retain(|no, _| !listed.contains(no));
+            if let Err(e) = self.sweep(&reached) {
+                log::warn!("node segments that nothing reaches stay until the next base: {e}");
+            }
             self.list_old_generation(at)?;
         }
         for (i, entry) in windows.iter().enumerate() {
@@ -364,51 +372,6 @@ impl Checkpointer {
             now: self.clock.now().as_nanos(),
             next_checkpoint: self.checkpoint.number + 1 + frozen,
             away: &self.away,
-        }
-    }
-}
-
-/// As many numbers as the segments of a window may need. Two chunks in a row, or two segments in a row if those are larger,
-/// have more bytes than fit into one; a tenth is for what lies around them.
-fn segments_for(births: &[Birth], segment_bytes: usize) -> usize {
-    let bytes: u64 = births.iter().map(|birth| u64::from(birth.len)).sum();
-    let half = segment_bytes.max(OBJECT_BYTES_MAX) as u64 * 9 / 20;
-    usize::try_from(bytes / half + 1).unwrap_or(usize::MAX).min(births.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::random::SeededRandom;
-    use crate::format::ids::{InodeNo, Lsn, ObjectId, Uuid};
-    use crate::ship::pack::{Window, pack};
-    use bytes::Bytes;
-
-    #[test]
-    fn a_window_never_needs_more_numbers_than_are_planned_nor_far_fewer() {
-        let random = SeededRandom::new(3);
-        let data = Bytes::from(vec![7; OBJECT_BYTES_MAX]);
-        for round in 0..400 {
-            let segment_bytes = 4096 << random.below(8);
-            // Of one kind, or mixed; the worst are those of which just one fits.
-            let len_max = [300, 20_000, 33_000, OBJECT_BYTES_MAX as u64][round % 4];
-            let len_min = [1, 1, 32_700, 1][round / 4 % 4].min(len_max);
-            let birth = |n: u64| Birth {
-                ino: InodeNo(2),
-                offset: n << 16,
-                object: ObjectId { lsn: Lsn { epoch: 1, pos: n + 1 }, n: 0 },
-                len: u32::try_from(len_min + random.below(len_max - len_min + 1)).expect("short"),
-            };
-            let births: Vec<Birth> = (0..1 + random.below(120)).map(birth).collect();
-            let planned = segments_for(&births, segment_bytes);
-            let numbers = (0..planned as u64).map(|number| SegmentNo { epoch: 1, number }).collect();
-            let (start, end) = (Lsn::ZERO, Lsn { epoch: 1, pos: 1000 });
-            let window = Window { filesystem: Uuid(1), start, end, numbers, segment_bytes };
-            let lens: std::collections::BTreeMap<ObjectId, usize> =
-                births.iter().map(|birth| (birth.object, birth.len as usize)).collect();
-            let mut read = |id: &ObjectId| Ok(data.slice(..lens[id]));
-            let (entry, _) = pack(&window, &births, &mut read, &mut |_, _| Ok(())).expect("numbers are enough");
-            assert!(planned <= 3 * entry.segments.len() + 1, "{planned} planned, {} used", entry.segments.len());
         }
     }
 }

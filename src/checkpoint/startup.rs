@@ -80,7 +80,7 @@ impl Checkpointer {
         // What a crash left half made, or did not remove any more; the next checkpoint does the same.
         let swept = self.reached().and_then(|reached| {
             self.find_new_nodes(&reached)?;
-            self.sweep(reached)
+            self.sweep(&reached)
         });
         if let Err(e) = swept {
             log::warn!("what an earlier life left stays until the next checkpoint: {e}");

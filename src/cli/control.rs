@@ -143,6 +143,11 @@ impl Conversation {
         }
     }
 
+    /// Its state directory.
+    pub fn state(&self) -> &Path {
+        &self.registration.state
+    }
+
     /// The daemon's process.
     pub fn pid(&self) -> u32 {
         self.registration.pid

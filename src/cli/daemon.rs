@@ -23,10 +23,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the end waits for those who asked for it to hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How long the end goes on shipping without progress once a signal has asked for it: the system may be going down, and gives
+/// services a minute and a half.
+const LAST_EFFORT: Duration = Duration::from_secs(30);
+
+/// How long those may take to close their files who waited inside the mount and were answered.
+const LET_GO: Duration = Duration::from_secs(2);
 
 /// How long an unmount waits for the end without a word about who holds it up.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -65,6 +72,8 @@ struct Daemon {
     ending: Ending,
     /// The user asked to leave in the journal what is not shipped yet.
     now: AtomicBool,
+    /// A signal asked for the end.
+    signalled: AtomicBool,
     /// No mount of it is left anywhere.
     session_over: AtomicBool,
 }
@@ -86,6 +95,7 @@ pub fn serve(
         metrics: endpoint.as_ref().map(|endpoint| endpoint.address().to_string()),
         ending: Ending::default(),
         now: AtomicBool::new(false),
+        signalled: AtomicBool::new(false),
         session_over: AtomicBool::new(false),
     });
     if let Err(e) = daemon.clone().listen(endpoint.as_ref()) {
@@ -200,12 +210,33 @@ impl Daemon {
         self.ending.listen();
         let dir = &self.registration.dir;
         let device = mount_point::mounted_at(dir).map(|line| line.device).unwrap_or_default();
-        let said = match mount_point::unmount(dir) {
+        let said = match self.take_away(now) {
             Ok(()) => self.await_end(stream, &device),
-            Err(e) => Say::Failed { why: busy(dir, &e) },
+            Err(e) => Say::Failed { why: busy(dir, &e, now) },
         };
         control::answer(stream, &said).ok();
         self.ending.told();
+    }
+
+    /// Takes the mount away. In a hurry, those are answered first who wait inside it for room in the journal or for the store:
+    /// the kernel does not let them go before, not even when they are killed.
+    fn take_away(&self, now: bool) -> io::Result<()> {
+        let dir = &self.registration.dir;
+        if !now || !self.volume.has_waiting() {
+            return mount_point::unmount(dir);
+        }
+        self.volume.set_leaving(true);
+        let begun = Instant::now();
+        loop {
+            match mount_point::unmount(dir) {
+                Ok(()) => return Ok(()),
+                Err(_) if begun.elapsed() < LET_GO => thread::sleep(Duration::from_millis(20)),
+                Err(e) => {
+                    self.volume.set_leaving(false);
+                    return Err(e);
+                }
+            }
+        }
     }
 
     /// The mount is gone here. The session ends with the last copy of it: who has one is told, and waited for unless told to be
@@ -229,7 +260,7 @@ impl Daemon {
         let mut effort = Effort::new("shipping");
         self.volume.drain(&mut |done, total| {
             effort.at(done, total);
-            let waiting = self.volume.status().last_error;
+            let waiting = self.volume.hindrance();
             // Whoever was interrupted while waiting does not want the unmount any more.
             control::answer(stream, &Say::Progress { done, total, waiting })
                 .map_err(|_| "the command that asked for it has ended".to_owned())
@@ -239,10 +270,13 @@ impl Daemon {
     /// Called when the mount is gone: ships what came in last, unless told otherwise, and ends the volume. Returns the bytes
     /// that stay in the journal.
     fn close(&self) -> Result<u64, String> {
-        let mut effort = Effort::new("shipping");
+        let (mut effort, mut stall) = (Effort::new("shipping"), Stall::begin());
         let mut progress = |done, total| {
             effort.at(done, total);
-            Ok(())
+            match stall.lasts(done) >= LAST_EFFORT && self.signalled.load(Ordering::Relaxed) {
+                true => Err(self.volume.hindrance().unwrap_or_else(|| "nothing is shipped any more".to_owned())),
+                false => Ok(()),
+            }
         };
         let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut progress) };
         if let Err(why) = shipped {
@@ -260,7 +294,7 @@ impl Daemon {
         }
     }
 
-    /// The first signal unmounts, lazily if files are open; the second ends the process as it is.
+    /// The first signal unmounts, lazily if files are open, and answers who waits; the second ends the process as it is.
     fn heed_signals(&self) {
         let signals = signals();
         for asked in 0.. {
@@ -272,11 +306,35 @@ impl Daemon {
                 }
                 Err(e) => return log::error!("signals are not heard: {e}"),
             }
+            self.signalled.store(true, Ordering::Relaxed);
+            self.volume.set_leaving(true);
+            if self.session_over.load(Ordering::Acquire) {
+                continue;
+            }
             let dir = &self.registration.dir;
             if let Err(e) = mount_point::unmount(dir).or_else(|_| mount_point::detach(dir)) {
                 log::error!("{} cannot be unmounted: {e}", dir.display());
             }
         }
+    }
+}
+
+/// How long nothing has gone on.
+struct Stall {
+    done: u64,
+    since: Instant,
+}
+
+impl Stall {
+    fn begin() -> Stall {
+        Stall { done: 0, since: Instant::now() }
+    }
+
+    fn lasts(&mut self, done: u64) -> Duration {
+        if done > self.done {
+            *self = Stall { done, since: Instant::now() };
+        }
+        self.since.elapsed()
     }
 }
 
@@ -329,10 +387,11 @@ fn done(result: Result<(), String>) -> Say {
     }
 }
 
-fn busy(dir: &std::path::Path, error: &io::Error) -> String {
+fn busy(dir: &std::path::Path, error: &io::Error, now: bool) -> String {
     let users = mount_point::users(dir).join(", ");
     match users.is_empty() {
         true => format!("{} cannot be unmounted: {error}", dir.display()),
+        false if now => format!("{} is in use by {users}; close it and unmount again", dir.display()),
         false => format!("{} is in use by {users}; everything is shipped, close it and unmount again", dir.display()),
     }
 }

@@ -5,7 +5,10 @@ use super::failure::{Failure, Outcome};
 use super::progress::Progress;
 use super::{mount_point, output, registry, size, utab};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// While an unmount waits for the store, it says how it goes this often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Ship everything to the store, unmount, and wait for the daemon to end.
 #[derive(clap::Args)]
@@ -47,14 +50,12 @@ impl Umount {
         }
         let mut conversation = Conversation::with(&dir, &Ask::Umount { now: self.now })?;
         let progress = Progress::bytes("shipping");
-        let mut told = false;
+        let mut wait = Wait::default();
         let unshipped = loop {
             match conversation.next()? {
                 Say::Progress { done, total, waiting } => {
-                    if let Some(why) = waiting.filter(|_| !std::mem::replace(&mut told, true)) {
-                        progress.say(&format!(
-                            "skylog: waiting for the store: {why}; `skylog umount --now` leaves it in the journal"
-                        ));
+                    if let Some(line) = wait.line(Instant::now(), total.saturating_sub(done), waiting) {
+                        progress.say(&line);
                     }
                     progress.at(done, total);
                 }
@@ -69,11 +70,41 @@ impl Umount {
             output::line(format_args!("nothing stays in the journal; the store has everything"));
         } else if unshipped > 0 {
             output::line(format_args!(
-                "{} stay in the journal ({unshipped} bytes); the next mount with this state directory ships them",
-                size::show(unshipped)
+                "{} stay in the journal ({unshipped} bytes) in {}; the next mount with this state directory ships them",
+                size::show(unshipped),
+                conversation.state().display()
             ));
         }
         Ok(())
+    }
+}
+
+/// While nothing can be shipped, what is said of it, and when: the reason at once, how it goes now and then, and when it is over.
+#[derive(Default)]
+struct Wait {
+    said: Option<Instant>,
+}
+
+impl Wait {
+    fn line(&mut self, now: Instant, left: u64, waiting: Option<String>) -> Option<String> {
+        match (waiting, self.said) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                self.said = None;
+                Some("skylog: going on, the store takes what is sent again".to_owned())
+            }
+            (Some(_), Some(said)) if now.duration_since(said) < TELL_EVERY => None,
+            (Some(why), said) => {
+                self.said = Some(now);
+                Some(match said {
+                    None => format!(
+                        "skylog: waiting: {why}; interrupted, this command leaves the mount as it is, \
+                         `skylog umount --now` leaves in the journal what is not shipped"
+                    ),
+                    Some(_) => format!("skylog: still waiting, with {} to ship: {why}", size::show(left)),
+                })
+            }
+        }
     }
 }
 
@@ -91,4 +122,25 @@ fn wait_for_end(pid: u32) -> Outcome {
         std::thread::sleep(Duration::from_millis(10));
     }
     Err(Failure::failed(format_args!("unmounted, but process {pid} has not ended yet")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unmount_that_waits_says_why_at_once_how_it_goes_now_and_then_and_when_it_is_over() {
+        let (start, mut wait) = (Instant::now(), Wait::default());
+        let mut say = |secs: u64, waiting: Option<&str>| {
+            wait.line(start + Duration::from_secs(secs), 3 << 20, waiting.map(str::to_owned)).unwrap_or_default()
+        };
+        assert_eq!(say(0, None), "");
+        assert!(say(1, Some("no answer")).starts_with("skylog: waiting: no answer; interrupted, "));
+        assert_eq!(say(10, Some("no answer")), "");
+        assert_eq!(say(11, Some("no way")), "skylog: still waiting, with 3.0 MiB to ship: no way");
+        assert_eq!(say(12, Some("no way")), "");
+        assert_eq!(say(13, None), "skylog: going on, the store takes what is sent again");
+        assert_eq!(say(14, None), "");
+        assert!(say(15, Some("no answer")).starts_with("skylog: waiting: "));
+    }
 }

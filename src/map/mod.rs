@@ -33,7 +33,7 @@ pub use crate::journal::Room;
 pub use touched::touched_leaves;
 pub use verify::verify;
 pub use view::View;
-pub use walk::{reachable_segments, walk};
+pub use walk::{reachable_segments, reachable_within, walk};
 
 use crate::format::ids::NodePtr;
 use crate::format::node::Node;

@@ -24,12 +24,21 @@ pub fn walk(
 
 /// The node segments a tree lies in. Reads no leaf, except a root that is one.
 pub fn reachable_segments(root: Option<NodePtr>, source: &dyn NodeSource) -> Result<BTreeSet<SegmentNo>, MapError> {
+    reachable_within(root, source, &|_| true)
+}
+
+/// The same, of the node segments that `within` names. What is under a node in any other is not looked at.
+pub fn reachable_within(
+    root: Option<NodePtr>,
+    source: &dyn NodeSource,
+    within: &dyn Fn(&SegmentNo) -> bool,
+) -> Result<BTreeSet<SegmentNo>, MapError> {
     let mut segments = BTreeSet::new();
-    let mut waiting: Vec<NodePtr> = root.into_iter().collect();
+    let mut waiting: Vec<NodePtr> = root.into_iter().filter(|ptr| within(&ptr.segment)).collect();
     while let Some(ptr) = waiting.pop() {
         segments.insert(ptr.segment);
         if let Node::Interior(interior) = read_node(source, &ptr)? {
-            let children = (0..interior.len()).map(|i| interior.child(i));
+            let children = (0..interior.len()).map(|i| interior.child(i)).filter(|child| within(&child.segment));
             if interior.level() == 1 {
                 segments.extend(children.map(|child| child.segment));
             } else {

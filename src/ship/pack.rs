@@ -142,3 +142,40 @@ impl<'a, 'u> Packer<'a, 'u> {
         Ok((entry, index.encode().into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::random::SeededRandom;
+    use crate::checkpoint::jobs::segments_for;
+    use crate::format::ids::InodeNo;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_window_never_needs_more_numbers_than_are_planned_nor_far_fewer() {
+        let random = SeededRandom::new(3);
+        let data = Bytes::from(vec![7; OBJECT_BYTES_MAX]);
+        for round in 0..400 {
+            let segment_bytes = 4096 << random.below(8);
+            // Of one kind, or mixed; the worst are those of which just one fits.
+            let len_max = [300, 20_000, 33_000, OBJECT_BYTES_MAX as u64][round % 4];
+            let len_min = [1, 1, 32_700, 1][round / 4 % 4].min(len_max);
+            let birth = |n: u64| Birth {
+                ino: InodeNo(2),
+                offset: n << 16,
+                object: ObjectId { lsn: Lsn { epoch: 1, pos: n + 1 }, n: 0 },
+                len: u32::try_from(len_min + random.below(len_max - len_min + 1)).expect("short"),
+            };
+            let births: Vec<Birth> = (0..1 + random.below(120)).map(birth).collect();
+            let planned = segments_for(&births, segment_bytes);
+            let numbers = (0..planned as u64).map(|number| SegmentNo { epoch: 1, number }).collect();
+            let (start, end) = (Lsn::ZERO, Lsn { epoch: 1, pos: 1000 });
+            let window = Window { filesystem: Uuid(1), start, end, numbers, segment_bytes };
+            let lens: BTreeMap<ObjectId, usize> =
+                births.iter().map(|birth| (birth.object, birth.len as usize)).collect();
+            let mut read = |id: &ObjectId| Ok(data.slice(..lens[id]));
+            let (entry, _) = pack(&window, &births, &mut read, &mut |_, _| Ok(())).expect("numbers are enough");
+            assert!(planned <= 3 * entry.segments.len() + 1, "{planned} planned, {} used", entry.segments.len());
+        }
+    }
+}

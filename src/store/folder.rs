@@ -1,5 +1,6 @@
 //! The folder behind a store: what the `object_store` crate leaves to us there, and reading without it.
 
+use crate::format::names::SUPERBLOCK;
 use crate::media::read_resident;
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Who reads this much at a time reads in order,
 const IN_ORDER_BYTES: usize = 256 << 10;
@@ -27,6 +29,8 @@ pub(super) struct Folder {
     /// Folders below the root whose names this process has made durable.
     durable: Mutex<BTreeSet<PathBuf>>,
     open: Mutex<Open>,
+    /// It was seen to hold a filesystem.
+    marked: AtomicBool,
 }
 
 /// Objects that were read lately, open. Opening one takes longer than reading a chunk of it.
@@ -39,7 +43,14 @@ struct Open {
 impl Folder {
     pub fn new(root: &Path) -> Folder {
         let open = Open { files: LruCache::new(OPEN_MAX), changes: 0 };
-        Folder { root: root.to_owned(), durable: Mutex::default(), open: Mutex::new(open) }
+        let marked = AtomicBool::new(root.join(SUPERBLOCK).exists());
+        Folder { root: root.to_owned(), durable: Mutex::default(), open: Mutex::new(open), marked }
+    }
+
+    /// Whether the folder of a filesystem is gone, or is another one by now: moved away, or on a disk that was unmounted. Then
+    /// nothing may be written: it would lie below the mount point, and be gone when the disk is back.
+    pub fn is_away(&self) -> bool {
+        self.marked.load(Ordering::Relaxed) && !self.root.join(SUPERBLOCK).exists()
     }
 
     /// A whole object.
@@ -96,9 +107,14 @@ impl Folder {
         let mut open = self.open.lock();
         open.changes += 1;
         open.files.pop(name);
+        drop(open);
+        if name == SUPERBLOCK {
+            self.marked.store(self.root.join(SUPERBLOCK).exists(), Ordering::Relaxed);
+        }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where an object lies.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 

@@ -9,6 +9,7 @@
 
 use super::folder::{Folder, sync_dir};
 use super::{Created, OpenError, Store, StoreError, name};
+use crate::format::names::SUPERBLOCK;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::local::LocalFileSystem;
@@ -47,8 +48,25 @@ impl ObjectStoreBackend {
         Ok(ObjectStoreBackend { store: Box::new(InMemory::new()), runtime: runtime()?, folder: None })
     }
 
+    /// Fails when the folder of the store is gone.
+    fn reach(&self, action: &'static str, name: &str) -> Result<(), StoreError> {
+        match &self.folder {
+            Some(folder) if folder.is_away() => {
+                let reason = format!("{} is not there", folder.path(SUPERBLOCK).display());
+                Err(StoreError::Away { action, name: name.into(), reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a read failed: perhaps because the folder is gone, which says nothing of the object.
+    fn unread<T>(&self, name: &str, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        read.or_else(|e| self.reach("get", name).and(Err(e)))
+    }
+
     /// Before an object of that name is written: its folder is there for good.
     fn prepare(&self, action: &'static str, name: &str) -> Result<(), StoreError> {
+        self.reach(action, name)?;
         match &self.folder {
             Some(folder) => folder.make_durable(name).map_err(|e| failed_io(action, name, e)),
             None => Ok(()),
@@ -122,7 +140,7 @@ impl Store for ObjectStoreBackend {
     fn get(&self, name: &str) -> Result<Bytes, StoreError> {
         let at = locate("get", name)?;
         if let Some(folder) = &self.folder {
-            return folder.read(name).map(Bytes::from).map_err(|e| unreadable(name, e));
+            return self.unread(name, folder.read(name).map(Bytes::from).map_err(|e| unreadable(name, e)));
         }
         let whole = async { self.store.get(&at).await?.bytes().await };
         self.runtime.block_on(whole).map_err(|e| refused("get", name, e))
@@ -131,7 +149,10 @@ impl Store for ObjectStoreBackend {
     fn get_some(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         let at = locate("get", name)?;
         match &self.folder {
-            Some(folder) => folder.read_range(name, &range).map(Bytes::from).map_err(|e| unreadable(name, e)),
+            Some(folder) => {
+                let read = folder.read_range(name, &range).map(Bytes::from);
+                self.unread(name, read.map_err(|e| unreadable(name, e)))
+            }
             None => {
                 let len = self.size(name)?;
                 if range.is_empty() || range.start >= len {
@@ -149,7 +170,8 @@ impl Store for ObjectStoreBackend {
 
     fn size(&self, name: &str) -> Result<u64, StoreError> {
         let at = locate("get", name)?;
-        self.runtime.block_on(self.store.head(&at)).map(|found| found.size).map_err(|e| refused("get", name, e))
+        let found = self.runtime.block_on(self.store.head(&at));
+        self.unread(name, found.map(|found| found.size).map_err(|e| refused("get", name, e)))
     }
 
     fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
@@ -177,6 +199,7 @@ impl Store for ObjectStoreBackend {
 
     fn delete(&self, name: &str) -> Result<(), StoreError> {
         let at = locate("delete", name)?;
+        self.reach("delete", name)?;
         let deleted = self.runtime.block_on(self.store.delete(&at));
         self.changed(name);
         match deleted {
@@ -188,6 +211,7 @@ impl Store for ObjectStoreBackend {
 
     fn walk(&self, prefix: &str, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), StoreError> {
         let prefix = prefix.trim_end_matches('/');
+        self.reach("list", prefix)?;
         let at = if prefix.is_empty() { None } else { Some(locate("list", prefix)?) };
         let mut found = self.store.list(at.as_ref());
         let walked = async {
@@ -206,6 +230,7 @@ impl Store for ObjectStoreBackend {
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {
         locate("put", name)?;
         let Some(folder) = &self.folder else { return Ok(false) };
+        self.reach("put", name)?;
         folder.make_durable(name).map_err(|e| failed_io("put", name, e))?;
         folder.link(file, name).map_err(|e| failed_io("put", name, e))
     }

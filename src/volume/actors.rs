@@ -26,7 +26,7 @@ const PRESSED_MIN: Duration = Duration::from_millis(5);
 /// and more and more seldom, up to this, while none of them finds any.
 const PRESSED_MAX: Duration = Duration::from_millis(100);
 /// Threads that stand in a call to a store which does not answer hold up the end no longer than this.
-const STUCK_MAX: Duration = Duration::from_secs(5);
+const STUCK_MAX: Duration = Duration::from_secs(2);
 
 /// How often it is seen whether a thread has ended.
 const ENDING: Duration = Duration::from_millis(2);
@@ -163,11 +163,15 @@ fn gate(shared: &Shared) {
         let pressed = shared.parking.all_pressed(sleep);
         shared.pressure.look(&shared.db.journal().fill(), &shared.health, shared.clock.elapsed());
         shared.answer_due();
+        if shared.health.take_return() {
+            shared.ship_again();
+        }
         if pressed.is_empty() {
             continue;
         }
         // Room comes from the journal's writer or from a checkpoint; both are near.
         shared.desk.wake();
+        shared.hurry_shipping();
         thread::sleep(pause);
         let answered = pressed.into_iter().filter_map(|task| task.resume(shared).then_some(())).count();
         // Or it comes from a store that may be away for a day.

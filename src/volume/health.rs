@@ -27,6 +27,8 @@ pub(super) struct Health {
     /// Whether there is an outage, without the lock.
     away: AtomicBool,
     outage: Mutex<Option<Outage>>,
+    /// An outage has ended, and the shipper was not told.
+    returned: AtomicBool,
     written: AtomicU64,
 }
 
@@ -52,7 +54,8 @@ enum Call {
 
 impl Health {
     pub fn new(clock: Arc<dyn Clock>) -> Health {
-        Health { clock, away: AtomicBool::new(false), outage: Mutex::new(None), written: AtomicU64::new(0) }
+        let [away, returned] = Default::default();
+        Health { clock, away, outage: Mutex::new(None), returned, written: AtomicU64::new(0) }
     }
 
     /// Whether the store is known not to answer.
@@ -68,6 +71,11 @@ impl Health {
     /// Whether a call that reads would be let through now.
     pub fn may_be_asked(&self) -> bool {
         !self.is_away() || self.outage.lock().as_ref().is_none_or(|outage| outage.may_probe(self.clock.elapsed()))
+    }
+
+    /// Whether an outage has ended since this was last asked.
+    pub fn take_return(&self) -> bool {
+        self.returned.swap(false, Ordering::Relaxed)
     }
 
     /// Bytes that the store has taken since the mount.
@@ -113,7 +121,8 @@ impl Health {
             }
             Some(outage) => {
                 outage.error = error;
-                if call == Call::Probe {
+                // One that writes sees as well as one that was let through to see.
+                if call == Call::Probe || outage.may_probe(now) {
                     outage.pause = (outage.pause * 2).min(PROBE_MAX);
                     outage.probe_at = now + outage.pause;
                     outage.probing = false;
@@ -125,6 +134,7 @@ impl Health {
     fn answered(&self) {
         let Some(outage) = self.outage.lock().take() else { return };
         self.away.store(false, Ordering::Relaxed);
+        self.returned.store(true, Ordering::Relaxed);
         let lasted = self.clock.now().secs.saturating_sub(outage.since.secs);
         log::info!("the store answers again, after {lasted} s");
     }
@@ -135,8 +145,14 @@ impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.outage() {
             None => f.write_str("ok"),
-            Some(outage) => write!(f, "away since {}: {}", outage.since, outage.error),
+            Some(outage) => outage.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for Outage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "away since {}: {}", self.since, self.error)
     }
 }
 

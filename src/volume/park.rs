@@ -196,6 +196,11 @@ impl Parking {
         self.fewer.notify_all();
     }
 
+    /// Whether any operation waits.
+    pub fn holds_any(&self) -> bool {
+        *self.held.lock() > 0
+    }
+
     fn enter(&self, held: usize) {
         *self.held.lock() += held;
         self.parked.fetch_add(1, Ordering::Relaxed);

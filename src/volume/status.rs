@@ -40,7 +40,7 @@ pub struct Status {
     pub pressure_reason: Option<String>,
     /// What operations that add do when the journal is full: `wait`, or fail by `enospc`.
     pub when_full: WhenFull,
-    /// `ok`, or `away since` when.
+    /// `ok`; `away since` when, and why; or `offline` until a store that was away at the mount answers.
     pub store_state: String,
     /// Operations that wait for a store that does not answer.
     pub waiting_for_store: u64,
@@ -210,7 +210,11 @@ impl Volume {
             pressure: step.word(),
             pressure_reason,
             when_full,
-            store_state: self.shared.health.to_string(),
+            store_state: match (figures.offline, self.shared.health.outage()) {
+                (true, None) => "offline".to_owned(),
+                (true, Some(outage)) => format!("offline, {outage}"),
+                (false, _) => self.shared.health.to_string(),
+            },
             waiting_for_store: parking.waiting_for_store(),
             checkpoint: figures.checkpoint,
             checkpoint_age_s: u64::try_from((now - figures.checkpoint_wall) / 1_000_000_000).unwrap_or(0),

@@ -368,7 +368,7 @@ fn an_interrupted_umount_does_not_unmount() {
         .unwrap();
     let mut said = String::new();
     BufReader::new(umount.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
-    assert!(said.contains("waiting for the store: ") && said.contains("skylog umount --now"), "{said}");
+    assert!(said.contains("skylog: waiting: shipping fails: ") && said.contains("skylog umount --now"), "{said}");
     umount.kill().unwrap();
     umount.wait().unwrap();
     fs::remove_file(&segments).unwrap();

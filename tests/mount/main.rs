@@ -8,6 +8,7 @@ mod life;
 mod limits;
 mod metrics;
 mod options;
+mod outage;
 mod ranges;
 mod requests;
 mod scratch;

@@ -92,6 +92,8 @@ impl Scratch {
             ("AWS_ACCESS_KEY_ID", server::ACCESS_KEY.into()),
             ("AWS_SECRET_ACCESS_KEY", server::SECRET_KEY.into()),
             ("AWS_REGION", server::REGION.into()),
+            // No test asks the network for keys.
+            ("AWS_EC2_METADATA_DISABLED", "true".into()),
         ];
         let url = format!("s3://{bucket}/some/prefix");
         Scratch { root, mnt, state, url, proxy, bucket, upstream, environment, pid: None, _folder: folder }

@@ -30,6 +30,35 @@ fn history(disk: &SimDisk) {
     }
 }
 
+#[test]
+fn promise_s8_a_crash_while_a_cache_changes_hands_leaves_nothing_of_the_other() {
+    let disk = SimDisk::new(&CallLog::new());
+    let mut rig = Rig::on(disk.clone(), LIMITS);
+    (0..3).for_each(|number| rig.put(segment(number), 0, 5000));
+    rig.settle();
+    let disk = SimDisk::from_image(&disk.image(), &CallLog::new());
+    Cache::open(Arc::new(disk.clone()), rig.clock.clone(), OTHER, LIMITS).expect("a cache");
+    let mut platter = Platter::new(disk.start());
+    let crashes = Crashes { subsets_up_to: 6, ..Crashes::default() };
+    let (mut theirs, mut ours) = (0, 0);
+    for (point, call) in disk.log().calls().into_iter().enumerate() {
+        let Call::Disk(_, call) = call else { continue };
+        platter.apply(&call);
+        for crashed in platter.crashes(&crashes, point as u64) {
+            let what = format!("call {point}, {:?}", crashed.plan);
+            let open = |filesystem| {
+                let disk = Arc::new(SimDisk::from_image(&crashed.image, &CallLog::new()));
+                Cache::open(disk, rig.clock.clone(), filesystem, LIMITS).unwrap_or_else(|e| panic!("{what}: {e}")).0
+            };
+            assert_eq!(open(OTHER).stats().runs, 0, "{what}");
+            let kept = open(FILESYSTEM).stats().runs;
+            theirs += u64::from(kept > 0);
+            ours += u64::from(kept == 0);
+        }
+    }
+    assert!(theirs > 0 && ours > 0, "{theirs} before and {ours} after");
+}
+
 /// Every run of 512 bytes has its checksum, as chunks have.
 fn verified(cache: &Cache, number: u64, range: Range<u64>) -> bool {
     match cache.read(segment(number), range.clone()) {

@@ -13,6 +13,7 @@ type Hook = Box<dyn FnMut() + Send>;
 
 #[derive(Default)]
 struct Before {
+    open: Option<Hook>,
     read: Option<Hook>,
     write: Option<Hook>,
     remove: Option<Hook>,
@@ -59,6 +60,8 @@ impl Media for Told {
         self.disk.create(name).map(|file| self.wrap(file))
     }
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let hook = self.before.lock().open.take();
+        call(hook);
         self.disk.open(name).map(|file| self.wrap(file))
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -155,6 +158,9 @@ fn promise_s8_a_removed_file_counts_until_its_last_reader_has_closed_it() {
     story.before.lock().read = Some(Box::new(move || {
         cache.remove(segment(0), 0..RUN);
         assert!(!cache.holds(segment(0), 0..RUN));
+        while keeper.lock().step() == Progress::Worked {}
+        assert!(disk.open("cache/data-0000000001-0000000000000000-000000000000").is_ok(), "it is being read");
+        assert_eq!(cache.stats().used_bytes, 2 * WEIGHT);
         // What is put again under the same name waits; for the other there is room only without segment 1.
         cache.put(segment(0), Class::Data, 0, bytes(segment(0), 0..RUN));
         cache.put(segment(2), Class::Data, 0, bytes(segment(2), 0..RUN));
@@ -168,6 +174,23 @@ fn promise_s8_a_removed_file_counts_until_its_last_reader_has_closed_it() {
     assert_eq!((story.cache.stats().used_bytes, story.files(), story.cache.stats().pending_bytes), (2 * WEIGHT, 2, 0));
     story.expect(0);
     story.expect(2);
+}
+
+#[test]
+fn a_run_that_is_removed_while_it_is_opened_is_not_kept_open() {
+    let story = Story::new(1 + OPEN_MAX as u64);
+    for number in 0..=OPEN_MAX as u64 {
+        story.put(number);
+        story.settle();
+    }
+    let first = RunKey { key: segment(0), start: 0 };
+    assert!(story.cache.state.lock().is_closed(&first), "the others were written after it");
+    let cache = story.cache.clone();
+    story.before.lock().open = Some(Box::new(move || cache.remove(segment(0), 0..RUN)));
+    story.expect(0);
+    assert!(story.cache.state.lock().is_closed(&first), "it would take room until it is closed");
+    story.settle();
+    assert_eq!(story.files(), OPEN_MAX);
 }
 
 #[test]

@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes kept.
+/// Bytes kept,
 const BYTES_MAX: usize = 16 << 20;
+/// and answers, so that looking through them stays short.
+const ANSWERS_MAX: usize = 256;
 
 /// What one request brought, verified.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ impl Recent {
     pub fn add(&mut self, landed: Arc<Landed>) {
         self.bytes += landed.bytes();
         self.landed.push_back(landed);
-        while self.bytes > BYTES_MAX {
+        while self.bytes > BYTES_MAX || self.landed.len() > ANSWERS_MAX {
             let Some(oldest) = self.landed.pop_front() else { break };
             self.bytes -= oldest.bytes();
         }

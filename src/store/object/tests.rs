@@ -227,3 +227,32 @@ fn an_object_that_was_read_is_read_again_without_waiting_until_it_is_another_one
     assert_eq!(store.get_resident("seg/a", 0..5), None);
     assert!(matches!(store.get_range("seg/a", 0..5), Err(StoreError::NotFound { .. })));
 }
+
+#[test]
+fn a_folder_that_is_gone_is_away_and_nothing_is_written_where_it_was() {
+    let (root, _) = folder();
+    let (here, there) = (root.path().join("store"), root.path().join("aside"));
+    std::fs::create_dir(&here).expect("made");
+    std::fs::write(here.join("skylog.json"), "a filesystem").expect("written");
+    let store = ObjectStoreBackend::in_folder(&here).expect("opens");
+    store.put("seg/1/1", bytes("x")).expect("put");
+    std::fs::rename(&here, &there).expect("moved away");
+    // As the folder below a mount point.
+    std::fs::create_dir(&here).expect("made");
+    let away = |done: Result<(), StoreError>| assert!(matches!(done, Err(StoreError::Away { .. })), "{done:?}");
+    away(store.put("seg/1/2", bytes("y")));
+    away(store.create("seg/1/2", bytes("y")).map(drop));
+    away(store.delete("seg/1/1"));
+    away(store.get("seg/1/1").map(drop));
+    away(store.get_range("seg/1/1", 0..1).map(drop));
+    away(store.size("seg/1/1").map(drop));
+    away(store.list("seg").map(drop));
+    away(store.publish_local(&there.join("skylog.json"), "seg/1/2").map(drop));
+    assert!(std::fs::read_dir(&here).expect("there").next().is_none());
+    std::fs::remove_dir(&here).expect("removed");
+    std::fs::rename(&there, &here).expect("moved back");
+    assert_eq!(store.list("seg").expect("back"), ["seg/1/1"]);
+    // One that is being removed is no longer a filesystem's.
+    store.delete("skylog.json").expect("deleted");
+    store.delete("seg/1/1").expect("deleted");
+}

@@ -55,7 +55,7 @@ impl Limits {
         self.within(way, bytes, work).await
     }
 
-    /// The same at once: for what belongs to a call that had its turn, or costs the store nothing.
+    /// The same at once: for what has its turn, or costs the store nothing.
     pub async fn within<T>(
         &self,
         way: Way,
@@ -77,7 +77,7 @@ impl Limits {
     }
 
     /// Waits as long as those before get on.
-    async fn turn(&self, way: Way) -> Result<SemaphorePermit<'_>, Trouble> {
+    pub async fn turn(&self, way: Way) -> Result<SemaphorePermit<'_>, Trouble> {
         let turns = match way {
             Way::Up => &self.uploads,
             Way::Down => &self.downloads,

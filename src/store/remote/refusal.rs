@@ -65,7 +65,9 @@ fn verdict(action: &str, place: &RemotePlace, trouble: &Trouble, answer: Option<
     let reads = matches!(action, "get" | "delete");
     match answer {
         Some(Answer::Nothing { host, .. } | Answer::Status { host, .. }) if is_of_machine(&host) => {
-            Verdict::Failed(NO_KEYS.into())
+            let of_other =
+                || format!("there are no keys for {place}: neither the environment nor this machine has them");
+            Verdict::Failed(if place.kind() == RemoteKind::S3 { NO_KEYS.into() } else { of_other() })
         }
         Some(Answer::Nothing { kind: FailureKind::Connect, host, words }) => {
             let unknown = words.contains("UnknownIssuer");

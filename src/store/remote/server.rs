@@ -54,7 +54,7 @@ impl Asked {
 
     fn name(&self) -> String {
         let path = self.target.split('?').next().unwrap_or_default();
-        path.trim_start_matches('/').trim_start_matches(BUCKET).trim_start_matches('/').to_owned()
+        path.trim_start_matches('/').trim_start_matches(BUCKET).trim_start_matches('/').replace("%2F", "/")
     }
 }
 

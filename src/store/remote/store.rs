@@ -24,10 +24,9 @@ use tokio::runtime::{Builder, Runtime};
 const WHOLE_BYTES_MAX: usize = 16 << 20;
 /// of this size, side by side.
 const PART_BYTES: usize = 8 << 20;
-/// A page of names is about that long.
+/// A page of names is about that long, and has no more names than that.
 const PAGE_BYTES: u64 = 1 << 20;
-/// How much is expected of an object whose length is not known: none is larger.
-const OBJECT_BYTES: u64 = 64 << 20;
+const PAGE_NAMES: usize = 5000;
 /// Less would not tell a store that is away from one that takes its time.
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 /// How often a create is tried that collides with another that may not have been made.
@@ -36,7 +35,8 @@ const COLLISIONS_MAX: usize = 4;
 /// A remote store.
 pub struct RemoteStore {
     store: Box<dyn ObjectStore>,
-    runtime: Runtime,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
     place: RemotePlace,
     /// What the names of all objects begin with; empty, or ends with `/`.
     prefix: String,
@@ -70,7 +70,7 @@ impl RemoteStore {
         let prefix = if place.prefix.is_empty() { String::new() } else { format!("{}/", place.prefix) };
         Ok(RemoteStore {
             store,
-            runtime,
+            runtime: Some(runtime),
             place: place.clone(),
             prefix,
             uploads: options.uploads.get(),
@@ -101,20 +101,18 @@ impl RemoteStore {
         call: &Arc<Call>,
         work: impl Future<Output = Result<T, Trouble>>,
     ) -> Result<T, StoreError> {
-        let done = self.runtime.block_on(call.run(work));
+        let runtime = self.runtime.as_ref().expect("there until dropped");
+        let done = runtime.block_on(call.run(work));
         done.map_err(|trouble| refused(action, name, &self.place, &trouble, call.answer()))
     }
 
     /// A range of an object, or all of it; never fewer bytes than the answer promised.
     async fn read(&self, at: &Location, range: Option<Range<u64>>) -> Result<Bytes, Trouble> {
-        let expected = range.as_ref().map_or(OBJECT_BYTES, |range| range.end - range.start);
         let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
-        let read = async {
-            let found = self.store.get_opts(at, options).await?;
-            let promised = found.range.end - found.range.start;
-            Ok((found.bytes().await?, promised))
-        };
-        let (bytes, promised) = self.limits.run(Way::Down, expected, read).await?;
+        let _turn = self.limits.turn(Way::Down).await?;
+        let found = self.limits.within(Way::Down, 0, self.store.get_opts(at, options)).await?;
+        let promised = found.range.end - found.range.start;
+        let bytes = self.limits.within(Way::Down, promised, found.bytes()).await?;
         match bytes.len() as u64 == promised {
             true => Ok(bytes),
             false => Err(Trouble::Short(format!("{promised} bytes were promised, and {} came", bytes.len()))),
@@ -180,6 +178,15 @@ impl RemoteStore {
     }
 }
 
+impl Drop for RemoteStore {
+    /// Waits for nobody: a name that is being looked up on a dead network would hold up an unmount.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl Store for RemoteStore {
     fn get(&self, name: &str) -> Result<Bytes, StoreError> {
         let at = self.locate("get", name)?;
@@ -234,12 +241,15 @@ impl Store for RemoteStore {
             "" => self.location("list", prefix, self.place.prefix.clone())?,
             _ => self.locate("list", prefix)?,
         };
-        let mut found = self.store.list(Some(&at));
+        // What came with one answer is handed out as one, for each answer needs a turn.
+        let mut pages = self.store.list(Some(&at)).try_ready_chunks(PAGE_NAMES).map_err(|e| e.1);
         let walked = async {
-            while let Some(object) = self.limits.run(Way::Down, PAGE_BYTES, found.try_next()).await? {
-                let name = object.location.as_ref().strip_prefix(self.prefix.as_str());
-                if name.is_some_and(|name| each(name).is_break()) {
-                    break;
+            while let Some(page) = self.limits.run(Way::Down, PAGE_BYTES, pages.try_next()).await? {
+                for object in page {
+                    let name = object.location.as_ref().strip_prefix(self.prefix.as_str());
+                    if name.is_some_and(|name| each(name).is_break()) {
+                        return Ok(());
+                    }
                 }
             }
             Ok(())
