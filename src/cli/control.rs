@@ -15,6 +15,8 @@ use std::time::Duration;
 pub enum Ask {
     /// The volume's status.
     Status,
+    /// Everything that is counted.
+    Metrics,
     /// Make everything written so far durable.
     Sync,
     /// Change the sync policy of the running mount.
@@ -70,6 +72,11 @@ pub enum Say {
     Status {
         /// The fields of the volume's status.
         status: serde_json::Value,
+    },
+    /// The counts asked for.
+    Metrics {
+        /// As monitoring reads them.
+        text: String,
     },
     /// Done. After an unmount: what stays in the journal.
     Done {

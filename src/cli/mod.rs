@@ -13,6 +13,8 @@ mod documents;
 mod failure;
 mod helper;
 mod log_file;
+mod metrics;
+mod metrics_endpoint;
 mod mkfs;
 mod mount;
 mod mount_options;
@@ -56,10 +58,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Mkfs(mkfs::Mkfs),
-    Mount(mount::Mount),
+    Mount(Box<mount::Mount>),
     Umount(umount::Umount),
     Sync(sync::Sync),
     Status(status::Status),
+    Metrics(metrics::Metrics),
     Set(set::Set),
     Check(check::Check),
     BreakLock(break_lock::BreakLock),
@@ -91,6 +94,7 @@ pub fn run() -> ExitCode {
         Command::Umount(command) => command.run(),
         Command::Sync(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Metrics(command) => command.run(),
         Command::Set(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::BreakLock(command) => command.run(),

@@ -26,6 +26,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use pattern::{Pattern, WINDOW_MAX};
 use recent::{Landed, Recent};
+use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ pub enum ReadError {
 }
 
 /// What was read since the mount.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ReaderStats {
     /// Requests for parts of segments,
     pub fetches: u64,
