@@ -155,6 +155,7 @@ fn work(text: &mut Text, counters: &Counters) {
 fn copies(text: &mut Text, cache: &CacheStats) {
     let CacheStats {
         used_bytes,
+        node_file_bytes,
         limit_bytes,
         runs,
         pending_bytes,
@@ -165,7 +166,9 @@ fn copies(text: &mut Text, cache: &CacheStats) {
         damaged,
         last_error,
     } = cache;
-    text.gauge("skylog_cache_used_bytes", "Cache files, in whole blocks.", used_bytes);
+    let help = "Cache files, and node files that the store has, in whole blocks.";
+    text.gauge("skylog_cache_used_bytes", help, used_bytes);
+    text.gauge("skylog_cache_node_file_bytes", "Of them: node files that the store has.", node_file_bytes);
     text.gauge("skylog_cache_limit_bytes", "What they may take.", limit_bytes);
     text.gauge("skylog_cache_pending_bytes", "In memory, not in a file yet.", pending_bytes);
     text.gauge("skylog_cache_runs", "Runs of bytes in the cache.", runs);
