@@ -7,11 +7,13 @@
 //! gate and fetchers, checkpointer, shipper, cache, journal.
 
 mod actors;
+mod copies;
 mod health;
 mod park;
 mod pressure;
 mod status;
 
+pub use copies::{Copies, Step};
 pub use park::{Unresolved, resolve};
 pub use pressure::{Patience, WhenFull};
 pub use status::{Counters, Status, StoreRequests};

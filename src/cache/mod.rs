@@ -173,17 +173,19 @@ impl Cache {
         self.wake(&mut state);
     }
 
-    /// Forgets every run that overlaps a range of an object, and removes its file.
-    pub fn remove(&self, key: CacheKey, range: Range<u64>) {
+    /// Forgets every run that overlaps a range of an object, and removes its file. Returns what they took, bytes in whole
+    /// blocks.
+    pub fn remove(&self, key: CacheKey, range: Range<u64>) -> u64 {
         let mut state = self.state.lock();
-        state.remove(key, &range);
+        let (_, bytes) = state.remove(key, &range);
         self.wake(&mut state);
+        bytes
     }
 
     /// The same for runs that are not what was put, which is counted.
     pub fn remove_damaged(&self, key: CacheKey, range: Range<u64>) {
         let mut state = self.state.lock();
-        let removed = state.remove(key, &range);
+        let (removed, _) = state.remove(key, &range);
         state.damaged(removed);
         self.wake(&mut state);
     }
@@ -245,7 +247,7 @@ impl Cache {
         let mut state = self.state.lock();
         // That this process has too much open says nothing of the file.
         if !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) {
-            let removed = state.remove(piece.run.key, &(piece.run.start..piece.run.start + 1));
+            let (removed, _) = state.remove(piece.run.key, &(piece.run.start..piece.run.start + 1));
             state.damaged(removed);
         }
         if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) {

@@ -196,15 +196,16 @@ impl State {
         covered.iter().for_each(|run| self.doom(run));
     }
 
-    /// See [`super::Cache::remove`]. Returns how many runs that were.
-    pub fn remove(&mut self, key: CacheKey, range: &Range<u64>) -> u64 {
+    /// See [`super::Cache::remove`]. Returns how many runs that were, and what they took, bytes in whole blocks.
+    pub fn remove(&mut self, key: CacheKey, range: &Range<u64>) -> (u64, u64) {
         // Ends are in the order of starts, so those that reach into the range from before it are the last ones before it.
         let before = self.runs.range(RunKey { key, start: 0 }..RunKey { key, start: range.start }).rev();
         let reaching = before.take_while(|(run, found)| run.start + found.len > range.start);
         let inside = self.runs.range(RunKey { key, start: range.start }..RunKey { key, start: range.end });
         let overlapping: Vec<RunKey> = reaching.chain(inside).map(|(run, _)| *run).collect();
+        let bytes = overlapping.iter().map(|run| weight(self.runs[run].len)).sum();
         overlapping.iter().for_each(|run| self.doom(run));
-        overlapping.len() as u64
+        (overlapping.len() as u64, bytes)
     }
 
     /// Forgets a run. Its file goes as soon as nobody reads it.

@@ -6,12 +6,11 @@
 
 use super::control::{self, Ask, Say};
 use super::failure::{Failure, Outcome};
-use super::metrics;
 use super::metrics_endpoint::Endpoint;
 use super::mount_point::Holder;
 use super::notify::{self, Effort};
 use super::registry::Registration;
-use super::{mount_point, utab};
+use super::{copies, metrics, mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 use skylog::fs::SetLimit;
@@ -147,6 +146,10 @@ impl Daemon {
             Ok(Ask::Umount { now }) => return self.umount(stream, now),
             Ok(Ask::Status) => self.status(),
             Ok(Ask::Metrics) => Say::Metrics { text: metrics::text(&self.volume, &self.requests) },
+            Ok(Ask::Warm { inodes }) => copies::warm(&self.volume, &self.registration.dir, stream, &inodes),
+            Ok(Ask::Evict { inodes }) => {
+                copies::evict(&self.volume, &self.registration.dir, &self.unwritten, stream, &inodes)
+            }
             Ok(Ask::Sync) => self.sync(),
             Ok(Ask::Set { sync }) => self.set(&sync),
             Ok(Ask::ShipInterval { seconds }) => {

@@ -7,9 +7,11 @@ mod break_lock;
 mod cache_words;
 mod check;
 mod control;
+mod copies;
 mod daemon;
 mod destroy;
 mod documents;
+mod evict;
 mod failure;
 mod helper;
 mod log_file;
@@ -36,6 +38,7 @@ mod store_arg;
 mod sync;
 mod umount;
 mod utab;
+mod warm;
 mod world;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -63,6 +66,8 @@ enum Command {
     Sync(sync::Sync),
     Status(status::Status),
     Metrics(metrics::Metrics),
+    Warm(warm::Warm),
+    Evict(evict::Evict),
     Set(set::Set),
     Check(check::Check),
     BreakLock(break_lock::BreakLock),
@@ -95,6 +100,8 @@ pub fn run() -> ExitCode {
         Command::Sync(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Metrics(command) => command.run(),
+        Command::Warm(command) => command.run(),
+        Command::Evict(command) => command.run(),
         Command::Set(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::BreakLock(command) => command.run(),

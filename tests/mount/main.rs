@@ -1,6 +1,7 @@
 //! The real program on real mounts. Needs root, `/dev/fuse`, `unshare`, `umount` and `python3`; where they are missing these tests fail.
 
 mod attributes;
+mod copies;
 #[path = "../exposition/mod.rs"]
 mod exposition;
 mod helpers;
