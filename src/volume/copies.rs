@@ -1,17 +1,16 @@
 //! Bringing what files hold into the cache, and dropping it there. Metadata comes by the walk itself.
+//!
+//! One thread asks for one object after the other: read in order, the reader fetches ahead, many objects by one request and several
+//! requests at a time. Threads that take turns would look to it like reading at random.
 
 use super::Volume;
 use crate::format::ids::{InodeNo, ObjectId};
 use crate::fs::{Contents, Cx, DirEntry, Error, Fs, Stop};
 use crate::locate::{Evicted, LocateError, Nearest, Warmed};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc;
 
-/// Threads that ask for objects: most of their time they wait.
-const WORKERS: usize = 8;
-/// Objects that a thread takes at a time: in a large file they lie side by side, and are read in order.
+/// Objects of a file looked up at a time.
 const BATCH: usize = 64;
 /// Names of a directory read at a time.
 const PAGE: usize = 512;
@@ -49,9 +48,7 @@ impl Copies {
 pub type Step<'a> = dyn FnMut(&Copies) -> Result<(), String> + 'a;
 
 /// What happens to one object of so many bytes.
-type Deed<'a> = dyn Fn(&ObjectId, u64) -> Result<Copies, LocateError> + Sync + 'a;
-
-type Batch = Vec<(ObjectId, u32)>;
+type Deed<'a> = dyn Fn(&ObjectId, u64) -> Result<Copies, LocateError> + 'a;
 
 impl Volume {
     /// How many bytes the cache may take, if there is one.
@@ -104,7 +101,7 @@ impl Volume {
         self.visit(inodes, &deed, drop_pages, step)
     }
 
-    /// Does the deed to every object of every file, several at a time; `begin` is called for each file first.
+    /// Does the deed to every object of every file, in their order; `begin` is called for each file first.
     fn visit(
         &self,
         inodes: &[InodeNo],
@@ -112,29 +109,9 @@ impl Volume {
         begin: &mut dyn FnMut(InodeNo),
         step: &mut Step<'_>,
     ) -> Result<Copies, String> {
-        let (batches, inbox) = mpsc::sync_channel::<Batch>(WORKERS);
-        let (inbox, given_up) = (Mutex::new(inbox), AtomicBool::new(false));
-        let (tell, told) = mpsc::channel();
-        std::thread::scope(|scope| {
-            for _ in 0..WORKERS {
-                let (tell, inbox, given_up) = (tell.clone(), &inbox, &given_up);
-                scope.spawn(move || work(inbox, given_up, deed, &|done| drop(tell.send(done))));
-            }
-            drop(tell);
-            let mut visit =
-                Visit { volume: self, begin, step, batches, told, batch: Batch::new(), all: Copies::default() };
-            let visited = visit.walk(inodes);
-            let Visit { batches, told, mut all, step, .. } = visit;
-            drop(batches);
-            let visited = visited.and_then(|()| {
-                told.iter().try_for_each(|done| {
-                    all.add(done?);
-                    step(&all)
-                })
-            });
-            given_up.store(visited.is_err(), Ordering::Relaxed);
-            visited.map(|()| all)
-        })
+        let mut visit = Visit { volume: self, deed, begin, step, all: Copies::default() };
+        visit.walk(inodes)?;
+        Ok(visit.all)
     }
 
     /// Runs an operation that reads, and waits for it.
@@ -149,22 +126,6 @@ impl Volume {
     }
 }
 
-fn work(inbox: &Mutex<Receiver<Batch>>, given_up: &AtomicBool, deed: &Deed<'_>, tell: &dyn Fn(Result<Copies, String>)) {
-    loop {
-        let next = inbox.lock().recv();
-        let Ok(batch) = next else { return };
-        if given_up.load(Ordering::Relaxed) {
-            continue;
-        }
-        let mut done = Copies::default();
-        let failed = batch.iter().try_for_each(|(object, bytes)| {
-            done.add(deed(object, u64::from(*bytes))?);
-            Ok(())
-        });
-        tell(failed.map(|()| done).map_err(|e: LocateError| sentence(&e)));
-    }
-}
-
 fn sentence(error: &LocateError) -> String {
     match error.is_away() {
         true => format!("the store does not answer, run it again when it does: {error}"),
@@ -172,14 +133,12 @@ fn sentence(error: &LocateError) -> String {
     }
 }
 
-/// A walk through the files, which hands out their objects.
+/// A walk through the files.
 struct Visit<'a, 'b> {
     volume: &'a Volume,
+    deed: &'a Deed<'a>,
     begin: &'a mut dyn FnMut(InodeNo),
     step: &'a mut Step<'b>,
-    batches: SyncSender<Batch>,
-    told: Receiver<Result<Copies, String>>,
-    batch: Batch,
     all: Copies,
 }
 
@@ -199,15 +158,13 @@ impl Visit<'_, '_> {
                 let members: Vec<DirEntry> = there(members)?.unwrap_or_default();
                 let Some(last) = members.last() else { continue };
                 open.push((dir, last.cookie));
-                for DirEntry { ino, kind, .. } in members {
-                    match kind {
-                        libc::DT_DIR => open.push((ino, 0)),
-                        _ => self.file(ino)?,
-                    }
-                }
+                let (below, files): (Vec<_>, Vec<_>) = members.iter().partition(|entry| entry.kind == libc::DT_DIR);
+                files.into_iter().try_for_each(|entry| self.file(entry.ino))?;
+                // The first of them is next.
+                open.extend(below.into_iter().rev().map(|entry| (entry.ino, 0)));
             }
         }
-        self.hand_out()
+        (self.step)(&self.all)
     }
 
     fn file(&mut self, ino: InodeNo) -> Result<(), String> {
@@ -217,23 +174,15 @@ impl Visit<'_, '_> {
         while let Some(at) = from {
             let contents = self.volume.ask(move |fs, cx| fs.contents(cx, ino, at, BATCH));
             let Contents { objects, next } = there(contents)?.unwrap_or_default();
-            self.all.bytes += objects.iter().map(|(_, bytes)| u64::from(*bytes)).sum::<u64>();
-            self.batch.extend(objects);
-            if self.batch.len() >= BATCH {
-                self.hand_out()?;
+            for (object, bytes) in objects {
+                let bytes = u64::from(bytes);
+                self.all.bytes += bytes;
+                self.all.add((self.deed)(&object, bytes).map_err(|e| sentence(&e))?);
             }
+            (self.step)(&self.all)?;
             from = next;
         }
         Ok(())
-    }
-
-    fn hand_out(&mut self) -> Result<(), String> {
-        // Threads take batches until this end of the channel is dropped.
-        self.batches.send(std::mem::take(&mut self.batch)).map_err(|_| "a thread has panicked".to_owned())?;
-        for done in self.told.try_iter() {
-            self.all.add(done?);
-        }
-        (self.step)(&self.all)
     }
 }
 

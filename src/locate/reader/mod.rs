@@ -214,8 +214,9 @@ impl SegmentReader {
     /// Brings a body into the cache; says whether it is there now.
     pub fn warm(&self, segment: SegmentNo, class: Class, body: &Body) -> Result<bool, ReadError> {
         let key = CacheKey::Segment(segment);
-        if !self.cache.holds(key, body.range()) {
-            self.read(segment, class, std::slice::from_ref(body))?;
+        match self.cache.holds(key, body.range()) {
+            true => self.pass(segment, class, std::slice::from_ref(body)),
+            false => drop(self.read(segment, class, std::slice::from_ref(body))?),
         }
         // It may have come when the cache had no room for it.
         if !self.cache.holds(key, body.range()) {
