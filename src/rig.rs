@@ -267,6 +267,8 @@ impl Rig {
 }
 
 #[cfg(test)]
+mod copies;
+#[cfg(test)]
 mod far;
 #[cfg(test)]
 mod mounts;

@@ -7,27 +7,31 @@
 //! gate and fetchers, checkpointer, shipper, cache, journal.
 
 mod actors;
+mod copies;
 mod health;
 mod park;
 mod pressure;
+mod status;
 
+pub use copies::{Copies, Step};
 pub use park::{Unresolved, resolve};
 pub use pressure::{Patience, WhenFull};
+pub use status::{Counters, Status, StoreRequests};
 
 use crate::base::clock::Clock;
-use crate::cache::{Cache, CacheStats};
+use crate::cache::Cache;
 use crate::checkpoint::{Desk, Figures, Wanted, nodes::NodeStore};
 use crate::format::ids::{Lsn, Uuid};
 use crate::fs::{self, Cx, DiskSpace, Error, Fs, SetLimit};
 use crate::journal::SyncPolicy;
 use crate::map::Db;
 use crate::recovery::{MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
+use crate::store::StoreCounters;
 use actors::Threads;
 use health::{Health, Watched};
 use park::Parking;
 use parking_lot::Mutex;
 use pressure::{Hindrance, Pressure};
-use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -98,121 +102,17 @@ pub struct Volume {
     filesystem: Uuid,
     replay: Replay,
     cache: Option<Arc<Cache>>,
+    /// What a remote store counts.
+    store_counters: Option<Arc<StoreCounters>>,
     shared: Arc<Shared>,
     threads: Mutex<Option<Threads>>,
-}
-
-/// What `status` shows.
-#[derive(Clone, Debug, Serialize)]
-pub struct Status {
-    /// The daemon's process.
-    pub pid: u32,
-    /// The filesystem.
-    pub uuid: String,
-    /// `active`, `offline` until a store that was away at the mount answers, `read-only` after a failed sync or write,
-    /// `fenced` after a takeover.
-    pub state: &'static str,
-    /// When batches become durable without anyone asking.
-    pub policy: String,
-    /// The newest batch,
-    pub last: String,
-    /// the newest durable one,
-    pub durable: String,
-    /// and the newest one in the store.
-    pub shipped: String,
-    /// Bytes of journal segments in use.
-    pub journal_used_bytes: u64,
-    /// Bytes the journal may use.
-    pub journal_capacity_bytes: u64,
-    /// Bytes in the journal that the store does not have yet; an upper bound.
-    pub unshipped_bytes: u64,
-    /// What is done about a journal that fills up: `none`, `shipping`, `slowing` (writers), or `full`.
-    pub pressure: &'static str,
-    /// Why, in one sentence.
-    pub pressure_reason: Option<String>,
-    /// What operations that add do when the journal is full: `wait`, or fail by `enospc`.
-    pub when_full: WhenFull,
-    /// `ok`; `away since` when, and why; or `offline` until a store that was away at the mount answers.
-    pub store_state: String,
-    /// Operations that wait for a store that does not answer.
-    pub waiting_for_store: u64,
-    /// The newest checkpoint.
-    pub checkpoint: u64,
-    /// Seconds since it was made.
-    pub checkpoint_age_s: u64,
-    /// Windows that wait to be shipped.
-    pub windows_waiting: u64,
-    /// Memory of changes since the checkpoint.
-    pub overlay_bytes: u64,
-    /// What the files take; nothing when that is not counted.
-    pub used_bytes: Option<u64>,
-    /// Inodes, the root and open files without a name too.
-    pub used_inodes: Option<u64>,
-    /// What the files may take; nothing without a limit.
-    pub limit_bytes: Option<u64>,
-    /// Most inodes; nothing without a limit.
-    pub limit_inodes: Option<u64>,
-    /// What is said above a limit: `enospc` or `edquot`.
-    pub on_limit: &'static str,
-    /// Copies of store objects on local disk, if there are any.
-    pub cache: Option<CacheStats>,
-    /// The newest error that is not over.
-    pub last_error: Option<String>,
-    /// Everything counted since the mount.
-    pub counters: Counters,
-}
-
-/// See [`Status::counters`].
-#[derive(Clone, Debug, Serialize)]
-pub struct Counters {
-    /// Batches that the mount replayed over its checkpoint,
-    pub replayed_batches: u64,
-    /// bytes of journal it read for them,
-    pub replayed_bytes: u64,
-    /// and milliseconds that took.
-    pub replay_ms: u64,
-    /// Successful disk syncs of the journal.
-    pub syncs: u64,
-    /// Waiters that they answered.
-    pub synced_waiters: u64,
-    /// The longest of them, microseconds.
-    pub sync_max_us: u64,
-    /// Those that took two seconds or longer.
-    pub slow_syncs: u64,
-    /// How long the journal has been waiting for its disk, milliseconds.
-    pub disk_busy_ms: u64,
-    /// Checkpoints that failed since the last one that was made.
-    pub checkpoint_failures: u32,
-    /// Journal segments used again.
-    pub segments_recycled: u64,
-    /// Checkpoints made.
-    pub checkpoints: u64,
-    /// Windows shipped.
-    pub windows_shipped: u64,
-    /// Store objects deleted.
-    pub objects_deleted: u64,
-    /// Operations that were parked.
-    pub parked: u64,
-    /// Requests that ended in a panic and were answered with EIO.
-    pub panics: u64,
-    /// Operations answered with EIO because what they needed could not be read.
-    pub unreadable: u64,
-    /// Operations answered with EIO because the store did not answer in time.
-    pub timed_out: u64,
-    /// Operations whose answer was held back to slow writers down.
-    pub slowed: u64,
-    /// Operations that a full journal refused.
-    pub refused: u64,
-    /// Tree nodes found in memory,
-    pub node_hits: u64,
-    /// and not.
-    pub node_misses: u64,
 }
 
 impl Volume {
     /// Mounts and starts all threads. Returns once the filesystem can be used.
     pub fn open(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Arc<Volume>, MountError> {
         let health = Arc::new(Health::new(world.clock.clone()));
+        let store_counters = world.store.counters();
         let store = Arc::new(Watched::new(world.store.clone(), health.clone()));
         let world = &World { store, ..world.clone() };
         let mounted = mount(world, tuning, progress)?;
@@ -247,7 +147,8 @@ impl Volume {
             desk,
         });
         let threads = Threads::start(&shared, writer, checkpointer, shipper, keeper);
-        let volume = Arc::new(Volume { filesystem, replay, cache, shared, threads: Mutex::new(Some(threads)) });
+        let volume =
+            Arc::new(Volume { filesystem, replay, cache, store_counters, shared, threads: Mutex::new(Some(threads)) });
         volume.free_orphans()?;
         Ok(volume)
     }
@@ -409,86 +310,6 @@ impl Volume {
             Ok((_, lsn)) => journal.when_durable(lsn, Box::new(done)),
             Err(e) => done(Err(e.to_string())),
         });
-    }
-
-    /// What `status` shows.
-    pub fn status(&self) -> Status {
-        let Shared { db, figures, parking, pressure, fenced, ship_error, clock, .. } = &*self.shared;
-        let stats = db.journal().stats();
-        let figures = figures.lock().clone();
-        let fenced = fenced.lock().clone();
-        let state = match (&fenced, &stats.latched) {
-            (Some(_), _) => "fenced",
-            (None, Some(_)) => "read-only",
-            (None, None) if figures.offline => "offline",
-            (None, None) => "active",
-        };
-        let last_error = fenced
-            .or(stats.latched)
-            .or_else(|| ship_error.lock().clone())
-            .or(figures.last_error)
-            .or_else(|| parking.damage())
-            .or(stats.last_error);
-        let now = clock.now().as_nanos();
-        let (usage, limit) = db.usage();
-        let (when_full, hindrance) = (self.shared.patience.lock().when_full, self.shared.hindrance());
-        let (step, pressure_reason) = pressure::describe(&db.journal().fill(), hindrance.as_ref(), when_full);
-        let some = |limit: u64| (limit > 0).then_some(limit);
-        Status {
-            pid: std::process::id(),
-            uuid: self.filesystem.to_string(),
-            state,
-            policy: db.journal().policy().to_string(),
-            last: db.last().to_string(),
-            durable: db.journal().durable().to_string(),
-            shipped: figures.shipped.to_string(),
-            journal_used_bytes: stats.used_bytes,
-            journal_capacity_bytes: stats.capacity_bytes,
-            unshipped_bytes: if self.is_drained() { 0 } else { stats.used_bytes + stats.queue_bytes },
-            pressure: step.word(),
-            pressure_reason,
-            when_full,
-            store_state: match (figures.offline, self.shared.health.outage()) {
-                (true, None) => "offline".to_owned(),
-                (true, Some(outage)) => format!("offline, {outage}"),
-                (false, _) => self.shared.health.to_string(),
-            },
-            waiting_for_store: parking.waiting_for_store(),
-            checkpoint: figures.checkpoint,
-            checkpoint_age_s: u64::try_from((now - figures.checkpoint_wall) / 1_000_000_000).unwrap_or(0),
-            windows_waiting: figures.windows_waiting,
-            overlay_bytes: db.overlay_bytes(),
-            used_bytes: usage.map(|usage| usage.bytes()),
-            used_inodes: usage.map(|usage| usage.inodes),
-            limit_bytes: some(limit.bytes),
-            limit_inodes: some(limit.inodes),
-            on_limit: limit.on_limit.word(),
-            cache: self.cache.as_ref().map(|cache| cache.stats()),
-            last_error,
-            counters: Counters {
-                replayed_batches: self.replay.batches,
-                replayed_bytes: self.replay.bytes,
-                replay_ms: u64::try_from(self.replay.took.as_millis()).unwrap_or(u64::MAX),
-                syncs: stats.syncs,
-                synced_waiters: stats.synced_waiters,
-                sync_max_us: stats.sync_max_nanos / 1000,
-                slow_syncs: stats.slow_syncs,
-                disk_busy_ms: stats.busy_nanos / 1_000_000,
-                checkpoint_failures: figures.checkpoint_failures,
-                segments_recycled: stats.recycled,
-                checkpoints: figures.checkpoints,
-                windows_shipped: figures.windows_shipped,
-                objects_deleted: figures.objects_deleted,
-                parked: parking.parked(),
-                panics: parking.panics(),
-                unreadable: parking.unreadable(),
-                timed_out: parking.timed_out(),
-                slowed: pressure.slowed(),
-                refused: pressure.refused(),
-                node_hits: db.cache().hits(),
-                node_misses: db.cache().misses(),
-            },
-        }
     }
 
     fn is_drained(&self) -> bool {

@@ -24,6 +24,8 @@ pub enum Canary {
     PendingBeforeDelete,
     /// A mount whose store was away finds out what is published, and whether it is still the writer, before it ships.
     ResumeBeforeJobs,
+    /// What a cache file gives back is verified before it is used.
+    CopyVerified,
 }
 
 /// Whether the rule is taken away on this thread.

@@ -48,10 +48,13 @@ impl Keeper {
         self.limits
     }
 
-    /// Removes one file that must go, looks at the disk when that is due, writes one run.
+    /// Removes one file that must go, makes room for node files, looks at the disk when that is due, writes one run.
     pub fn step(&mut self) -> Progress {
         let resting = self.clock.elapsed() < self.rest_until;
         let removed = !resting && self.remove_one();
+        if !resting {
+            self.count_node_files();
+        }
         if self.clock.elapsed() >= self.looked + LOOK {
             self.shrink();
         }
@@ -66,13 +69,23 @@ impl Keeper {
         }
     }
 
-    /// Bytes that cache files may take now: the limit, but no more than leaves the minimum free. `None` if the disk does not
-    /// say how much is free.
+    /// They count once there is room for them; the least of what is in the way goes.
+    fn count_node_files(&mut self) {
+        let Some(room) = self.cache.state.lock().room_beside_node_files() else { return };
+        self.make_room(Class::Data, 0, room);
+        self.cache.state.lock().count_node_files();
+    }
+
+    /// Bytes that cache files may take now: what node files leave of the limit, but no more than leaves the minimum free. `None` if
+    /// the disk does not say how much is free.
     fn allowed(&mut self) -> Option<u64> {
         match self.cache.media.space() {
             Ok(space) => {
-                let whole = self.cache.state.lock().used() + space.available;
-                Some(self.limits.bytes_max.min(whole.saturating_sub(self.limits.free_bytes_min)))
+                let mut state = self.cache.state.lock();
+                let whole = state.used() + space.available;
+                let allowed = state.share().min(whole.saturating_sub(self.limits.free_bytes_min));
+                state.set_allowed(allowed);
+                Some(allowed)
             }
             Err(e) => {
                 self.failed(CACHE, &e);
@@ -128,7 +141,7 @@ impl Keeper {
         if !has_room {
             let mut state = self.cache.state.lock();
             state.drop_run(&run);
-            if allowed.is_some_and(|allowed| allowed < weight) {
+            if allowed.is_some_and(|allowed| allowed < weight && allowed < state.share()) {
                 let least = self.limits.free_bytes_min >> 20;
                 state.error(format!("the disk has less than {least} MiB free, so nothing is kept"));
             }

@@ -5,6 +5,9 @@
 //! file is synced and a crash may leave anything in it. A copy is never the only place of anything: whatever goes wrong here
 //! is a miss.
 //!
+//! Node segments in the state directory that the store has are copies too, which others keep ([`Cache::set_node_files`]); they
+//! count towards the same limit.
+//!
 //! Rules: what the files take, in whole blocks, is never above the limit, so room is made before a byte is written. The
 //! disk keeps a minimum free. What is being read or written is not evicted. Only the [`Keeper`] writes and removes files,
 //! so nobody who reads or puts waits for that.
@@ -52,10 +55,15 @@ pub const PENDING_BYTES_MAX: u64 = 32 << 20;
 /// Most cache files kept open.
 pub const OPEN_MAX: usize = 64;
 
+/// What a file of so many bytes takes of a limit: whole blocks, and its name.
+pub fn bytes_on_disk(len: u64) -> u64 {
+    state::weight(len) + state::NAME_BYTES
+}
+
 /// How much of a disk the cache may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all cache files, in whole blocks. Never exceeded.
+    /// Bytes of all cache files and of node files that are copies, in whole blocks. Never exceeded.
     pub bytes_max: u64,
     /// Bytes of the disk that the cache leaves free, whoever fills it.
     pub free_bytes_min: u64,
@@ -84,8 +92,10 @@ pub enum CacheKey {
 /// What `status` and metrics show.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CacheStats {
-    /// Bytes of all cache files, in whole blocks.
+    /// Bytes of all cache files and of node files that are copies, in whole blocks;
     pub used_bytes: u64,
+    /// those of them that node files take.
+    pub node_file_bytes: u64,
     /// The limit for that.
     pub limit_bytes: u64,
     /// Runs, those in memory too.
@@ -163,19 +173,35 @@ impl Cache {
         self.wake(&mut state);
     }
 
-    /// Forgets every run that overlaps a range of an object, and removes its file.
-    pub fn remove(&self, key: CacheKey, range: Range<u64>) {
+    /// Forgets every run that overlaps a range of an object, and removes its file. Returns what they took, bytes in whole
+    /// blocks.
+    pub fn remove(&self, key: CacheKey, range: Range<u64>) -> u64 {
         let mut state = self.state.lock();
-        state.remove(key, &range);
+        let (_, bytes) = state.remove(key, &range);
         self.wake(&mut state);
+        bytes
     }
 
     /// The same for runs that are not what was put, which is counted.
     pub fn remove_damaged(&self, key: CacheKey, range: Range<u64>) {
         let mut state = self.state.lock();
-        let removed = state.remove(key, &range);
+        let (removed, _) = state.remove(key, &range);
         state.damaged(removed);
         self.wake(&mut state);
+    }
+
+    /// Node segments in the state directory that the store has take so many bytes now, by [`bytes_on_disk`]. They count as soon as
+    /// the keeper has made room for them; less counts at once.
+    pub fn set_node_files(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        if state.set_node_files(bytes) {
+            self.wake(&mut state);
+        }
+    }
+
+    /// Bytes that those may take: half of what all copies may, so that there is always room for data.
+    pub fn node_files_max(&self) -> u64 {
+        self.state.lock().node_files_max()
     }
 
     /// What it holds and what happened so far.
@@ -221,7 +247,7 @@ impl Cache {
         let mut state = self.state.lock();
         // That this process has too much open says nothing of the file.
         if !matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)) {
-            let removed = state.remove(piece.run.key, &(piece.run.start..piece.run.start + 1));
+            let (removed, _) = state.remove(piece.run.key, &(piece.run.start..piece.run.start + 1));
             state.damaged(removed);
         }
         if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// What a disk gives to a file is a multiple of this.
 const BLOCK_BYTES: u64 = 4096;
 /// The folder takes room too, and grows with its names.
-const NAME_BYTES: u64 = 128;
+pub(super) const NAME_BYTES: u64 = 128;
 
 /// A run: which object, and from which offset on. At most one run begins at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +84,12 @@ pub(super) struct State {
     used: u64,
     /// What of it the others than data take.
     used_others: u64,
+    /// What node files take that others keep, as far as it counts,
+    node_files: u64,
+    /// and all of it.
+    node_files_there: u64,
+    /// What all of it might take when the disk was last looked at.
+    whole: u64,
     pending: HashMap<RunKey, Bytes>,
     pending_bytes: u64,
     queue: VecDeque<RunKey>,
@@ -115,6 +121,9 @@ impl State {
             files: 0,
             used: 0,
             used_others: 0,
+            node_files: 0,
+            node_files_there: 0,
+            whole: bytes_max,
             pending: HashMap::new(),
             pending_bytes: 0,
             queue: VecDeque::new(),
@@ -187,15 +196,16 @@ impl State {
         covered.iter().for_each(|run| self.doom(run));
     }
 
-    /// See [`super::Cache::remove`]. Returns how many runs that were.
-    pub fn remove(&mut self, key: CacheKey, range: &Range<u64>) -> u64 {
+    /// See [`super::Cache::remove`]. Returns how many runs that were, and what they took, bytes in whole blocks.
+    pub fn remove(&mut self, key: CacheKey, range: &Range<u64>) -> (u64, u64) {
         // Ends are in the order of starts, so those that reach into the range from before it are the last ones before it.
         let before = self.runs.range(RunKey { key, start: 0 }..RunKey { key, start: range.start }).rev();
         let reaching = before.take_while(|(run, found)| run.start + found.len > range.start);
         let inside = self.runs.range(RunKey { key, start: range.start }..RunKey { key, start: range.end });
         let overlapping: Vec<RunKey> = reaching.chain(inside).map(|(run, _)| *run).collect();
+        let bytes = overlapping.iter().map(|run| weight(self.runs[run].len)).sum();
         overlapping.iter().for_each(|run| self.doom(run));
-        overlapping.len() as u64
+        (overlapping.len() as u64, bytes)
     }
 
     /// Forgets a run. Its file goes as soon as nobody reads it.
@@ -332,8 +342,25 @@ impl State {
 
     pub fn stats(&self) -> CacheStats {
         let runs = self.runs.len() as u64;
-        let used_bytes = self.used + self.files * NAME_BYTES;
-        CacheStats { used_bytes, runs, pending_bytes: self.pending_bytes, ..self.figures.clone() }
+        let (used_bytes, node_file_bytes) = (self.taken() + self.node_files, self.node_files);
+        CacheStats { used_bytes, node_file_bytes, runs, pending_bytes: self.pending_bytes, ..self.figures.clone() }
+    }
+
+    /// What cache files take, with their names.
+    fn taken(&self) -> u64 {
+        self.used + self.files * NAME_BYTES
+    }
+
+    /// See [`super::Cache::set_node_files`]. Returns whether the keeper must make room.
+    pub fn set_node_files(&mut self, bytes: u64) -> bool {
+        self.node_files_there = bytes;
+        self.node_files = self.node_files.min(bytes);
+        self.node_files < bytes
+    }
+
+    /// See [`super::Cache::node_files_max`].
+    pub fn node_files_max(&self) -> u64 {
+        self.whole / 2
     }
 }
 
@@ -344,12 +371,34 @@ impl State {
         self.used
     }
 
+    /// What cache files may take of the limit,
+    pub fn share(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.node_files)
+    }
+
+    /// and what they may take now, as the disk is.
+    pub fn set_allowed(&mut self, allowed: u64) {
+        self.whole = allowed + self.node_files;
+    }
+
+    /// If there are node files that do not count yet: what the cache files may take, without their names, when these do.
+    pub fn room_beside_node_files(&self) -> Option<u64> {
+        let room = self.bytes_max.saturating_sub(self.node_files_there + self.files * NAME_BYTES);
+        (self.node_files < self.node_files_there).then_some(room)
+    }
+
+    /// Counts them, as far as there is room.
+    pub fn count_node_files(&mut self) {
+        let room = self.bytes_max.saturating_sub(self.taken());
+        self.node_files = self.node_files_there.min(room).max(self.node_files);
+    }
+
     /// Whether another file of so many bytes (none: just those there are) is within the limits, and all take no more than
     /// is `allowed` now.
     pub fn fits(&self, bytes: u64, allowed: u64) -> bool {
         let (files, used) = (self.files + u64::from(bytes > 0), self.used + bytes);
         let files_max = RUNS_MAX.max(self.bytes_max / RUN_BYTES_MEAN_MIN);
-        files <= files_max && used + files * NAME_BYTES <= self.bytes_max && used <= allowed
+        files <= files_max && used + files * NAME_BYTES + self.node_files <= self.bytes_max && used <= allowed
     }
 
     /// A file that can be removed now. It counts until [`State::removed`].
@@ -371,8 +420,8 @@ impl State {
 
     /// Forgets the run that should go first when `class` wants so many bytes of those allowed; its file is to be removed.
     pub fn evict(&mut self, class: Class, bytes: u64, allowed: u64) -> Option<Doomed> {
-        let others = self.used_others + if class == Class::Data { 0 } else { bytes };
-        let first = order_of(if others > allowed / 2 { Class::Nodes } else { Class::Data });
+        let others = self.used_others + self.node_files + if class == Class::Data { 0 } else { bytes };
+        let first = order_of(if others > (allowed + self.node_files) / 2 { Class::Nodes } else { Class::Data });
         let oldest = |order: usize| self.orders[order].values().find(|run| !self.pins.contains_key(run)).copied();
         let victim = oldest(first).or_else(|| oldest(1 - first))?;
         self.figures.evicted += 1;

@@ -17,6 +17,7 @@
 
 mod backoff;
 mod commit;
+mod copies;
 mod cost;
 mod desk;
 pub mod files;
@@ -44,6 +45,7 @@ use crate::locate::LocateError;
 use crate::map::{Db, Frozen, MapError, Shape, Stop, reachable_segments, reachable_within};
 use crate::media::Media;
 use backoff::{Backoff, Haste};
+use copies::Copies;
 use cost::Chain;
 use jobs::{Job, Report};
 use nodes::NodeStore;
@@ -224,6 +226,8 @@ pub struct Checkpointer {
     new_nodes: BTreeMap<SegmentNo, u64>,
     /// Those of earlier mounts are among them.
     new_nodes_known: bool,
+    /// Node segments in the state directory that are copies.
+    copies: Copies,
     published: Published,
     /// An earlier life closed the newest generation, and nothing is in the next one yet.
     closed: bool,
@@ -295,6 +299,7 @@ impl Checkpointer {
             pinned: BTreeSet::new(),
             new_nodes: BTreeMap::new(),
             new_nodes_known: false,
+            copies: Copies::default(),
             published: Published::default(),
             closed: false,
             chain: Chain::default(),
@@ -423,7 +428,7 @@ impl Checkpointer {
         if self.merge_again()? || self.merge_when_durable()? || self.freeze()? {
             return Ok(Progress::Worked);
         }
-        if self.give_job()? {
+        if self.give_job()? || self.tend_copies() {
             return Ok(Progress::Worked);
         }
         Ok(Progress::Idle)
@@ -521,7 +526,8 @@ impl Checkpointer {
 
     /// Removes local node segments that no local root and no running ship reaches, and files of old checkpoints.
     fn sweep_local(&mut self) -> Result<(), CheckpointError> {
-        match self.new_nodes_known {
+        match self.new_nodes_known || !self.startup.is_done() {
+            // Before the store was asked this goes over those of this mount, for which it holds too.
             true => self.sweep_new(),
             false => {
                 let reached = self.reached()?;
@@ -534,6 +540,8 @@ impl Checkpointer {
     fn sweep(&mut self, reached: &BTreeSet<SegmentNo>) -> Result<(), CheckpointError> {
         let mut keep = reached.clone();
         keep.extend(&self.pinned);
+        // Those that were found may be among those that go.
+        self.copies.look |= self.nodes.limits_copies();
         self.nodes.retain(&keep).map_err(CheckpointError::disk)?;
         self.new_nodes.retain(|no, _| keep.contains(no));
         self.swept()

@@ -2,13 +2,17 @@
 //! the same machine gives the whole segment, and one that is far away the nodes that are asked for, through the cache.
 //!
 //! Unshipped node segments are primary data: a file is removed only when neither the current roots nor a running ship
-//! reach it, or when the store has it.
+//! reach it, or when the store has it. With cache files, those that the store has are copies: they count towards the limit
+//! of these, and go when they take too much ([`super::copies`]).
 //!
-//! A merge may need a leaf that only a store which is away has: one under a key that was put without being read, whose
-//! copy is not in the cache. Then that merge fails and is tried again, and writers wait once the overlays are full; nothing
-//! is lost.
+//! A merge reads the leaf under each changed key, and the nodes above it. They are on the local disk as long as no base has
+//! them; after that, without cache files, as long as the roots reach them. With cache files they may have been removed as
+//! copies, or never have been here after a mount from the store alone. Such a leaf is in memory or in the cache if it was
+//! used lately, as that of a changed key mostly was; else the merge needs the store. If that is away, the merge fails and is
+//! tried again, and writers wait once the overlays are full; nothing is lost. No copy is removed while the store is away.
 
-use crate::cache::Class;
+use super::copies::Files;
+use crate::cache::{self, Cache, Class};
 use crate::format::ids::{NodePtr, SegmentKind, SegmentNo, Uuid};
 use crate::format::names;
 use crate::format::store_segment::SegmentBuilder;
@@ -17,11 +21,9 @@ use crate::map::{MapError, NodeSink, NodeSource};
 use crate::media::{File, Media};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
-use lru::LruCache;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// The folder of node segments in the state directory.
@@ -29,9 +31,6 @@ pub const NODES: &str = "nodes";
 
 /// The end of the name of a copy that is still being fetched.
 const UNFINISHED: &str = ".part";
-
-/// Open node files kept at a time.
-const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
 /// Writes to a fresh file go in pieces of this size.
 const WRITE_BYTES: usize = 1 << 20;
@@ -72,7 +71,8 @@ pub fn read_file(media: &dyn Media, name: &str) -> io::Result<Bytes> {
 pub struct NodeStore {
     media: Arc<dyn Media>,
     store: Arc<dyn Store>,
-    open: Mutex<LruCache<SegmentNo, Arc<dyn File>>>,
+    /// A leaf of the lock order; never held across a call to the disk.
+    files: Mutex<Files>,
     /// Held across a fetch; only threads that may wait come here.
     downloading: Mutex<()>,
     /// Only for a store that is far away.
@@ -82,7 +82,7 @@ pub struct NodeStore {
 impl NodeStore {
     /// Reads from `nodes/` of the state directory, else from the store, through `reader` if there is one.
     pub fn new(media: Arc<dyn Media>, store: Arc<dyn Store>, reader: Option<Arc<SegmentReader>>) -> NodeStore {
-        NodeStore { media, store, open: Mutex::new(LruCache::new(OPEN_FILES)), downloading: Mutex::new(()), reader }
+        NodeStore { media, store, files: Mutex::default(), downloading: Mutex::new(()), reader }
     }
 
     /// Removes local node segments that are not in `keep`. A file that cannot be removed is tried again next time.
@@ -90,8 +90,7 @@ impl NodeStore {
         for name in self.media.list(NODES)? {
             let Some(no) = parse_node_file(&name) else { continue };
             if !keep.contains(&no) {
-                self.open.lock().pop(&no);
-                self.media.remove(&format!("{NODES}/{name}"))?;
+                self.remove(no)?;
             }
         }
         Ok(())
@@ -99,11 +98,72 @@ impl NodeStore {
 
     /// Removes a local node segment; it is no error if it is not there.
     pub fn remove(&self, no: SegmentNo) -> io::Result<()> {
-        self.open.lock().pop(&no);
-        match self.media.remove(&node_file(no)) {
+        // Closed before, so that its room is free once it is gone; and once more, in case it was opened just then.
+        drop(self.files.lock().close(no));
+        let removed = match self.media.remove(&node_file(no)) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
             _ => Ok(()),
+        };
+        let mut files = self.files.lock();
+        let _closed = files.close(no);
+        if removed.is_ok() {
+            files.forget(no);
+            self.count(&files);
         }
+        removed
+    }
+
+    /// The cache towards the limit of which copies count, if there is one.
+    fn cache(&self) -> Option<&Cache> {
+        self.reader.as_ref().map(|reader| &**reader.cache())
+    }
+
+    /// Tells the cache what copies take. Under the lock, so that what is told last is what is so.
+    fn count(&self, files: &Files) {
+        if let Some(cache) = self.cache() {
+            cache.set_node_files(files.copy_bytes());
+        }
+    }
+
+    /// Whether copies count, and are removed when they take too much.
+    pub fn limits_copies(&self) -> bool {
+        self.cache().is_some()
+    }
+
+    /// The local node segments and their sizes in bytes.
+    pub fn local_segments(&self) -> io::Result<BTreeMap<SegmentNo, u64>> {
+        let mut found = BTreeMap::new();
+        self.media.visit(NODES, &mut |entry| {
+            found.extend(parse_node_file(entry.name).map(|no| (no, entry.bytes)));
+        })?;
+        Ok(found)
+    }
+
+    /// Before it is known which files are copies: an earlier mount left no more of them than they may take, so no more of what
+    /// there is are some.
+    pub fn expect_copies(&self) -> io::Result<()> {
+        let Some(cache) = self.cache() else { return Ok(()) };
+        let there = self.local_segments()?.values().map(|bytes| cache::bytes_on_disk(*bytes)).sum::<u64>();
+        cache.set_node_files(there.min(cache.node_files_max()));
+        Ok(())
+    }
+
+    /// From now on these, with their sizes in bytes, are the files that are known to be copies of what the store has.
+    pub fn set_copies(&self, copies: BTreeMap<SegmentNo, u64>) {
+        let mut files = self.files.lock();
+        files.set_copies(copies);
+        self.count(&files);
+    }
+
+    /// Whether copies take more than they may.
+    pub fn has_too_many_copies(&self) -> bool {
+        self.cache().is_some_and(|cache| self.files.lock().copy_bytes() > cache.node_files_max())
+    }
+
+    /// Removes copies until they take no more than they may: the least recently used first, those in `last` after all others.
+    pub fn remove_copies(&self, last: &BTreeSet<SegmentNo>) -> io::Result<()> {
+        let victims = self.files.lock().by_use(last);
+        victims.into_iter().take_while(|_| self.has_too_many_copies()).try_for_each(|no| self.remove(no))
     }
 
     /// Removes copies that were never finished; only before anything is read.
@@ -121,8 +181,9 @@ impl NodeStore {
 
     /// The local copy, if there is one.
     fn local(&self, no: SegmentNo) -> Result<Option<Arc<dyn File>>, MapError> {
-        if let Some(file) = self.open.lock().get(&no) {
-            return Ok(Some(file.clone()));
+        let (open, removals) = self.files.lock().get(no);
+        if let Some(file) = open {
+            return Ok(Some(file));
         }
         let file = match self.media.open(&node_file(no)) {
             Ok(file) => file,
@@ -130,7 +191,7 @@ impl NodeStore {
             Err(e) if e.kind() == ErrorKind::NotFound => self.download(no, false)?,
             Err(e) => return Err(MapError::io(no, e)),
         };
-        self.open.lock().put(no, file.clone());
+        let _closed = self.files.lock().put(no, file.clone(), removals);
         Ok(Some(file))
     }
 
@@ -144,8 +205,9 @@ impl NodeStore {
     /// The store has the node of which the local copy is damaged: so it has the segment, and the copy can go.
     fn drop_local(&self, no: SegmentNo) {
         log::warn!("the local copy of node segment {no} is damaged and is dropped; the store has it");
-        self.open.lock().pop(&no);
-        remove_nodes(&*self.media, &[(no, 0)]);
+        if let Err(e) = self.remove(no) {
+            log::warn!("{}: {e}", node_file(no));
+        }
     }
 
     /// Fetches a node segment whole. The copy appears under its name only when it is complete. One fetch at a time: who
@@ -180,7 +242,10 @@ impl NodeStore {
         match self.download(ptr.segment, true) {
             Ok(fetched) => {
                 log::warn!("the local copy of node segment {} was damaged and was fetched again", ptr.segment);
-                self.open.lock().put(ptr.segment, fetched.clone());
+                let mut files = self.files.lock();
+                let (_, removals) = files.get(ptr.segment);
+                let _closed = files.put(ptr.segment, fetched.clone(), removals);
+                drop(files);
                 NodeStore::read_from(&*fetched, ptr)
             }
             // The store does not have it: the damage is what there is to report.

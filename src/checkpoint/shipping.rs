@@ -204,6 +204,7 @@ impl Checkpointer {
             }
             Report::Failed { reason, away } => {
                 self.away.set(*away);
+                self.copies.may_go = false;
                 self.figures.lock().ship_error = Some(reason.clone());
                 self.job_failed();
                 Ok(())
@@ -236,6 +237,7 @@ impl Checkpointer {
         drop(figures);
         self.extend_chain(shipped);
         self.note_shipped();
+        self.copies.may_go = true;
         Ok(())
     }
 
@@ -284,9 +286,14 @@ impl Checkpointer {
         at: Position,
     ) -> Result<(), CheckpointError> {
         if let Some(node_segments) = node_segments {
-            let reached = self.reached()?;
-            self.context().record_base(node_segments, &reached)?;
             let listed: BTreeSet<SegmentNo> = node_segments.iter().map(|(no, _)| *no).collect();
+            let reached = match self.reached() {
+                // Not more than this: what was made before the base and is reached now, it reached. So checkpoints go on when
+                // the store went away right now, and has nodes that are not here.
+                Err(_) if self.new_nodes_known => listed.iter().chain(self.new_nodes.keys()).copied().collect(),
+                reached => reached?,
+            };
+            self.context().record_base(node_segments, &reached)?;
             self.new_nodes.retain(|no, _| !listed.contains(no));
             if let Err(e) = self.sweep(&reached) {
                 log::warn!("node segments that nothing reaches stay until the next base: {e}");

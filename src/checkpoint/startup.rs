@@ -82,6 +82,7 @@ impl Checkpointer {
             self.find_new_nodes(&reached)?;
             self.sweep(&reached)
         });
+        self.copies.may_go = true;
         if let Err(e) = swept {
             log::warn!("what an earlier life left stays until the next checkpoint: {e}");
         }

@@ -4,6 +4,7 @@
 use super::failure::Failure;
 use super::registry::{self, Registration};
 use serde::{Deserialize, Serialize};
+use skylog::volume::Copies;
 use std::io::{self, BufRead, BufReader, Lines, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -15,6 +16,18 @@ use std::time::Duration;
 pub enum Ask {
     /// The volume's status.
     Status,
+    /// Everything that is counted.
+    Metrics,
+    /// Bring copies of what these inodes hold, and of what lies below them.
+    Warm {
+        /// Their numbers.
+        inodes: Vec<u64>,
+    },
+    /// Drop the copies of what these inodes hold, and of what lies below them.
+    Evict {
+        /// Their numbers.
+        inodes: Vec<u64>,
+    },
     /// Make everything written so far durable.
     Sync,
     /// Change the sync policy of the running mount.
@@ -70,6 +83,18 @@ pub enum Say {
     Status {
         /// The fields of the volume's status.
         status: serde_json::Value,
+    },
+    /// The counts asked for.
+    Metrics {
+        /// As monitoring reads them.
+        text: String,
+    },
+    /// Copies were brought or dropped.
+    Copies {
+        /// What there was,
+        before: Copies,
+        /// and what there is, or came of it.
+        after: Copies,
     },
     /// Done. After an unmount: what stays in the journal.
     Done {

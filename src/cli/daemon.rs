@@ -6,10 +6,11 @@
 
 use super::control::{self, Ask, Say};
 use super::failure::{Failure, Outcome};
+use super::metrics_endpoint::Endpoint;
 use super::mount_point::Holder;
 use super::notify::{self, Effort};
 use super::registry::Registration;
-use super::{mount_point, utab};
+use super::{copies, metrics, mount_point, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 use skylog::fs::SetLimit;
@@ -65,6 +66,8 @@ struct Daemon {
     requests: Arc<Requests>,
     unwritten: Unwritten,
     registration: Registration,
+    /// Where metrics are served, if they are.
+    metrics: Option<String>,
     ending: Ending,
     /// The user asked to leave in the journal what is not shipped yet.
     now: AtomicBool,
@@ -75,21 +78,28 @@ struct Daemon {
 }
 
 /// Serves the volume until it is unmounted. `live` is called once the mount answers.
-pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConfig, live: impl FnOnce()) -> Outcome {
+pub fn serve(
+    volume: Arc<Volume>,
+    registration: Registration,
+    config: &MountConfig,
+    endpoint: Option<Endpoint>,
+    live: impl FnOnce(),
+) -> Outcome {
     let mounted = fuse::mount(volume.clone(), config).map_err(|e| not_mounted(&e, config))?;
     let daemon = Arc::new(Daemon {
         volume,
         requests: mounted.requests(),
         unwritten: mounted.unwritten(),
         registration,
+        metrics: endpoint.as_ref().map(|endpoint| endpoint.address().to_string()),
         ending: Ending::default(),
         now: AtomicBool::new(false),
         signalled: AtomicBool::new(false),
         session_over: AtomicBool::new(false),
     });
-    if let Err(e) = daemon.clone().listen() {
+    if let Err(e) = daemon.clone().listen(endpoint.as_ref()) {
         mount_point::detach(&config.dir).ok();
-        return Err(Failure::failed(format_args!("the control socket cannot be made: {e}")));
+        return Err(Failure::failed(format_args!("the control socket cannot be made, or a thread: {e}")));
     }
     utab::enter(&config.dir, &config.source);
     live();
@@ -107,14 +117,18 @@ pub fn serve(volume: Arc<Volume>, registration: Registration, config: &MountConf
 }
 
 impl Daemon {
-    /// Opens the socket, registers, and starts the threads that listen.
-    fn listen(self: Arc<Self>) -> io::Result<()> {
+    /// Opens the socket, registers, and starts the threads that listen and those that answer.
+    fn listen(self: Arc<Self>, endpoint: Option<&Endpoint>) -> io::Result<()> {
         let socket = self.registration.socket()?;
         std::fs::remove_file(&socket).ok();
         let listener = UnixListener::bind(&socket)?;
         self.registration.write()?;
         let on_signal = self.clone();
         spawn("signals", move || on_signal.heed_signals())?;
+        if let Some(endpoint) = endpoint {
+            let (volume, requests) = (self.volume.clone(), self.requests.clone());
+            endpoint.serve(move || metrics::text(&volume, &requests))?;
+        }
         spawn("control", move || self.accept(&listener)).map(drop)
     }
 
@@ -131,6 +145,11 @@ impl Daemon {
         let said = match control::receive(stream) {
             Ok(Ask::Umount { now }) => return self.umount(stream, now),
             Ok(Ask::Status) => self.status(),
+            Ok(Ask::Metrics) => Say::Metrics { text: metrics::text(&self.volume, &self.requests) },
+            Ok(Ask::Warm { inodes }) => copies::warm(&self.volume, &self.registration.dir, stream, &inodes),
+            Ok(Ask::Evict { inodes }) => {
+                copies::evict(&self.volume, &self.registration.dir, &self.unwritten, stream, &inodes)
+            }
             Ok(Ask::Sync) => self.sync(),
             Ok(Ask::Set { sync }) => self.set(&sync),
             Ok(Ask::ShipInterval { seconds }) => {
@@ -148,6 +167,9 @@ impl Daemon {
     fn status(&self) -> Say {
         let mut status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
         status["requests"] = serde_json::to_value(&*self.requests).expect("counts are plain data");
+        if let Some(address) = &self.metrics {
+            status["metrics"] = address.as_str().into();
+        }
         Say::Status { status }
     }
 

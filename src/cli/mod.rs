@@ -7,12 +7,16 @@ mod break_lock;
 mod cache_words;
 mod check;
 mod control;
+mod copies;
 mod daemon;
 mod destroy;
 mod documents;
+mod evict;
 mod failure;
 mod helper;
 mod log_file;
+mod metrics;
+mod metrics_endpoint;
 mod mkfs;
 mod mount;
 mod mount_options;
@@ -34,6 +38,7 @@ mod store_arg;
 mod sync;
 mod umount;
 mod utab;
+mod warm;
 mod world;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -56,10 +61,13 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Mkfs(mkfs::Mkfs),
-    Mount(mount::Mount),
+    Mount(Box<mount::Mount>),
     Umount(umount::Umount),
     Sync(sync::Sync),
     Status(status::Status),
+    Metrics(metrics::Metrics),
+    Warm(warm::Warm),
+    Evict(evict::Evict),
     Set(set::Set),
     Check(check::Check),
     BreakLock(break_lock::BreakLock),
@@ -91,6 +99,9 @@ pub fn run() -> ExitCode {
         Command::Umount(command) => command.run(),
         Command::Sync(command) => command.run(),
         Command::Status(command) => command.run(),
+        Command::Metrics(command) => command.run(),
+        Command::Warm(command) => command.run(),
+        Command::Evict(command) => command.run(),
         Command::Set(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::BreakLock(command) => command.run(),

@@ -5,6 +5,7 @@
 
 use super::cache_words::CacheWords;
 use super::failure::{Failure, Outcome};
+use super::metrics_endpoint::{Address, Endpoint};
 use super::mount_options::MountOptions;
 use super::notify::Effort;
 use super::progress::Progress;
@@ -48,7 +49,7 @@ pub struct Mount {
     /// Stay in the foreground, log to standard error; ends when unmounted or interrupted.
     #[arg(long)]
     foreground: bool,
-    /// How much local disk the journal may use (default 1GiB).
+    /// How much local disk the journal may use (default 2GiB).
     #[arg(long, value_parser = size::parse)]
     journal_size: Option<u64>,
     /// With --create: size of segments.
@@ -66,6 +67,9 @@ pub struct Mount {
     /// How long an operation waits for a store that does not answer, seconds (default 60).
     #[arg(long, value_name = "SECONDS", value_parser = mount_words::read_timeout)]
     read_timeout: Option<u64>,
+    /// Serve what is counted as text for Prometheus: a port of this machine, an address with a port, or unix:/path.
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<Address>,
     /// Options, separated by commas, later ones win; listed below.
     #[arg(short = 'o', value_name = "OPTIONS")]
     options: Vec<String>,
@@ -135,6 +139,7 @@ impl Mount {
         options.ship_interval_seconds = self.ship_interval.or(options.ship_interval_seconds);
         options.when_full = self.when_full.or(options.when_full);
         options.read_timeout_seconds = self.read_timeout.or(options.read_timeout_seconds);
+        options.metrics = self.metrics.clone().or(options.metrics);
         match nix::unistd::geteuid().is_root() {
             true => options.allow_other = true,
             // So it is with every mount of an ordinary user, whatever is asked.
@@ -240,6 +245,7 @@ impl Mount {
         let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
         let claim = Claim::on(dir, patience)?;
         mount_point::free(dir)?;
+        let endpoint = options.metrics.as_ref().map(Endpoint::bind).transpose()?;
         let made = matches!(state.try_exists(), Ok(false));
         let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
         // Looked at under the lock, and before anything is put there.
@@ -263,7 +269,7 @@ impl Mount {
         };
         let (dir, pid) = (dir.to_path_buf(), std::process::id());
         let registration = Registration { dir, store, state, pid, options: options.clone() };
-        let ended = daemon::serve(volume, registration, &config, || live(&site.state));
+        let ended = daemon::serve(volume, registration, &config, endpoint, || live(&site.state));
         drop((cache_lock, lock, claim));
         ended
     }
@@ -300,8 +306,8 @@ impl Mount {
     ) -> Result<(Arc<Volume>, Option<LockGuard>), Failure> {
         let grace = options.grace_seconds.map(Duration::from_secs);
         let ship_interval = options.ship_interval_seconds.map(Duration::from_secs);
-        let remote = self.store.folder().is_none();
-        let sizes = Sizes { journal_bytes: options.journal_bytes, grace, ship_interval, remote };
+        let uploads = self.store.uploads();
+        let sizes = Sizes { journal_bytes: options.journal_bytes, grace, ship_interval, uploads };
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
         let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;

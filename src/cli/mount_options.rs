@@ -2,6 +2,7 @@
 
 use super::cache_words::CacheWords;
 use super::failure::Failure;
+use super::metrics_endpoint::Address;
 use super::mount_words::{self, Read};
 use super::remote_words::RemoteWords;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,9 @@ pub struct MountOptions {
     /// How long operations wait for a store that does not answer.
     #[serde(skip)]
     pub read_timeout_seconds: Option<u64>,
+    /// Where metrics are served.
+    #[serde(skip)]
+    pub metrics: Option<Address>,
     /// What the kernel lists as the source.
     pub source: Option<String>,
     /// The mount point may hold files.

@@ -156,6 +156,15 @@ pub const WORDS: &[Word] = &[
             Ok(())
         },
     ),
+    value(
+        "metrics=ADDRESS",
+        "Serve what is counted as text for Prometheus, by HTTP under /metrics: on a port (9190) of this machine, an address with a \
+         port (127.0.0.1:9190), or a socket (unix:/path). Whoever can connect reads it",
+        |options, address| {
+            options.metrics = Some(address.parse().map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
     value("fsname=NAME", "What the kernel lists as the source; the store's URL by default", |options, name| {
         options.source = Some(name.to_owned());
         Ok(())

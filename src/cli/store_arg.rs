@@ -72,6 +72,11 @@ impl StoreArg {
         matches!(self.place, Place::Remote(_))
     }
 
+    /// Requests at the same time that send an object; nothing if the store is a directory.
+    pub fn uploads(&self) -> Option<usize> {
+        self.folder().is_none().then_some(self.options.uploads.get())
+    }
+
     /// The same store, spoken to as the user said; fails when there is nobody to speak to.
     pub fn with(&self, words: &RemoteWords) -> Result<StoreArg, Failure> {
         match words.first() {

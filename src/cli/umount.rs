@@ -61,7 +61,7 @@ impl Umount {
                 }
                 Say::Waiting { why } => progress.say(&format!("skylog: {why}")),
                 Say::Done { unshipped_bytes } => break unshipped_bytes,
-                Say::Status { .. } | Say::Failed { .. } => {}
+                _ => {}
             }
         };
         progress.end();

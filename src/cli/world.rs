@@ -38,7 +38,7 @@ const SHIP_INTERVAL: Duration = Duration::from_secs(5);
 const SHIP_INTERVAL_FOLDER: Duration = Duration::from_secs(60);
 /// A store segment is full at this size, whatever the size of journal segments.
 const STORE_SEGMENT_BYTES: u64 = 16 * MIB;
-/// Store segments that are uploaded to a remote store at a time, while another one is made.
+/// Store segments that are uploaded to a remote store at a time, while another one is made: no more than it may take requests.
 const UPLOADS: usize = 3;
 
 /// The parts of a mount that the user may size.
@@ -50,8 +50,8 @@ pub struct Sizes {
     pub grace: Option<Duration>,
     /// The age at which changes are shipped.
     pub ship_interval: Option<Duration>,
-    /// The store is not on this machine.
-    pub remote: bool,
+    /// Requests that send an object at a time, if the store is not on this machine.
+    pub uploads: Option<usize>,
 }
 
 /// The machine's disk, clock and randomness, and the store.
@@ -141,14 +141,33 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tu
         cache_files: None,
         fetches: FETCHES,
         policy: Policy {
-            age_max: sizes.ship_interval.unwrap_or(if sizes.remote { SHIP_INTERVAL } else { SHIP_INTERVAL_FOLDER }),
+            age_max: sizes.ship_interval.unwrap_or(if sizes.uploads.is_some() {
+                SHIP_INTERVAL
+            } else {
+                SHIP_INTERVAL_FOLDER
+            }),
             grace: sizes.grace.unwrap_or(GRACE),
             replay: Replay::default(),
-            uploads: if sizes.remote { UPLOADS } else { 1 },
+            uploads: sizes.uploads.map_or(1, |most| most.min(UPLOADS)),
             // Not as small as the smallest journal segments: the record of a window is one batch, whatever its segments.
             segment_bytes: (superblock.segment_size * 64).min(STORE_SEGMENT_BYTES) as usize,
             shape: Shape::default(),
         },
         owner,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skylog::format::ids::Uuid;
+
+    #[test]
+    fn no_more_segments_are_uploaded_at_a_time_than_the_store_may_take() {
+        let superblock = Superblock { uuid: Uuid(1), created: 0, segment_size: MIB, append_only: false, usage: true };
+        for (uploads, expected) in [(None, 1), (Some(1), 1), (Some(2), 2), (Some(8), 3)] {
+            let tuning = tuning(&superblock, Sizes { uploads, ..Sizes::default() }, String::new()).expect("sizes");
+            assert_eq!(tuning.policy.uploads, expected, "{uploads:?}");
+        }
+    }
 }

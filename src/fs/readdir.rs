@@ -52,6 +52,11 @@ impl Fs {
 }
 
 impl Work<'_> {
+    /// The entries but `.` and `..`.
+    pub fn list_members(&mut self, ino: InodeNo, after: u64, max: usize) -> Result<Vec<DirEntry>, Stop> {
+        self.list(ino, after.max(COOKIE_PARENT), max)
+    }
+
     fn list(&mut self, ino: InodeNo, after: u64, max: usize) -> Result<Vec<DirEntry>, Stop> {
         let dir = self.dir(ino)?;
         let dot = |ino, cookie, name| DirEntry { ino, kind: libc::DT_DIR, cookie, name: Bytes::from_static(name) };

@@ -1,8 +1,14 @@
-//! Every request of the kernel is counted here, by kind, on its way to the frontend. Nothing else happens here.
+//! Every request of the kernel is counted here, by kind, on its way to the frontend, and timed until it is answered. Nothing else
+//! happens here.
+//!
+//! The clock starts on the event thread. Whoever will answer takes it from there ([`Timed::take`]) and drops it with the answer; what
+//! nobody has taken was answered at once.
 //!
 //! What `fuser` answers by itself never arrives: the handshake, interrupts, requests it does not know.
 
 use super::requests::Frontend;
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::metrics::{Histogram, Latencies};
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, IoctlFlags, KernelConfig,
     LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate,
@@ -32,7 +38,37 @@ impl Count {
     }
 }
 
+/// Requests of one kind.
+#[derive(Debug, Default)]
+struct OfKind {
+    begun: Count,
+    latency: Histogram,
+}
+
+/// The clock of one request; it stops when this is dropped.
+pub(super) struct Timed {
+    requests: Arc<Requests>,
+    of: fn(&Requests) -> &OfKind,
+    /// Starts with the request.
+    since: SystemClock,
+}
+
+impl Timed {
+    /// The clock of the request that this thread has just brought, if nobody else has taken it.
+    pub fn take() -> Option<Timed> {
+        UNDER_WAY.take()
+    }
+}
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        (self.of)(&self.requests).latency.add(self.since.elapsed());
+    }
+}
+
 thread_local! {
+    /// The request that this thread is bringing to the frontend.
+    static UNDER_WAY: Cell<Option<Timed>> = const { Cell::new(None) };
     /// The last request to forget inodes that this thread saw.
     static LAST_FORGET: Cell<Option<RequestId>> = const { Cell::new(None) };
 }
@@ -55,7 +91,8 @@ macro_rules! counted {
         /// What the kernel asked of a mount so far. Shown without the kinds that never came.
         #[derive(Debug, Default)]
         pub struct Requests {
-            $($kind: Count,)*
+            $($kind: OfKind,)*
+            /// Nobody waits for an answer to these.
             forget: Count,
             /// Bytes of file data in answers to reads,
             pub(super) bytes_read: Count,
@@ -65,7 +102,13 @@ macro_rules! counted {
 
         impl Requests {
             fn kinds(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($kind), self.$kind.get()),)* ("forget", self.forget.get())].into_iter()
+                [$((stringify!($kind), self.$kind.begun.get()),)* ("forget", self.forget.get())].into_iter()
+            }
+
+            /// How long requests of each kind took from their arrival to their answer; without the kinds that never came.
+            pub fn latencies(&self) -> impl Iterator<Item = (&'static str, Latencies)> {
+                let all = [$((stringify!($kind), self.$kind.latency.latencies()),)*];
+                all.into_iter().filter(|(_, latencies)| latencies.count() > 0)
             }
         }
 
@@ -87,8 +130,10 @@ macro_rules! counted {
             }
 
             $(fn $kind(&self, request: &Request, $($argument: $type),*) {
-                self.requests.$kind.add(1);
+                self.requests.$kind.begun.add(1);
+                self.requests.begin(|requests| &requests.$kind);
                 Filesystem::$kind(&self.frontend, request, $($argument),*);
+                drop(Timed::take());
             })*
         }
     };
@@ -164,12 +209,27 @@ counted! {
     );
 }
 
+impl Requests {
+    fn begin(self: &Arc<Self>, of: fn(&Requests) -> &OfKind) {
+        UNDER_WAY.set(Some(Timed { requests: self.clone(), of, since: SystemClock::new() }));
+    }
+
+    /// How many of each kind arrived, without the kinds that never came.
+    pub fn begun(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.kinds().filter(|(_, count)| *count > 0)
+    }
+
+    /// Bytes of file data in answers to reads, and in writes.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.bytes_read.get(), self.bytes_written.get())
+    }
+}
+
 impl Serialize for Requests {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let total = self.kinds().map(|(_, count)| count).sum();
         let bytes = [("bytes_read", self.bytes_read.get()), ("bytes_written", self.bytes_written.get())];
-        let came = self.kinds().filter(|(_, count)| *count > 0);
-        serializer.collect_map(came.chain([("total", total)]).chain(bytes))
+        serializer.collect_map(self.begun().chain([("total", total)]).chain(bytes))
     }
 }
 
@@ -180,13 +240,25 @@ mod tests {
     #[test]
     fn kinds_that_came_are_shown_with_their_total_and_bytes() {
         let requests = Requests::default();
-        requests.lookup.add(2);
-        requests.write.add(1);
+        requests.lookup.begun.add(2);
+        requests.write.begun.add(1);
         requests.bytes_written.add(4096);
         let shown = serde_json::to_value(&requests).unwrap();
         let expected = serde_json::json!({
             "lookup": 2, "write": 1, "total": 3, "bytes_read": 0, "bytes_written": 4096,
         });
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_request_is_timed_until_who_took_its_clock_drops_it() {
+        let requests = Arc::new(Requests::default());
+        let timed = |requests: &Requests| requests.latencies().map(|(kind, l)| (kind, l.count())).collect::<Vec<_>>();
+        requests.begin(|requests| &requests.fsync);
+        let taken = Timed::take().expect("it has begun");
+        assert!(Timed::take().is_none(), "one takes it");
+        assert_eq!(timed(&requests), []);
+        drop(taken);
+        assert_eq!(timed(&requests), [("fsync", 1)]);
     }
 }

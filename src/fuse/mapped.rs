@@ -5,7 +5,7 @@
 //! `cp` of the file would take what was stored for a hole. So it is made to first: told to drop a file's cached pages, it
 //! writes the changed ones. That is needed only where somebody has the file open for writing; a mapping keeps it open.
 //!
-//! The same thread has the kernel forget attributes of a file that it opened and truncated, when that took set-id bits away.
+//! The same thread has the kernel drop pages for `skylog evict`, and forget attributes of a file that it opened and truncated, when that took set-id bits away.
 //!
 //! Telling waits for writes that event threads answer, so a thread of its own does it. It ends when the frontend is gone.
 
@@ -121,14 +121,29 @@ impl Unwritten {
     }
 }
 
+impl Unwritten {
+    /// Goes on with `then` once the kernel keeps no pages of a file any more, having sent what it holds back of them.
+    pub fn pages_dropped(&self, ino: InodeNo, then: impl FnOnce() + Send + 'static) {
+        match self.0.upgrade() {
+            Some(mapped) => mapped.tell(Notice { ino, from: 0, then: Box::new(then) }),
+            None => then(),
+        }
+    }
+}
+
 impl Inbox {
     /// Starts the thread.
     pub fn serve(self, notifier: Notifier) -> io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("mapped".to_owned()).spawn(move || {
             for Notice { ino, from, then } in self.0 {
-                if let Err(e) = notifier.inval_inode(INodeNo(ino.0), from, 0) {
-                    let what = if from < 0 { "forget attributes" } else { "write mappings back" };
-                    log::warn!("inode {ino}: the kernel was not told to {what}: {e}");
+                match notifier.inval_inode(INodeNo(ino.0), from, 0) {
+                    // It knows nothing of this inode, so there is nothing to drop.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => {
+                        let what = if from < 0 { "forget attributes" } else { "drop pages and write mappings back" };
+                        log::warn!("inode {ino}: the kernel was not told to {what}: {e}");
+                    }
+                    Ok(()) => {}
                 }
                 then();
             }

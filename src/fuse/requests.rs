@@ -5,7 +5,7 @@
 use super::answer::Answer;
 use super::caller;
 use super::convert;
-use super::counted::Requests;
+use super::counted::{Requests, Timed};
 use super::listing::Fetch;
 use super::mapped::{Inbox, Mapped};
 use super::session::MountConfig;
@@ -161,10 +161,14 @@ impl Frontend {
 
     /// Answers once everything acknowledged so far is durable.
     pub fn sync(&self, reply: fuser::ReplyEmpty) {
-        self.volume.sync(|synced| match synced {
-            Ok(()) => reply.ok(),
-            // The reason was logged where it happened, and `status` shows it.
-            Err(_) => reply.error(Errno::EIO),
+        let timed = Timed::take();
+        self.volume.sync(move |synced| {
+            match synced {
+                Ok(()) => reply.ok(),
+                // The reason was logged where it happened, and `status` shows it.
+                Err(_) => reply.error(Errno::EIO),
+            }
+            drop(timed);
         });
     }
 
@@ -174,7 +178,7 @@ impl Frontend {
         reply: R,
         say: impl FnOnce(R, T) + Send + 'static,
     ) -> impl FnOnce(Result<T, Error>) + Send + 'static {
-        let volume = self.volume.clone();
+        let (volume, timed) = (self.volume.clone(), Timed::take());
         move |result| {
             let said = catch_unwind(AssertUnwindSafe(|| match result {
                 Ok(value) => say(reply, value),
@@ -183,6 +187,7 @@ impl Frontend {
             if let Err(panic) = said {
                 note(&volume, panic.as_ref());
             }
+            drop(timed);
         }
     }
 }

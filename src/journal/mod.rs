@@ -45,6 +45,7 @@ pub use segment::FOLDER;
 pub use shared::Journal;
 pub use writer::Writer;
 
+use crate::base::metrics::Latencies;
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{JournalNo, Lsn};
 use bytes::Bytes;
@@ -157,6 +158,8 @@ pub struct Stats {
     pub synced_waiters: u64,
     /// The longest sync so far.
     pub sync_max_nanos: u64,
+    /// How long each sync that succeeded took.
+    pub sync_latency: Latencies,
     /// Syncs that took two seconds or longer.
     pub slow_syncs: u64,
     /// How long the writer has been at the disk; 0 while it rests.

@@ -288,6 +288,7 @@ impl State {
         self.unsynced_since = None;
         self.sync_wanted &= !self.queue.is_empty();
         self.stats.syncs += 1;
+        self.stats.sync_latency.add(took);
         self.stats.slow_syncs += u64::from(took >= POSTPONED_MAX);
         self.stats.sync_max_nanos = self.stats.sync_max_nanos.max(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
         self.take_durable_waiters()

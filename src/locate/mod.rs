@@ -78,6 +78,17 @@ pub struct Locate {
     reader: Option<Arc<SegmentReader>>,
 }
 
+/// Where the nearest copy of an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nearest {
+    /// Its chunk is in the cache, or the store is on this machine.
+    Here,
+    /// It is in the journal, on local disk.
+    InJournal,
+    /// In the store alone.
+    InStore,
+}
+
 /// What became of the wish to have an object at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Warmed {
@@ -94,8 +105,9 @@ pub enum Warmed {
 /// What became of the wish to drop the local copy of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evicted {
-    /// Nothing of its chunk is in memory or in the cache any more.
-    Dropped,
+    /// Nothing of its chunk is in memory or in the cache any more, where what was dropped took so many bytes. What lay beside
+    /// it in one cache file is gone with it.
+    Dropped(u64),
     /// It is in the journal, which is no copy.
     InJournal,
     /// There is no cache: the store is on this machine.
@@ -298,6 +310,16 @@ impl Locate {
         Ok(bytes)
     }
 
+    /// Where an object is, without bringing it. Blocks on disk and store, to find out which chunk that is.
+    pub fn nearest(&self, object: &ObjectId) -> Result<Nearest, LocateError> {
+        let Some(reader) = &self.reader else { return Ok(Nearest::Here) };
+        Ok(match self.find_shipped(object)? {
+            None => Nearest::InJournal,
+            Some((segment, row)) if reader.holds(segment, &body(&row)) => Nearest::Here,
+            Some(_) => Nearest::InStore,
+        })
+    }
+
     /// Brings the chunk of an object into the cache, and all that is needed to find it. Blocks on disk and store.
     pub fn warm(&self, object: &ObjectId) -> Result<Warmed, LocateError> {
         let Some(reader) = &self.reader else { return Ok(Warmed::NoCache) };
@@ -316,8 +338,7 @@ impl Locate {
         data.remove(&MemoryKey::Object(*object));
         data.remove(&MemoryKey::Chunk(segment, row.chunk_offset));
         drop(data);
-        reader.evict(segment, &body(&row).framed());
-        Ok(Evicted::Dropped)
+        Ok(Evicted::Dropped(reader.evict(segment, &body(&row).framed())))
     }
 
     /// Where an object lies in the store; `None` while the journal alone has it.

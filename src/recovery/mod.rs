@@ -268,6 +268,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
     let reader = files.clone().map(|files| Arc::new(SegmentReader::new(world.store.clone(), files)));
     let nodes = Arc::new(NodeStore::new(world.media.clone(), world.store.clone(), reader.clone()));
     nodes.remove_unfinished()?;
+    nodes.expect_copies()?;
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
     let fetcher = Fetcher::new(tuning.fetches);
     let (mut taken_over, begin) = (None, world.clock.elapsed());
@@ -280,7 +281,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
             let manifest = takeover::take_over(world, tuning, &superblock, &nodes, &cache, &fetcher)?;
             let Fetched { asked, rounds } = *taken_over.insert(fetcher.figures());
             let took = world.clock.elapsed().saturating_sub(begin).as_millis();
-            log::info!("taken over from the store alone in {took} ms: {asked} objects and nodes in {rounds} rounds");
+            log::debug!("taken over from the store alone in {took} ms: {asked} objects and nodes in {rounds} rounds");
             manifest
         }
     };

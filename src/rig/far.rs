@@ -3,7 +3,7 @@
 use super::*;
 use crate::cache::Limits as CacheLimits;
 use crate::format::ids::InodeNo;
-use crate::locate::{Evicted, Warmed};
+use crate::locate::{Evicted, Nearest, Warmed};
 use crate::store::Store;
 
 const KIB: u64 = 1 << 10;
@@ -225,12 +225,14 @@ fn an_object_is_brought_and_dropped_on_request() {
     let [fresh] = objects(&mut rig, late)[..] else { panic!("one object") };
     let locate = rig.mounted.db.locate().clone();
     assert_eq!(locate.warm(&fresh).expect("known"), Warmed::InJournal);
+    assert_eq!(locate.nearest(&fresh).expect("known"), Nearest::InJournal);
     assert_eq!(locate.evict(&fresh).expect("known"), Evicted::InJournal);
 
     let mut cold = elsewhere(&rig, 2);
     let ino = cold.run(|fs, cx| fs.lookup(cx, dir, b"file-000001")).expect("looked up").expect("found").ino;
     let ids = objects(&mut cold, ino);
     let locate = cold.mounted.db.locate().clone();
+    assert_eq!(locate.nearest(&ids[0]).expect("known"), Nearest::InStore);
     for id in &ids {
         assert_eq!(locate.warm(id).expect("brought"), Warmed::Cached);
     }
@@ -239,7 +241,14 @@ fn an_object_is_brought_and_dropped_on_request() {
     read_file(&mut cold, dir, 1, 200 * KIB, 128 << 10);
     assert_eq!(cold.store.calls().gets, before, "all of it is here");
     for id in &ids {
-        assert_eq!(locate.evict(id).expect("dropped"), Evicted::Dropped);
+        assert_eq!(locate.nearest(id).expect("known"), Nearest::Here);
+    }
+    let freed = ids.iter().map(|id| match locate.evict(id) {
+        Ok(Evicted::Dropped(bytes)) => bytes,
+        other => panic!("{other:?}"),
+    });
+    assert!(freed.sum::<u64>() >= 200 * KIB);
+    for id in &ids {
         assert_eq!(locate.resident(id), None);
     }
     read_file(&mut cold, dir, 1, 200 * KIB, 128 << 10);

@@ -2,6 +2,7 @@
 //! tried three times is three requests, two of them retries.
 
 use crate::base::clock::Time;
+use crate::base::metrics::{Histogram, Latencies};
 use parking_lot::Mutex;
 use std::array;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,22 +76,13 @@ impl FailureKind {
     }
 }
 
-/// Upper ends of the buckets of a latency histogram, in milliseconds; a last bucket has no end.
-pub const LATENCY_BUCKETS_MS: [u64; 13] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 10_000, 60_000];
-
-/// How many there are with the last.
-const BUCKETS: usize = LATENCY_BUCKETS_MS.len() + 1;
-
 /// Requests of one kind at a moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestFigures {
     /// How many were begun.
     pub begun: u64,
-    /// How many ended within each of [`LATENCY_BUCKETS_MS`] and not within the one before; the last took longer than all. From
-    /// the request to the end of its answer.
-    pub latency: [u64; BUCKETS],
-    /// What those took together.
-    pub latency_sum: Duration,
+    /// How long those took that have ended, from the request to the end of its answer.
+    pub latency: Latencies,
 }
 
 /// The last failure of a request.
@@ -141,8 +133,7 @@ impl StoreFigures {
 #[derive(Default)]
 struct OfKind {
     begun: AtomicU64,
-    latency: [AtomicU64; BUCKETS],
-    latency_nanos: AtomicU64,
+    latency: Histogram,
 }
 
 /// The counts of a remote store; any thread may read them at any time.
@@ -159,11 +150,7 @@ pub struct StoreCounters {
 impl StoreCounters {
     /// All counts now; each is right, but not all of the very same moment.
     pub fn figures(&self) -> StoreFigures {
-        let of_kind = |kind: &OfKind| RequestFigures {
-            begun: get(&kind.begun),
-            latency: array::from_fn(|n| get(&kind.latency[n])),
-            latency_sum: Duration::from_nanos(get(&kind.latency_nanos)),
-        };
+        let of_kind = |kind: &OfKind| RequestFigures { begun: get(&kind.begun), latency: kind.latency.latencies() };
         StoreFigures {
             requests: array::from_fn(|n| of_kind(&self.requests[n])),
             retries: get(&self.retries),
@@ -185,11 +172,7 @@ impl StoreCounters {
     }
 
     pub(super) fn ended(&self, kind: RequestKind, took: Duration) {
-        let of = &self.requests[kind as usize];
-        let within = |end: &u64| took <= Duration::from_millis(*end);
-        let bucket = LATENCY_BUCKETS_MS.iter().position(within).unwrap_or(LATENCY_BUCKETS_MS.len());
-        add(&of.latency[bucket], 1);
-        add(&of.latency_nanos, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.requests[kind as usize].latency.add(took);
     }
 
     pub(super) fn failed(&self, kind: FailureKind, at: Time, words: String) {
@@ -219,17 +202,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_in_the_bucket_of_its_time_and_in_the_sum() {
+    fn what_a_request_took_is_counted_with_its_kind() {
         let counters = StoreCounters::default();
-        for (ms, times) in [(0, 1), (1, 1), (2, 1), (60_000, 1), (60_001, 2)] {
-            for _ in 0..times {
-                counters.ended(RequestKind::Put, Duration::from_millis(ms));
-            }
-        }
+        counters.ended(RequestKind::Put, Duration::from_millis(2));
         let figures = counters.figures();
-        let put = figures.of(RequestKind::Put);
-        assert_eq!((put.latency[0], put.latency[1], put.latency[12], put.latency[13]), (2, 1, 1, 2));
-        assert_eq!(put.latency_sum, Duration::from_millis(180_005));
+        let put = &figures.of(RequestKind::Put).latency;
+        assert_eq!((put.count(), put.sum), (1, Duration::from_millis(2)));
         assert_eq!(figures.of(RequestKind::Get), &RequestFigures::default());
     }
 

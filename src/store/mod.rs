@@ -11,9 +11,7 @@ mod probe;
 mod remote;
 pub mod sim;
 
-pub use counters::{
-    FailureKind, LATENCY_BUCKETS_MS, LastFailure, RequestFigures, RequestKind, StoreCounters, StoreFigures,
-};
+pub use counters::{FailureKind, LastFailure, RequestFigures, RequestKind, StoreCounters, StoreFigures};
 pub use object::ObjectStoreBackend;
 pub use place::{OpenError, Place, open_store};
 pub use probe::{PROBE, probe_create};

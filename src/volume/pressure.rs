@@ -140,6 +140,8 @@ struct State {
     next: Duration,
     /// Answers that are held back, and until when; later ones behind.
     held: VecDeque<(Duration, Answer)>,
+    /// When the newest of them was.
+    held_at: Option<Duration>,
     /// Nobody looks after them any more.
     ended: bool,
 }
@@ -211,6 +213,7 @@ impl Pressure {
             return false;
         }
         self.slowed.fetch_add(1, Ordering::Relaxed);
+        state.held_at = Some(now);
         state.held.push_back((at, Box::new(answer)));
         true
     }
@@ -237,6 +240,12 @@ impl Pressure {
     /// How long until the next answer is due, if one is held back.
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
         self.state.lock().held.front().map(|(at, _)| at.saturating_sub(now))
+    }
+
+    /// Whether answers are held back: now, or within the longest time for which one is.
+    pub fn holds_back(&self, now: Duration) -> bool {
+        let state = self.state.lock();
+        !state.held.is_empty() || state.held_at.is_some_and(|at| now.saturating_sub(at) < PAUSE_MAX)
     }
 
     /// Whether the journal was full when it was last looked at.
@@ -280,9 +289,17 @@ impl fmt::Display for Hindrance {
     }
 }
 
-/// The step and, if there is one, the reason in one sentence.
-pub(super) fn describe(fill: &Fill, hindrance: Option<&Hindrance>, when_full: WhenFull) -> (Step, Option<String>) {
-    let step = Step::of(fill);
+/// The step and, if there is one, the reason in one sentence. Nobody is slowed while no answer is held back.
+pub(super) fn describe(
+    fill: &Fill,
+    hindrance: Option<&Hindrance>,
+    when_full: WhenFull,
+    holds_back: bool,
+) -> (Step, Option<String>) {
+    let step = match Step::of(fill) {
+        Step::Slowing if !holds_back => Step::Shipping,
+        step => step,
+    };
     let how_full = match step {
         Step::Full => "the journal is full".to_owned(),
         _ => format!("the journal is {} % full", fill.used_bytes * 100 / fill.capacity_bytes.max(1)),

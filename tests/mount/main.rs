@@ -1,9 +1,13 @@
 //! The real program on real mounts. Needs root, `/dev/fuse`, `unshare`, `umount` and `python3`; where they are missing these tests fail.
 
 mod attributes;
+mod copies;
+#[path = "../exposition/mod.rs"]
+mod exposition;
 mod helpers;
 mod life;
 mod limits;
+mod metrics;
 mod options;
 mod outage;
 mod ranges;

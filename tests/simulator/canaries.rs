@@ -56,6 +56,11 @@ fn a_job_before_the_store_was_asked_is_missed() {
 }
 
 #[test]
+fn a_copy_that_is_not_verified_is_missed() {
+    must_be_missed(Canary::CopyVerified);
+}
+
+#[test]
 fn a_deletion_before_it_was_listed_is_missed() {
     must_be_missed(Canary::PendingBeforeDelete);
 }

@@ -43,12 +43,14 @@ pub fn explore(recorded: &Recorded, judge: &mut Judge<'_>, plans_max: usize, onl
         for span in &stage.spans {
             let recording = Recording::of(&span.disk, &stage.store);
             let notes = stage.book.by_moment(recording.calls());
+            let mut cached = span.cached.walk();
             for crash in recording.crashes_between(&limits, span.from..=span.to) {
                 number += 1;
                 if only.is_some_and(|only| only != number) {
                     continue;
                 }
-                judge.judge(&crash, notes[crash.after]).map_err(|what| {
+                cached.go_to(crash.after);
+                judge.judge(&crash, notes[crash.after], &cached).map_err(|what| {
                     let what = describe(&what, s, &crash, &recording);
                     Failure { crash: number, what }
                 })?;

@@ -9,6 +9,7 @@ use crate::model::generate::{Generator, Sizes};
 use crate::world::{Instance, Machine, cache_disk, new_model, new_store, next_time, tuning};
 use skylog::base::clock::SimClock;
 use skylog::base::random::SeededRandom;
+use skylog::cache::Limits;
 use skylog::format::ids::Lsn;
 use skylog::media::sim::{CallLog, DiskFault, Image, Nth, SimDisk};
 use skylog::store::sim::{SimStore, StoreFault};
@@ -89,7 +90,8 @@ impl Trial {
     fn recover(&self, how: &str, disk: &Image) {
         let log = CallLog::new();
         let store = SimStore::from_image(&self.machine.store.image(), &log);
-        let machine = Machine { disk: SimDisk::from_image(disk, &log), store, tolerant: false, ..self.machine.clone() };
+        let machine = self.machine.clone().with_cache(&self.machine.cache.image());
+        let machine = Machine { disk: SimDisk::from_image(disk, &log), store, tolerant: false, ..machine };
         let mut instance = machine.mount(2).unwrap_or_else(|e| panic!("{how}: the mount failed: {e}"));
         let found = digest(&instance.tree());
         let (from, to) = (self.synced, self.started);
@@ -116,7 +118,7 @@ fn steps(instance: &mut Instance, count: u32) {
 /// Lets the nth call fail for n = 1, 2, … until a history does not get that far.
 fn each_call<F: Copy + std::fmt::Debug>(
     faults: &[F],
-    ask: impl Fn(&Machine, u64, bool, F),
+    ask: impl Fn(&mut Machine, u64, bool, F),
     struck: impl Fn(&Machine) -> u64,
 ) {
     let every = usize::try_from(crate::env("SKYLOG_SIM_CALLS").unwrap_or(1)).expect("small");
@@ -125,10 +127,11 @@ fn each_call<F: Copy + std::fmt::Debug>(
         for nth in (1..).step_by(every) {
             let one = || {
                 let mut trial = Trial::new(nth % 7 + 1);
-                ask(&trial.machine, nth, forever, how);
+                ask(&mut trial.machine, nth, forever, how);
                 trial.run();
                 let struck = struck(&trial.machine);
                 trial.machine.disk.heal();
+                trial.machine.cache.heal();
                 trial.machine.store.heal();
                 trial.machine.store.land_adrift();
                 trial.judge();
@@ -148,17 +151,30 @@ fn each_call<F: Copy + std::fmt::Debug>(
 #[test]
 fn any_call_to_the_disk_may_fail() {
     let faults = [DiskFault::Failed, DiskFault::NoSpace, DiskFault::Short, DiskFault::Done];
-    let ask = |machine: &Machine, nth: u64, forever: bool, how: DiskFault| {
+    let ask = |machine: &mut Machine, nth: u64, forever: bool, how: DiskFault| {
         let which = Nth::new(nth);
         machine.disk.fail(if forever { which.forever() } else { which }, how);
     };
     each_call(&faults, ask, |machine| machine.disk.failed());
 }
 
+/// Nobody but the mount itself is told of it.
+#[test]
+fn any_call_to_the_disk_of_cache_files_may_fail() {
+    let faults = [DiskFault::Failed, DiskFault::NoSpace, DiskFault::Short, DiskFault::Done];
+    let ask = |machine: &mut Machine, nth: u64, forever: bool, how: DiskFault| {
+        let which = Nth::new(nth);
+        machine.tuning.cache_files = Some(Limits { bytes_max: 24 << 10, free_bytes_min: 0 });
+        machine.tolerant = false;
+        machine.cache.fail(if forever { which.forever() } else { which }, how);
+    };
+    each_call(&faults, ask, |machine| machine.cache.failed());
+}
+
 #[test]
 fn any_call_to_the_store_may_fail() {
     let faults = [StoreFault::Refused, StoreFault::AnswerLost, StoreFault::Adrift];
-    let ask = |machine: &Machine, nth: u64, forever: bool, how: StoreFault| {
+    let ask = |machine: &mut Machine, nth: u64, forever: bool, how: StoreFault| {
         let which = Nth::new(nth);
         machine.store.fail(if forever { which.forever() } else { which }, how);
     };

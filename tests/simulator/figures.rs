@@ -47,6 +47,9 @@ figures! {
     bytes_lost: "dirty bytes lost",
     names_lost: "names lost",
     late_puts: "late puts landed",
+    cache_hits: "reads from cache files",
+    evicted: "cache files evicted",
+    damaged: "cache files found damaged",
 }
 
 impl Figures {
@@ -59,6 +62,16 @@ impl Figures {
         self.deleted += figures.objects_deleted;
         self.recycled += instance.mounted.db.journal().stats().recycled;
         self.bases += instance.bases;
+        self.add_cache(instance);
+    }
+
+    /// Adds what its cache files did.
+    pub fn add_cache(&mut self, instance: &Instance) {
+        let Some(keeper) = &instance.mounted.keeper else { return };
+        let stats = keeper.cache().stats();
+        self.cache_hits += stats.hits;
+        self.evicted += stats.evicted;
+        self.damaged += stats.damaged;
     }
 }
 

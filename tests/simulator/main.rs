@@ -12,6 +12,7 @@ mod model;
 
 mod audit;
 mod book;
+mod cached;
 mod canaries;
 mod crash;
 mod failing;

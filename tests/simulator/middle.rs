@@ -5,7 +5,7 @@ use crate::crash::any_at_end;
 use crate::model::driver::Driver;
 use crate::model::op::{Call, Op, ROOT};
 use crate::run::Runner;
-use crate::world::{Actor, Machine, next_time};
+use crate::world::{Actor, Machine, cache_disk, next_time};
 use skylog::base::random::Random;
 use skylog::media::sim::{CallLog, Image, SimDisk};
 use skylog::recovery::MountError;
@@ -163,6 +163,7 @@ impl Runner {
         let images = [self.machine.disk.image(), self.machine.disk.image_durable()];
         self.lost.extend(images.into_iter().filter(|disk| disk.file("MANIFEST").is_some()));
         self.machine.disk = SimDisk::new(&self.log);
+        self.machine.cache = cache_disk();
         self.book.note(|note| note.synced = shipped);
         self.begin_here();
         self.mount();
@@ -177,7 +178,8 @@ impl Runner {
         for disk in &self.lost {
             let log = CallLog::new();
             let store = SimStore::from_image(&self.machine.store.image(), &log);
-            let machine = Machine { disk: SimDisk::from_image(disk, &log), store, ..self.machine.clone() };
+            let disk = SimDisk::from_image(disk, &log);
+            let machine = Machine { disk, cache: cache_disk(), store, ..self.machine.clone() };
             match machine.mount(1) {
                 Err(MountError::Fenced(_)) => self.figures.fenced += 1,
                 Err(e) => panic!("a machine that lost the fence is refused for another reason: {e}"),
@@ -190,10 +192,15 @@ impl Runner {
     fn cut_power(&mut self, offline: bool) {
         self.end_stage();
         self.rival = None;
-        let crash = any_at_end(self.stages.last().expect("just ended"), &self.random);
+        let stage = self.stages.last().expect("just ended");
+        let crash = any_at_end(stage, &self.random);
+        let mut cached = stage.spans.last().expect("a stage ends with a span").cached.walk();
+        cached.go_to(crash.after);
+        let cache = cached.image(self.cache_random.u64());
         self.figures.bytes_lost += crash.bytes_lost;
         self.log = CallLog::new();
         self.machine.disk = SimDisk::from_image(&crash.disk, &self.log);
+        self.machine.cache = SimDisk::from_image(&cache, &CallLog::new());
         self.machine.store = SimStore::from_image(&crash.store, &self.log);
         self.machine.store.set_down(offline);
         self.book = Book::new(&self.log, self.book.last());

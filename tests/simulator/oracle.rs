@@ -3,6 +3,7 @@
 
 use crate::audit::{check_accounts, check_trees};
 use crate::book::{Line, Note, digest};
+use crate::cached::Walk;
 use crate::crash::{Limited, quietly};
 use crate::figures::Figures;
 use crate::model::Model;
@@ -51,11 +52,11 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Judges one crash under what had been promised at that moment.
-    pub fn judge(&mut self, crash: &Crash, note: Note) -> Result<(), Violation> {
+    /// Judges one crash under what had been promised at that moment, with some state of the cache files of then.
+    pub fn judge(&mut self, crash: &Crash, note: Note, cached: &Walk<'_>) -> Result<(), Violation> {
         self.figures.judged += 1;
         if !self.local.contains_key(&crash.hash) {
-            let found = quietly(|| self.recover(crash, note)).and_then(|found| found);
+            let found = quietly(|| self.recover(crash, note, cached)).and_then(|found| found);
             self.local.insert(crash.hash, found);
             self.distinct.insert(crash.hash);
             self.figures.bytes_lost += crash.bytes_lost;
@@ -118,9 +119,10 @@ impl<'a> Judge<'a> {
     }
 
     /// What is found on disk and in the store; a closer look now and then.
-    fn recover(&mut self, crash: &Crash, note: Note) -> Found {
-        let machine = self.machine(&crash.disk, &crash.store);
+    fn recover(&mut self, crash: &Crash, note: Note, cached: &Walk<'_>) -> Found {
         let seed = crash.hash;
+        let cache = cached.image((seed >> 32) as u64);
+        let machine = self.machine(&crash.disk, &crash.store).with_cache(&cache);
         let late_first = seed >> 8 & 1 == 0;
         let land = |first: bool| crash.late.iter().filter(|_| first == late_first).for_each(|c| machine.store.land(c));
         land(true);
@@ -132,11 +134,12 @@ impl<'a> Judge<'a> {
         land(false);
         let found = digest(&instance.tree());
         let recovered = machine.disk.log().len();
+        self.figures.add_cache(&instance);
         if closer {
             check_trees(&instance);
             drop(instance);
             self.go_on(&machine, found, note, crash.late.as_ref())?;
-            let again = Again { found, calls: recovered, late: crash.late.is_some() };
+            let again = Again { found, calls: recovered, late: crash.late.is_some(), cache };
             self.crash_again(&machine, again, note)?;
             crash.late.iter().try_for_each(|late| self.take_over_before(crash, late, note))?;
         }
@@ -205,14 +208,14 @@ impl<'a> Judge<'a> {
     /// Crashes of the recovery itself find the same: nothing that it started from can be lost any more. Only what is late
     /// may be found or not.
     fn crash_again(&mut self, machine: &Machine, again: Again, note: Note) -> Result<(), Violation> {
-        let Again { found, calls, late } = again;
+        let Again { found, calls, late, cache } = again;
         let recording = Recording::of(&machine.disk, &machine.store);
         let mut seen = HashSet::new();
         for crash in recording.crashes_between(&Limited::recovery(), 0..=calls) {
             if !seen.insert(crash.hash) {
                 continue;
             }
-            let machine = self.machine(&crash.disk, &crash.store);
+            let machine = self.machine(&crash.disk, &crash.store).with_cache(&cache);
             let mut instance = self.mount(&machine, crash.hash);
             crash.late.iter().for_each(|call| machine.store.land(call));
             let what = format!("after a crash of recovery at call {} ({:?})", crash.after, crash.plan);
@@ -225,11 +228,13 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// A recovery that is to be crashed: what it found, how many calls it made, and whether a call was late.
+/// A recovery that is to be crashed: what it found, how many calls it made, whether a call was late, and the cache files
+/// that it began with.
 struct Again {
     found: u64,
     calls: usize,
     late: bool,
+    cache: Image,
 }
 
 /// `skylog check` finds nothing, with the state directory or without.

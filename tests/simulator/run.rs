@@ -2,6 +2,7 @@
 //! scheduler. It leaves a recording of every call, with notes of what was promised when.
 
 use crate::book::{Book, Line, Note, digest};
+use crate::cached::Cached;
 use crate::figures::Figures;
 use crate::middle::{Lost, Middle};
 use crate::model::Model;
@@ -25,6 +26,8 @@ pub const OPS: usize = 50;
 /// Calls of one disk that are to be crashed.
 pub struct Span {
     pub disk: SimDisk,
+    /// The disk of cache files beside it.
+    pub cached: Cached,
     /// Moments, both included.
     pub from: usize,
     pub to: usize,
@@ -59,6 +62,8 @@ impl Recorded {
 pub struct Runner {
     seed: u64,
     pub random: SeededRandom,
+    /// The dice of cache files, thrown apart: then a seed still means the history that it always meant.
+    pub cache_random: SeededRandom,
     pub log: Arc<CallLog>,
     pub machine: Machine,
     pub instance: Option<Instance>,
@@ -72,6 +77,7 @@ pub struct Runner {
     lsns: Vec<Lsn>,
     pub stages: Vec<Stage>,
     spans: Vec<Span>,
+    cached: Cached,
     span_from: usize,
     pub figures: Figures,
 }
@@ -109,11 +115,13 @@ impl Runner {
         let store = SimStore::from_image(&made.image(), &log);
         let machine = Machine { disk: SimDisk::new(&log), cache: cache_disk(), store, clock, tuning, tolerant: false };
         let book = Book::new(&log, Note::default());
+        let cached = Cached::new(&machine.cache, &log);
         let mut line = Line::default();
         line.push(new_model());
         let mut runner = Runner {
             seed,
             random,
+            cache_random: SeededRandom::new(!seed),
             log,
             machine,
             instance: None,
@@ -125,6 +133,7 @@ impl Runner {
             lsns: vec![Lsn::ZERO],
             stages: Vec::new(),
             spans: Vec::new(),
+            cached,
             span_from: 0,
             figures: Figures::default(),
         };
@@ -201,6 +210,7 @@ impl Runner {
 
     /// Notes what is durable and what is shipped.
     fn observe(&mut self) {
+        self.cached.look();
         let instance = self.instance();
         let (durable, shipped) = (instance.mounted.db.journal().durable(), instance.shipped);
         let upto = |lsn: Lsn| self.lsns.partition_point(|at| *at <= lsn).saturating_sub(1);
@@ -224,12 +234,16 @@ impl Runner {
                     self.machine.clock.advance(Duration::from_millis(wait));
                 }
             }
+            if self.cache_random.below(3) == 0 {
+                self.step(Actor::Keeper);
+            }
         }
     }
 
     /// What happened so far is not crashed.
     pub fn begin_here(&mut self) {
         self.span_from = self.log.len();
+        self.cached = Cached::new(&self.machine.cache, &self.log);
     }
 
     /// One step of one actor.
@@ -285,6 +299,7 @@ impl Runner {
             mounted => mounted,
         };
         let mut instance = mounted.unwrap_or_else(|e| panic!("the mount failed: {e}"));
+        self.cached.look();
         let found = match self.machine.store.is_down() {
             // Reading everything would end the outage.
             true => self.found_online(),
@@ -308,13 +323,17 @@ impl Runner {
         let log = CallLog::new();
         let disk = SimDisk::from_image(&self.machine.disk.image(), &log);
         let store = SimStore::from_image(&self.machine.store.image(), &log);
-        let mut instance = Machine { disk, store, ..self.machine.clone() }.mount(1).expect("mounts with the store");
+        let cache = SimDisk::from_image(&self.machine.cache.image(), &CallLog::new());
+        let machine = Machine { disk, cache, store, ..self.machine.clone() };
+        let mut instance = machine.mount(1).expect("mounts with the store");
         digest(&instance.tree())
     }
 
     pub fn end_span(&mut self) {
         let to = self.log.len();
-        self.spans.push(Span { disk: self.machine.disk.clone(), from: self.span_from, to });
+        let next = Cached::new(&self.machine.cache, &self.log);
+        let cached = std::mem::replace(&mut self.cached, next);
+        self.spans.push(Span { disk: self.machine.disk.clone(), cached, from: self.span_from, to });
         self.span_from = to;
     }
 
@@ -329,10 +348,11 @@ impl Runner {
         self.machine.store.heal();
         self.machine.store.set_down(false);
         let mut instance = self.instance.take().expect("mounted");
-        let (book, lsns) = (self.book.clone(), &self.lsns);
+        let (book, lsns, cached) = (self.book.clone(), &self.lsns, &mut self.cached);
         let mut used = instance.mounted.db.journal().stats().used_bytes;
         let mut reclaims = 0;
         instance.drain(&mut |instance| {
+            cached.look();
             let journal = instance.mounted.db.journal();
             let upto = |lsn: Lsn| lsns.partition_point(|at| *at <= lsn).saturating_sub(1);
             let (durable, shipped) = (upto(journal.durable()), upto(instance.shipped));

@@ -13,7 +13,7 @@ use skylog::fs::{self, Cx, DiskSpace, Fs, Options};
 use skylog::journal;
 use skylog::locate::CacheBytes;
 use skylog::map::{Limits, Shape, Wait};
-use skylog::media::sim::{CallLog, SimDisk};
+use skylog::media::sim::{CallLog, Image, SimDisk};
 use skylog::recovery::{MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
 use skylog::ship::ShipError;
 use skylog::store::sim::SimStore;
@@ -53,14 +53,21 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
         },
         owner: "simulator".to_owned(),
     };
-    // Drawn with the memory for data, not apart: then a seed still means the history that it always meant.
-    let data = tuning.cache.data;
-    let limits = cache::Limits { bytes_max: data.max(64 << 10), free_bytes_min: 0 };
-    Tuning { cache_files: (data != 16 << 10).then_some(limits), ..tuning }
+    Tuning { cache_files: cache_files(tuning.cache.data), ..tuning }
 }
 
-/// An empty disk for cache files. Its calls are in a log of their own: what a crash does to it has its tests in
-/// `src/cache/tests`.
+/// How much of a disk cache files may take, if there are any: room for three, or for ten. Drawn with the memory for
+/// data, not apart: then a seed still means the history that it always meant.
+fn cache_files(memory: u64) -> Option<cache::Limits> {
+    let bytes_max = match memory {
+        0 => 12 << 10,
+        1_048_576 => 40 << 10,
+        _ => return None,
+    };
+    Some(cache::Limits { bytes_max, free_bytes_min: 0 })
+}
+
+/// An empty disk for cache files. Its calls are in a log of their own, see [`crate::cached`].
 pub fn cache_disk() -> SimDisk {
     SimDisk::new(&CallLog::new())
 }
@@ -82,7 +89,7 @@ pub fn new_model() -> Model {
 #[derive(Clone)]
 pub struct Machine {
     pub disk: SimDisk,
-    /// The disk of cache files, which stays what it is over a crash.
+    /// The disk of cache files.
     pub cache: SimDisk,
     pub store: SimStore,
     pub clock: Arc<SimClock>,
@@ -97,7 +104,12 @@ pub enum Actor {
     Writer,
     Checkpointer,
     Shipper,
+    /// Who writes and removes cache files, and who fetches ahead.
+    Keeper,
 }
+
+/// All of them, in the order in which they work best.
+const ACTORS: [Actor; 4] = [Actor::Writer, Actor::Checkpointer, Actor::Shipper, Actor::Keeper];
 
 /// A mounted filesystem.
 pub struct Instance {
@@ -114,6 +126,11 @@ pub struct Instance {
 }
 
 impl Machine {
+    /// The same with other cache files.
+    pub fn with_cache(self, image: &Image) -> Machine {
+        Machine { cache: SimDisk::from_image(image, &CallLog::new()), ..self }
+    }
+
     /// Mounts, and frees what a dead writer left open.
     pub fn mount(&self, seed: u64) -> Result<Instance, MountError> {
         let world = World {
@@ -144,9 +161,11 @@ impl Instance {
         match actor {
             Actor::Writer => self.mounted.writer.step() == journal::Progress::Worked,
             Actor::Checkpointer => self.mounted.checkpointer.step() == checkpoint::Progress::Worked,
-            Actor::Shipper => {
+            Actor::Shipper => self.ship(),
+            Actor::Keeper => {
                 let kept = self.mounted.keeper.as_mut().is_some_and(|keeper| keeper.step() == cache::Progress::Worked);
-                self.ship() || kept
+                let reader = self.mounted.db.locate().reader();
+                reader.is_some_and(|reader| reader.fetch_ahead(Duration::ZERO)) || kept
             }
         }
     }
@@ -185,7 +204,7 @@ impl Instance {
 
     /// One step of each actor; whether any did something.
     pub fn step_all(&mut self) -> bool {
-        let worked = [Actor::Writer, Actor::Checkpointer, Actor::Shipper].map(|actor| self.step(actor));
+        let worked = ACTORS.map(|actor| self.step(actor));
         worked.contains(&true)
     }
 

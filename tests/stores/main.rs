@@ -2,6 +2,8 @@
 //! missing these tests fail.
 
 mod commands;
+#[path = "../exposition/mod.rs"]
+mod exposition;
 mod faults;
 mod full;
 mod load;
@@ -11,4 +13,5 @@ mod proxy_faults;
 mod readme;
 mod refusals;
 mod scratch;
+mod seeing;
 mod server;

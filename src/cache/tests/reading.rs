@@ -186,7 +186,9 @@ fn a_run_that_is_removed_while_it_is_opened_is_not_kept_open() {
     let first = RunKey { key: segment(0), start: 0 };
     assert!(story.cache.state.lock().is_closed(&first), "the others were written after it");
     let cache = story.cache.clone();
-    story.before.lock().open = Some(Box::new(move || cache.remove(segment(0), 0..RUN)));
+    story.before.lock().open = Some(Box::new(move || {
+        cache.remove(segment(0), 0..RUN);
+    }));
     story.expect(0);
     assert!(story.cache.state.lock().is_closed(&first), "it would take room until it is closed");
     story.settle();

@@ -26,6 +26,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use pattern::{Pattern, WINDOW_MAX};
 use recent::{Landed, Recent};
+use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ pub enum ReadError {
 }
 
 /// What was read since the mount.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ReaderStats {
     /// Requests for parts of segments,
     pub fetches: u64,
@@ -226,10 +227,15 @@ impl SegmentReader {
         Ok(self.cache.holds(key, body.range()))
     }
 
-    /// Drops what there is of a range of a segment here.
-    pub fn evict(&self, segment: SegmentNo, range: &Range<u64>) {
+    /// Whether a body is in the cache.
+    pub fn holds(&self, segment: SegmentNo, body: &Body) -> bool {
+        self.cache.holds(CacheKey::Segment(segment), body.range())
+    }
+
+    /// Drops what there is of a range of a segment here. Returns what that took of the cache, bytes.
+    pub fn evict(&self, segment: SegmentNo, range: &Range<u64>) -> u64 {
         self.state.lock().recent.remove(segment, range);
-        self.cache.remove(CacheKey::Segment(segment), range.clone());
+        self.cache.remove(CacheKey::Segment(segment), range.clone())
     }
 
     /// The segment is in the store no more.

@@ -118,6 +118,17 @@ fn promise_s10_an_answer_is_held_back_for_a_second_at_most_and_the_first_in_is_t
 }
 
 #[test]
+fn whether_answers_are_held_back_is_known_until_a_second_after() {
+    let mut line = Line::new(CAPACITY / 5 * 4);
+    line.run(1, 0, 0);
+    assert!(!line.pressure.holds_back(line.clock.elapsed()), "nobody writes");
+    line.run(2, 0, 1000 * MIB);
+    assert!(line.pressure.slowed() > 0 && line.pressure.holds_back(line.clock.elapsed()));
+    line.run(4, 0, 0);
+    assert!(!line.pressure.holds_back(line.clock.elapsed()));
+}
+
+#[test]
 fn at_the_end_nobody_is_held_back() {
     let mut line = Line::new(CAPACITY - 3 * MIB);
     line.run(1, 0, 0);
@@ -132,14 +143,22 @@ fn at_the_end_nobody_is_held_back() {
 fn the_reason_is_one_sentence() {
     let outage =
         || Hindrance::Away(Outage::new("store: put seg/1: no answer: timeout".into(), Time::default(), Duration::ZERO));
-    let say = |used: u64, hindrance: Option<Hindrance>, when_full| {
-        describe(&Line::new(used).fill(), hindrance.as_ref(), when_full).1.unwrap_or_default()
+    let describe = |used: u64, hindrance: Option<Hindrance>, when_full, holds_back| {
+        describe(&Line::new(used).fill(), hindrance.as_ref(), when_full, holds_back)
     };
+    let say = |used, hindrance, when_full| describe(used, hindrance, when_full, true).1.unwrap_or_default();
     assert_eq!(say(CAPACITY / 2, Some(outage()), WhenFull::Wait), "");
     assert_eq!(say(CAPACITY / 5 * 3, None, WhenFull::Wait), "the journal is 59 % full and is being shipped");
     assert_eq!(
         say(CAPACITY / 5 * 4, Some(outage()), WhenFull::Wait),
         "the journal is 79 % full and the store does not answer: store: put seg/1: no answer: timeout; writers are slowed"
+    );
+    let (step, reason) = describe(CAPACITY / 5 * 4, None, WhenFull::Wait, false);
+    assert_eq!(step, Step::Shipping);
+    assert_eq!(reason.as_deref(), Some("the journal is 79 % full and is being shipped"), "nobody is slowed");
+    assert_eq!(
+        describe(CAPACITY / 5 * 4, Some(outage()), WhenFull::Wait, false).1.as_deref(),
+        Some("the journal is 79 % full and the store does not answer: store: put seg/1: no answer: timeout")
     );
     assert_eq!(
         say(CAPACITY, None, WhenFull::Wait),
