@@ -77,11 +77,12 @@ impl Site {
             }
             None => {
                 let mut found = state_root::find(store)?;
+                let at = store.endpoint().map_or(String::new(), |endpoint| format!(" at {endpoint}"));
                 match (found.pop(), found.is_empty()) {
                     (Some(found), true) => found,
                     (None, _) => {
                         return Err(Failure::failed(format_args!(
-                            "{reason}; there is no local state of {url} to mount from"
+                            "{reason}; there is no local state of {url}{at} to mount from"
                         )));
                     }
                     (Some(_), false) => {
@@ -115,10 +116,7 @@ impl Site {
             }
             return Ok(());
         }
-        let endpoint = store.endpoint();
-        let before = state_root::find(store)?
-            .into_iter()
-            .find(|(_, file)| file.endpoint == endpoint && file.superblock.uuid != uuid);
+        let before = state_root::find(store)?.into_iter().find(|(_, file)| file.superblock.uuid != uuid);
         before.map_or(Ok(()), |(state, file)| Err(made_anew(&url, uuid, &state, file.superblock.uuid)))
     }
 

@@ -43,19 +43,14 @@ pub fn read(state: &Path) -> Result<Option<StoreFile>, Failure> {
     }
 }
 
-/// The state directories of this user that belong to a store, and what they say of it. Which service a bucket is at decides only when
-/// there are several of its name.
+/// The state directories of this user that belong to a store, and what they say of it. A bucket of the same name at another
+/// service is another store.
 pub fn find(store: &StoreArg) -> Result<Vec<(PathBuf, StoreFile)>, Failure> {
     let entries = fs::read_dir(root()?).into_iter().flatten().filter_map(Result::ok);
     // A damaged one is named by the mount that uses it, and does not stand in the way of others.
     let named = entries.filter_map(|entry| Some((entry.path(), read(&entry.path()).ok().flatten()?)));
-    let url = store.url();
-    let of_url: Vec<_> = named.filter(|(_, file)| file.url == url).collect();
-    let endpoint = store.endpoint();
-    Ok(match of_url.len() {
-        0 | 1 => of_url,
-        _ => of_url.into_iter().filter(|(_, file)| file.endpoint == endpoint).collect(),
-    })
+    let (url, endpoint) = (store.url(), store.endpoint());
+    Ok(named.filter(|(_, file)| file.url == url && file.endpoint == endpoint).collect())
 }
 
 /// Writes down, durably, which store a state directory belongs to, unless it is there already.

@@ -390,7 +390,7 @@ impl Opening<'_> {
         // After the fence: who took over may have deleted a node that lies in the store alone, and that it did is what to say.
         let mut needed = state.needed(&files, &space);
         if let (Err(e), None) = (&needed, &adopted) {
-            adopted = resume(&mut publisher)?;
+            adopted = resume_late(&mut publisher)?;
             let refused = Err(not_local("all that a mount needs", e));
             needed = if adopted.is_some() { state.needed(&files, &space) } else { refused };
         }
@@ -440,6 +440,15 @@ impl Opening<'_> {
 fn resume(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountError> {
     match publisher.resume() {
         Ok(found) => Ok(Some(found)),
+        Err(e) if e.is_away() => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The same, when what answers may be another store by now.
+fn resume_late(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountError> {
+    match publisher.confirm_store() {
+        Ok(()) => resume(publisher),
         Err(e) if e.is_away() => Ok(None),
         Err(e) => Err(e.into()),
     }

@@ -1,14 +1,15 @@
 //! Mounts whose store does not answer, and mounts that have nothing but a store that is far away.
 
 use super::{Rig, cache, small};
+use crate::base::random::SeededRandom;
 use crate::checkpoint::Replay;
 use crate::checkpoint::nodes::NODES;
 use crate::format::ids::InodeNo;
 use crate::format::names::SUPERBLOCK;
 use crate::media::sim::{Nth, SimDisk};
-use crate::recovery::MountError;
-use crate::store::sim::SimStore;
-use crate::store::sim::{StoreFault, StoreOp};
+use crate::recovery::{MkfsOptions, MountError, mkfs};
+use crate::store::Store;
+use crate::store::sim::{SimStore, StoreFault, StoreOp};
 use std::time::Duration;
 
 fn make(rig: &mut Rig, name: &str) {
@@ -85,6 +86,43 @@ fn a_store_that_refuses_is_not_away() {
     rig.store.fail(Nth::new(1).of(StoreOp::Get).on(SUPERBLOCK), StoreFault::Refused);
     let refused = rig.remount(2, &small()).err().expect("refused");
     assert!(matches!(refused, MountError::Store(_)), "{refused}");
+}
+
+/// A bucket that was emptied, or another service at the same address: while the store was away it became another one. The state
+/// directory has just taken over, so nothing that it published would be missed.
+#[test]
+fn a_store_that_came_back_as_another_one_is_left_alone_and_ends_writing() {
+    for made_anew in [true, false] {
+        let Rig { log, store, clock, .. } = a_used_filesystem();
+        let taken = Rig::mount(log.clone(), SimDisk::new(&log), store, clock, 2, &small()).expect("from the store");
+        taken.store.set_down(true);
+        let mut rig = taken.remount(3, &small()).expect("mounts");
+        make(&mut rig, "made meanwhile");
+        let job = loop {
+            rig.step_journal();
+            rig.step_checkpointer();
+            if let Some(job) = rig.mounted.desk.take_job() {
+                break job;
+            }
+        };
+        rig.store.set_down(false);
+        for name in rig.store.list("").expect("listed") {
+            rig.store.delete(&name).expect("deleted");
+        }
+        if made_anew {
+            let options = MkfsOptions { segment_size: 64 << 10, ..MkfsOptions::default() };
+            mkfs(&rig.store, &*rig.clock, &SeededRandom::new(99), options).expect("made");
+        }
+        let before = rig.store.image().hash();
+        let refused = rig.mounted.shipper.run(&job).expect_err("another store");
+        assert!(refused.ends_writing(), "{refused}");
+        let sentence = refused.to_string();
+        assert!(
+            sentence.contains(SUPERBLOCK) && sentence.contains(&rig.mounted.superblock.uuid.to_string()),
+            "{sentence}"
+        );
+        assert_eq!(rig.store.image().hash(), before, "nothing in it changed");
+    }
 }
 
 /// A base with thousands of nodes and forty increments over it: what a mount waits for, one after the other, is what it costs

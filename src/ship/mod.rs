@@ -15,7 +15,7 @@ use crate::checkpoint::jobs::{BaseJob, Job, NodesIn, Report, Shipped, WindowJob}
 use crate::checkpoint::nodes::{NodeStore, node_file};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
-use crate::format::names;
+use crate::format::names::{self, SUPERBLOCK};
 use crate::format::publication::{Base, Body, Increment, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
@@ -58,6 +58,17 @@ pub enum ShipError {
         /// checkpointed up to here.
         checkpoint: Lsn,
     },
+    /// The store was away, and what answers now is not the store of this filesystem.
+    #[error(
+        "the store is not that of filesystem {filesystem} any more: its {SUPERBLOCK} {what}; what was not shipped stays in \
+         the state directory"
+    )]
+    AnotherStore {
+        /// The filesystem that is mounted.
+        filesystem: Uuid,
+        /// What became of the configuration object.
+        what: String,
+    },
     /// The store does not keep writers apart, or the probe of that had no answer.
     #[error("{0}")]
     Probe(String),
@@ -92,7 +103,7 @@ pub enum ShipError {
 impl ShipError {
     /// Whether this mount may never publish again: it keeps its journal and takes no more changes.
     pub fn ends_writing(&self) -> bool {
-        matches!(self, ShipError::Fenced { .. } | ShipError::OldState { .. })
+        matches!(self, ShipError::Fenced { .. } | ShipError::OldState { .. } | ShipError::AnotherStore { .. })
     }
 
     /// Whether the store, or the disk of the state directory, has no room.
@@ -194,6 +205,7 @@ impl Shipper {
 
     /// What a mount asks of a store that answers, done when one that was away is back.
     fn resume(&mut self) -> Result<Report, ShipError> {
+        self.publisher.confirm_store()?;
         probe_create(&*self.store, &*self.random).map_err(ShipError::Probe)?;
         Ok(Report::Resumed(self.publisher.resume()?))
     }

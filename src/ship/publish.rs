@@ -7,8 +7,9 @@
 use super::ShipError;
 use crate::base::clock::Time;
 use crate::format::ids::{Lsn, Nonce, Uuid};
-use crate::format::names;
+use crate::format::names::{self, SUPERBLOCK};
 use crate::format::publication::{Body, Closing, Position, Publication};
+use crate::format::superblock::Superblock;
 use crate::store::{Created, Store, StoreError};
 use std::sync::Arc;
 
@@ -54,6 +55,22 @@ impl Publisher {
     /// Where the next object goes.
     pub fn next(&self) -> Position {
         self.next
+    }
+
+    /// Makes sure that a store which was away is still that of this filesystem: the names below would mean something else in
+    /// another, which may have come to its place, or have been made there.
+    pub fn confirm_store(&self) -> Result<(), ShipError> {
+        let filesystem = self.identity.filesystem;
+        let changed = |what: String| Err(ShipError::AnotherStore { filesystem, what });
+        match self.store.get(SUPERBLOCK) {
+            Ok(bytes) => match Superblock::decode(&bytes) {
+                Ok(found) if found.uuid == filesystem => Ok(()),
+                Ok(found) => changed(format!("is that of filesystem {}", found.uuid)),
+                Err(e) => Err(ShipError::Damaged { place: SUPERBLOCK.to_owned(), reason: e.to_string() }),
+            },
+            Err(StoreError::NotFound { .. }) => changed("is gone".to_owned()),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Finds what earlier lives of this state directory published from here on, and goes behind it. After an error it may

@@ -87,6 +87,20 @@ fn a_mount_finds_its_state_while_the_store_is_away() {
 }
 
 #[test]
+fn a_bucket_of_the_same_name_at_another_service_is_not_mounted_from_this_ones_state() {
+    let scratch = Scratch::new(1);
+    scratch.make();
+    let _state = Usual(usual_state(&scratch));
+    let (url, mnt) = (scratch.url.as_str(), words(&scratch.mnt));
+    scratch.skylog(&["mount", "--journal-size", "64MiB", url, mnt]).succeeds();
+    scratch.skylog(&["umount", mnt]).succeeds();
+    let nobody = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port");
+    let elsewhere = format!("http://{nobody}");
+    let said = scratch.skylog(&["mount", "--endpoint", &elsewhere, url, mnt]).fails();
+    assert!(said.contains("no local state of") && said.contains(&elsewhere), "{said}");
+}
+
+#[test]
 fn without_the_store_and_without_a_state_there_is_one_sentence() {
     let mut scratch = Scratch::mounted(1, &[]);
     scratch.umount();
