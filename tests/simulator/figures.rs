@@ -50,6 +50,7 @@ figures! {
     cache_hits: "reads from cache files",
     evicted: "cache files evicted",
     damaged: "cache files found damaged",
+    copies: "times that copies of nodes went",
 }
 
 impl Figures {

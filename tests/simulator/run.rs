@@ -250,10 +250,13 @@ impl Runner {
     pub fn step(&mut self, actor: Actor) {
         let instance = self.instance();
         let used = instance.mounted.db.journal().stats().used_bytes;
+        let copies = instance.mounted.nodes.has_too_many_copies();
         step_asking_first(instance, |instance| instance.step(actor));
+        let copies_went = copies && !instance.mounted.nodes.has_too_many_copies();
         assert!(!instance.fenced, "the only writer was fenced");
         let reclaimed = instance.mounted.db.journal().stats().used_bytes < used;
         self.figures.reclaims += u64::from(reclaimed);
+        self.figures.copies += u64::from(copies_went);
         self.observe();
     }
 
@@ -350,7 +353,8 @@ impl Runner {
         let mut instance = self.instance.take().expect("mounted");
         let (book, lsns, cached) = (self.book.clone(), &self.lsns, &mut self.cached);
         let mut used = instance.mounted.db.journal().stats().used_bytes;
-        let mut reclaims = 0;
+        let mut copies = instance.mounted.nodes.has_too_many_copies();
+        let (mut reclaims, mut copies_went) = (0, 0);
         instance.drain(&mut |instance| {
             cached.look();
             let journal = instance.mounted.db.journal();
@@ -362,8 +366,12 @@ impl Runner {
             });
             reclaims += u64::from(journal.stats().used_bytes < used);
             used = journal.stats().used_bytes;
+            let too_many = instance.mounted.nodes.has_too_many_copies();
+            copies_went += u64::from(copies && !too_many);
+            copies = too_many;
         });
         self.figures.reclaims += reclaims;
+        self.figures.copies += copies_went;
         self.instance = Some(instance);
     }
 
