@@ -6,7 +6,7 @@ use crate::format::ids::{Lsn, Nonce};
 use crate::format::names;
 use crate::format::publication::{Body, Position, Publication};
 use crate::recovery::{newest_generation, next_position};
-use crate::ship::publish::{Identity, Publisher, read};
+use crate::ship::publish::{Identity, Past, Publisher, read};
 
 /// Walks the newest generation that has a base, as a takeover would.
 pub(super) fn check_publications(check: &mut Check<'_>) -> bool {
@@ -130,7 +130,7 @@ fn problems_of(publication: &Publication, end: Lsn, checkpoint: u64) -> Vec<Stri
 pub(super) fn check_fence(check: &mut Check<'_>) -> bool {
     let published = check.space.published;
     let mut listed = check.checkpoint().windows.clone();
-    if let Some(manifest) = check.manifest.clone() {
+    if let (Some(manifest), Some(media)) = (check.manifest.clone(), check.state.clone()) {
         check_recorded(check);
         let identity = Identity {
             filesystem: check.uuid,
@@ -140,8 +140,8 @@ pub(super) fn check_fence(check: &mut Check<'_>) -> bool {
             owner: String::new(),
         };
         let next = next_position(&manifest, Some(published));
-        let begun_at = check.checkpoint().lsn;
-        match Publisher::new(check.store.clone(), identity, next, begun_at).resume() {
+        let past = Past::new(media, &manifest, Some(published));
+        match Publisher::new(check.store.clone(), identity, next, past).resume() {
             Ok(found) => {
                 for publication in found {
                     match publication.body {

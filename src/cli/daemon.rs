@@ -215,7 +215,11 @@ impl Daemon {
         let device = mount_point::mounted_at(dir).map(|line| line.device).unwrap_or_default();
         let said = match self.take_away(now) {
             Ok(()) => self.await_end(stream, &device),
-            Err(e) => Say::Failed { why: busy(dir, &e, now) },
+            Err(e) => {
+                // Whoever takes it away later has not said to leave anything in the journal.
+                self.now.store(false, Ordering::Relaxed);
+                Say::Failed { why: busy(dir, &e, now) }
+            }
         };
         control::answer(stream, &said).ok();
         self.ending.told();

@@ -43,7 +43,7 @@ use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
 use crate::locate::{CacheBytes, Locate, SegmentReader};
 use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Pins, Start, View};
 use crate::media::Media;
-use crate::ship::publish::{Identity, Publisher};
+use crate::ship::publish::{Identity, Past, Publisher};
 use crate::ship::{self, ShipError, Shipper};
 use crate::store::{Store, StoreError};
 use std::io;
@@ -70,16 +70,14 @@ pub enum MountError {
         /// and in the store.
         expected: Uuid,
     },
-    /// What this state directory published is newer than what it holds: it is an old copy.
+    /// What was published from this state directory is not what it holds: it is an old copy.
     #[error(
-        "the state directory is an old copy: it holds batches up to {checkpoint} and has published up to {published}; \
-         to mount what the store has, use another --state DIR"
+        "the state directory is an old copy: another one of it has published batches up to {published} that this one does \
+         not hold; to mount what the store has, use another --state DIR"
     )]
     OldState {
-        /// Published up to here,
+        /// Published up to here.
         published: Lsn,
-        /// checkpointed up to here.
-        checkpoint: Lsn,
     },
     /// There is a journal and nothing that says how to read it.
     #[error("the state directory holds journal segments and no MANIFEST; move it away or put MANIFEST back")]
@@ -142,7 +140,7 @@ impl From<ShipError> for MountError {
     fn from(e: ShipError) -> MountError {
         match e {
             ShipError::Fenced { .. } => MountError::Fenced(e),
-            ShipError::OldState { published, checkpoint } => MountError::OldState { published, checkpoint },
+            ShipError::OldState { published } => MountError::OldState { published },
             ShipError::Damaged { place, reason } => MountError::Damaged { place, reason },
             ShipError::Store(e) => MountError::Store(e),
             other => MountError::Ship(other),
@@ -384,7 +382,8 @@ impl Opening<'_> {
             owner: tuning.owner.clone(),
         };
         let next = next_position(&known, published);
-        let mut publisher = Publisher::new(world.store.clone(), identity, next, checkpoint.lsn);
+        let past = Past::new(world.media.clone(), &known, published);
+        let mut publisher = Publisher::new(world.store.clone(), identity, next, past);
         let mut adopted = if offline { None } else { resume(&mut publisher)? };
         let files = View { overlay: &overlays[0], layers: &[], root: checkpoint.roots[0] };
         // After the fence: who took over may have deleted a node that lies in the store alone, and that it did is what to say.

@@ -88,6 +88,36 @@ fn a_store_that_refuses_is_not_away() {
     assert!(matches!(refused, MountError::Store(_)), "{refused}");
 }
 
+/// Two histories of one state directory give the same numbers to different batches, and may come to the same number.
+#[test]
+fn an_old_copy_that_was_mounted_without_the_store_before_is_refused_by_it() {
+    for only_here in [1, 12] {
+        let mut rig = a_used_filesystem();
+        rig.drain();
+        let copy = rig.disk.image();
+        make(&mut rig, "published");
+        rig.drain();
+        let Rig { log, store, clock, .. } = rig;
+        let before = store.image().hash();
+        store.set_down(true);
+        let disk = SimDisk::from_image(&copy, &log);
+        let mut old = Rig::mount(log, disk, store, clock, 7, &small()).expect("mounts without the store");
+        for n in 0..only_here {
+            make(&mut old, &format!("only here {n}"));
+            old.mounted.checkpointer.wanted().checkpoint();
+            for _ in 0..30 {
+                old.step();
+            }
+        }
+        assert!(old.mounted.checkpointer.figures().lock().offline);
+        old.store.set_down(false);
+        let store = old.store.clone();
+        let refused = old.remount(8, &small()).err();
+        assert!(matches!(refused, Some(MountError::OldState { .. })), "{only_here}: {refused:?}");
+        assert_eq!(store.image().hash(), before, "nothing in the store changed");
+    }
+}
+
 /// A bucket that was emptied, or another service at the same address: while the store was away it became another one. The state
 /// directory has just taken over, so nothing that it published would be missed.
 #[test]

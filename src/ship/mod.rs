@@ -47,16 +47,14 @@ pub enum ShipError {
         /// Who.
         by: String,
     },
-    /// What this state directory published is newer than what it held when it was mounted: it is an old copy.
+    /// What was published from this state directory is not what it held when it was mounted: it is an old copy.
     #[error(
-        "the state directory is an old copy: it holds batches up to {checkpoint} and has published up to {published}; \
-         to mount what the store has, use another --state DIR"
+        "the state directory is an old copy: another one of it has published batches up to {published} that this one does \
+         not hold; to mount what the store has, use another --state DIR"
     )]
     OldState {
-        /// Published up to here,
+        /// Published up to here.
         published: Lsn,
-        /// checkpointed up to here.
-        checkpoint: Lsn,
     },
     /// The store was away, and what answers now is not the store of this filesystem.
     #[error(

@@ -6,10 +6,14 @@
 
 use super::ShipError;
 use crate::base::clock::Time;
-use crate::format::ids::{Lsn, Nonce, Uuid};
+use crate::checkpoint::{CheckpointError, files};
+use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
+use crate::format::manifest::{Manifest, PlanEntry};
 use crate::format::names::{self, SUPERBLOCK};
 use crate::format::publication::{Body, Closing, Position, Publication};
+use crate::format::space::Published;
 use crate::format::superblock::Superblock;
+use crate::media::Media;
 use crate::store::{Created, Store, StoreError};
 use std::sync::Arc;
 
@@ -42,14 +46,55 @@ pub struct Publisher {
     store: Arc<dyn Store>,
     identity: Identity,
     next: Position,
-    /// The checkpoint that this mount began with: no earlier life has published anything newer.
-    begun_at: Lsn,
+    past: Past,
+}
+
+/// What earlier lives of a state directory can have published and not lived to record: a window goes into the store from its
+/// plan, and the plan stays until the record is durable. Whatever else carries the name of the state directory was published by
+/// another copy of it, which gave the same numbers to other batches.
+pub struct Past {
+    media: Arc<dyn Media>,
+    plans: Vec<PlanEntry>,
+    recorded: Lsn,
+}
+
+impl Past {
+    /// As it was when this mount began: no plan of its own is in it, for none is published before all that is known.
+    pub fn new(media: Arc<dyn Media>, manifest: &Manifest, published: Option<Published>) -> Past {
+        let recorded = published.map_or(Lsn::ZERO, |published| published.end);
+        Past { media, plans: manifest.plans.clone(), recorded }
+    }
+
+    /// Fails unless a publication is what the plan that ends there says. Two copies may come to the same number, so the
+    /// contents are compared too.
+    fn check(&self, found: &Publication) -> Result<(), ShipError> {
+        if found.end <= self.recorded {
+            return Ok(());
+        }
+        let Some(plan) = self.plans.iter().find(|plan| (plan.number, plan.end) == (found.checkpoint, found.end)) else {
+            return Err(ShipError::OldState { published: found.end });
+        };
+        let same = match &found.body {
+            Body::Increment(increment) => {
+                plan.start == found.start && files::read_edits(&*self.media, plan.number)? == increment.batches
+            }
+            Body::Base(base) => self.roots(plan.number)? == base.roots,
+            Body::Closing(_) => true,
+        };
+        if same { Ok(()) } else { Err(ShipError::OldState { published: found.end }) }
+    }
+
+    fn roots(&self, number: u64) -> Result<[Option<NodePtr>; 2], ShipError> {
+        let damaged =
+            |e: CheckpointError| ShipError::Damaged { place: files::checkpoint_file(number), reason: e.to_string() };
+        Ok(files::read_checkpoint(&*self.media, number).map_err(damaged)?.roots)
+    }
 }
 
 impl Publisher {
-    /// A publisher that goes on at `next`, in a mount that began with a checkpoint at `begun_at`.
-    pub fn new(store: Arc<dyn Store>, identity: Identity, next: Position, begun_at: Lsn) -> Publisher {
-        Publisher { store, identity, next, begun_at }
+    /// A publisher that goes on at `next`.
+    pub fn new(store: Arc<dyn Store>, identity: Identity, next: Position, past: Past) -> Publisher {
+        Publisher { store, identity, next, past }
     }
 
     /// Where the next object goes.
@@ -98,10 +143,8 @@ impl Publisher {
                 return Err(ShipError::Damaged { place, reason: "was published and is gone".to_owned() });
             }
         }
-        match found.iter().find(|publication| publication.end > self.begun_at) {
-            Some(ahead) => Err(ShipError::OldState { published: ahead.end, checkpoint: self.begun_at }),
-            None => Ok(found),
-        }
+        found.iter().try_for_each(|publication| self.past.check(publication))?;
+        Ok(found)
     }
 
     /// Publishes `body` at the next number.
@@ -119,6 +162,10 @@ impl Publisher {
             return Err(StoreError::Failed { action: "create", name, reason: "it is there and is not".into() }.into());
         };
         self.pass(&found)?;
+        if found.nonce != self.identity.nonce {
+            // It is met again when the disk could not be read now.
+            self.past.check(&found).inspect_err(|_| self.next = at)?;
+        }
         let same = found.nonce == self.identity.nonce && found.body == publication.body;
         Ok(if same { Outcome::Published(at) } else { Outcome::Adopted(Box::new(found)) })
     }

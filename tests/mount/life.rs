@@ -398,6 +398,24 @@ fn a_plain_umount_drains_too() {
 }
 
 #[test]
+fn an_unmount_after_a_quick_one_that_failed_drains_too() {
+    let mut scratch = Scratch::new();
+    scratch.make();
+    scratch.mount_with(&["--ship-interval", "3600"]);
+    let file = File::create(scratch.mnt.join("open")).unwrap();
+    let said = skylog(&["umount", "--now", words(&scratch.mnt)]).fails();
+    assert!(said.contains("in use by"), "{said}");
+    drop(file);
+    fs::remove_file(scratch.mnt.join("open")).unwrap();
+    plant(&scratch);
+    assert!(Command::new("umount").args(["-i", words(&scratch.mnt)]).status().unwrap().success());
+    scratch.gone();
+    fs::remove_dir_all(scratch.root.join("store/state")).unwrap();
+    scratch.mount();
+    verify(&scratch);
+}
+
+#[test]
 fn sigterm_unmounts() {
     let mut scratch = Scratch::mounted();
     plant(&scratch);
