@@ -223,6 +223,9 @@ impl Store for Watched {
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {
         self.write(0, |store| store.publish_local(file, name))
     }
+    fn abandon(&self) {
+        self.store.abandon();
+    }
     fn counters(&self) -> Option<Arc<StoreCounters>> {
         self.store.counters()
     }

@@ -20,6 +20,8 @@ pub enum Trouble {
     Short(String),
     /// Other calls wait for the store, and nothing moves.
     Queue(Duration),
+    /// The mount ends.
+    Abandoned,
 }
 
 impl From<Error> for Trouble {
@@ -59,6 +61,7 @@ fn verdict(action: &str, place: &RemotePlace, trouble: &Trouble, answer: Option<
         Trouble::Queue(after) => {
             return Verdict::Away(format!("no request of this store moved for {} s", after.as_secs()));
         }
+        Trouble::Abandoned => return Verdict::Away("the mount ends, and nobody waits for it any more".into()),
         Trouble::Short(words) => return Verdict::Away(words.clone()),
         Trouble::Client(error) => error,
     };

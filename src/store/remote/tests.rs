@@ -14,6 +14,8 @@ use futures_util::FutureExt;
 use std::net::TcpListener;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
 
 const DENIED: Fault = Fault::Status(403, "<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>");
 const BUSY: Fault = Fault::Status(503, "<Error><Code>SlowDown</Code><Message>Please.</Message></Error>");
@@ -133,6 +135,24 @@ fn a_server_that_accepts_and_never_answers_is_away_and_nobody_hangs() {
         assert!(words(refused).contains("nothing moved for"));
     }
     assert!(figures(&store).failed(FailureKind::Timeout) >= 3);
+}
+
+#[test]
+fn who_stands_in_a_call_when_the_store_is_abandoned_is_let_go() {
+    let (server, store) = served();
+    let store = Arc::new(store);
+    server.fail(&[Fault::Silence]);
+    let (tell, told) = channel();
+    let held = store.clone();
+    thread::spawn(move || tell.send(held.get("a")));
+    while server.asked().is_empty() {
+        thread::yield_now();
+    }
+    store.abandon();
+    let let_go = told.recv_timeout(Duration::from_secs(20)).expect("let go long before the deadline of the call");
+    assert!(words(let_go).contains("the mount ends"));
+    assert!(store.put("b", many(10)).expect_err("nor is it asked again").is_away());
+    assert!(server.asked().is_empty());
 }
 
 #[test]
