@@ -36,6 +36,8 @@ struct Hanging {
     whom: Vec<&'static str>,
     standing: usize,
     abandoned: bool,
+    /// Their calls panic instead.
+    panics: bool,
 }
 
 impl Hang {
@@ -57,6 +59,7 @@ impl Hang {
         if !state.whom.iter().any(|whom| thread.name().is_some_and(|name| name.starts_with(whom))) {
             return Ok(());
         }
+        assert!(!state.panics, "meant to");
         state.standing += 1;
         self.changed.wait_while(&mut state, |state| !state.abandoned);
         state.standing -= 1;
@@ -223,6 +226,19 @@ fn promise_x10_an_end_waits_for_no_answer_of_a_store_that_hangs() {
     hang.end();
     ended.expect("ends though nobody answers").expect("cleanly");
     assert_eq!(told.recv_timeout(LONG).expect("answered"), Err(Error::Io));
+}
+
+#[test]
+fn a_fetch_that_panics_is_answered_with_eio_and_the_next_ones_are_answered() {
+    let (life, file, _, hang) = with_a_shipped_file_that_hangs();
+    *hang.state.lock() = Hanging { whom: vec!["fetch"], panics: true, ..Hanging::default() };
+    for n in 1..=4 {
+        assert_eq!(read(&life, file, 0).recv_timeout(LONG).expect("answered"), Err(Error::Io));
+        assert_eq!(life.status().counters.panics, n);
+    }
+    assert!(!life.volume.has_waiting(), "what they held is given back");
+    hang.begin(&[]);
+    assert_eq!(read(&life, file, 0).recv_timeout(LONG).expect("answered").map(|data| data.len()), Ok(4000));
 }
 
 #[test]
