@@ -121,6 +121,16 @@ fn what_a_store_refuses_is_one_sentence_with_what_to_do() {
         let refused = words(store.put("a", many(1)));
         assert!(refused.starts_with("store: put a: ") && refused.ends_with(expected), "{refused}");
     }
+    let missing = "<Error><Code>Unknown</Code></Error>";
+    server.fail(&[Fault::Status(404, missing)]);
+    assert!(words(store.list("gen")).ends_with("there is no bucket bucket; make it, or correct the name"));
+    server.fail(&[Fault::Status(404, missing)]);
+    assert!(words(store.put("a", many(1))).ends_with("the store lost the upload (Unknown)"));
+    for (status, code) in [(400, "RequestTimeout"), (425, "TooEarly")] {
+        let body = if status == 400 { "<Error><Code>RequestTimeout</Code></Error>" } else { "" };
+        server.fail(&[Fault::Status(status, body)]);
+        assert!(store.put("a", many(1)).expect_err(code).is_away(), "{code}");
+    }
     let (server, soon) = served_soon();
     server.fail(&[Fault::Status(507, ""); 20]);
     assert!(matches!(soon.put("a", many(1)), Err(StoreError::Full { .. })));
