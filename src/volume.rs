@@ -114,7 +114,7 @@ impl Volume {
         let health = Arc::new(Health::new(world.clock.clone()));
         let store_counters = world.store.counters();
         let store = Arc::new(Watched::new(world.store.clone(), health.clone()));
-        let world = &World { store, ..world.clone() };
+        let world = &World { store: store.clone(), ..world.clone() };
         let mounted = mount(world, tuning, progress)?;
         let (filesystem, replay) = (mounted.superblock.uuid, mounted.replay);
         let media = world.media.clone();
@@ -146,7 +146,7 @@ impl Volume {
             nodes,
             desk,
         });
-        let threads = Threads::start(&shared, writer, checkpointer, shipper, keeper);
+        let threads = Threads::start(&shared, writer, checkpointer, shipper, keeper, store);
         let volume =
             Arc::new(Volume { filesystem, replay, cache, store_counters, shared, threads: Mutex::new(Some(threads)) });
         volume.free_orphans()?;

@@ -2,9 +2,9 @@
 
 use super::failure::{Failure, Outcome};
 use super::remote_words::RemoteWords;
-use skylog::format::names::LOCK;
+use skylog::format::names::{self, LOCK};
 use skylog::format::superblock::{Superblock, SuperblockError};
-use skylog::store::{OpenError, Place, RemoteOptions, Store, StoreError};
+use skylog::store::{OpenError, PROBE, Place, RemoteOptions, Store, StoreError};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::str::FromStr;
@@ -164,6 +164,12 @@ impl StoreArg {
             Some(name) if self.folder().is_some() => {
                 Err(Failure::failed(format_args!("{shown} holds other files ({name}); take an empty or new directory")))
             }
+            Some(name) if names::parse(&name).is_some() || name.starts_with("gen/") => {
+                Err(Failure::failed(format_args!(
+                    "{shown} holds {name} and no {SUPERBLOCK}, as an interrupted mkfs or destroy leaves it; \
+                 `skylog destroy {shown}` removes such rests"
+                )))
+            }
             Some(name) => Err(Failure::failed(format_args!(
                 "{shown} holds other objects ({name}); take another prefix or bucket"
             ))),
@@ -180,6 +186,10 @@ impl StoreArg {
         }
         let mut first = None;
         let walked = store.walk("", &mut |name| {
+            // A probe whose answer was lost may have stayed; it keeps nobody out.
+            if name.starts_with(PROBE) {
+                return ControlFlow::Continue(());
+            }
             first = Some(name.to_owned());
             ControlFlow::Break(())
         });

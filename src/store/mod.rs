@@ -128,6 +128,9 @@ pub trait Store: Send + Sync {
     /// Publishes a synced local file as an object, by a hard link when the store is on the same disk. `Ok(false)` when
     /// this store cannot; the caller then uses [`Store::put`].
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError>;
+    /// From now on nobody waits for an answer of a store behind a network: calls under way and all later ones end at once, as
+    /// [`StoreError::Away`]. For the end of a mount; it cannot be taken back. A store on this machine ends its calls by itself.
+    fn abandon(&self) {}
     /// What went over the wire so far; `None` for a store that has none.
     fn counters(&self) -> Option<Arc<StoreCounters>> {
         None

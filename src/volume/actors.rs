@@ -7,6 +7,7 @@ use crate::checkpoint::{self, Checkpointer};
 use crate::journal::{self, Writer};
 use crate::locate::SegmentReader;
 use crate::ship::{ShipError, Shipper};
+use crate::store::Store;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +26,8 @@ const IDLE: Duration = Duration::from_millis(100);
 const PRESSED_MIN: Duration = Duration::from_millis(5);
 /// and more and more seldom, up to this, while none of them finds any.
 const PRESSED_MAX: Duration = Duration::from_millis(100);
-/// Threads that stand in a call to a store which does not answer hold up the end no longer than this.
+/// Threads that stand in a call to a store which does not answer hold up the end no longer than this, and once more as long
+/// if they cannot be called off.
 const STUCK_MAX: Duration = Duration::from_secs(2);
 
 /// How often it is seen whether a thread has ended.
@@ -40,6 +42,7 @@ pub(super) struct Threads {
     end_keeper: Arc<AtomicBool>,
     journal: JoinHandle<Result<(), String>>,
     end_journal: Arc<AtomicBool>,
+    store: Arc<dyn Store>,
 }
 
 fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
@@ -68,6 +71,7 @@ impl Threads {
         checkpointer: Checkpointer,
         shipper: Shipper,
         keeper: Option<Keeper>,
+        store: Arc<dyn Store>,
     ) -> Threads {
         let [end_keeper, end_journal] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let reader = shared.db.locate().reader();
@@ -94,25 +98,37 @@ impl Threads {
             journal: spawn("journal", move || run_journal(&journal, writer, &end)),
             end_keeper,
             end_journal,
+            store,
         }
     }
 
-    /// Ends them in order. `stopping` is set already. One that stands in a call to the store when its time is up is left
-    /// there: it changes nothing on the local disk any more, and what it still puts into the store is adopted or ignored as
-    /// after a crash.
+    /// Ends them in order. `stopping` is set already. Calls to the store that take too long are given up; the checkpointer,
+    /// which writes the local disk, is then waited for, but who stands in a call that cannot be called off is left there: it
+    /// changes nothing on the local disk any more, and what it still puts into the store is adopted or ignored as after a
+    /// crash.
     pub fn join(self, shared: &Shared) -> Result<(), String> {
         shared.parking.wake();
         if let Some(reader) = shared.db.locate().reader() {
             reader.wake();
         }
-        join_within(self.waiters, STUCK_MAX);
+        let mut left = STUCK_MAX;
+        await_end(&self.waiters, &mut left);
+        shared.pressure.end().into_iter().for_each(|answer| answer());
+        shared.desk.wake();
+        await_end([&self.checkpointer, &self.shipper], &mut left);
+        self.store.abandon();
+        let _ = self.checkpointer.join();
+        let mut left = STUCK_MAX;
+        for thread in self.waiters.into_iter().chain([self.shipper]) {
+            await_end([&thread], &mut left);
+            match thread.is_finished() {
+                true => drop(thread.join()),
+                false => log::warn!("the {} thread is left where it is", thread.thread().name().unwrap_or_default()),
+            }
+        }
         for task in shared.parking.drain() {
             task.refuse(shared, crate::fs::Error::Io);
         }
-        shared.pressure.end().into_iter().for_each(|answer| answer());
-        shared.desk.wake();
-        let _ = self.checkpointer.join();
-        join_within(vec![self.shipper], STUCK_MAX);
         self.end_keeper.store(true, Ordering::SeqCst);
         if let Some(keeper) = self.keeper {
             let _ = keeper.join();
@@ -122,16 +138,12 @@ impl Threads {
     }
 }
 
-fn join_within(threads: Vec<JoinHandle<()>>, longest: Duration) {
-    let mut left = longest;
+/// Waits until the threads have ended, as long as there is time `left`.
+fn await_end<'a>(threads: impl IntoIterator<Item = &'a JoinHandle<()>>, left: &mut Duration) {
     for thread in threads {
         while !thread.is_finished() && !left.is_zero() {
-            thread::sleep(ENDING.min(left));
-            left = left.saturating_sub(ENDING);
-        }
-        match thread.is_finished() {
-            true => drop(thread.join()),
-            false => log::warn!("the {} thread is left where it is", thread.thread().name().unwrap_or_default()),
+            thread::sleep(ENDING.min(*left));
+            *left = left.saturating_sub(ENDING);
         }
     }
 }

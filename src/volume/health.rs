@@ -9,8 +9,10 @@ use crate::base::clock::{Clock, Time};
 use crate::store::{Created, Store, StoreCounters, StoreError};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::any::Any;
 use std::fmt;
 use std::ops::{ControlFlow, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -131,6 +133,14 @@ impl Health {
         }
     }
 
+    /// Passes a panic on: a call that was to see whether the store is back has seen nothing, and the next one may.
+    fn panicked(&self, call: Call, panic: Box<dyn Any + Send>) -> ! {
+        if let (Call::Probe, Some(outage)) = (call, &mut *self.outage.lock()) {
+            outage.probing = false;
+        }
+        resume_unwind(panic)
+    }
+
     fn answered(&self) {
         let Some(outage) = self.outage.lock().take() else { return };
         self.away.store(false, Ordering::Relaxed);
@@ -179,7 +189,8 @@ impl Watched {
 
     fn read<T>(&self, name: &str, call: impl FnOnce(&dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let admitted = self.health.admit(name)?;
-        self.health.note(admitted, call(&*self.store))
+        let result = catch_unwind(AssertUnwindSafe(|| call(&*self.store)));
+        self.health.note(admitted, result.unwrap_or_else(|panic| self.health.panicked(admitted, panic)))
     }
 
     fn write<T>(&self, bytes: usize, call: impl FnOnce(&dyn Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -222,6 +233,9 @@ impl Store for Watched {
     }
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {
         self.write(0, |store| store.publish_local(file, name))
+    }
+    fn abandon(&self) {
+        self.store.abandon();
     }
     fn counters(&self) -> Option<Arc<StoreCounters>> {
         self.store.counters()

@@ -360,7 +360,13 @@ impl Task {
     /// once; failing at the same once more is an error.
     pub fn fetch_and_resume(mut self, shared: &Shared) {
         let begun = shared.clock.elapsed();
-        match resolve(&self.wait, &shared.db, &shared.nodes, &mut self.cx.pins) {
+        let resolving = || resolve(&self.wait, &shared.db, &shared.nodes, &mut self.cx.pins);
+        let Ok(resolved) = catch_unwind(AssertUnwindSafe(resolving)) else {
+            shared.parking.count_panic();
+            log::error!("a fetch panicked; the operation that waited for it was answered with EIO");
+            return self.refuse(shared, Error::Io);
+        };
+        match resolved {
             Ok(()) => {
                 self.failed = None;
                 // The time of an outage is its own; what comes after it has all the time that others have.

@@ -2,6 +2,7 @@
 
 use super::life::{LONG, Life, SHORT};
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
 use skylog::format::ids::InodeNo;
 use skylog::fs::Error;
 use skylog::store::sim::SimStore;
@@ -11,7 +12,7 @@ use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 /// A store that counts how often objects are read.
@@ -19,15 +20,62 @@ use std::time::Duration;
 struct Counting {
     store: SimStore,
     reads: Arc<AtomicU64>,
+    hang: Arc<Hang>,
+}
+
+/// A store that does not answer those who read, and does not say so either.
+#[derive(Default)]
+struct Hang {
+    state: Mutex<Hanging>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Hanging {
+    /// Beginnings of the names of threads that get no answer.
+    whom: Vec<&'static str>,
+    standing: usize,
+    abandoned: bool,
+    /// Their calls panic instead.
+    panics: bool,
+}
+
+impl Hang {
+    fn begin(&self, whom: &[&'static str]) {
+        self.state.lock().whom = whom.to_vec();
+    }
+
+    fn standing(&self) -> usize {
+        self.state.lock().standing
+    }
+
+    fn end(&self) {
+        self.state.lock().abandoned = true;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self, name: &str) -> Result<(), StoreError> {
+        let (mut state, thread) = (self.state.lock(), std::thread::current());
+        if !state.whom.iter().any(|whom| thread.name().is_some_and(|name| name.starts_with(whom))) {
+            return Ok(());
+        }
+        assert!(!state.panics, "meant to");
+        state.standing += 1;
+        self.changed.wait_while(&mut state, |state| !state.abandoned);
+        state.standing -= 1;
+        Err(StoreError::Away { action: "get", name: name.to_owned(), reason: "abandoned".to_owned() })
+    }
 }
 
 impl Store for Counting {
     fn get(&self, name: &str) -> Result<Bytes, StoreError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        self.hang.pass(name)?;
         self.store.get(name)
     }
     fn get_some(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        self.hang.pass(name)?;
         self.store.get_some(name, range)
     }
     fn size(&self, name: &str) -> Result<u64, StoreError> {
@@ -48,6 +96,9 @@ impl Store for Counting {
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {
         self.store.publish_local(file, name)
     }
+    fn abandon(&self) {
+        self.hang.end();
+    }
 }
 
 /// Bytes of a file whose beginning is in the store alone once it is shipped.
@@ -55,15 +106,21 @@ const SHIPPED_BYTES: u64 = 300_000;
 
 /// A volume with a shipped file, and how often its store was asked.
 fn with_a_shipped_file() -> (Life, InodeNo, Arc<AtomicU64>) {
-    let reads = Arc::new(AtomicU64::new(0));
-    let counter = reads.clone();
-    let life = Life::before(|store| Arc::new(Counting { store, reads: counter }));
+    let (life, file, reads, _) = with_a_shipped_file_that_hangs();
+    (life, file, reads)
+}
+
+/// The same, and by what its store may stop to answer.
+fn with_a_shipped_file_that_hangs() -> (Life, InodeNo, Arc<AtomicU64>, Arc<Hang>) {
+    let (reads, hang): (Arc<AtomicU64>, Arc<Hang>) = Default::default();
+    let (counter, hanging) = (reads.clone(), hang.clone());
+    let life = Life::before(|store| Arc::new(Counting { store, reads: counter, hang: hanging }));
     let file = life.create("shipped").expect("created");
     for offset in (0..SHIPPED_BYTES).step_by(8000) {
         life.write(file, offset, 8000).recv_timeout(LONG).expect("answered").expect("written");
     }
     life.volume.drain(&mut |_, _| Ok(())).expect("drained");
-    (life, file, reads)
+    (life, file, reads, hang)
 }
 
 fn read(life: &Life, file: InodeNo, offset: u64) -> Receiver<Result<Vec<u8>, Error>> {
@@ -152,6 +209,36 @@ fn promise_x10_an_unmount_that_will_not_wait_answers_those_who_do() {
     life.until("waiting", |status| status.waiting_for_store == 1);
     life.store.set_down(false);
     answer(&life, &told).expect("read");
+}
+
+#[test]
+fn promise_x10_an_end_waits_for_no_answer_of_a_store_that_hangs() {
+    let (life, file, _, hang) = with_a_shipped_file_that_hangs();
+    hang.begin(&["checkpoint"]);
+    life.write(file, 8000, 8000).recv_timeout(LONG).expect("answered").expect("written");
+    life.until("the checkpointer stands in a call", |_| hang.standing() > 0);
+    hang.begin(&["checkpoint", "fetch"]);
+    let told = read(&life, file, 0);
+    let (tell, ended) = channel();
+    let volume = life.volume.clone();
+    std::thread::spawn(move || tell.send(volume.close()));
+    let ended = ended.recv_timeout(LONG);
+    hang.end();
+    ended.expect("ends though nobody answers").expect("cleanly");
+    assert_eq!(told.recv_timeout(LONG).expect("answered"), Err(Error::Io));
+}
+
+#[test]
+fn a_fetch_that_panics_is_answered_with_eio_and_the_next_ones_are_answered() {
+    let (life, file, _, hang) = with_a_shipped_file_that_hangs();
+    *hang.state.lock() = Hanging { whom: vec!["fetch"], panics: true, ..Hanging::default() };
+    for n in 1..=4 {
+        assert_eq!(read(&life, file, 0).recv_timeout(LONG).expect("answered"), Err(Error::Io));
+        assert_eq!(life.status().counters.panics, n);
+    }
+    assert!(!life.volume.has_waiting(), "what they held is given back");
+    hang.begin(&[]);
+    assert_eq!(read(&life, file, 0).recv_timeout(LONG).expect("answered").map(|data| data.len()), Ok(4000));
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub enum Trouble {
     Short(String),
     /// Other calls wait for the store, and nothing moves.
     Queue(Duration),
+    /// The mount ends.
+    Abandoned,
 }
 
 impl From<Error> for Trouble {
@@ -59,6 +61,7 @@ fn verdict(action: &str, place: &RemotePlace, trouble: &Trouble, answer: Option<
         Trouble::Queue(after) => {
             return Verdict::Away(format!("no request of this store moved for {} s", after.as_secs()));
         }
+        Trouble::Abandoned => return Verdict::Away("the mount ends, and nobody waits for it any more".into()),
         Trouble::Short(words) => return Verdict::Away(words.clone()),
         Trouble::Client(error) => error,
     };
@@ -75,11 +78,11 @@ fn verdict(action: &str, place: &RemotePlace, trouble: &Trouble, answer: Option<
             Verdict::Away(format!("no connection to {host}: {words}{advice}"))
         }
         Some(Answer::Nothing { host, words, .. }) => Verdict::Away(format!("{host}: {words}")),
-        Some(Answer::Status { status: 404, code, .. }) if !is_bucket(&code) => match reads {
-            true => Verdict::NotFound,
-            // An upload in parts that ended for another reason than ours.
-            false => Verdict::Away(format!("the store lost the upload ({code})")),
-        },
+        Some(Answer::Status { status: 404, code, .. }) if reads && !is_bucket(&code) => Verdict::NotFound,
+        // An upload in parts that ended for another reason than ours.
+        Some(Answer::Status { status: 404, code, .. }) if action == "put" && !is_bucket(&code) => {
+            Verdict::Away(format!("the store lost the upload ({code})"))
+        }
         Some(Answer::Status { status, code, words, region, .. }) if status >= 300 => {
             of_status(place, status, &said(status, &code, &words), &code, region)
         }
@@ -107,7 +110,9 @@ fn of_status(place: &RemotePlace, status: u16, said: &str, code: &str, region: O
         (507, _) => Verdict::Full,
         _ if matches!(code, "XMinioStorageFull" | "QuotaExceeded") => Verdict::Full,
         (501, _) => Verdict::Failed(format!("the store does not know this request ({said})")),
-        (408 | 429 | 500.., _) => Verdict::Away(format!("the store answers {said}")),
+        // What was sent did not come for too long.
+        _ if code == "RequestTimeout" => Verdict::Away(format!("the store answers {said}")),
+        (408 | 425 | 429 | 500.., _) => Verdict::Away(format!("the store answers {said}")),
         _ => Verdict::Failed(format!("the store refuses: {said}")),
     }
 }

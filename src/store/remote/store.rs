@@ -11,14 +11,17 @@ use super::{RemoteOptions, RemotePlace, build};
 use crate::base::clock::{Clock, SystemClock};
 use crate::store::{Created, OpenError, Store, StoreCounters, StoreError, name};
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Location;
 use object_store::{Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
 
 /// An object larger than this is sent in parts,
 const WHOLE_BYTES_MAX: usize = 16 << 20;
@@ -43,6 +46,8 @@ pub struct RemoteStore {
     uploads: usize,
     limits: Limits,
     wire: Arc<Wire>,
+    /// Whether nobody waits for an answer any more.
+    abandoned: watch::Sender<bool>,
 }
 
 impl RemoteStore {
@@ -76,6 +81,7 @@ impl RemoteStore {
             uploads: options.uploads.get(),
             limits: Limits::new(options, &wire),
             wire,
+            abandoned: watch::Sender::new(false),
         })
     }
 
@@ -102,7 +108,14 @@ impl RemoteStore {
         work: impl Future<Output = Result<T, Trouble>>,
     ) -> Result<T, StoreError> {
         let runtime = self.runtime.as_ref().expect("there until dropped");
-        let done = runtime.block_on(call.run(work));
+        let mut abandoned = self.abandoned.subscribe();
+        let end = pin!(abandoned.wait_for(|abandoned| *abandoned));
+        let done = runtime.block_on(async {
+            match select(end, pin!(call.run(work))).await {
+                Either::Left(_) => Err(Trouble::Abandoned),
+                Either::Right((done, _)) => done,
+            }
+        });
         done.map_err(|trouble| refused(action, name, &self.place, &trouble, call.answer()))
     }
 
@@ -259,6 +272,10 @@ impl Store for RemoteStore {
 
     fn publish_local(&self, _file: &Path, name: &str) -> Result<bool, StoreError> {
         name::check("put", name).map(|()| false)
+    }
+
+    fn abandon(&self) {
+        self.abandoned.send_replace(true);
     }
 
     fn counters(&self) -> Option<Arc<StoreCounters>> {

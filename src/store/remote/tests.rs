@@ -14,6 +14,8 @@ use futures_util::FutureExt;
 use std::net::TcpListener;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
 
 const DENIED: Fault = Fault::Status(403, "<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>");
 const BUSY: Fault = Fault::Status(503, "<Error><Code>SlowDown</Code><Message>Please.</Message></Error>");
@@ -119,6 +121,16 @@ fn what_a_store_refuses_is_one_sentence_with_what_to_do() {
         let refused = words(store.put("a", many(1)));
         assert!(refused.starts_with("store: put a: ") && refused.ends_with(expected), "{refused}");
     }
+    let missing = "<Error><Code>Unknown</Code></Error>";
+    server.fail(&[Fault::Status(404, missing)]);
+    assert!(words(store.list("gen")).ends_with("there is no bucket bucket; make it, or correct the name"));
+    server.fail(&[Fault::Status(404, missing)]);
+    assert!(words(store.put("a", many(1))).ends_with("the store lost the upload (Unknown)"));
+    for (status, code) in [(400, "RequestTimeout"), (425, "TooEarly")] {
+        let body = if status == 400 { "<Error><Code>RequestTimeout</Code></Error>" } else { "" };
+        server.fail(&[Fault::Status(status, body)]);
+        assert!(store.put("a", many(1)).expect_err(code).is_away(), "{code}");
+    }
     let (server, soon) = served_soon();
     server.fail(&[Fault::Status(507, ""); 20]);
     assert!(matches!(soon.put("a", many(1)), Err(StoreError::Full { .. })));
@@ -133,6 +145,24 @@ fn a_server_that_accepts_and_never_answers_is_away_and_nobody_hangs() {
         assert!(words(refused).contains("nothing moved for"));
     }
     assert!(figures(&store).failed(FailureKind::Timeout) >= 3);
+}
+
+#[test]
+fn who_stands_in_a_call_when_the_store_is_abandoned_is_let_go() {
+    let (server, store) = served();
+    let store = Arc::new(store);
+    server.fail(&[Fault::Silence]);
+    let (tell, told) = channel();
+    let held = store.clone();
+    thread::spawn(move || tell.send(held.get("a")));
+    while server.asked().is_empty() {
+        thread::yield_now();
+    }
+    store.abandon();
+    let let_go = told.recv_timeout(Duration::from_secs(20)).expect("let go long before the deadline of the call");
+    assert!(words(let_go).contains("the mount ends"));
+    assert!(store.put("b", many(10)).expect_err("nor is it asked again").is_away());
+    assert!(server.asked().is_empty());
 }
 
 #[test]

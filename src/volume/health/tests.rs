@@ -82,3 +82,16 @@ fn an_error_that_is_an_answer_begins_no_outage() {
     watched.get("seg/9").expect_err("not there");
     assert!(!health.is_away());
 }
+
+#[test]
+fn a_call_that_panics_while_it_sees_whether_the_store_is_back_is_not_the_last() {
+    let (store, clock, health, watched) = watched();
+    store.set_down(true);
+    watched.get("seg/1").expect_err("an outage");
+    clock.advance(PROBE_MAX);
+    let panics = || watched.read("seg/1", |_| -> Result<(), StoreError> { panic!("meant to") });
+    std::panic::catch_unwind(AssertUnwindSafe(panics)).expect_err("passed on");
+    store.set_down(false);
+    assert_eq!(watched.get("seg/1").expect("the next one is let through"), "object");
+    assert!(!health.is_away());
+}
