@@ -12,7 +12,7 @@ use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry
 use crate::format::superblock::Superblock;
 use crate::format::usage::{Usage, UsageLimit};
 use crate::fs::root_inode;
-use crate::store::{Created, Store, StoreError};
+use crate::store::{Created, Store, StoreError, is_probe};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 
@@ -44,7 +44,7 @@ pub fn mkfs(
     let mut other = None;
     store.walk("", &mut |name| {
         // Whoever makes one in a folder holds the lock that lies there.
-        if name == LOCK {
+        if name == LOCK || is_probe(name) {
             return ControlFlow::Continue(());
         }
         other = Some(name.to_owned());
