@@ -4,7 +4,8 @@ use super::failure::{Failure, Outcome};
 use super::remote_words::RemoteWords;
 use skylog::format::names::{self, LOCK};
 use skylog::format::superblock::{Superblock, SuperblockError};
-use skylog::store::{OpenError, PROBE, Place, RemoteOptions, Store, StoreError};
+use skylog::store::{OpenError, Place, RemoteOptions, Store, StoreError, is_probe};
+use std::ffi::OsStr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::str::FromStr;
@@ -186,8 +187,7 @@ impl StoreArg {
         }
         let mut first = None;
         let walked = store.walk("", &mut |name| {
-            // A probe whose answer was lost may have stayed; it keeps nobody out.
-            if name.starts_with(PROBE) {
+            if is_probe(name) {
                 return ControlFlow::Continue(());
             }
             first = Some(name.to_owned());
@@ -220,7 +220,8 @@ fn holds_folder(folder: &Path) -> Result<Option<String>, Failure> {
     match folder.read_dir() {
         Ok(entries) => {
             let mut paths = entries.filter_map(Result::ok).map(|entry| entry.path());
-            let other = paths.find(|path| !is_lock(path));
+            let is_probe = |path: &Path| path.file_name().and_then(OsStr::to_str).is_some_and(is_probe);
+            let other = paths.find(|path| !is_lock(path) && !is_probe(path));
             Ok(other.map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()))
         }
         Err(_) if folder.exists() => Err(Failure::failed(format_args!("{} is not a directory", folder.display()))),

@@ -12,7 +12,7 @@ use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry
 use crate::format::superblock::Superblock;
 use crate::format::usage::{Usage, UsageLimit};
 use crate::fs::root_inode;
-use crate::store::{Created, PROBE, Store, StoreError};
+use crate::store::{Created, Store, StoreError, is_probe};
 use bytes::Bytes;
 use std::ops::ControlFlow;
 
@@ -43,8 +43,8 @@ pub fn mkfs(
     }
     let mut other = None;
     store.walk("", &mut |name| {
-        // Whoever makes one in a folder holds the lock that lies there; a probe may have stayed whose answer was lost.
-        if name == LOCK || name.starts_with(PROBE) {
+        // Whoever makes one in a folder holds the lock that lies there.
+        if name == LOCK || is_probe(name) {
             return ControlFlow::Continue(());
         }
         other = Some(name.to_owned());
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn a_probe_that_stayed_keeps_no_mkfs_out() {
         let store = SimStore::new(&CallLog::new());
-        store.put(&format!("{PROBE}17"), Bytes::from_static(b"first")).unwrap();
+        store.put(&format!("probe-{:032x}", 17), Bytes::from_static(b"first")).unwrap();
         let options = MkfsOptions { segment_size: 1 << 20, ..MkfsOptions::default() };
         mkfs(&store, &SimClock::default(), &SeededRandom::new(1), options).expect("made");
     }

@@ -7,6 +7,11 @@ use bytes::Bytes;
 /// The names of probes start with it. They lie in no folder of their own, for a refused mount leaves nothing behind.
 pub const PROBE: &str = "probe-";
 
+/// Whether this is the name of a probe, which may have stayed if the store did not answer: it says nothing, and is nobody's.
+pub fn is_probe(name: &str) -> bool {
+    name.strip_prefix(PROBE).is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// Creates an object twice under a name of its own and says in one sentence what is wrong if the second try was not
 /// refused. The object is removed either way.
 pub fn probe_create(store: &dyn Store, random: &dyn Random) -> Result<(), String> {

@@ -167,6 +167,15 @@ fn promise_g11_nothing_is_made_over_something_and_only_ours_is_removed() {
 }
 
 #[test]
+fn a_probe_that_stayed_in_a_store_is_in_nobodys_way() {
+    let scratch = Scratch::new(1);
+    put(&scratch, "some/prefix/probe-0123456789abcdef0123456789abcdef");
+    scratch.make();
+    scratch.skylog(&["destroy", "--yes", &scratch.url]).succeeds();
+    assert!(names(&scratch).is_empty());
+}
+
+#[test]
 fn a_destruction_that_was_interrupted_is_gone_on_with() {
     let scratch = Scratch::new(1);
     scratch.make();
