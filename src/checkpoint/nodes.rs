@@ -195,6 +195,16 @@ impl NodeStore {
         Ok(Some(file))
     }
 
+    /// The bytes of a node, if a store that is far away need not be asked for them. Waits for the local disk only.
+    pub fn read_near(&self, ptr: &NodePtr) -> Option<Bytes> {
+        let reader = self.reader.as_ref()?;
+        let body = Body { offset: u64::from(ptr.offset), len: ptr.len, crc: ptr.crc };
+        match self.local(ptr.segment).ok()? {
+            Some(file) => NodeStore::read_from(&*file, ptr).ok().filter(|bytes| body.is(bytes)),
+            None => reader.near(ptr.segment, Class::Nodes, &body),
+        }
+    }
+
     /// A node out of the store that is far away.
     fn fetch(reader: &SegmentReader, ptr: &NodePtr) -> Result<Bytes, ReadError> {
         let body = Body { offset: u64::from(ptr.offset), len: ptr.len, crc: ptr.crc };

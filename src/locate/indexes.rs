@@ -99,6 +99,36 @@ impl Indexes {
         Some((header.segments[row.segment as usize], row))
     }
 
+    /// Where an object is, if what says so is in memory or in the cache: [`Indexes::find`] for those who do not wait for the
+    /// store, nor for others who do.
+    pub fn near(
+        &self,
+        store: &dyn Store,
+        cache: &Cache,
+        (start, end): (Lsn, Lsn),
+        object: &ObjectId,
+    ) -> Option<(SegmentNo, IndexEntry)> {
+        let (key, name) = (CacheKey::Window(start, end), names::window(start, end));
+        let index = Index { store, cache: Some(cache), key, name, end };
+        let kept = self.kept.lock().get(&MemoryKey::Index(end));
+        let header = match kept {
+            Some(Kept::Header(header)) => header,
+            _ if cache.holds(key, 0..WINDOW_HEADER_BYTES as u64) => Arc::new(index.cached_header()?),
+            _ => return None,
+        };
+        let block = |block: Range<u64>| {
+            let place = Place::of(&header, &block);
+            let at_hand = self.kept_block(end, &place).or_else(|| {
+                let there = cache.holds(key, part_range(&header, place.part));
+                let part = there.then(|| index.cached_part(cache, &header, place.part)).flatten()?;
+                Some(part.slice(place.within))
+            });
+            at_hand.ok_or(FormatError::Value("not on this machine"))
+        };
+        let row = header.find(*object, block).ok()??;
+        Some((header.segments[row.segment as usize], row))
+    }
+
     fn look(&self, index: &Index<'_>, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, Failure> {
         let header = match self.get(MemoryKey::Index(index.end), index, || self.open(index))? {
             Kept::Header(header) => header,
@@ -445,6 +475,8 @@ mod tests {
             for n in (0..2 * count + 3).step_by(501) {
                 let found = small.find(&store, Some(&cache), WINDOW, &object(n)).expect("whole");
                 assert_eq!(found.is_some(), n % 2 == 0 && n / 2 < count, "object {n} of {count} out of the cache");
+                let near = Indexes::new(1 << 20).near(&store, &cache, WINDOW, &object(n));
+                assert_eq!(near, found, "object {n} of {count}, not to be had from the store");
             }
             assert_eq!(store.calls().gets, gets, "{count} objects, no more requests");
         }

@@ -179,6 +179,20 @@ impl Locate {
         Ok(bytes)
     }
 
+    /// The object's bytes, if a store that is far away need not be asked for them. Waits for the local disk, and for nobody
+    /// who waits for the store.
+    pub fn fetch_near(&self, object: &ObjectId) -> Option<Bytes> {
+        let local = self.kept(object).or_else(|| self.journal.read(object).ok().flatten());
+        local.or_else(|| {
+            let reader = self.reader.as_ref()?;
+            let window = self.windows.of(object.lsn)?;
+            let (segment, row) = self.indexes.near(&*self.store, reader.cache(), window, object)?;
+            let kept = self.data.lock().get(&MemoryKey::Chunk(segment, row.chunk_offset));
+            let chunk = kept.or_else(|| reader.near(segment, Class::Data, &body(&row)))?;
+            cut(&chunk, &row)
+        })
+    }
+
     /// The bytes of objects, in their order, as [`Locate::fetch`]; but chunks that lie side by side are read together. Those
     /// are not kept: who reads so much at once reads on, and each would keep the memory of all.
     pub fn fetch_all(&self, objects: &[ObjectId]) -> Result<Vec<Bytes>, LocateError> {

@@ -8,6 +8,7 @@
 use super::{MapError, NodeSource, read_node};
 use crate::format::ids::NodePtr;
 use crate::format::node::Node;
+use bytes::Bytes;
 use lru::LruCache;
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashMap;
@@ -86,6 +87,12 @@ impl NodeCache {
         };
         landing.land(answer.clone());
         answer
+    }
+
+    /// The node if it is at hand, or `read` gives its bytes. Waits for nobody else who reads it.
+    pub fn fetch_near(&self, ptr: &NodePtr, read: impl FnOnce() -> Option<Bytes>) -> Option<Arc<Node>> {
+        let at_hand = self.shard(ptr).nodes.lock().lru.get(ptr).cloned();
+        at_hand.or_else(|| Some(self.insert(*ptr, Node::read(ptr, read()?).ok()?)))
     }
 
     /// Adds a node just made or read.

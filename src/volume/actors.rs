@@ -18,6 +18,8 @@ use std::time::Duration;
 const FETCHERS: usize = 2;
 /// and from one that is far away, where each mostly waits.
 const FETCHERS_FAR: usize = 16;
+/// Beside those, threads that look for it on this machine only, so that a store which does not answer keeps nobody from that.
+const NEAR: usize = 2;
 /// Threads that fetch ahead from a store that is far away.
 const AHEAD: usize = 4;
 /// The longest an idle actor sleeps before it looks around by itself.
@@ -75,13 +77,17 @@ impl Threads {
     ) -> Threads {
         let [end_keeper, end_journal] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let reader = shared.db.locate().reader();
-        let (fetchers, ahead) = if reader.is_some() { (FETCHERS_FAR, AHEAD) } else { (FETCHERS, 0) };
+        let (fetchers, near, ahead) = if reader.is_some() { (FETCHERS_FAR, NEAR, AHEAD) } else { (FETCHERS, 0, 0) };
         let mut waiters: Vec<_> = (0..fetchers)
             .map(|n| {
                 let shared = shared.clone();
                 spawn(&format!("fetch-{n}"), move || fetch(&shared))
             })
             .collect();
+        for n in 0..near {
+            let shared = shared.clone();
+            waiters.push(spawn(&format!("near-{n}"), move || fetch_near(&shared)));
+        }
         for (n, reader) in std::iter::repeat_n(reader, ahead).flatten().enumerate() {
             let (shared, reader) = (shared.clone(), reader.clone());
             waiters.push(spawn(&format!("ahead-{n}"), move || fetch_ahead(&shared, &reader)));
@@ -156,6 +162,14 @@ fn fetch(shared: &Shared) {
     while !stopping(shared) {
         if let Some(task) = shared.parking.next_fetch(IDLE) {
             task.fetch_and_resume(shared);
+        }
+    }
+}
+
+fn fetch_near(shared: &Shared) {
+    while !stopping(shared) {
+        if let Some(task) = shared.parking.next_near(IDLE) {
+            task.resume_if_near(shared);
         }
     }
 }

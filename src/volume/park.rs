@@ -5,6 +5,7 @@ use super::health::Health;
 use super::pressure::WhenFull;
 use crate::base::clock::Clock;
 use crate::checkpoint::nodes::NodeStore;
+use crate::format::ids::NodePtr;
 use crate::fs::{Cx, Error, Fs, Stop};
 use crate::locate::LocateError;
 use crate::map::{Db, MapError, Pins, Wait};
@@ -50,10 +51,23 @@ pub(super) struct Task {
     refuse: Arc<Mutex<Option<Error>>>,
 }
 
+/// Operations that need something fetched.
+#[derive(Default)]
+struct Fetches {
+    /// It may be on this machine,
+    new: VecDeque<Task>,
+    /// and it is not.
+    far: VecDeque<Task>,
+    /// Threads that wait for either.
+    idle: usize,
+}
+
 /// All parked operations.
 pub(crate) struct Parking {
     clock: Arc<dyn Clock>,
-    fetch: Mutex<VecDeque<Task>>,
+    fetch: Mutex<Fetches>,
+    /// A thread of those that look on this machine only.
+    near_ready: Condvar,
     fetch_ready: Condvar,
     /// Those that wait for a store that does not answer, in the order in which they found out.
     away: Mutex<VecDeque<Task>>,
@@ -73,6 +87,7 @@ impl Parking {
         Parking {
             clock,
             fetch: Mutex::default(),
+            near_ready: Condvar::new(),
             fetch_ready: Condvar::new(),
             away: Mutex::default(),
             pressed: Mutex::default(),
@@ -133,19 +148,42 @@ impl Parking {
                 self.pressed_ready.notify_one();
             }
             Wait::Node(_) | Wait::Nodes(_) | Wait::Objects(_) => {
-                self.fetch.lock().push_back(task);
-                self.fetch_ready.notify_one();
+                let mut fetches = self.fetch.lock();
+                fetches.new.push_back(task);
+                // When all others stand before the store, it is still looked for here.
+                if fetches.idle > 0 {
+                    self.fetch_ready.notify_one()
+                } else {
+                    self.near_ready.notify_one()
+                };
             }
         }
     }
 
+    /// Queues an operation that needs what is in the store alone.
+    fn park_far(&self, task: Task) {
+        self.fetch.lock().far.push_back(task);
+        self.fetch_ready.notify_one();
+    }
+
     /// The next operation that needs something fetched; waits for one at most `timeout`.
     pub(super) fn next_fetch(&self, timeout: Duration) -> Option<Task> {
-        let mut queue = self.fetch.lock();
-        if queue.is_empty() {
-            self.fetch_ready.wait_for(&mut queue, timeout);
+        let mut fetches = self.fetch.lock();
+        if fetches.far.is_empty() && fetches.new.is_empty() {
+            fetches.idle += 1;
+            self.fetch_ready.wait_for(&mut fetches, timeout);
+            fetches.idle -= 1;
         }
-        queue.pop_front()
+        fetches.far.pop_front().or_else(|| fetches.new.pop_front())
+    }
+
+    /// The next operation that nobody has looked after yet; waits for one at most `timeout`.
+    pub(super) fn next_near(&self, timeout: Duration) -> Option<Task> {
+        let mut fetches = self.fetch.lock();
+        if fetches.new.is_empty() {
+            self.near_ready.wait_for(&mut fetches, timeout);
+        }
+        fetches.new.pop_front()
     }
 
     /// Those that have waited for the store until their time was up at `now`. If the store may be asked, the one that waits
@@ -158,7 +196,7 @@ impl Parking {
             (false, _) => waiting.len(),
             (true, may_be_asked) => usize::from(may_be_asked).min(waiting.len()),
         };
-        self.fetch.lock().extend(waiting.drain(..again));
+        self.fetch.lock().far.extend(waiting.drain(..again));
         *away = waiting;
         if again > 0 {
             self.fetch_ready.notify_all();
@@ -184,7 +222,8 @@ impl Parking {
 
     /// Everything that waits, to be answered at the end.
     pub(super) fn drain(&self) -> Vec<Task> {
-        let mut all: Vec<Task> = self.fetch.lock().drain(..).collect();
+        let Fetches { new, far, .. } = std::mem::take(&mut *self.fetch.lock());
+        let mut all: Vec<Task> = new.into_iter().chain(far).collect();
         all.extend(self.away.lock().drain(..));
         all.append(&mut self.pressed.lock());
         all
@@ -192,6 +231,7 @@ impl Parking {
 
     pub fn wake(&self) {
         self.fetch_ready.notify_all();
+        self.near_ready.notify_all();
         self.pressed_ready.notify_all();
         self.fewer.notify_all();
     }
@@ -362,9 +402,7 @@ impl Task {
         let begun = shared.clock.elapsed();
         let resolving = || resolve(&self.wait, &shared.db, &shared.nodes, &mut self.cx.pins);
         let Ok(resolved) = catch_unwind(AssertUnwindSafe(resolving)) else {
-            shared.parking.count_panic();
-            log::error!("a fetch panicked; the operation that waited for it was answered with EIO");
-            return self.refuse(shared, Error::Io);
+            return self.fetch_panicked(shared);
         };
         match resolved {
             Ok(()) => {
@@ -382,6 +420,25 @@ impl Task {
             Err(Unresolved::Failed(_)) => self.failed = Some(self.wait.clone()),
         }
         self.resume(shared);
+    }
+
+    /// The same with what is on this machine; what is not is left to those who may wait for the store.
+    pub fn resume_if_near(mut self, shared: &Shared) {
+        let resolving = || resolve_near(&self.wait, &shared.db, &shared.nodes, &mut self.cx.pins);
+        match catch_unwind(AssertUnwindSafe(resolving)) {
+            Ok(true) => {
+                self.failed = None;
+                self.resume(shared);
+            }
+            Ok(false) => shared.parking.park_far(self),
+            Err(_) => self.fetch_panicked(shared),
+        }
+    }
+
+    fn fetch_panicked(self, shared: &Shared) {
+        shared.parking.count_panic();
+        log::error!("a fetch panicked; the operation that waited for it was answered with EIO");
+        self.refuse(shared, Error::Io);
     }
 
     /// Sets it aside, with no thread of its own, until the store is back or its time is up.
@@ -426,6 +483,24 @@ impl From<MapError> for Unresolved {
 impl From<LocateError> for Unresolved {
     fn from(e: LocateError) -> Unresolved {
         if e.is_away() { Unresolved::Away(e.to_string()) } else { Unresolved::Failed(e.to_string()) }
+    }
+}
+
+/// Fetches what an operation waits for into its pins, unless some of it is in the store alone; says whether all is there.
+/// Waits for the local disk only.
+fn resolve_near(wait: &Wait, db: &Db, nodes: &NodeStore, pins: &mut Pins) -> bool {
+    let mut node = |ptr: &NodePtr| {
+        let node = db.cache().fetch_near(ptr, || nodes.read_near(ptr));
+        node.map(|node| pins.pin_node(*ptr, node)).is_some()
+    };
+    match wait {
+        Wait::Node(ptr) => node(ptr),
+        Wait::Nodes(ptrs) => ptrs.iter().all(node),
+        Wait::Objects(ids) => ids.iter().all(|id| {
+            let bytes = db.locate().fetch_near(id);
+            bytes.map(|bytes| pins.pin_object(*id, bytes)).is_some()
+        }),
+        Wait::Pressure => true,
     }
 }
 

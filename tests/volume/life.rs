@@ -2,11 +2,12 @@
 
 use skylog::base::clock::{Clock, SimClock};
 use skylog::base::random::SeededRandom;
+use skylog::cache::Limits;
 use skylog::format::ids::{InodeNo, Lsn};
 use skylog::fs::{Cx, Error, Fs, Stop};
 use skylog::media::Media;
 use skylog::media::sim::{CallLog, SimDisk};
-use skylog::recovery::World;
+use skylog::recovery::{Tuning, World};
 use skylog::rig::{new_store, small};
 use skylog::store::Store;
 use skylog::store::sim::SimStore;
@@ -37,7 +38,14 @@ impl Life {
 
     /// A volume that sees its store through something.
     pub fn before(store: impl FnOnce(SimStore) -> Arc<dyn Store>) -> Life {
-        Life::build(|disk| Arc::new(disk), store, |clock| clock)
+        Life::build(|disk| Arc::new(disk), store, |clock| clock, &small())
+    }
+
+    /// The same where the store is far away.
+    pub fn far(store: impl FnOnce(SimStore) -> Arc<dyn Store>) -> Life {
+        let limits = Limits { bytes_max: 64 << 20, free_bytes_min: 0 };
+        let tuning = Tuning { cache_files: Some(limits), ..small() };
+        Life::build(|disk| Arc::new(disk), store, |clock| clock, &tuning)
     }
 
     /// A volume that sees disk and clock through something.
@@ -45,13 +53,14 @@ impl Life {
         media: impl FnOnce(SimDisk) -> Arc<dyn Media>,
         time: impl FnOnce(Arc<SimClock>) -> Arc<dyn Clock>,
     ) -> Life {
-        Life::build(media, |store| Arc::new(store), time)
+        Life::build(media, |store| Arc::new(store), time, &small())
     }
 
     fn build(
         media: impl FnOnce(SimDisk) -> Arc<dyn Media>,
         seen: impl FnOnce(SimStore) -> Arc<dyn Store>,
         time: impl FnOnce(Arc<SimClock>) -> Arc<dyn Clock>,
+        tuning: &Tuning,
     ) -> Life {
         let (log, clock, random) = (CallLog::new(), Arc::new(SimClock::default()), SeededRandom::new(1));
         let store = new_store(&log, &clock, &random).expect("a new store takes a filesystem");
@@ -64,7 +73,7 @@ impl Life {
             random: Arc::new(random),
             known: None,
         };
-        let volume = Volume::open(&world, &small(), &mut |_, _| ()).expect("mounts");
+        let volume = Volume::open(&world, tuning, &mut |_, _| ()).expect("mounts");
         Life { log, disk, store, clock, volume }
     }
 

@@ -4,7 +4,8 @@ use super::life::{LONG, Life, SHORT};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use skylog::format::ids::InodeNo;
-use skylog::fs::Error;
+use skylog::fs::{Error, Stop};
+use skylog::map::Wait;
 use skylog::store::sim::SimStore;
 use skylog::store::{Created, Store, StoreError};
 use skylog::volume::{Patience, WhenFull};
@@ -106,15 +107,18 @@ const SHIPPED_BYTES: u64 = 300_000;
 
 /// A volume with a shipped file, and how often its store was asked.
 fn with_a_shipped_file() -> (Life, InodeNo, Arc<AtomicU64>) {
-    let (life, file, reads, _) = with_a_shipped_file_that_hangs();
+    let (life, file, reads, _) = with_a_shipped_file_that_hangs(Life::before);
     (life, file, reads)
 }
 
+/// What a volume sees its store through.
+type Before = Box<dyn FnOnce(SimStore) -> Arc<dyn Store>>;
+
 /// The same, and by what its store may stop to answer.
-fn with_a_shipped_file_that_hangs() -> (Life, InodeNo, Arc<AtomicU64>, Arc<Hang>) {
+fn with_a_shipped_file_that_hangs(seen: fn(Before) -> Life) -> (Life, InodeNo, Arc<AtomicU64>, Arc<Hang>) {
     let (reads, hang): (Arc<AtomicU64>, Arc<Hang>) = Default::default();
     let (counter, hanging) = (reads.clone(), hang.clone());
-    let life = Life::before(|store| Arc::new(Counting { store, reads: counter, hang: hanging }));
+    let life = seen(Box::new(|store| Arc::new(Counting { store, reads: counter, hang: hanging })));
     let file = life.create("shipped").expect("created");
     for offset in (0..SHIPPED_BYTES).step_by(8000) {
         life.write(file, offset, 8000).recv_timeout(LONG).expect("answered").expect("written");
@@ -213,7 +217,7 @@ fn promise_x10_an_unmount_that_will_not_wait_answers_those_who_do() {
 
 #[test]
 fn promise_x10_an_end_waits_for_no_answer_of_a_store_that_hangs() {
-    let (life, file, _, hang) = with_a_shipped_file_that_hangs();
+    let (life, file, _, hang) = with_a_shipped_file_that_hangs(Life::before);
     hang.begin(&["checkpoint"]);
     life.write(file, 8000, 8000).recv_timeout(LONG).expect("answered").expect("written");
     life.until("the checkpointer stands in a call", |_| hang.standing() > 0);
@@ -229,8 +233,26 @@ fn promise_x10_an_end_waits_for_no_answer_of_a_store_that_hangs() {
 }
 
 #[test]
+fn promise_x9_what_is_on_this_machine_is_read_while_a_store_hangs_with_all_who_fetch_from_it() {
+    let (life, file, _, hang) = with_a_shipped_file_that_hangs(Life::far);
+    hang.begin(&["fetch", "ahead"]);
+    let told: Vec<_> = (0..60).map(|n| read(&life, file, n * 4000)).collect();
+    life.until("somebody stands in a call", |_| hang.standing() > 0);
+    for wait in [Wait::Objects(Vec::new()), Wait::Nodes(Vec::new())] {
+        let mut wait = Some(wait);
+        let near = life.read(move |_, _| wait.take().map_or(Ok(()), |wait| Err(Stop::Wait(wait))));
+        assert_eq!(near.recv_timeout(LONG), Ok(Ok(())), "it needs nothing of the store");
+    }
+    hang.begin(&[]);
+    hang.end();
+    for told in told {
+        answer(&life, &told).expect("read, or else its time was up");
+    }
+}
+
+#[test]
 fn a_fetch_that_panics_is_answered_with_eio_and_the_next_ones_are_answered() {
-    let (life, file, _, hang) = with_a_shipped_file_that_hangs();
+    let (life, file, _, hang) = with_a_shipped_file_that_hangs(Life::before);
     *hang.state.lock() = Hanging { whom: vec!["fetch"], panics: true, ..Hanging::default() };
     for n in 1..=4 {
         assert_eq!(read(&life, file, 0).recv_timeout(LONG).expect("answered"), Err(Error::Io));

@@ -211,6 +211,14 @@ impl SegmentReader {
         Some(bytes)
     }
 
+    /// A body that is in memory or in the cache. Waits for the local disk, and for nobody who waits for the store.
+    pub fn near(&self, segment: SegmentNo, class: Class, body: &Body) -> Option<Bytes> {
+        let there = self.state.lock().recent.holds(segment, &body.framed()).is_some() || self.holds(segment, body);
+        let bytes = there.then(|| self.at_hand(segment, body)).flatten()?;
+        self.pass(segment, class, std::slice::from_ref(body));
+        Some(bytes)
+    }
+
     /// Brings a body into the cache; says whether it is there now.
     pub fn warm(&self, segment: SegmentNo, class: Class, body: &Body) -> Result<bool, ReadError> {
         let key = CacheKey::Segment(segment);
