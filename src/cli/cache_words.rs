@@ -9,6 +9,9 @@ use skylog::cache::{BYTES_MIN, Limits};
 use skylog::format::ids::Uuid;
 use skylog::format::names::LOCK;
 use skylog::media::{LocalDisk, LockGuard, Media, Owner, Space};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +25,16 @@ const FREE_BYTES_MAX: u64 = 10 << 30;
 
 /// A daemon that was killed may not be quite dead yet.
 const DYING_MAX: Duration = Duration::from_secs(2);
+
+/// Makes a folder that nobody else may write: the checksums of what lies in it are no seals.
+fn make_ours(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let found = fs::symlink_metadata(folder)?;
+    if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::other("it belongs to somebody else; name another one with --cache-dir DIR"));
+    }
+    fs::set_permissions(folder, Permissions::from_mode(0o700))
+}
 
 /// What the user said of the cache.
 #[derive(clap::Args, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +115,7 @@ impl CacheWords {
             None => (state.to_path_buf(), None),
             Some(dir) => {
                 let folder = dir.join(filesystem.to_string());
-                let (shown, made) = (folder.display(), std::fs::create_dir_all(&folder));
+                let (shown, made) = (folder.display(), make_ours(&folder));
                 made.map_err(|e| Failure::failed(format_args!("cache directory {shown}: {e}")))?;
                 let lock = lock_folder(&folder, LOCK, &format!("the cache directory {shown}"), owner, DYING_MAX)?;
                 (folder, Some(lock))
@@ -131,6 +144,25 @@ mod tests {
 
     fn words(bytes: Option<u64>) -> CacheWords {
         CacheWords { cache_size: bytes, ..CacheWords::default() }
+    }
+
+    #[test]
+    fn a_cache_directory_is_for_its_owner_alone() {
+        let scratch = tempfile::tempdir().expect("a folder");
+        let above = scratch.path().join("above");
+        let (folder, link) = (above.join("caches/uuid"), above.join("link"));
+        let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        make_ours(&folder).expect("made");
+        assert_eq!((mode(&above), mode(&folder)), (0o700, 0o700));
+        fs::set_permissions(&folder, Permissions::from_mode(0o777)).expect("ours");
+        make_ours(&folder).expect("ours still");
+        assert_eq!(mode(&folder), 0o700);
+        std::os::unix::fs::symlink(&folder, &link).expect("a link");
+        make_ours(&link).expect_err("whoever made the link leads it elsewhere");
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&folder, Some(65534), None).expect("given away");
+            make_ours(&folder).expect_err("somebody else's");
+        }
     }
 
     #[test]
