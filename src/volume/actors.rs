@@ -4,6 +4,7 @@ use super::Shared;
 use crate::cache::{self, Keeper};
 use crate::checkpoint::jobs::Report;
 use crate::checkpoint::{self, Checkpointer};
+use crate::format::names::SUPERBLOCK;
 use crate::journal::{self, Writer};
 use crate::locate::SegmentReader;
 use crate::ship::{ShipError, Shipper};
@@ -80,8 +81,8 @@ impl Threads {
         let (fetchers, near, ahead) = if reader.is_some() { (FETCHERS_FAR, NEAR, AHEAD) } else { (FETCHERS, 0, 0) };
         let mut waiters: Vec<_> = (0..fetchers)
             .map(|n| {
-                let shared = shared.clone();
-                spawn(&format!("fetch-{n}"), move || fetch(&shared))
+                let (shared, store) = (shared.clone(), store.clone());
+                spawn(&format!("fetch-{n}"), move || fetch(&shared, &*store))
             })
             .collect();
         for n in 0..near {
@@ -158,10 +159,13 @@ fn stopping(shared: &Shared) -> bool {
     shared.stopping.load(Ordering::SeqCst)
 }
 
-fn fetch(shared: &Shared) {
+fn fetch(shared: &Shared, store: &dyn Store) {
     while !stopping(shared) {
-        if let Some(task) = shared.parking.next_fetch(IDLE) {
-            task.fetch_and_resume(shared);
+        match shared.parking.next_fetch(IDLE) {
+            Some(task) => task.fetch_and_resume(shared),
+            // Nobody needs the store now, so nobody would notice that it is back: an outage ends by itself, in `status` too.
+            None if shared.health.is_away() && shared.health.may_be_asked() => drop(store.size(SUPERBLOCK)),
+            None => {}
         }
     }
 }
