@@ -8,7 +8,7 @@ use super::site::Site;
 use super::store_arg::{Found, SUPERBLOCK, StoreArg};
 use super::{ask, output, state_dir, world};
 use skylog::format::names::{self, LOCK};
-use skylog::store::{PROBE, Store, StoreError};
+use skylog::store::{Store, StoreError, is_probe};
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -100,8 +100,7 @@ fn remove_from(store: &StoreArg) -> Outcome {
 
 /// Whether we have given an object of a store this name.
 fn is_ours(name: &str) -> bool {
-    let probe = name.strip_prefix(PROBE).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
-    probe || names::is_ours(name)
+    is_probe(name) || names::is_ours(name)
 }
 
 /// How many objects of ours there are.
@@ -217,10 +216,11 @@ mod tests {
         let store = SimStore::new(&CallLog::new());
         let put = |name: &str| store.put(name, "x".into()).expect("put");
         (0..2 * PAGE + 7).for_each(|n| put(&format!("seg/0000000001/{n:016}")));
-        for name in ["skylog.json", "gen/0000000001/0000000000", "somebody/else", &format!("{PROBE}1")] {
+        let probe = format!("probe-{:032x}", 1);
+        for name in ["skylog.json", "gen/0000000001/0000000000", "somebody/else", "probe-", "probe-cafe", &probe] {
             put(name);
         }
         remove(&store).expect("removed");
-        assert_eq!(store.list("").expect("listed"), ["somebody/else"]);
+        assert_eq!(store.list("").expect("listed"), ["probe-", "probe-cafe", "somebody/else"]);
     }
 }

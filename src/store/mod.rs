@@ -14,7 +14,7 @@ pub mod sim;
 pub use counters::{FailureKind, LastFailure, RequestFigures, RequestKind, StoreCounters, StoreFigures};
 pub use object::ObjectStoreBackend;
 pub use place::{OpenError, Place, open_store};
-pub use probe::{PROBE, is_probe, probe_create};
+pub use probe::{is_probe, probe_create};
 pub use remote::{Addressing, RemoteKind, RemoteOptions, RemotePlace, RemoteStore};
 
 use bytes::Bytes;

@@ -5,7 +5,7 @@ use crate::base::random::Random;
 use bytes::Bytes;
 
 /// The names of probes start with it. They lie in no folder of their own, for a refused mount leaves nothing behind.
-pub const PROBE: &str = "probe-";
+const PROBE: &str = "probe-";
 
 /// Whether this is the name of a probe, which may have stayed if the store did not answer: it says nothing, and is nobody's.
 pub fn is_probe(name: &str) -> bool {

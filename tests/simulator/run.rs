@@ -15,7 +15,7 @@ use skylog::format::ids::Lsn;
 use skylog::journal::SyncPolicy;
 use skylog::media::sim::{Call, CallLog, Nth, SimDisk};
 use skylog::recovery::MountError;
-use skylog::store::PROBE;
+use skylog::store::is_probe;
 use skylog::store::sim::{SimStore, StoreFault, StoreOp};
 use std::sync::Arc;
 use std::time::Duration;
@@ -427,5 +427,5 @@ fn step_asking_first(instance: &mut Instance, step: impl FnOnce(&mut Instance) -
 
 /// All names in a store, but for probes.
 fn objects(store: &SimStore) -> Vec<String> {
-    store.image().names().filter(|name| !name.starts_with(PROBE)).map(str::to_owned).collect()
+    store.image().names().filter(|name| !is_probe(name)).map(str::to_owned).collect()
 }
