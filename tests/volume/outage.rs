@@ -173,6 +173,24 @@ fn promise_s7_a_read_of_a_store_that_stays_away_fails_at_its_deadline() {
 }
 
 #[test]
+fn promise_x9_a_store_that_is_back_is_noticed_though_nobody_needs_it() {
+    let (life, file, reads) = with_a_shipped_file();
+    life.volume.set_patience(Patience { read_timeout: Duration::from_secs(1), ..Patience::default() });
+    life.store.set_down(true);
+    let told = read(&life, file, 0);
+    assert_eq!(answer(&life, &told), Err(Error::Io));
+    let before = reads.load(Ordering::Relaxed);
+    for _ in 0..120 {
+        life.clock.advance(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let asked = reads.load(Ordering::Relaxed) - before;
+    assert!(asked < 60, "the store was asked {asked} times within a minute");
+    life.store.set_down(false);
+    life.until("back", |status| status.store_state == "ok");
+}
+
+#[test]
 fn promise_x9_a_thousand_reads_that_wait_keep_nobody_out_and_ask_a_store_that_is_away_seldom() {
     let (life, file, reads) = with_a_shipped_file();
     let near = life.create("near").expect("created");
