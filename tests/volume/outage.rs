@@ -132,7 +132,7 @@ fn read(life: &Life, file: InodeNo, offset: u64) -> Receiver<Result<Vec<u8>, Err
 }
 
 /// Goes on with the clock until that has an answer.
-fn answer<T>(life: &Life, told: &Receiver<T>) -> T {
+pub fn answer<T>(life: &Life, told: &Receiver<T>) -> T {
     for _ in 0..LONG.as_millis() / 5 {
         match told.recv_timeout(Duration::from_millis(5)) {
             Ok(answer) => return answer,
