@@ -7,7 +7,7 @@
 use super::attr::file_type;
 use super::error::{Error, Stop};
 use super::{Cx, Fs};
-use crate::format::ids::{InodeNo, Lsn};
+use crate::format::ids::InodeNo;
 use crate::format::inode::Inode;
 use crate::map::db::Room;
 use parking_lot::Mutex;
@@ -176,24 +176,6 @@ impl Fs {
         openable(ino, &self.begin(cx).inode(ino)?)?;
         self.uses.add_handle(ino);
         Ok(())
-    }
-
-    /// Opens a regular file and cuts off all its contents; says whether its mode changed, as truncating may take set-id bits.
-    pub fn open_and_truncate(&self, cx: &Cx, ino: InodeNo) -> Result<(bool, Lsn), Stop> {
-        let _held = self.locks.exclusive(&[ino]);
-        let mut work = self.begin(cx);
-        let mut inode = work.inode(ino)?;
-        openable(ino, &inode)?;
-        let (mode, room) = (inode.mode, if inode.size > 0 { Room::Freeing } else { Room::Ordinary });
-        work.truncate(ino, &mut inode, 0)?;
-        work.contents_changed(ino, &mut inode);
-        // Whoever keeps times apart sends its own later; until then this one is right.
-        inode.mtime = work.now;
-        inode.ctime = work.now;
-        work.set_inode(ino, &inode);
-        let lsn = work.commit(room)?;
-        self.uses.add_handle(ino);
-        Ok((inode.mode != mode, lsn))
     }
 
     /// Opens a directory; [`Fs::release`] ends it.

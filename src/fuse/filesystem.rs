@@ -170,21 +170,16 @@ impl Filesystem for Frontend {
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let mapped = self.mapped.clone();
-        if flags.0 & libc::O_TRUNC == 0 {
-            let say = move |reply: ReplyOpen, ()| {
-                mapped.writers.opened(ino(inode), flags.0);
+        let writers = self.mapped.writers.clone();
+        self.ask(
+            request,
+            reply,
+            move |fs, cx| fs.open(cx, ino(inode)),
+            move |reply: ReplyOpen, ()| {
+                writers.opened(ino(inode), flags.0);
                 reply.opened(HANDLE, open_flags());
-            };
-            return self.ask(request, reply, move |fs, cx| fs.open(cx, ino(inode)), say);
-        }
-        let open = move |fs: &Fs, cx: &mut Cx| fs.open_and_truncate(cx, ino(inode));
-        self.change(request, reply, open, move |reply, mode_changed| {
-            mapped.writers.opened(ino(inode), flags.0);
-            let say = || reply.opened(HANDLE, open_flags());
-            // An answer to `open` carries no attributes.
-            if mode_changed { mapped.attributes_forgotten(ino(inode), say) } else { say() }
-        });
+            },
+        );
     }
 
     fn create(

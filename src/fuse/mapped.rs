@@ -5,7 +5,7 @@
 //! `cp` of the file would take what was stored for a hole. So it is made to first: told to drop a file's cached pages, it
 //! writes the changed ones. That is needed only where somebody has the file open for writing; a mapping keeps it open.
 //!
-//! The same thread has the kernel drop pages for `skylog evict`, and forget attributes of a file that it opened and truncated, when that took set-id bits away.
+//! The same thread has the kernel drop pages for `skylog evict`.
 //!
 //! Telling waits for writes that event threads answer, so a thread of its own does it. It ends when the frontend is gone.
 
@@ -21,11 +21,9 @@ use std::thread::JoinHandle;
 /// What follows once the kernel was told.
 type Then = Box<dyn FnOnce() + Send>;
 
-/// What the kernel is told of a file.
+/// A file whose pages the kernel is told to drop.
 struct Notice {
     ino: InodeNo,
-    /// From where on it drops the file's pages; below 0 it drops only what it knows of its attributes.
-    from: i64,
     then: Then,
 }
 
@@ -84,12 +82,7 @@ impl Mapped {
         if !self.writers.has(ino) {
             return then();
         }
-        self.tell(Notice { ino, from: 0, then: Box::new(then) });
-    }
-
-    /// Goes on with `then` once the kernel will ask for the file's attributes before it relies on them.
-    pub fn attributes_forgotten(&self, ino: InodeNo, then: impl FnOnce() + Send + 'static) {
-        self.tell(Notice { ino, from: -1, then: Box::new(then) });
+        self.tell(Notice { ino, then: Box::new(then) });
     }
 
     fn tell(&self, notice: Notice) {
@@ -125,7 +118,7 @@ impl Unwritten {
     /// Goes on with `then` once the kernel keeps no pages of a file any more, having sent what it holds back of them.
     pub fn pages_dropped(&self, ino: InodeNo, then: impl FnOnce() + Send + 'static) {
         match self.0.upgrade() {
-            Some(mapped) => mapped.tell(Notice { ino, from: 0, then: Box::new(then) }),
+            Some(mapped) => mapped.tell(Notice { ino, then: Box::new(then) }),
             None => then(),
         }
     }
@@ -135,13 +128,12 @@ impl Inbox {
     /// Starts the thread.
     pub fn serve(self, notifier: Notifier) -> io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("mapped".to_owned()).spawn(move || {
-            for Notice { ino, from, then } in self.0 {
-                match notifier.inval_inode(INodeNo(ino.0), from, 0) {
+            for Notice { ino, then } in self.0 {
+                match notifier.inval_inode(INodeNo(ino.0), 0, 0) {
                     // It knows nothing of this inode, so there is nothing to drop.
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(e) => {
-                        let what = if from < 0 { "forget attributes" } else { "drop pages and write mappings back" };
-                        log::warn!("inode {ino}: the kernel was not told to {what}: {e}");
+                        log::warn!("inode {ino}: the kernel was not told to drop pages and write mappings back: {e}")
                     }
                     Ok(()) => {}
                 }

@@ -5,9 +5,8 @@
 //! - long lifetimes of entries and attributes, negative entries, caches kept across opens: this daemon is the only writer;
 //! - no write-back cache, unless the user asks: the kernel would hold data back for half a minute and reorder it against rename
 //!   and mkdir. With it the kernel decides on size and times of regular files and sends them by `setattr`;
-//! - real `open`, and truncation as a part of it (`ATOMIC_O_TRUNC`): one request instead of two, and the kernel's attributes stay
-//!   known. With no-open it would be lost. Without the write-back cache the kernel does not hold stores to mappings back meanwhile:
-//!   `fs/` drops what of them comes too late;
+//! - real `open`, and truncation apart from it (no `ATOMIC_O_TRUNC`): the kernel looks whether the file is a running program
+//!   between the two, so truncation as a part of `open` would end the program before the caller is refused;
 //! - no `opendir`, no `flush`: they would carry nothing;
 //! - set-id bits and capabilities of programs are taken away by `fs/` on every write, truncation and change of owner
 //!   (`HANDLE_KILLPRIV_V2`): the kernel then asks for `security.capability` once, not before every write;
@@ -43,11 +42,10 @@ const WRITE_BYTES_MAX: u32 = 1 << 20;
 const BACKGROUND_MAX: u16 = 64;
 
 /// What is asked of the kernel if it knows it.
-const CAPABILITIES: [InitFlags; 9] = [
+const CAPABILITIES: [InitFlags; 8] = [
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_NO_OPENDIR_SUPPORT,

@@ -253,7 +253,13 @@ impl<M: Mount> Request<'_, M> {
     fn open(&mut self, path: &str, truncate: bool, slot: u8) -> Result<Outcome> {
         let ino = self.find(path)?;
         if truncate && !self.driver.slots.contains_key(&slot) {
-            self.run(|fs, cx| fs.open_and_truncate(cx, ino))?;
+            // As the kernel asks for it: it may be refused between the two.
+            self.run(|fs, cx| fs.open(cx, ino))?;
+            let set = SetAttr { size: Some(0), ..SetAttr::default() };
+            if let Err(errno) = self.run(|fs, cx| fs.setattr(cx, ino, set)) {
+                self.run(|fs, cx| fs.release(cx, ino))?;
+                return Err(errno);
+            }
         } else {
             self.run(|fs, cx| fs.open(cx, ino))?;
         }

@@ -155,32 +155,6 @@ fn no_file_is_longer_than_the_largest_offset() {
 }
 
 #[test]
-fn opening_may_truncate_in_the_same_batch() {
-    let fixture = Fixture::new();
-    for len in [0, 100, 200_000] {
-        let ino = fixture.file(&format!("f{len}"));
-        fixture.write(ino, 0, &vec![7; len]);
-        fixture.chmod(ino, 0o6755);
-        let before = fixture.db.last();
-        let cx = Cx { now: Time { secs: 9, nanos: 0 }, keeps_times: true, ..user() };
-        let (mode_changed, lsn) = fixture.fs.open_and_truncate(&cx, ino).expect("opened");
-        assert_eq!(lsn.pos, before.pos + 1);
-        assert!(mode_changed && fixture.mode(ino) == 0o755);
-        let attr = fixture.attr(ino);
-        assert_eq!((attr.size, attr.blocks, attr.mtime, attr.ctime), (0, 0, cx.now, cx.now));
-        assert!(!fixture.fs.open_and_truncate(&cx, ino).expect("opened").0);
-        // Two handles keep it when its name is gone.
-        fixture.fs.unlink(&root(), ROOT, format!("f{len}").as_bytes()).expect("removed");
-        fixture.fs.release(&root(), ino).expect("closed");
-        assert_eq!(fixture.attr(ino).nlink, 0);
-        fixture.fs.release(&root(), ino).expect("closed");
-        assert_eq!(errno(fixture.fs.getattr(&root(), ino)), libc::ESTALE);
-    }
-    let dir = fixture.dir(ROOT, "d");
-    assert_eq!(errno(fixture.fs.open_and_truncate(&root(), dir)), libc::EISDIR);
-}
-
-#[test]
 fn a_store_to_a_mapping_that_comes_late_makes_no_file_longer() {
     let fixture = Fixture::new();
     let ino = fixture.file("f");
