@@ -37,6 +37,11 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// The only process of a machine that exists in a test or in the simulator.
+    pub fn of_test(host: &str) -> Owner {
+        Owner { host: host.into(), boot: host.into(), pid: 1, started: 1, mount_point: "/mnt".into() }
+    }
+
     /// One line for a message.
     pub fn describe(&self) -> String {
         format!("process {} on {}, mounted at {}", self.pid, self.host, self.mount_point)
