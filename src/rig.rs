@@ -6,6 +6,7 @@ use crate::base::random::SeededRandom;
 use crate::cache;
 use crate::checkpoint::{Policy, Progress, Replay};
 use crate::format::ids::{Lsn, Uuid};
+use crate::format::lease::Owner;
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
 use crate::format::superblock::Superblock;
@@ -62,7 +63,7 @@ pub fn small() -> Tuning {
             uploads: 1,
             shape: Shape { node_bytes: 512 },
         },
-        owner: "rig".to_owned(),
+        owner: Owner::of_test("rig"),
     }
 }
 

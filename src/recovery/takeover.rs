@@ -243,7 +243,7 @@ fn win(
         checkpoint: remote.checkpoint,
         start: remote.end,
         end: remote.end,
-        body: Body::Closing(Closing { next_epoch: epoch, owner: tuning.owner.clone() }),
+        body: Body::Closing(Closing { next_epoch: epoch, owner: tuning.owner.describe() }),
     };
     let name = names::publication(at.generation, at.number);
     if world.store.create(&name, closing.encode().into())? == Created::New {
