@@ -17,7 +17,7 @@ use skylog::format::journal_directory::{DIRECTORY_BLOCK, Footer};
 use skylog::format::key;
 use skylog::format::manifest::Manifest;
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
-use skylog::format::publication::{Body, Publication};
+use skylog::format::publication::{Body, Log, Publication};
 use skylog::format::space::{self, Pending, Published, SegmentRecord, Settled, WindowRecord};
 use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, StoreSegment};
@@ -225,13 +225,23 @@ pub fn publication(data: &[u8]) -> usize {
     for bytes in [data, &sealed] {
         if let Ok(publication) = Publication::decode(&Bytes::copy_from_slice(bytes)) {
             assert_eq!(publication.encode(), bytes);
-            if let Body::Increment(increment) = &publication.body {
-                assert!(increment.batches().count() <= bytes.len());
+            match &publication.body {
+                Body::Increment(increment) => assert!(increment.batches().count() <= bytes.len()),
+                Body::Base(base) => log_batches(&base.log),
+                Body::Log(log) => log_batches(log),
+                Body::Closing(_) => {}
             }
             decoded += 1;
         }
     }
     decoded
+}
+
+fn log_batches(log: &Log) {
+    for batch in log.batches().filter_map(Result::ok) {
+        (0..batch.batch.objects.len()).for_each(|n| drop(batch.object(n)));
+        assert!(Log::part_of(&batch.encoded).is_ok());
+    }
 }
 
 /// A store segment.

@@ -12,7 +12,7 @@ use skylog::format::journal_directory::{DIRECTORY_BLOCK, DirectoryEntry, Footer,
 use skylog::format::key;
 use skylog::format::manifest::{CommitPoint, FreeSlot, JournalEntry, Manifest, PlanEntry, RecordedEnd};
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
-use skylog::format::publication::{Base, Body, Closing, Increment, Publication, WindowEntry, WindowSegment};
+use skylog::format::publication::{Base, Body, Closing, Increment, Log, Publication, WindowEntry, WindowSegment};
 use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SegmentBuilder, StoreSegment};
 use skylog::format::superblock::Superblock;
@@ -58,6 +58,8 @@ pub fn all() -> Vec<Sample> {
         sample("base.bin", publication(base()).encode(), |b| check_publication(b, base())),
         sample("increment.bin", publication(increment()).encode(), |b| check_publication(b, increment())),
         sample("closing.bin", publication(closing()).encode(), |b| check_publication(b, closing())),
+        sample("log.bin", publication(log()).encode(), |b| check_publication(b, log())),
+        sample("base_with_log.bin", publication(base_with_log()).encode(), |b| check_publication(b, base_with_log())),
         sample("store_segment.bin", store_segment(), check_store_segment),
         sample("window_index.bin", index().encode(), |b| assert_eq!(WindowIndex::decode(b), Ok(index()))),
         sample("manifest.txt", manifest().encode().into_bytes(), |b| assert_eq!(Manifest::decode(b), Ok(manifest()))),
@@ -211,6 +213,7 @@ fn base() -> Body {
         windows: windows(),
         node_segments,
         settlement: settlement(),
+        log: Log::default(),
     })
 }
 
@@ -220,6 +223,20 @@ fn increment() -> Body {
 
 fn closing() -> Body {
     Body::Closing(Closing { next_epoch: 3, owner: "host.example, process 4711".into() })
+}
+
+fn log_bytes() -> Bytes {
+    let second = encode_head(lsn(9), 0, &[], &[], true);
+    [batch_with_payload(), second].concat().into()
+}
+
+fn log() -> Body {
+    Body::Log(Log { batches: log_bytes() })
+}
+
+fn base_with_log() -> Body {
+    let Body::Base(base) = base() else { panic!("a base") };
+    Body::Base(Base { log: Log { batches: log_bytes() }, ..base })
 }
 
 fn store_segment() -> Vec<u8> {
