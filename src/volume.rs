@@ -269,10 +269,11 @@ impl Volume {
         self.shared.parking.holds_any() || self.shared.db.journal().fill().is_full
     }
 
-    /// Calls `done` when everything that happened so far is durable, or why it never will be.
+    /// Calls `done` when everything that happened so far is durable, or why it never will be. Never with success once writing has
+    /// ended, by a failure or by a takeover.
     pub fn sync(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
         let db = &self.shared.db;
-        db.journal().when_durable(db.last(), Box::new(done));
+        db.journal().when_synced(db.last(), Box::new(done));
     }
 
     /// Bytes one write may have.
