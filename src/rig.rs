@@ -17,7 +17,7 @@ use crate::locate::{CacheBytes, Locate, ReaderStats};
 use crate::map::{Db, Limits, NodeCache, Shape, Start, Wait};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
-use crate::recovery::{Known, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
+use crate::recovery::{Holding, Known, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
 use crate::store::sim::SimStore;
 use crate::volume::resolve;
 use std::sync::Arc;
@@ -64,6 +64,7 @@ pub fn small() -> Tuning {
             shape: Shape { node_bytes: 512 },
         },
         owner: Owner::of_test("rig"),
+        holding: Holding::Untold,
     }
 }
 
@@ -271,6 +272,8 @@ impl Rig {
 mod copies;
 #[cfg(test)]
 mod far;
+#[cfg(test)]
+mod holds;
 #[cfg(test)]
 mod mounts;
 #[cfg(test)]

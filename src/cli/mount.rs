@@ -20,7 +20,7 @@ use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
 use skylog::media::{LockGuard, Owner};
-use skylog::recovery::{Known, MountError, Tuning, World};
+use skylog::recovery::{Holding, Known, MountError, Tuning, World};
 use skylog::volume::{Patience, Volume, WhenFull};
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -46,6 +46,9 @@ pub struct Mount {
     /// directory with memory://, in /var/lib/skylog/UUID for root, in $XDG_STATE_HOME/skylog/UUID (~/.local/state/skylog/UUID) for others.
     #[arg(long)]
     state: Option<PathBuf>,
+    /// Mount also what another machine holds: that one is read-only from then on, and keeps what it has not shipped.
+    #[arg(long)]
+    takeover: bool,
     /// Stay in the foreground, log to standard error; ends when unmounted or interrupted.
     #[arg(long)]
     foreground: bool,
@@ -140,6 +143,7 @@ impl Mount {
         options.when_full = self.when_full.or(options.when_full);
         options.read_timeout_seconds = self.read_timeout.or(options.read_timeout_seconds);
         options.metrics = self.metrics.clone().or(options.metrics);
+        options.takeover |= self.takeover;
         match nix::unistd::geteuid().is_root() {
             true => options.allow_other = true,
             // So it is with every mount of an ordinary user, whatever is asked.
@@ -274,10 +278,14 @@ impl Mount {
         ended
     }
 
-    /// Why the volume does not open, with the command that says more about damage.
-    fn refused(&self, error: &MountError) -> Failure {
+    /// Why the volume does not open, with the command to run.
+    fn refused(&self, error: &MountError, dir: &Path, state: &Path) -> Failure {
         let store = self.store.folder().map_or_else(|| self.store.url(), |folder| folder.display().to_string());
-        let sentence = error.to_string().replace("skylog check STORE", &format!("skylog check {store}"));
+        let sentence = error
+            .to_string()
+            .replace("skylog check STORE", &format!("skylog check {store}"))
+            .replace("--takeover STORE DIR", &format!("--takeover {store} {}", dir.display()))
+            .replace("skylog salvage STATE", &format!("skylog salvage {}", state.display()));
         let damage = matches!(error, MountError::Checkpoint(_) | MountError::Map(_));
         match damage && !sentence.contains("skylog check") {
             true => Failure::failed(format_args!("{sentence}; run: skylog check {store}")),
@@ -311,7 +319,9 @@ impl Mount {
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
         let tuning = world::tuning(&site.superblock, sizes, owner)?;
-        let tuning = Tuning { cache_files: cache.limits, ..tuning };
+        let owner = Owner::seen_anywhere(&dir.display().to_string()).map_err(Failure::failed)?;
+        let holding = if options.takeover { Holding::TakesOver } else { Holding::Asks };
+        let tuning = Tuning { cache_files: cache.limits, owner, holding, ..tuning };
         let superblock = site.superblock.clone();
         let known = Some(match &site.away {
             None => Known::Answered(superblock),
@@ -324,7 +334,7 @@ impl Mount {
             effort.at(done, total);
             progress(done, total);
         };
-        let volume = Volume::open(&world, &tuning, &mut progress).map_err(|e| self.refused(&e))?;
+        let volume = Volume::open(&world, &tuning, &mut progress).map_err(|e| self.refused(&e, dir, &site.state))?;
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }

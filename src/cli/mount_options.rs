@@ -37,6 +37,9 @@ pub struct MountOptions {
     /// Where metrics are served.
     #[serde(skip)]
     pub metrics: Option<Address>,
+    /// What another machine holds is taken from it.
+    #[serde(skip)]
+    pub takeover: bool,
     /// What the kernel lists as the source.
     pub source: Option<String>,
     /// The mount point may hold files.
@@ -133,6 +136,7 @@ mod tests {
         assert_eq!((patience.when_full, patience.read_timeout_seconds), (Some(WhenFull::Enospc), Some(5)));
         assert!(options.flag("noexec") && !options.flag("ro"));
         assert_eq!(parse("ship_interval=9").unwrap().ship_interval_seconds, Some(9));
+        assert!(parse("takeover").unwrap().takeover && !parse("").unwrap().takeover);
         assert_eq!(parse("sync=none,sync").unwrap().sync, Some(SyncPolicy::Always));
         assert_eq!(parse("sync,async").unwrap().sync, None);
     }

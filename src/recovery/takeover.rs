@@ -1,7 +1,8 @@
 //! Taking a filesystem over from the store alone: newest generation, its base, its increments, a closing object that
 //! fences whoever wrote it, and local state made of all that.
 
-use super::{Fetcher, MountError, Reader, Tuning, World, apply, damaged, put_mark};
+use super::{Fetcher, HoldError, Holding, MountError, Reader, Tuning, World, apply, damaged, put_mark};
+use crate::base::clock::Time;
 use crate::checkpoint::files;
 use crate::checkpoint::merge::merge_all;
 use crate::checkpoint::nodes::{NodeStore, NodeWriter};
@@ -62,6 +63,12 @@ fn generations(store: &dyn Store) -> Result<BTreeMap<u64, u64>, MountError> {
         ControlFlow::Continue(())
     })?;
     Ok(found)
+}
+
+/// The highest number of the highest generation in the store.
+pub(super) fn newest_publication(store: &dyn Store) -> Result<Position, MountError> {
+    let newest = generations(store)?.pop_last();
+    newest.map(|(generation, number)| Position { generation, number }).ok_or_else(no_generation)
 }
 
 /// The highest generation in the store.
@@ -255,8 +262,16 @@ fn win(
         return Ok(true);
     }
     // A retried create may have met itself.
-    let found = read(&*world.store, at)?;
-    Ok(found.is_some_and(|p| p.nonce == closing.nonce))
+    let Some(found) = read(&*world.store, at)? else { return Ok(false) };
+    match &found.body {
+        _ if found.nonce == closing.nonce => Ok(true),
+        // Another mount, of which nobody has been told; not the writer until now, which ends a generation in its own epoch.
+        Body::Closing(other) if found.epoch == epoch && tuning.holding != Holding::Untold => {
+            let by = format!("{}, at {}", other.owner, Time::from_nanos(found.wall));
+            Err(HoldError::Overtaken { by }.into())
+        }
+        _ => Ok(false),
+    }
 }
 
 struct Taking<'a> {

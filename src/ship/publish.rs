@@ -201,9 +201,10 @@ impl Publisher {
     fn pass(&mut self, publication: &Publication) -> Result<(), ShipError> {
         let Publication { state, generation, number, .. } = *publication;
         if state != self.identity.state {
+            let at = Time::from_nanos(publication.wall);
             let by = match &publication.body {
-                Body::Closing(closing) => closing.owner.clone(),
-                _ => format!("state directory {state}"),
+                Body::Closing(closing) => format!("{}, at {at}", closing.owner),
+                _ => format!("state directory {state}, at {at}"),
             };
             return Err(ShipError::Fenced { generation, number, by });
         }

@@ -7,6 +7,7 @@ use crate::checkpoint::{self, Checkpointer};
 use crate::format::names::SUPERBLOCK;
 use crate::journal::{self, Writer};
 use crate::locate::SegmentReader;
+use crate::recovery::Hold;
 use crate::ship::{ShipError, Shipper};
 use crate::store::Store;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -227,6 +228,8 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 if !matches!(report, Report::Deleted(_)) {
                     shared.store_full.store(false, Ordering::Relaxed);
                     *shared.ship_error.lock() = None;
+                    // It was away at the mount, or took nothing then.
+                    shared.hold.iter().for_each(Hold::take);
                 }
                 shared.desk.report(report);
             }

@@ -172,6 +172,11 @@ impl Volume {
         self.shared.db.journal().stats().sync_latency
     }
 
+    /// Why nothing of it can be published any more, if another writer has taken over.
+    pub fn fenced(&self) -> Option<String> {
+        self.shared.fenced.lock().clone()
+    }
+
     /// What `status` shows.
     pub fn status(&self) -> Status {
         let Shared { db, figures, parking, pressure, fenced, ship_error, clock, .. } = &*self.shared;
