@@ -271,6 +271,8 @@ mod copies;
 #[cfg(test)]
 mod far;
 #[cfg(test)]
+mod followers;
+#[cfg(test)]
 mod mounts;
 #[cfg(test)]
 mod tests;
