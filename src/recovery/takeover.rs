@@ -75,6 +75,20 @@ fn no_generation() -> MountError {
 
 /// Reads the newest generation: base and increments up to the first gap or a closing object.
 pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid, fetcher: &Fetcher) -> Result<Remote, MountError> {
+    let (mut numbers, base, newest) = newest_base(store, fetcher)?;
+    let mut remote = read_generation(&mut numbers, filesystem, base)?;
+    if numbers.generation < newest {
+        // Generations behind it were closed before they had a base.
+        remote.free = first_free(store, newest)?;
+    }
+    Ok(remote)
+}
+
+/// The base of the newest generation that has one, the numbers that follow it, and the newest generation of all.
+pub(crate) fn newest_base<'a>(
+    store: &'a dyn Store,
+    fetcher: &'a Fetcher,
+) -> Result<(Numbers<'a>, Publication, u64), MountError> {
     let listed = generations(store)?;
     let newest = *listed.last_key_value().ok_or_else(no_generation)?.0;
     let mut generation = newest;
@@ -83,12 +97,7 @@ pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid, fetcher: &Fetcher
         let mut numbers = Numbers { store, fetcher, generation, highest, next: 0, fetched: VecDeque::new() };
         match numbers.next()? {
             Some(publication) if matches!(publication.body, Body::Base(_)) => {
-                let mut remote = read_generation(&mut numbers, filesystem, publication)?;
-                if generation < newest {
-                    // Generations behind it were closed before they had a base.
-                    remote.free = first_free(store, newest)?;
-                }
-                return Ok(remote);
+                return Ok((numbers, publication, newest));
             }
             // Numbers are taken in order, and those of the newest generation are never deleted. Going on to an older one
             // would lose all that was shipped since, silently.
@@ -102,7 +111,7 @@ pub(crate) fn read_remote(store: &dyn Store, filesystem: Uuid, fetcher: &Fetcher
 
 /// The objects of a generation in order, from its base on. Where they end is found by asking for them, one after the other;
 /// what the list of names says is only which of them are worth asking for together.
-struct Numbers<'a> {
+pub(crate) struct Numbers<'a> {
     store: &'a dyn Store,
     fetcher: &'a Fetcher,
     generation: u64,
@@ -115,7 +124,7 @@ struct Numbers<'a> {
 
 impl Numbers<'_> {
     /// The next one; `None` at the first gap, behind which nothing counts.
-    fn next(&mut self) -> Result<Option<Publication>, MountError> {
+    pub fn next(&mut self) -> Result<Option<Publication>, MountError> {
         if self.fetched.is_empty() {
             let first = self.next;
             let last = (self.highest + 1).min(first + self.fetcher.at_once() as u64 - 1).max(first);
