@@ -394,7 +394,7 @@ impl Locate {
             Some(names::Parsed::Window(start, end)) => {
                 reader.cache().remove(CacheKey::Window(start, end), 0..u64::MAX);
             }
-            None => {}
+            Some(names::Parsed::Lease(..)) | None => {}
         }
     }
 }

@@ -53,6 +53,7 @@ impl Actor {
             Body::Base(_) | Body::Increment(_) | Body::Closing(_) => Actor::Shipper,
         }
     }
+            Body::Log(_) => Actor::Syncer,
 }
 
 /// What became of an attempt to publish.
