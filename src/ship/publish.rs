@@ -51,9 +51,9 @@ impl Actor {
     fn of(body: &Body) -> Actor {
         match body {
             Body::Base(_) | Body::Increment(_) | Body::Closing(_) => Actor::Shipper,
+            Body::Log(_) => Actor::Syncer,
         }
     }
-            Body::Log(_) => Actor::Syncer,
 }
 
 /// What became of an attempt to publish.
