@@ -106,7 +106,7 @@ impl Source {
 
     /// The newest published state; `before` is the newest generation that was read until now.
     fn newest(&self, windows: &mut Windows, before: u64) -> Result<State, MountError> {
-        let (mut numbers, base, _) = newest_base(&*self.store, &self.fetcher)?;
+        let (mut numbers, base) = newest_base(&*self.store, &self.fetcher)?;
         let (mut state, listed) = State::of_base(self.filesystem, base, &self.trees())?;
         let mut more = Vec::new();
         while let Some(publication) = numbers.next()? {

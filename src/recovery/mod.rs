@@ -19,10 +19,10 @@ mod fetch;
 mod mkfs;
 mod takeover;
 
-pub use fetch::Fetched;
-pub(crate) use fetch::Fetcher;
+pub use fetch::{Fetched, Fetcher};
 pub use mkfs::{MkfsOptions, mkfs};
-pub(crate) use takeover::{newest_base, newest_generation, read_remote};
+pub use takeover::{Remote, read_remote};
+pub(crate) use takeover::{newest_base, newest_generation};
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
