@@ -15,9 +15,10 @@ use skylog::format::ids::Uuid;
 use skylog::format::inode::{CookieValue, Extent, Inode, NameValue};
 use skylog::format::journal_directory::{DIRECTORY_BLOCK, Footer};
 use skylog::format::key;
+use skylog::format::lease::Lease;
 use skylog::format::manifest::Manifest;
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
-use skylog::format::publication::{Body, Publication};
+use skylog::format::publication::{Body, Log, Publication};
 use skylog::format::space::{self, Pending, Published, SegmentRecord, Settled, WindowRecord};
 use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, StoreSegment};
@@ -30,7 +31,7 @@ use std::ops::Range;
 pub type FuzzBody = fn(&[u8]) -> usize;
 
 /// All bodies by the name of their target.
-pub const ALL: [(&str, FuzzBody); 12] = [
+pub const ALL: [(&str, FuzzBody); 13] = [
     ("keys_and_values", keys_and_values),
     ("batch", batch),
     ("group", group),
@@ -38,6 +39,7 @@ pub const ALL: [(&str, FuzzBody); 12] = [
     ("node", node),
     ("checkpoint", checkpoint),
     ("publication", publication),
+    ("lease", lease),
     ("store_segment", store_segment),
     ("window_index", window_index),
     ("manifest", manifest),
@@ -225,13 +227,37 @@ pub fn publication(data: &[u8]) -> usize {
     for bytes in [data, &sealed] {
         if let Ok(publication) = Publication::decode(&Bytes::copy_from_slice(bytes)) {
             assert_eq!(publication.encode(), bytes);
-            if let Body::Increment(increment) = &publication.body {
-                assert!(increment.batches().count() <= bytes.len());
+            match &publication.body {
+                Body::Increment(increment) => assert!(increment.batches().count() <= bytes.len()),
+                Body::Base(base) => log_batches(&base.log),
+                Body::Log(log) => log_batches(log),
+                Body::Closing(_) => {}
             }
             decoded += 1;
         }
     }
     decoded
+}
+
+/// A lease.
+pub fn lease(data: &[u8]) -> usize {
+    let mut decoded = 0;
+    let mut sealed = data.to_vec();
+    reseal(&mut sealed, 0..data.len(), CRC_AT);
+    for bytes in [data, &sealed] {
+        if let Ok(lease) = Lease::decode(bytes) {
+            assert_eq!(lease.encode(), bytes);
+            decoded += 1;
+        }
+    }
+    decoded
+}
+
+fn log_batches(log: &Log) {
+    for batch in log.batches().filter_map(Result::ok) {
+        (0..batch.batch.objects.len()).for_each(|n| drop(batch.object(n)));
+        assert!(Log::part_of(&batch.encoded).is_ok());
+    }
 }
 
 /// A store segment.

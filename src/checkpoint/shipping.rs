@@ -270,6 +270,8 @@ impl Checkpointer {
             }
             // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.
             Body::Closing(_) => self.closed = true,
+            // The window that holds its batches is recorded when it is published itself.
+            Body::Log(_) => {}
         }
         self.context().settle_waiting(self.published.end)?;
         self.note_shipped();

@@ -33,6 +33,7 @@ use crate::format::FormatError;
 use crate::format::batch::{Batch, TreeId};
 use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
 use crate::format::key;
+use crate::format::lease::Owner;
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
 use crate::format::publication::{Position, Publication};
@@ -193,8 +194,8 @@ pub struct Tuning {
     pub policy: Policy,
     /// Objects and nodes that a mount fetches at a time. With 1 it does so in order on its own thread.
     pub fetches: usize,
-    /// Host and process, for people.
-    pub owner: String,
+    /// The process that mounts.
+    pub owner: Owner,
 }
 
 /// Nodes that are asked for together.
@@ -383,7 +384,7 @@ impl Opening<'_> {
             state: known.state,
             nonce: this_mount(journal.manifest())?,
             epoch: known.epoch,
-            owner: tuning.owner.clone(),
+            owner: tuning.owner.describe(),
         };
         let next = next_position(&known, published);
         let past = Past::new(world.media.clone(), &known, published);
@@ -402,7 +403,7 @@ impl Opening<'_> {
         if adopted.is_none() && !offline {
             log::warn!("the store does not answer any more: mounted from the state directory alone");
         }
-        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, reader));
+        let locate = Arc::new(Locate::new(Some(journal.clone()), world.store.clone(), tuning.cache, reader));
         for (end, start) in windows {
             locate.windows().add(start, end);
         }

@@ -150,7 +150,7 @@ fn read_generation(numbers: &mut Numbers<'_>, filesystem: Uuid, base: Publicatio
     if uuid != filesystem {
         return Err(damaged(&name, format!("belongs to filesystem {uuid}, {SUPERBLOCK} says {filesystem}")));
     }
-    let Body::Base(Base { roots, windows, node_segments, settlement }) = base.body else {
+    let Body::Base(Base { roots, windows, node_segments, settlement, log: _ }) = base.body else {
         return Err(damaged(&name, "is not a base"));
     };
     let free = Position { generation, number: 1 };
@@ -184,6 +184,11 @@ impl Remote {
                 return Ok(false);
             }
             Body::Base(_) => return Err(damaged(&name, "a base in the middle of a generation")),
+            // The windows that hold its batches are published all the same.
+            Body::Log(_) => {
+                self.free.number += 1;
+                return Ok(true);
+            }
             Body::Increment(increment) => {
                 if start != self.end {
                     return Err(damaged(&name, format!("starts at {start}, the one before ends at {}", self.end)));
@@ -252,7 +257,7 @@ fn win(
         checkpoint: remote.checkpoint,
         start: remote.end,
         end: remote.end,
-        body: Body::Closing(Closing { next_epoch: epoch, owner: tuning.owner.clone() }),
+        body: Body::Closing(Closing { next_epoch: epoch, owner: tuning.owner.describe() }),
     };
     let name = names::publication(at.generation, at.number);
     if world.store.create(&name, closing.encode().into())? == Created::New {

@@ -16,7 +16,7 @@ use crate::checkpoint::nodes::{NodeStore, node_file};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Increment, WindowEntry, WindowSegment};
+use crate::format::publication::{Base, Body, Increment, Log, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
@@ -242,6 +242,7 @@ impl Shipper {
             windows: listed,
             node_segments: node_segments.clone(),
             settlement: checkpoint.settlement,
+            log: Log::default(),
         });
         let outcome = self.publisher.publish(draft, body)?;
         self.put_late(late)?;

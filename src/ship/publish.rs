@@ -80,6 +80,8 @@ impl Past {
             }
             Body::Base(base) => self.roots(plan.number)? == base.roots,
             Body::Closing(_) => true,
+            // No plan speaks of one; what this state directory holds of its mount does.
+            Body::Log(_) => false,
         };
         if same { Ok(()) } else { Err(ShipError::OldState { published: found.end }) }
     }

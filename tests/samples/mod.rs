@@ -10,9 +10,10 @@ use skylog::format::ids::{InodeNo, JournalNo, Lsn, NodePtr, Nonce, ObjectId, Seg
 use skylog::format::inode::Extent;
 use skylog::format::journal_directory::{DIRECTORY_BLOCK, DirectoryEntry, Footer, encode_directory};
 use skylog::format::key;
+use skylog::format::lease::{Lease, LeaseKind, LeaseState, Owner};
 use skylog::format::manifest::{CommitPoint, FreeSlot, JournalEntry, Manifest, PlanEntry, RecordedEnd};
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
-use skylog::format::publication::{Base, Body, Closing, Increment, Publication, WindowEntry, WindowSegment};
+use skylog::format::publication::{Base, Body, Closing, Increment, Log, Publication, WindowEntry, WindowSegment};
 use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SegmentBuilder, StoreSegment};
 use skylog::format::superblock::Superblock;
@@ -57,7 +58,10 @@ pub fn all() -> Vec<Sample> {
         sample("plan.bin", plan().encode(), |b| assert_eq!(Plan::decode(b), Ok(plan()))),
         sample("base.bin", publication(base()).encode(), |b| check_publication(b, base())),
         sample("increment.bin", publication(increment()).encode(), |b| check_publication(b, increment())),
+        sample("lease.bin", lease().encode(), |b| assert_eq!(Lease::decode(b), Ok(lease()))),
         sample("closing.bin", publication(closing()).encode(), |b| check_publication(b, closing())),
+        sample("log.bin", publication(log()).encode(), |b| check_publication(b, log())),
+        sample("base_with_log.bin", publication(base_with_log()).encode(), |b| check_publication(b, base_with_log())),
         sample("store_segment.bin", store_segment(), check_store_segment),
         sample("window_index.bin", index().encode(), |b| assert_eq!(WindowIndex::decode(b), Ok(index()))),
         sample("manifest.txt", manifest().encode().into_bytes(), |b| assert_eq!(Manifest::decode(b), Ok(manifest()))),
@@ -211,6 +215,7 @@ fn base() -> Body {
         windows: windows(),
         node_segments,
         settlement: settlement(),
+        log: Log::default(),
     })
 }
 
@@ -220,6 +225,37 @@ fn increment() -> Body {
 
 fn closing() -> Body {
     Body::Closing(Closing { next_epoch: 3, owner: "host.example, process 4711".into() })
+}
+
+fn lease() -> Lease {
+    let (host, boot, mount_point) = ("host.example".into(), "0011-2233".into(), "/mnt/photos".into());
+    Lease {
+        filesystem: UUID,
+        who: Uuid(0x1122_3344),
+        number: 5,
+        kind: LeaseKind::Follower,
+        state: LeaseState::Held,
+        owner: Owner { host, boot, pid: 4711, started: 123_456, mount_point },
+        since: WALL - 1_000_000_000,
+        wall: WALL,
+        seconds: 60,
+        checkpoint: 6,
+        epoch: 2,
+    }
+}
+
+fn log_bytes() -> Bytes {
+    let second = encode_head(lsn(9), 0, &[], &[], true);
+    [batch_with_payload(), second].concat().into()
+}
+
+fn log() -> Body {
+    Body::Log(Log { batches: log_bytes() })
+}
+
+fn base_with_log() -> Body {
+    let Body::Base(base) = base() else { panic!("a base") };
+    Body::Base(Base { log: Log { batches: log_bytes() }, ..base })
 }
 
 fn store_segment() -> Vec<u8> {
