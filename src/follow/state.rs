@@ -189,3 +189,6 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,8 @@ const LAYERS_MAX: usize = 3;
 pub(super) struct Tail {
     /// In the order of their Lsns, all behind the newest window.
     batches: VecDeque<(Lsn, Bytes)>,
-    /// Windows and logs reach up to here; not known right after a base that has a log.
+    /// Windows and logs reach up to here. Not known between a base and the first log increment after it: logs of the generation
+    /// before may have reached further than the last batch that they carried.
     reached: Option<Lsn>,
     pub layers: Layers,
     pub objects: CameWhole,
@@ -53,24 +54,16 @@ impl Read {
 }
 
 impl Tail {
-    /// Nothing, behind a window that ends at `end`.
-    pub fn behind(end: Lsn) -> Tail {
-        Tail {
+    /// What a base carries that ends at `end`.
+    pub fn of_base(end: Lsn, log: &Log) -> Result<Tail, FormatError> {
+        let mut tail = Tail {
             batches: VecDeque::new(),
-            reached: Some(end),
+            reached: None,
             layers: Layers::new(LAYERS_MAX),
             objects: CameWhole::default(),
             noted: Noted::default(),
-        }
-    }
-
-    /// What a base carries that ends at `end`.
-    pub fn of_base(end: Lsn, log: &Log) -> Result<Tail, FormatError> {
-        let mut tail = Tail::behind(end);
-        if !log.batches.is_empty() {
-            tail.add(end, log)?;
-            tail.reached = None;
-        }
+        };
+        tail.add(end, log)?;
         Ok(tail)
     }
 
@@ -105,7 +98,7 @@ impl Tail {
 
     /// A window that ends there has what the tail has up to there.
     pub fn supersede(&mut self, window: Lsn) -> Result<(), FormatError> {
-        self.reached = Some(self.reached.map_or(window, |reached| reached.max(window)));
+        self.reached = self.reached.map(|reached| reached.max(window));
         if self.batches.front().is_none_or(|(lsn, _)| *lsn > window) {
             return Ok(());
         }
