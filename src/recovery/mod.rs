@@ -403,7 +403,7 @@ impl Opening<'_> {
         if adopted.is_none() && !offline {
             log::warn!("the store does not answer any more: mounted from the state directory alone");
         }
-        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, reader));
+        let locate = Arc::new(Locate::new(Some(journal.clone()), world.store.clone(), tuning.cache, reader));
         for (end, start) in windows {
             locate.windows().add(start, end);
         }

@@ -234,6 +234,7 @@ impl Truth {
                 assert_eq!(at.generation, self.visible.base, "{name} is an increment");
                 self.publish(life, name, found.end);
             }
+            Body::Log(_) => assert_eq!(at.generation, self.visible.base, "{name} is a log increment"),
         }
     }
 
