@@ -273,6 +273,8 @@ mod copies;
 #[cfg(test)]
 mod far;
 #[cfg(test)]
+mod followers;
+#[cfg(test)]
 mod holds;
 #[cfg(test)]
 mod mounts;
