@@ -212,10 +212,10 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// They have lost the filesystem.
-    pub fn end(self, store: &dyn Store) {
-        self.lost.iter().for_each(|lost| log::warn!("{lost}"));
+    /// They have lost the filesystem. Returns what is to be told of that once the mount is sure to have it.
+    pub fn end(self, store: &dyn Store) -> Option<String> {
         delete(store, self.names);
+        self.lost
     }
 }
 
