@@ -276,4 +276,6 @@ mod followers;
 #[cfg(test)]
 mod mounts;
 #[cfg(test)]
+mod tails;
+#[cfg(test)]
 mod tests;
