@@ -318,13 +318,15 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// The generation before a new base is history, but for its closing object, which outlives all others.
+    /// The generation before a new base is history, but for its ends, which outlive all others: number 0, which tells who finds
+    /// a gap in the generation before it that this one is there; the closing object, and the number before it, which a writer
+    /// that was paused may still try to create.
     fn list_old_generation(&self, at: Position) -> Result<(), CheckpointError> {
         let old = &self.published;
         if old.generation == 0 || old.generation >= at.generation {
             return Ok(());
         }
-        let names: Vec<String> = (0..=old.number).map(|n| names::publication(old.generation, n)).collect();
+        let names: Vec<String> = (1..old.number).map(|n| names::publication(old.generation, n)).collect();
         self.context().list_dead(&names)
     }
 

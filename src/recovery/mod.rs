@@ -383,13 +383,13 @@ impl Opening<'_> {
         };
         let next = next_position(&known, published);
         let past = Past::new(world.media.clone(), &known, published);
-        let mut publisher = Publisher::new(world.store.clone(), identity, next, past);
-        let mut adopted = if offline { None } else { resume(&mut publisher)? };
+        let publisher = Arc::new(Publisher::new(world.store.clone(), identity, next, past));
+        let mut adopted = if offline { None } else { resume(&publisher)? };
         let files = View { overlay: &overlays[0], layers: &[], root: checkpoint.roots[0] };
         // After the fence: who took over may have deleted a node that lies in the store alone, and that it did is what to say.
         let mut needed = state.needed(&files, &space);
         if let (Err(e), None) = (&needed, &adopted) {
-            adopted = resume_late(&mut publisher)?;
+            adopted = resume_late(&publisher)?;
             let refused = Err(not_local("all that a mount needs", e));
             needed = if adopted.is_some() { state.needed(&files, &space) } else { refused };
         }
@@ -436,7 +436,7 @@ impl Opening<'_> {
 }
 
 /// What earlier lives published; nothing if the store is away, for it can be asked later.
-fn resume(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountError> {
+fn resume(publisher: &Publisher) -> Result<Option<Vec<Publication>>, MountError> {
     match publisher.resume() {
         Ok(found) => Ok(Some(found)),
         Err(e) if e.is_away() => Ok(None),
@@ -445,7 +445,7 @@ fn resume(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountEr
 }
 
 /// The same, when what answers may be another store by now.
-fn resume_late(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountError> {
+fn resume_late(publisher: &Publisher) -> Result<Option<Vec<Publication>>, MountError> {
     match publisher.confirm_store() {
         Ok(()) => resume(publisher),
         Err(e) if e.is_away() => Ok(None),
