@@ -4,7 +4,7 @@
 //! there, is parked with nothing locked; a fetcher or the pressure gate runs it again from the top.
 //!
 //! Threads, and the order in which they end (each is joined before the next is told to):
-//! gate and fetchers, checkpointer, shipper, cache, journal.
+//! gate and fetchers, checkpointer, shipper and syncer, cache, journal.
 
 mod actors;
 mod copies;
@@ -26,6 +26,7 @@ use crate::fs::{self, Cx, DiskSpace, Error, Fs, SetLimit};
 use crate::journal::SyncPolicy;
 use crate::map::Db;
 use crate::recovery::{MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
+use crate::ship::{Durability, ShipError, Stored};
 use crate::store::StoreCounters;
 use actors::Threads;
 use health::{Health, Watched};
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub parking: Parking,
     pub figures: Arc<Mutex<Figures>>,
     pub wanted: Arc<Wanted>,
+    /// Who waits until the store has what they wrote.
+    pub stored: Arc<Stored>,
     pub clock: Arc<dyn Clock>,
     pub stopping: AtomicBool,
     /// Why the store takes nothing any more, if another writer has taken over.
@@ -70,12 +73,25 @@ impl Shared {
         for task in self.parking.look_at_away(&self.health, now, timeout) {
             task.give_up(self);
         }
+        let trouble = self.hindrance().is_some() || self.figures.lock().last_error.is_some();
+        self.stored.look(trouble, now, timeout);
+    }
+
+    /// Nothing is published any more: another writer has taken over, or what answers is another store.
+    fn end_writing(&self, e: &ShipError) {
+        log::error!("{e}; read-only from now on");
+        self.db.journal().latch(e.to_string());
+        if matches!(e, ShipError::Fenced { .. }) {
+            *self.fenced.lock() = Some(e.to_string());
+        }
+        self.stored.end(&e.to_string());
     }
 
     /// A job of the shipper that failed is not left to the rest of its pause.
     fn ship_again(&self) {
         self.wanted.retry();
         self.desk.wake();
+        self.stored.retry();
     }
 
     /// Somebody waits for the journal to be emptied: a store that is away is asked again after the pause that reads leave it.
@@ -125,7 +141,7 @@ impl Volume {
                 |s| DiskSpace { total: s.total, free: s.free, available: s.available },
             )
         };
-        let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, .. } = mounted;
+        let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, syncer, .. } = mounted;
         let write_bytes_max = write_bytes_max(&db);
         let options = fs::Options { write_bytes_max, space: Box::new(space) };
         let shared = Arc::new(Shared {
@@ -133,6 +149,7 @@ impl Volume {
             parking: Parking::new(world.clock.clone()),
             figures: checkpointer.figures(),
             wanted: checkpointer.wanted(),
+            stored: syncer.stored(),
             clock: world.clock.clone(),
             stopping: AtomicBool::new(false),
             fenced: Mutex::new(None),
@@ -146,7 +163,7 @@ impl Volume {
             nodes,
             desk,
         });
-        let threads = Threads::start(&shared, writer, checkpointer, shipper, keeper, store);
+        let threads = Threads::start(&shared, writer, checkpointer, shipper, syncer, keeper, store);
         let volume =
             Arc::new(Volume { filesystem, replay, cache, store_counters, shared, threads: Mutex::new(Some(threads)) });
         volume.free_orphans()?;
@@ -266,13 +283,36 @@ impl Volume {
 
     /// Whether anybody waits: for room, for something to be fetched, or for a store that does not answer.
     pub fn has_waiting(&self) -> bool {
-        self.shared.parking.holds_any() || self.shared.db.journal().fill().is_full
+        self.shared.parking.holds_any()
+            || self.shared.stored.figures().waiting > 0
+            || self.shared.db.journal().fill().is_full
     }
 
-    /// Calls `done` when everything that happened so far is durable, or why it never will be.
+    /// Calls `done` when everything that happened so far is as durable as was asked for, or why that will not be known.
     pub fn sync(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
-        let db = &self.shared.db;
-        db.journal().when_durable(db.last(), Box::new(done));
+        let (journal, lsn) = (self.shared.db.journal(), self.shared.db.last());
+        if self.durability() == Durability::Local {
+            return journal.when_durable(lsn, Box::new(done));
+        }
+        let stored = self.shared.stored.clone();
+        let local = move |synced: Result<(), String>| match synced {
+            Ok(()) => stored.when_stored(lsn, Box::new(done)),
+            Err(reason) => done(Err(reason)),
+        };
+        journal.when_durable(lsn, Box::new(local));
+    }
+
+    /// When an fsync returns.
+    pub fn durability(&self) -> Durability {
+        match self.shared.db.journal().tail().is_open() {
+            true => Durability::Store,
+            false => Durability::Local,
+        }
+    }
+
+    /// Changes when an fsync returns. Those that wait for the store go on doing so.
+    pub fn set_durability(&self, durability: Durability) {
+        self.shared.db.journal().tail().set_open(durability == Durability::Store);
     }
 
     /// Bytes one write may have.

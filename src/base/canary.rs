@@ -26,6 +26,8 @@ pub enum Canary {
     ResumeBeforeJobs,
     /// What a cache file gives back is verified before it is used.
     CopyVerified,
+    /// What a log increment carries is durable in the journal before it is sent.
+    LogAfterDurable,
 }
 
 /// Whether the rule is taken away on this thread.

@@ -5,7 +5,7 @@ use super::jobs::{BaseJob, Job, Report, Shipped, WindowJob, segments_for};
 use super::nodes::node_file;
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Phase, Plan};
-use crate::format::ids::SegmentNo;
+use crate::format::ids::{SegmentNo, Uuid};
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
@@ -19,6 +19,14 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// but only to this while somebody waits for a drain.
 const RETRY_ASKED: Duration = Duration::from_secs(5);
+
+/// A pause between three and five quarters as long, so that many filesystems do not come back to one store at the same
+/// moment; which part of that is decided by the filesystem and the number of the try.
+pub fn spread(filesystem: Uuid, pause: Duration, tries: u32) -> Duration {
+    let seed = filesystem.0 ^ u128::from(tries).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let of_1024 = crc32c::crc32c(&seed.to_le_bytes()) % 1024;
+    pause * 3 / 4 + pause / 2 * of_1024 / 1024
+}
 
 impl Checkpointer {
     /// Gives the shipper its next job, one at a time.
@@ -63,6 +71,9 @@ impl Checkpointer {
         // A job that could not be made, perhaps for a day, leaves no numbers that were planned for it again and again.
         self.context().drop_planned_of(&self.half_made, &self.half_made)?;
         self.half_made.clear();
+        if self.base_is_blocked() {
+            return Ok(None);
+        }
         let job = if self.base_is_due() { self.base_job()? } else { Job::Increment(self.window_job(&plan)?) };
         self.half_made.clear();
         Ok(Some(job))
@@ -87,25 +98,20 @@ impl Checkpointer {
             Some(failed) => ((failed.pause * 2).min(RETRY_MAX), failed.tries.saturating_add(1)),
             None => (RETRY_MIN, 1),
         };
-        let (now, spread) = (self.clock.elapsed(), self.spread(pause, tries));
+        let (now, spread) = (self.clock.elapsed(), spread(self.filesystem, pause, tries));
         self.figures.lock().ship_failures = tries;
         let (retry_at, retry_asked_at) = (now + spread, now + spread.min(RETRY_ASKED));
         self.failed = Some(FailedJob { job, retry_at, retry_asked_at, pause, tries });
     }
 
-    /// A pause between three and five quarters as long, so that many filesystems do not come back to one store at the same
-    /// moment; which part of that is decided by the filesystem and the number of the try.
-    fn spread(&self, pause: Duration, tries: u32) -> Duration {
-        let seed = self.filesystem.0 ^ u128::from(tries).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        let of_1024 = crc32c::crc32c(&seed.to_le_bytes()) % 1024;
-        pause * 3 / 4 + pause / 2 * of_1024 / 1024
-    }
-
     /// A generation starts with a base; a long chain of increments is folded into a new one; and many windows that wait go
     /// as one when that is less work.
     fn base_is_due(&self) -> bool {
-        if self.closed || self.published.generation < u64::from(self.db.epoch()) {
+        if self.has_no_base() {
             return true;
+        }
+        if !self.base_has_tail() {
+            return false;
         }
         let mut waiting = Chain::default();
         self.plans.iter().for_each(|plan| waiting += plan.chain);
@@ -115,6 +121,22 @@ impl Checkpointer {
         let now = self.clock.elapsed();
         let apart = self.based_at.is_none_or(|at| nodes.are_worth_it(now.saturating_sub(at)));
         (apart && self.policy.replay.is_long(&chain)) || nodes.are_cheaper_than(&waiting, self.policy.uploads)
+    }
+
+    /// Nobody reads an increment in a generation that has no base.
+    fn has_no_base(&self) -> bool {
+        self.closed || self.published.generation < u64::from(self.db.epoch())
+    }
+
+    /// A base carries what log increments carried behind it, which is at hand only if this mount published it. What an earlier
+    /// one did is in the journal, and so in the next checkpoint.
+    fn base_has_tail(&self) -> bool {
+        self.db.journal().tail().reaches_back_to(self.checkpoint.lsn)
+    }
+
+    /// Nothing can be published before there is a newer checkpoint.
+    pub(super) fn base_is_blocked(&self) -> bool {
+        self.startup.is_done() && self.has_no_base() && !self.base_has_tail()
     }
 
     /// A base is the newest checkpoint, so every window that waits is shipped with it.
@@ -271,7 +293,7 @@ impl Checkpointer {
             // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.
             Body::Closing(_) => self.closed = true,
             // The window that holds its batches is recorded when it is published itself.
-            Body::Log(_) => {}
+            Body::Log(_) => self.db.journal().tail().log_published(publication.end),
         }
         self.context().settle_waiting(self.published.end)?;
         self.note_shipped();

@@ -51,6 +51,7 @@ impl Actor {
     fn of(body: &Body) -> Actor {
         match body {
             Body::Base(_) | Body::Increment(_) | Body::Closing(_) => Actor::Shipper,
+            Body::Log(_) => Actor::Syncer,
         }
     }
 }
@@ -291,6 +292,12 @@ impl Held<'_> {
         let Identity { epoch, owner, .. } = &self.publisher.identity;
         let body = Body::Closing(Closing { next_epoch: *epoch, owner: owner.clone() });
         self.publish(draft, body)
+    }
+
+    /// Up to where log increments reach that were found, and that the syncer has not heard of.
+    pub fn found_logs(&self) -> Option<Lsn> {
+        let logs = self.state.put_by.iter().filter(|found| matches!(found.body, Body::Log(_)));
+        logs.map(|found| found.end).max()
     }
 
     /// The oldest object that was found and that this actor has not heard of.

@@ -7,7 +7,8 @@ use crate::checkpoint::{self, Checkpointer};
 use crate::format::names::SUPERBLOCK;
 use crate::journal::{self, Writer};
 use crate::locate::SegmentReader;
-use crate::ship::{ShipError, Shipper};
+use crate::ship::Shipper;
+use crate::ship::syncer::{Step, Syncer};
 use crate::store::Store;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub(super) struct Threads {
     waiters: Vec<JoinHandle<()>>,
     checkpointer: JoinHandle<()>,
     shipper: JoinHandle<()>,
+    syncer: JoinHandle<()>,
     keeper: Option<JoinHandle<()>>,
     end_keeper: Arc<AtomicBool>,
     journal: JoinHandle<Result<(), String>>,
@@ -73,6 +75,7 @@ impl Threads {
         writer: Writer,
         checkpointer: Checkpointer,
         shipper: Shipper,
+        syncer: Syncer,
         keeper: Option<Keeper>,
         store: Arc<dyn Store>,
     ) -> Threads {
@@ -101,6 +104,7 @@ impl Threads {
             waiters,
             checkpointer: spawn_actor("checkpoint", shared, move |shared| run_checkpointer(shared, checkpointer)),
             shipper: spawn_actor("ship", shared, move |shared| run_shipper(shared, shipper)),
+            syncer: spawn_actor("sync-store", shared, move |shared| run_syncer(shared, syncer)),
             keeper: keeper.map(|keeper| spawn("cache", move || run_keeper(keeper, &end_cache))),
             journal: spawn("journal", move || run_journal(&journal, writer, &end)),
             end_keeper,
@@ -122,17 +126,19 @@ impl Threads {
         await_end(&self.waiters, &mut left);
         shared.pressure.end().into_iter().for_each(|answer| answer());
         shared.desk.wake();
-        await_end([&self.checkpointer, &self.shipper], &mut left);
+        shared.stored.wake();
+        await_end([&self.checkpointer, &self.shipper, &self.syncer], &mut left);
         self.store.abandon();
         let _ = self.checkpointer.join();
         let mut left = STUCK_MAX;
-        for thread in self.waiters.into_iter().chain([self.shipper]) {
+        for thread in self.waiters.into_iter().chain([self.shipper, self.syncer]) {
             await_end([&thread], &mut left);
             match thread.is_finished() {
                 true => drop(thread.join()),
                 false => log::warn!("the {} thread is left where it is", thread.thread().name().unwrap_or_default()),
             }
         }
+        shared.stored.end("the volume is closing");
         for task in shared.parking.drain() {
             task.refuse(shared, crate::fs::Error::Io);
         }
@@ -230,20 +236,25 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 }
                 shared.desk.report(report);
             }
-            Err(e) if e.ends_writing() => {
-                log::error!("{e}; read-only from now on");
-                shared.db.journal().latch(e.to_string());
-                if matches!(e, ShipError::Fenced { .. }) {
-                    *shared.fenced.lock() = Some(e.to_string());
-                }
-                return;
-            }
+            Err(e) if e.ends_writing() => return shared.end_writing(&e),
             Err(e) => {
                 log::warn!("ship: {e}; it is tried again");
                 shared.store_full.store(e.is_full(), Ordering::Relaxed);
                 *shared.ship_error.lock() = Some(e.to_string());
                 shared.desk.report(e.into_report());
             }
+        }
+    }
+}
+
+fn run_syncer(shared: &Shared, mut syncer: Syncer) {
+    while !stopping(shared) {
+        match syncer.step() {
+            Ok(Step::Worked) => {}
+            Ok(Step::Idle) => shared.stored.wait(IDLE),
+            Ok(Step::Later(pause)) => shared.stored.wait(pause.min(IDLE)),
+            Err(e) if e.ends_writing() => return shared.end_writing(&e),
+            Err(e) => log::warn!("sync: {e}; it is tried again"),
         }
     }
 }
