@@ -15,6 +15,7 @@ use skylog::format::ids::Uuid;
 use skylog::format::inode::{CookieValue, Extent, Inode, NameValue};
 use skylog::format::journal_directory::{DIRECTORY_BLOCK, Footer};
 use skylog::format::key;
+use skylog::format::lease::Lease;
 use skylog::format::manifest::Manifest;
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
 use skylog::format::publication::{Body, Log, Publication};
@@ -30,7 +31,7 @@ use std::ops::Range;
 pub type FuzzBody = fn(&[u8]) -> usize;
 
 /// All bodies by the name of their target.
-pub const ALL: [(&str, FuzzBody); 12] = [
+pub const ALL: [(&str, FuzzBody); 13] = [
     ("keys_and_values", keys_and_values),
     ("batch", batch),
     ("group", group),
@@ -38,6 +39,7 @@ pub const ALL: [(&str, FuzzBody); 12] = [
     ("node", node),
     ("checkpoint", checkpoint),
     ("publication", publication),
+    ("lease", lease),
     ("store_segment", store_segment),
     ("window_index", window_index),
     ("manifest", manifest),
@@ -231,6 +233,20 @@ pub fn publication(data: &[u8]) -> usize {
                 Body::Log(log) => log_batches(log),
                 Body::Closing(_) => {}
             }
+            decoded += 1;
+        }
+    }
+    decoded
+}
+
+/// A lease.
+pub fn lease(data: &[u8]) -> usize {
+    let mut decoded = 0;
+    let mut sealed = data.to_vec();
+    reseal(&mut sealed, 0..data.len(), CRC_AT);
+    for bytes in [data, &sealed] {
+        if let Ok(lease) = Lease::decode(bytes) {
+            assert_eq!(lease.encode(), bytes);
             decoded += 1;
         }
     }

@@ -6,6 +6,7 @@ use crate::base::random::SeededRandom;
 use crate::cache;
 use crate::checkpoint::{Policy, Progress, Replay};
 use crate::format::ids::{Lsn, Uuid};
+use crate::format::lease::Owner;
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
 use crate::format::superblock::Superblock;
@@ -63,7 +64,7 @@ pub fn small() -> Tuning {
             uploads: 1,
             shape: Shape { node_bytes: 512 },
         },
-        owner: "rig".to_owned(),
+        owner: Owner::of_test("rig"),
     }
 }
 
@@ -86,7 +87,7 @@ pub fn bare() -> (Arc<Db>, journal::Writer) {
     let nothing = journal::Replayed::nothing(media.clone(), Lsn::ZERO);
     let (journal, writer) = journal::open(media, clock, random, manifest, nothing, config).expect("a journal is made");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
-    let locate = Arc::new(Locate::new(journal.clone(), Arc::new(SimStore::new(&log)), cache, None));
+    let locate = Arc::new(Locate::new(Some(journal.clone()), Arc::new(SimStore::new(&log)), cache, None));
     let limits = Limits { overlay_bytes_max: u64::MAX / 4, inode_step: 1024 };
     let start = Start { usage: Some(Usage::EMPTY), ..Start::default() };
     let db = Db::new(1, start, journal, locate, Arc::new(NodeCache::new(1 << 20)), limits);
@@ -283,6 +284,8 @@ impl Rig {
 mod copies;
 #[cfg(test)]
 mod far;
+#[cfg(test)]
+mod followers;
 #[cfg(test)]
 mod mounts;
 #[cfg(test)]

@@ -315,7 +315,7 @@ impl Mount {
         let sizes = Sizes { journal_bytes: options.journal_bytes, grace, ship_interval, uploads };
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
-        let tuning = world::tuning(&site.superblock, sizes, owner.describe())?;
+        let tuning = world::tuning(&site.superblock, sizes, owner)?;
         let tuning = Tuning { cache_files: cache.limits, ..tuning };
         let superblock = site.superblock.clone();
         let known = Some(match &site.away {

@@ -125,7 +125,7 @@ pub fn journal_bytes(segment_bytes: u64, asked: Option<u64>) -> Result<u64, Fail
 const FETCHES: usize = 16;
 
 /// All sizes of a mount.
-pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: String) -> Result<Tuning, Failure> {
+pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: Owner) -> Result<Tuning, Failure> {
     let segment_bytes = u32::try_from(superblock.segment_size).map_err(Failure::failed)?;
     let journal_bytes = journal_bytes(superblock.segment_size, sizes.journal_bytes)?;
     Ok(Tuning {
@@ -166,7 +166,8 @@ mod tests {
     fn no_more_segments_are_uploaded_at_a_time_than_the_store_may_take() {
         let superblock = Superblock { uuid: Uuid(1), created: 0, segment_size: MIB, append_only: false, usage: true };
         for (uploads, expected) in [(None, 1), (Some(1), 1), (Some(2), 2), (Some(8), 3)] {
-            let tuning = tuning(&superblock, Sizes { uploads, ..Sizes::default() }, String::new()).expect("sizes");
+            let tuning =
+                tuning(&superblock, Sizes { uploads, ..Sizes::default() }, Owner::of_test("here")).expect("sizes");
             assert_eq!(tuning.policy.uploads, expected, "{uploads:?}");
         }
     }

@@ -14,6 +14,7 @@ pub mod ids;
 pub mod inode;
 pub mod journal_directory;
 pub mod key;
+pub mod lease;
 pub mod manifest;
 pub mod names;
 pub mod node;

@@ -1,12 +1,15 @@
 //! Names of the objects in the store. Numbers have a fixed width, so that the order of names is the order of numbers.
 
-use super::ids::{Lsn, SegmentNo};
+use super::ids::{Lsn, SegmentNo, Uuid};
 
 /// The superblock.
 pub const SUPERBLOCK: &str = "skylog.json";
 
 /// The lock file in a store that is a folder, and in a state directory.
 pub const LOCK: &str = "lock";
+
+/// What the names of all leases start with.
+pub const LEASES: &str = "lease/";
 
 /// Object `number` of a generation; 0 is its base.
 pub fn publication(generation: u64, number: u64) -> String {
@@ -24,19 +27,28 @@ pub fn window(start: Lsn, end: Lsn) -> String {
     format!("win/{epoch:010}/{:010}.{:020}-{epoch:010}.{pos:020}", start.epoch, start.pos)
 }
 
-/// What the name of a store object says, of those of which there may be copies.
+/// Lease `number` of the holder `who`.
+pub fn lease(who: Uuid, number: u64) -> String {
+    format!("{LEASES}{:032x}/{number:010}", who.0)
+}
+
+/// What the name of a store object says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// A store segment.
     Segment(SegmentNo),
     /// The index of the window from the first Lsn (not in it) to the second (in it).
     Window(Lsn, Lsn),
+    /// The lease of a holder, and its number.
+    Lease(Uuid, u64),
 }
 
-/// Reads a name that [`segment`] or [`window`] made; `None` for any other.
+/// Reads a name that [`segment`], [`window`] or [`lease`] made; `None` for any other.
 pub fn parse(name: &str) -> Option<Parsed> {
     let parsed = if let Some((epoch, number)) = name.strip_prefix("seg/").and_then(|rest| rest.split_once('/')) {
         Parsed::Segment(SegmentNo { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+    } else if let Some((who, number)) = name.strip_prefix(LEASES).and_then(|rest| rest.split_once('/')) {
+        Parsed::Lease(Uuid(u128::from_str_radix(who, 16).ok()?), number.parse().ok()?)
     } else {
         let (_, range) = name.strip_prefix("win/")?.split_once('/')?;
         let (start, end) = range.split_once('-')?;
@@ -49,6 +61,7 @@ pub fn parse(name: &str) -> Option<Parsed> {
     let printed = match parsed {
         Parsed::Segment(no) => segment(no),
         Parsed::Window(start, end) => window(start, end),
+        Parsed::Lease(who, number) => lease(who, number),
     };
     (printed == name).then_some(parsed)
 }
@@ -61,6 +74,7 @@ pub fn is_ours(name: &str) -> bool {
         [top] => top == SUPERBLOCK,
         ["gen", generation, number] => digits(generation, 10) && digits(number, 10),
         ["seg", epoch, number] => digits(epoch, 10) && digits(number, 16),
+        ["lease", ..] => matches!(parse(name), Some(Parsed::Lease(..))),
         ["win", epoch, window] => {
             digits(epoch, 10) && window.split_once('-').is_some_and(|(start, end)| lsn(start) && lsn(end))
         }
@@ -89,6 +103,11 @@ mod tests {
         assert_eq!(parse(&segment(no)), Some(Parsed::Segment(no)));
         let (start, end) = (Lsn { epoch: 1, pos: 5 }, Lsn { epoch: 2, pos: 9 });
         assert_eq!(parse(&window(start, end)), Some(Parsed::Window(start, end)));
+        assert_eq!(lease(Uuid(0xab), 12), "lease/000000000000000000000000000000ab/0000000012");
+        assert_eq!(parse(&lease(Uuid(u128::MAX), 12)), Some(Parsed::Lease(Uuid(u128::MAX), 12)));
+        for other in ["lease/ab/0000000012", "lease/000000000000000000000000000000AB/0000000012", "lease/"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
         for other in ["seg/3/12", "seg/", "win/0000000002/5-9", SUPERBLOCK, "", "gen/0000000001/0000000012"] {
             assert_eq!(parse(other), None, "{other}");
         }
@@ -97,13 +116,24 @@ mod tests {
     #[test]
     fn names_that_we_give_are_told_from_others() {
         let at = |pos| Lsn { epoch: 1, pos };
-        let ours = [publication(1, 12), segment(SegmentNo { epoch: 1, number: 9 }), window(at(3), at(u64::MAX))];
+        let ours = [
+            publication(1, 12),
+            segment(SegmentNo { epoch: 1, number: 9 }),
+            window(at(3), at(u64::MAX)),
+            lease(Uuid(7), 3),
+        ];
         for name in ours.iter().map(String::as_str).chain([SUPERBLOCK]) {
             assert!(is_ours(name), "{name}");
         }
-        for name in
-            ["", "letter.txt", "gen/letter.txt", "gen/0000000001/1", "seg/0000000001/000000000000000x", "other/seg/1"]
-        {
+        for name in [
+            "",
+            "letter.txt",
+            "gen/letter.txt",
+            "gen/0000000001/1",
+            "lease/7/0000000003",
+            "seg/0000000001/000000000000000x",
+            "other/seg/1",
+        ] {
             assert!(!is_ours(name), "{name}");
         }
         assert!(!ours.iter().any(|name| is_ours(&format!("{name}.bak")) || is_ours(&format!("x/{name}"))));

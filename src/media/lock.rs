@@ -5,25 +5,11 @@
 
 use super::local::{LocalDisk, options};
 use super::sys;
+pub use crate::format::lease::Owner;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-
-/// Who holds a lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// Name of the machine.
-    pub host: String,
-    /// Boot of that machine; another one means that all its processes of then are dead.
-    pub boot: String,
-    /// The process.
-    pub pid: u32,
-    /// When the process started, in clock ticks since the boot: tells it from a later one of the same pid.
-    pub started: u64,
-    /// Where it serves the filesystem.
-    pub mount_point: String,
-}
 
 impl Owner {
     /// This process.
@@ -37,11 +23,6 @@ impl Owner {
             started,
             mount_point: mount_point.into(),
         })
-    }
-
-    /// One line for a message.
-    pub fn describe(&self) -> String {
-        format!("process {} on {}, mounted at {}", self.pid, self.host, self.mount_point)
     }
 
     /// Whether only that other machine can tell if this owner lives.
@@ -66,8 +47,8 @@ impl Owner {
         })
     }
 
-    /// What is known of the owner by one who has just got its kernel lock.
-    fn standing(&self, here: &Owner) -> Standing {
+    /// What is known here of the owner, whether or not it has a kernel lock.
+    pub fn standing(&self, here: &Owner) -> Standing {
         if self.boot == here.boot {
             let other = (self.pid, self.started) != (here.pid, here.started);
             let lives = other && start_of(self.pid) == Some(self.started);
@@ -77,9 +58,14 @@ impl Owner {
     }
 }
 
-enum Standing {
+/// What this machine knows of an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its process has ended, or was of an earlier boot of this machine.
     Dead,
+    /// Its process runs on this machine.
     Lives,
+    /// Only the other machine can tell.
     Elsewhere,
 }
 

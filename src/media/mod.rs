@@ -10,7 +10,7 @@ pub mod sim;
 mod sys;
 
 pub use local::LocalDisk;
-pub use lock::{LockError, LockGuard, Owner};
+pub use lock::{LockError, LockGuard, Owner, Standing};
 pub use sys::limit_heap;
 pub(crate) use sys::read_resident;
 

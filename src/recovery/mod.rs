@@ -19,10 +19,10 @@ mod fetch;
 mod mkfs;
 mod takeover;
 
-pub use fetch::Fetched;
-pub(crate) use fetch::Fetcher;
+pub use fetch::{Fetched, Fetcher};
 pub use mkfs::{MkfsOptions, mkfs};
-pub(crate) use takeover::{newest_generation, read_remote};
+pub use takeover::{Remote, read_remote};
+pub(crate) use takeover::{newest_base, newest_generation};
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -33,6 +33,7 @@ use crate::format::FormatError;
 use crate::format::batch::{Batch, TreeId};
 use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
 use crate::format::key;
+use crate::format::lease::Owner;
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
 use crate::format::publication::{Position, Publication};
@@ -193,8 +194,8 @@ pub struct Tuning {
     pub policy: Policy,
     /// Objects and nodes that a mount fetches at a time. With 1 it does so in order on its own thread.
     pub fetches: usize,
-    /// Host and process, for people.
-    pub owner: String,
+    /// The process that mounts.
+    pub owner: Owner,
 }
 
 /// Nodes that are asked for together.
@@ -291,7 +292,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
 }
 
 /// The store's configuration; when the store is away, what the caller knows of it, and how the store does not answer.
-fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
+pub(crate) fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
     let before = match &world.known {
         Some(Known::Answered(superblock)) => return Ok((superblock.clone(), None)),
         Some(Known::Away(superblock, reason)) => return Ok((superblock.clone(), Some(reason.clone()))),
@@ -304,12 +305,16 @@ fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountErr
     }
 }
 
-fn not_local(what: &'static str, reason: impl ToString) -> MountError {
+pub(crate) fn not_local(what: &'static str, reason: impl ToString) -> MountError {
     MountError::NotLocal { what, reason: reason.to_string() }
 }
 
 /// Takes up the cache files, if there are to be any.
-fn open_cache(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Option<(Arc<Cache>, Keeper)>, MountError> {
+pub(crate) fn open_cache(
+    world: &World,
+    tuning: &Tuning,
+    filesystem: Uuid,
+) -> Result<Option<(Arc<Cache>, Keeper)>, MountError> {
     let Some(limits) = tuning.cache_files else { return Ok(None) };
     let opened = Cache::open(world.cache_media.clone(), world.clock.clone(), filesystem, limits);
     opened.map(Some).map_err(MountError::Cache)
@@ -381,7 +386,7 @@ impl Opening<'_> {
             state: known.state,
             nonce: this_mount(journal.manifest())?,
             epoch: known.epoch,
-            owner: tuning.owner.clone(),
+            owner: tuning.owner.describe(),
         };
         let next = next_position(&known, published);
         let past = Past::new(world.media.clone(), &known, published);
@@ -400,7 +405,7 @@ impl Opening<'_> {
         if adopted.is_none() && !offline {
             log::warn!("the store does not answer any more: mounted from the state directory alone");
         }
-        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, reader));
+        let locate = Arc::new(Locate::new(Some(journal.clone()), world.store.clone(), tuning.cache, reader));
         for (end, start) in windows {
             locate.windows().add(start, end);
         }
@@ -425,9 +430,7 @@ impl Opening<'_> {
             journal: db.journal().clone(),
             publisher: publisher.clone(),
             clock: world.clock.clone(),
-            wanted: checkpointer.wanted(),
-            desk: desk.clone(),
-            figures: checkpointer.figures(),
+            asking: checkpointer.asking(),
         });
         let parts = ship::Parts {
             filesystem: superblock.uuid,
@@ -500,7 +503,7 @@ fn this_mount(manifest: &ManifestStore) -> Result<Nonce, MountError> {
     newest.ok_or_else(|| damaged("MANIFEST", "it names no journal segment"))
 }
 
-fn damaged(place: &str, reason: impl ToString) -> MountError {
+pub(crate) fn damaged(place: &str, reason: impl ToString) -> MountError {
     MountError::Damaged { place: place.to_owned(), reason: reason.to_string() }
 }
 

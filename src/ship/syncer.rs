@@ -17,7 +17,7 @@ use super::ShipError;
 use super::publish::{Actor, Draft, Outcome, Publisher};
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
-use crate::checkpoint::{Desk, Figures, Wanted, spread};
+use crate::checkpoint::{Asking, spread};
 use crate::format::ids::{Lsn, Uuid};
 use crate::format::publication::{Body, Log};
 use crate::journal::{Due, Journal, Published, Tail, TailBatch, Waiter};
@@ -37,8 +37,6 @@ const GATHER_SHARE: u32 = 8;
 const GATHER_MAX: Duration = Duration::from_millis(20);
 /// A checkpoint that was asked for and did not come is asked for again after this.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// With so many windows on their way no other is asked for.
-const WINDOWS_WAITING: u64 = 2;
 
 /// When an fsync returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -268,12 +266,8 @@ pub struct Parts {
     pub publisher: Arc<Publisher>,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Where to ask for a checkpoint,
-    pub wanted: Arc<Wanted>,
-    /// whom to wake for it,
-    pub desk: Arc<Desk>,
-    /// and what became of it.
-    pub figures: Arc<Mutex<Figures>>,
+    /// Where to ask for a window.
+    pub asking: Asking,
 }
 
 /// Publishes what fsyncs wait for.
@@ -419,15 +413,11 @@ impl Syncer {
 
     /// Asks for a checkpoint, whose window or base will be published: once for each that was.
     fn ask_for_window(&mut self, now: Duration) {
-        let Parts { wanted, desk, figures, .. } = &self.parts;
         let end = self.stored.published().window;
         let asked = self.asked.is_some_and(|(at, before)| before == end && now < at + ASK_AGAIN);
-        if asked || figures.lock().windows_waiting >= WINDOWS_WAITING {
-            return;
+        if !asked && self.parts.asking.checkpoint() {
+            self.asked = Some((now, end));
         }
-        self.asked = Some((now, end));
-        wanted.checkpoint();
-        desk.wake();
     }
 }
 

@@ -10,6 +10,7 @@ use skylog::format::ids::{InodeNo, JournalNo, Lsn, NodePtr, Nonce, ObjectId, Seg
 use skylog::format::inode::Extent;
 use skylog::format::journal_directory::{DIRECTORY_BLOCK, DirectoryEntry, Footer, encode_directory};
 use skylog::format::key;
+use skylog::format::lease::{Lease, LeaseKind, LeaseState, Owner};
 use skylog::format::manifest::{CommitPoint, FreeSlot, JournalEntry, Manifest, PlanEntry, RecordedEnd};
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
 use skylog::format::publication::{Base, Body, Closing, Increment, Log, Publication, WindowEntry, WindowSegment};
@@ -57,6 +58,7 @@ pub fn all() -> Vec<Sample> {
         sample("plan.bin", plan().encode(), |b| assert_eq!(Plan::decode(b), Ok(plan()))),
         sample("base.bin", publication(base()).encode(), |b| check_publication(b, base())),
         sample("increment.bin", publication(increment()).encode(), |b| check_publication(b, increment())),
+        sample("lease.bin", lease().encode(), |b| assert_eq!(Lease::decode(b), Ok(lease()))),
         sample("closing.bin", publication(closing()).encode(), |b| check_publication(b, closing())),
         sample("log.bin", publication(log()).encode(), |b| check_publication(b, log())),
         sample("base_with_log.bin", publication(base_with_log()).encode(), |b| check_publication(b, base_with_log())),
@@ -223,6 +225,23 @@ fn increment() -> Body {
 
 fn closing() -> Body {
     Body::Closing(Closing { next_epoch: 3, owner: "host.example, process 4711".into() })
+}
+
+fn lease() -> Lease {
+    let (host, boot, mount_point) = ("host.example".into(), "0011-2233".into(), "/mnt/photos".into());
+    Lease {
+        filesystem: UUID,
+        who: Uuid(0x1122_3344),
+        number: 5,
+        kind: LeaseKind::Follower,
+        state: LeaseState::Held,
+        owner: Owner { host, boot, pid: 4711, started: 123_456, mount_point },
+        since: WALL - 1_000_000_000,
+        wall: WALL,
+        seconds: 60,
+        checkpoint: 6,
+        epoch: 2,
+    }
 }
 
 fn log_bytes() -> Bytes {

@@ -9,6 +9,7 @@ use skylog::cache;
 use skylog::checkpoint::jobs::{Job, Report};
 use skylog::checkpoint::{self, Policy, Replay};
 use skylog::format::ids::Lsn;
+use skylog::format::lease::Owner;
 use skylog::fs::{self, Cx, DiskSpace, Fs, Options};
 use skylog::journal;
 use skylog::locate::CacheBytes;
@@ -51,7 +52,7 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
             uploads: 1,
             shape: Shape { node_bytes: 512 },
         },
-        owner: "simulator".to_owned(),
+        owner: Owner::of_test("simulator"),
     };
     Tuning { cache_files: cache_files(tuning.cache.data), ..tuning }
 }
