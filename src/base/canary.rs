@@ -28,6 +28,8 @@ pub enum Canary {
     TailFileSync,
     /// What a cache file gives back is verified before it is used.
     CopyVerified,
+    /// What a log increment carries is durable in the journal before it is sent.
+    LogAfterDurable,
     /// A number of a generation is created only if there is none.
     NumbersOnce,
     /// Who finds another's object at the number it wants has lost.

@@ -49,7 +49,7 @@ use crate::locate::{CacheBytes, Locate, SegmentReader};
 use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Pins, Start, View};
 use crate::media::Media;
 use crate::ship::publish::{Identity, Past, Publisher};
-use crate::ship::{self, ShipError, Shipper};
+use crate::ship::{self, ShipError, Shipper, Syncer};
 use crate::store::{Store, StoreError};
 use std::io;
 use std::sync::Arc;
@@ -228,6 +228,8 @@ pub struct Mounted {
     pub checkpointer: Checkpointer,
     /// The shipper.
     pub shipper: Shipper,
+    /// Who publishes what fsyncs wait for.
+    pub syncer: Syncer,
     /// What replay took.
     pub replay: Replay,
     /// What was fetched to make local state, if there was none.
@@ -431,6 +433,13 @@ impl Opening<'_> {
             policy: tuning.policy,
         };
         let checkpointer = Checkpointer::new(parts, checkpoint, adopted);
+        let syncer = Syncer::new(ship::syncer::Parts {
+            filesystem: superblock.uuid,
+            journal: db.journal().clone(),
+            publisher: publisher.clone(),
+            clock: world.clock.clone(),
+            asking: checkpointer.asking(),
+        });
         let parts = ship::Parts {
             filesystem: superblock.uuid,
             media: world.media.clone(),
@@ -439,12 +448,26 @@ impl Opening<'_> {
             random: world.random.clone(),
             nodes: nodes.clone(),
             locate,
+            stored: syncer.stored(),
             segment_bytes: tuning.policy.segment_bytes,
             uploads: tuning.policy.uploads,
         };
         let shipper = Shipper::new(parts, publisher);
         let cache = cache_files;
-        Ok(Mounted { superblock, db, nodes, cache, keeper, desk, writer, checkpointer, shipper, replay, taken_over })
+        Ok(Mounted {
+            superblock,
+            db,
+            nodes,
+            cache,
+            keeper,
+            desk,
+            writer,
+            checkpointer,
+            shipper,
+            syncer,
+            replay,
+            taken_over,
+        })
     }
 }
 

@@ -343,6 +343,12 @@ impl Held<'_> {
         self.publish(draft, body)
     }
 
+    /// Up to where log increments reach that were found, and that the syncer has not heard of.
+    pub fn found_logs(&self) -> Option<Lsn> {
+        let logs = self.state.put_by.iter().filter(|found| matches!(found.body, Body::Log(_)));
+        logs.map(|found| found.end).max()
+    }
+
     /// The oldest object that was found and that this actor has not heard of.
     fn take_put_by(&mut self) -> Option<Publication> {
         let mine = self.state.put_by.iter().position(|found| Actor::of(&found.body) == self.actor)?;
