@@ -17,7 +17,7 @@ use crate::checkpoint::nodes::{NodeStore, node_file};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Increment, Log, WindowEntry, WindowSegment};
+use crate::format::publication::{Base, Body, Increment, Log, Position, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
@@ -221,7 +221,7 @@ impl Shipper {
         let outcome = self.publisher.hold(Actor::Shipper).publish(draft, body)?;
         self.put_late(late)?;
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(self.report(outcome, vec![sent], window.checkpoint, None))
+        Ok(self.report(outcome, vec![sent], window.checkpoint, None, Vec::new()))
     }
 
     fn base(&mut self, job: &BaseJob) -> Result<Report, ShipError> {
@@ -240,6 +240,7 @@ impl Shipper {
         if let Outcome::Adopted(found) = held.start_generation(draft)? {
             return Ok(Report::Adopted(found));
         }
+        let ended = held.closings(job.recorded)?;
         let body = Body::Base(Base {
             roots: checkpoint.roots,
             windows: listed,
@@ -251,7 +252,7 @@ impl Shipper {
         drop(held);
         self.put_late(late)?;
         self.nodes_put.lock().clear();
-        Ok(self.report(outcome, sent, job.checkpoint, Some(node_segments)))
+        Ok(self.report(outcome, sent, job.checkpoint, Some(node_segments), ended))
     }
 
     fn report(
@@ -260,6 +261,7 @@ impl Shipper {
         sent: Vec<Sent>,
         checkpoint: u64,
         base: Option<Vec<(SegmentNo, u64)>>,
+        ended: Vec<Position>,
     ) -> Report {
         let at = match outcome {
             Outcome::Published(at) => at,
@@ -272,7 +274,7 @@ impl Shipper {
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();
         let windows = sent.into_iter().map(|sent| sent.entry).collect();
-        Report::Shipped(Shipped { windows, checkpoint, at, base, unused, put_bytes })
+        Report::Shipped(Shipped { windows, checkpoint, at, base, ended, unused, put_bytes })
     }
 
     fn draft(&self, checkpoint: u64, start: Lsn, end: Lsn) -> Draft {
