@@ -287,6 +287,8 @@ mod far;
 #[cfg(test)]
 mod followers;
 #[cfg(test)]
+mod generations;
+#[cfg(test)]
 mod mounts;
 #[cfg(test)]
 mod tails;

@@ -498,7 +498,7 @@ struct Needed {
 }
 
 /// Where this state directory publishes next: behind what it recorded, or at the start of the generation it won.
-pub(crate) fn next_position(manifest: &Manifest, published: Option<Published>) -> Position {
+pub fn next_position(manifest: &Manifest, published: Option<Published>) -> Position {
     match published {
         Some(p) if p.generation >= manifest.generation => Position { generation: p.generation, number: p.number + 1 },
         _ => Position { generation: manifest.generation, number: 0 },
