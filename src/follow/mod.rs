@@ -72,7 +72,7 @@ pub fn open(world: &World, tuning: &Tuning) -> Result<Opened, MountError> {
     // A store that has cache files is far away.
     let reader = files.clone().map(|files| Arc::new(SegmentReader::new(world.store.clone(), files)));
     let nodes = Arc::new(NodeStore::of_store(world.media.clone(), world.store.clone(), reader.clone()));
-    let locate = Arc::new(Locate::new(None, world.store.clone(), tuning.cache, reader));
+    let locate = Arc::new(Locate::of_store(world.store.clone(), tuning.cache, reader));
     let source = Source {
         filesystem: superblock.uuid,
         store: world.store.clone(),

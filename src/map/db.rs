@@ -13,6 +13,7 @@ use crate::format::batch::{Edit, TreeId, encode_edits, encode_head, put_bytes};
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, OBJECT_BYTES_MAX, ObjectId};
 use crate::format::key;
+use crate::format::publication::Log;
 use crate::format::space::{self, Mark};
 use crate::format::usage::{OnLimit, USAGE_BYTES, Usage, UsageChange, UsageLimit};
 use crate::journal::{Journal, PendingBatch, Refusal};
@@ -532,7 +533,8 @@ impl Tx<'_> {
         let headers: Vec<ChunkHeader> = self.objects.iter().map(|(header, _)| *header).collect();
         let count = u32::try_from(self.edits.len()).expect("few edits in a batch");
         let head = encode_head(lsn, count, &encoded, &headers, true);
-        journal.submit(PendingBatch { lsn, head, objects: self.objects });
+        let concerns_files = self.edits.iter().any(|(tree, edit)| Log::carries(*tree, edit));
+        journal.submit(PendingBatch { lsn, head: head.into(), objects: self.objects, concerns_files });
         for (tree, edit) in self.edits {
             state.stacks[tree as usize].overlay.apply_own(lsn, edit.resolve(lsn, &headers));
         }

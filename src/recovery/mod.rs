@@ -388,13 +388,13 @@ impl Opening<'_> {
         };
         let next = next_position(&known, published);
         let past = Past::new(world.media.clone(), &known, published);
-        let mut publisher = Publisher::new(world.store.clone(), identity, next, past);
-        let mut adopted = if offline { None } else { resume(&mut publisher)? };
+        let publisher = Arc::new(Publisher::new(world.store.clone(), identity, next, past));
+        let mut adopted = if offline { None } else { resume(&publisher)? };
         let files = View { overlay: &overlays[0], layers: &[], root: checkpoint.roots[0] };
         // After the fence: who took over may have deleted a node that lies in the store alone, and that it did is what to say.
         let mut needed = state.needed(&files, &space);
         if let (Err(e), None) = (&needed, &adopted) {
-            adopted = resume_late(&mut publisher)?;
+            adopted = resume_late(&publisher)?;
             let refused = Err(not_local("all that a mount needs", e));
             needed = if adopted.is_some() { state.needed(&files, &space) } else { refused };
         }
@@ -403,7 +403,7 @@ impl Opening<'_> {
         if adopted.is_none() && !offline {
             log::warn!("the store does not answer any more: mounted from the state directory alone");
         }
-        let locate = Arc::new(Locate::new(Some(journal.clone()), world.store.clone(), tuning.cache, reader));
+        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, reader));
         for (end, start) in windows {
             locate.windows().add(start, end);
         }
@@ -441,7 +441,7 @@ impl Opening<'_> {
 }
 
 /// What earlier lives published; nothing if the store is away, for it can be asked later.
-fn resume(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountError> {
+fn resume(publisher: &Publisher) -> Result<Option<Vec<Publication>>, MountError> {
     match publisher.resume() {
         Ok(found) => Ok(Some(found)),
         Err(e) if e.is_away() => Ok(None),
@@ -450,7 +450,7 @@ fn resume(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountEr
 }
 
 /// The same, when what answers may be another store by now.
-fn resume_late(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountError> {
+fn resume_late(publisher: &Publisher) -> Result<Option<Vec<Publication>>, MountError> {
     match publisher.confirm_store() {
         Ok(()) => resume(publisher),
         Err(e) if e.is_away() => Ok(None),
