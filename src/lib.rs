@@ -22,6 +22,7 @@ pub mod base;
 pub mod cache;
 pub mod check;
 pub mod checkpoint;
+pub mod follow;
 pub mod format;
 pub mod fs;
 pub mod fuse;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Every folder or file of `src/` and its layer, from the bottom up.
-const LAYERS: [(&str, u32); 18] = [
+const LAYERS: [(&str, u32); 19] = [
     ("base", 0),
     ("format", 1),
     ("media", 2),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, u32); 18] = [
     ("ship", 6),
     ("recovery", 6),
     ("check", 6),
+    ("follow", 6),
     ("volume", 7),
     ("rig", 7),
     ("fuse", 8),
