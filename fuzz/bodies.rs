@@ -18,7 +18,7 @@ use skylog::format::key;
 use skylog::format::lease::Lease;
 use skylog::format::manifest::Manifest;
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
-use skylog::format::publication::{Body, Publication};
+use skylog::format::publication::{Body, Log, Publication};
 use skylog::format::space::{self, Pending, Published, SegmentRecord, Settled, WindowRecord};
 use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, StoreSegment};
@@ -227,8 +227,11 @@ pub fn publication(data: &[u8]) -> usize {
     for bytes in [data, &sealed] {
         if let Ok(publication) = Publication::decode(&Bytes::copy_from_slice(bytes)) {
             assert_eq!(publication.encode(), bytes);
-            if let Body::Increment(increment) = &publication.body {
-                assert!(increment.batches().count() <= bytes.len());
+            match &publication.body {
+                Body::Increment(increment) => assert!(increment.batches().count() <= bytes.len()),
+                Body::Base(base) => log_batches(&base.log),
+                Body::Log(log) => log_batches(log),
+                Body::Closing(_) => {}
             }
             decoded += 1;
         }
@@ -248,6 +251,13 @@ pub fn lease(data: &[u8]) -> usize {
         }
     }
     decoded
+}
+
+fn log_batches(log: &Log) {
+    for batch in log.batches().filter_map(Result::ok) {
+        (0..batch.batch.objects.len()).for_each(|n| drop(batch.object(n)));
+        assert!(Log::part_of(&batch.encoded).is_ok());
+    }
 }
 
 /// A store segment.

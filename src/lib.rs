@@ -2,7 +2,8 @@
 //!
 //! Modules from bottom to top; an import may only point down:
 //! [`base`], [`mod@format`], [`media`] and [`store`], [`journal`] and [`cache`], [`locate`] and [`map`], [`fs`], then [`checkpoint`],
-//! [`ship`], [`recovery`] and [`check`], then [`volume`], which puts them together, and [`fuse`], which the kernel talks to.
+//! [`ship`], [`recovery`], [`follow`], [`check`] and [`salvage`], then [`volume`], which puts them together, and [`fuse`], which the
+//! kernel talks to.
 //!
 //! A whole filesystem on simulated disk and store, every actor stepped by hand:
 //!
@@ -32,6 +33,7 @@ pub mod map;
 pub mod media;
 pub mod recovery;
 pub mod rig;
+pub mod salvage;
 pub mod ship;
 pub mod store;
 pub mod volume;

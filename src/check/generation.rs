@@ -59,12 +59,15 @@ fn walk(check: &mut Check<'_>, base: Publication) -> bool {
         if publication.uuid != check.uuid {
             check.problem(&place, format!("belongs to filesystem {}", publication.uuid));
         }
-        (end, checkpoint) = (publication.end, publication.checkpoint);
+        checkpoint = publication.checkpoint;
+        if !matches!(publication.body, Body::Log(_)) {
+            end = publication.end;
+        }
         match publication.body {
             Body::Base(base) => base.node_segments.iter().for_each(|(no, bytes)| {
                 check_size(check, &place, &names::segment(*no), *bytes);
             }),
-            Body::Increment(_) => {}
+            Body::Increment(_) | Body::Log(_) => {}
             Body::Closing(_) => return true,
         }
         at.number += 1;
@@ -103,6 +106,9 @@ fn problems_of(publication: &Publication, end: Lsn, checkpoint: u64) -> Vec<Stri
         Body::Base(_) if number > 0 => problems.push("a base in the middle of a generation".to_owned()),
         Body::Base(_) => {}
         Body::Closing(_) => {}
+        Body::Log(log) => {
+            problems.extend(log.batches().filter_map(Result::err).map(|e| format!("a bad batch: {e}")));
+        }
         Body::Increment(increment) => {
             if start != end {
                 problems.push(format!("starts at {start}, the one before ends at {end}"));
@@ -147,7 +153,7 @@ pub(super) fn check_fence(check: &mut Check<'_>) -> bool {
                     match publication.body {
                         Body::Increment(increment) => listed.extend(increment.windows),
                         Body::Base(base) => listed.extend(base.windows),
-                        Body::Closing(_) => {}
+                        Body::Closing(_) | Body::Log(_) => {}
                     }
                 }
             }

@@ -28,6 +28,8 @@ mod progress;
 mod registry;
 mod remote_words;
 mod remount;
+mod salvage;
+mod salvage_out;
 mod set;
 mod site;
 mod size;
@@ -70,6 +72,7 @@ enum Command {
     Evict(evict::Evict),
     Set(set::Set),
     Check(check::Check),
+    Salvage(salvage::SalvageCommand),
     BreakLock(break_lock::BreakLock),
     Destroy(destroy::Destroy),
     #[command(hide = true)]
@@ -104,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Evict(command) => command.run(),
         Command::Set(command) => command.run(),
         Command::Check(command) => command.run(),
+        Command::Salvage(command) => command.run(),
         Command::BreakLock(command) => command.run(),
         Command::Destroy(command) => command.run(),
         Command::Documents(command) => command.run(),

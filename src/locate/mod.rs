@@ -69,7 +69,8 @@ impl LocateError {
 
 /// The location index and the readers of file data.
 pub struct Locate {
-    journal: Arc<Journal>,
+    /// Nothing where there is no log: whoever only reads what is published.
+    journal: Option<Arc<Journal>>,
     store: Arc<dyn Store>,
     windows: Windows,
     data: Mutex<ByteLru<Bytes>>,
@@ -127,7 +128,7 @@ impl Locate {
     /// A reader over a journal and a store, which it reads through `reader` if there is one; windows are added by whoever
     /// owns the space tree.
     pub fn new(
-        journal: Arc<Journal>,
+        journal: Option<Arc<Journal>>,
         store: Arc<dyn Store>,
         cache: CacheBytes,
         reader: Option<Arc<SegmentReader>>,
@@ -151,6 +152,10 @@ impl Locate {
         self.reader.as_ref().map(|reader| &**reader.cache())
     }
 
+    fn journalled(&self, object: &ObjectId) -> Result<Option<Bytes>, JournalError> {
+        self.journal.as_ref().map_or(Ok(None), |journal| journal.read(object))
+    }
+
     /// The table of shipped windows.
     pub fn windows(&self) -> &Windows {
         &self.windows
@@ -158,12 +163,17 @@ impl Locate {
 
     /// The object's bytes if they are in memory: ours, or what the system holds of a local file.
     pub fn resident(&self, object: &ObjectId) -> Option<Bytes> {
-        self.kept(object).or_else(|| self.journal.read_resident(object)).or_else(|| self.shipped_resident(object))
+        self.kept(object)
+            .or_else(|| self.journal.as_ref()?.read_resident(object))
+            .or_else(|| self.shipped_resident(object))
     }
 
     /// The object's bytes if they are in our own memory.
     fn kept(&self, object: &ObjectId) -> Option<Bytes> {
-        self.journal.resident(object).or_else(|| self.data.lock().get(&MemoryKey::Object(*object)))
+        self.journal
+            .as_ref()
+            .and_then(|journal| journal.resident(object))
+            .or_else(|| self.data.lock().get(&MemoryKey::Object(*object)))
     }
 
     /// The object's bytes from wherever they are. Blocks on disk and store.
@@ -171,7 +181,7 @@ impl Locate {
         if let Some(bytes) = self.kept(object) {
             return Ok(bytes);
         }
-        let bytes = match self.journal.read(object)? {
+        let bytes = match self.journalled(object)? {
             Some(bytes) => bytes,
             None => self.read_shipped(object)?,
         };
@@ -182,7 +192,7 @@ impl Locate {
     /// The object's bytes, if a store that is far away need not be asked for them. Waits for the local disk, and for nobody
     /// who waits for the store.
     pub fn fetch_near(&self, object: &ObjectId) -> Option<Bytes> {
-        let local = self.kept(object).or_else(|| self.journal.read(object).ok().flatten());
+        let local = self.kept(object).or_else(|| self.journalled(object).ok().flatten());
         local.or_else(|| {
             let reader = self.reader.as_ref()?;
             let window = self.windows.of(object.lsn)?;
@@ -203,7 +213,7 @@ impl Locate {
         let mut run = Run::default();
         for object in objects {
             let local = match self.kept(object) {
-                None => self.journal.read(object)?,
+                None => self.journalled(object)?,
                 kept => kept,
             };
             if let Some(bytes) = local {
@@ -252,7 +262,7 @@ impl Locate {
         if let Some(bytes) = self.kept(object) {
             return Ok(bytes);
         }
-        match self.journal.read(object)? {
+        match self.journalled(object)? {
             Some(bytes) => Ok(bytes),
             None => self.read_shipped(object),
         }
@@ -359,7 +369,7 @@ impl Locate {
     fn find_shipped(&self, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, LocateError> {
         match self.find(object)? {
             Some(found) => Ok(Some(found)),
-            None if self.journal.read(object)?.is_some() => Ok(None),
+            None if self.journalled(object)?.is_some() => Ok(None),
             None => Err(LocateError::Nowhere { object: *object }),
         }
     }

@@ -73,7 +73,7 @@ pub fn mkfs(
         end,
         body,
     };
-    let base = Base { roots: [None; 2], windows: Vec::new(), node_segments: Vec::new(), settlement: Vec::new() };
+    let base = Base::default();
     let first = Lsn::ZERO.next(1);
     let publications = [
         publication(0, Lsn::ZERO, Lsn::ZERO, Body::Base(base)),

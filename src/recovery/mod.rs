@@ -19,10 +19,10 @@ mod fetch;
 mod mkfs;
 mod takeover;
 
-pub use fetch::Fetched;
-pub(crate) use fetch::Fetcher;
+pub use fetch::{Fetched, Fetcher};
 pub use mkfs::{MkfsOptions, mkfs};
-pub(crate) use takeover::{newest_generation, read_remote};
+pub use takeover::{Remote, read_remote};
+pub(crate) use takeover::{newest_base, newest_generation};
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -290,7 +290,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
 }
 
 /// The store's configuration; when the store is away, what the caller knows of it, and how the store does not answer.
-fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
+pub(crate) fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
     let before = match &world.known {
         Some(Known::Answered(superblock)) => return Ok((superblock.clone(), None)),
         Some(Known::Away(superblock, reason)) => return Ok((superblock.clone(), Some(reason.clone()))),
@@ -303,12 +303,16 @@ fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountErr
     }
 }
 
-fn not_local(what: &'static str, reason: impl ToString) -> MountError {
+pub(crate) fn not_local(what: &'static str, reason: impl ToString) -> MountError {
     MountError::NotLocal { what, reason: reason.to_string() }
 }
 
 /// Takes up the cache files, if there are to be any.
-fn open_cache(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Option<(Arc<Cache>, Keeper)>, MountError> {
+pub(crate) fn open_cache(
+    world: &World,
+    tuning: &Tuning,
+    filesystem: Uuid,
+) -> Result<Option<(Arc<Cache>, Keeper)>, MountError> {
     let Some(limits) = tuning.cache_files else { return Ok(None) };
     let opened = Cache::open(world.cache_media.clone(), world.clock.clone(), filesystem, limits);
     opened.map(Some).map_err(MountError::Cache)
@@ -384,13 +388,13 @@ impl Opening<'_> {
         };
         let next = next_position(&known, published);
         let past = Past::new(world.media.clone(), &known, published);
-        let mut publisher = Publisher::new(world.store.clone(), identity, next, past);
-        let mut adopted = if offline { None } else { resume(&mut publisher)? };
+        let publisher = Arc::new(Publisher::new(world.store.clone(), identity, next, past));
+        let mut adopted = if offline { None } else { resume(&publisher)? };
         let files = View { overlay: &overlays[0], layers: &[], root: checkpoint.roots[0] };
         // After the fence: who took over may have deleted a node that lies in the store alone, and that it did is what to say.
         let mut needed = state.needed(&files, &space);
         if let (Err(e), None) = (&needed, &adopted) {
-            adopted = resume_late(&mut publisher)?;
+            adopted = resume_late(&publisher)?;
             let refused = Err(not_local("all that a mount needs", e));
             needed = if adopted.is_some() { state.needed(&files, &space) } else { refused };
         }
@@ -399,7 +403,7 @@ impl Opening<'_> {
         if adopted.is_none() && !offline {
             log::warn!("the store does not answer any more: mounted from the state directory alone");
         }
-        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, reader));
+        let locate = Arc::new(Locate::new(Some(journal.clone()), world.store.clone(), tuning.cache, reader));
         for (end, start) in windows {
             locate.windows().add(start, end);
         }
@@ -439,7 +443,7 @@ impl Opening<'_> {
 }
 
 /// What earlier lives published; nothing if the store is away, for it can be asked later.
-fn resume(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountError> {
+fn resume(publisher: &Publisher) -> Result<Option<Vec<Publication>>, MountError> {
     match publisher.resume() {
         Ok(found) => Ok(Some(found)),
         Err(e) if e.is_away() => Ok(None),
@@ -448,7 +452,7 @@ fn resume(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountEr
 }
 
 /// The same, when what answers may be another store by now.
-fn resume_late(publisher: &mut Publisher) -> Result<Option<Vec<Publication>>, MountError> {
+fn resume_late(publisher: &Publisher) -> Result<Option<Vec<Publication>>, MountError> {
     match publisher.confirm_store() {
         Ok(()) => resume(publisher),
         Err(e) if e.is_away() => Ok(None),
@@ -478,7 +482,7 @@ fn this_mount(manifest: &ManifestStore) -> Result<Nonce, MountError> {
     newest.ok_or_else(|| damaged("MANIFEST", "it names no journal segment"))
 }
 
-fn damaged(place: &str, reason: impl ToString) -> MountError {
+pub(crate) fn damaged(place: &str, reason: impl ToString) -> MountError {
     MountError::Damaged { place: place.to_owned(), reason: reason.to_string() }
 }
 

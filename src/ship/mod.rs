@@ -3,6 +3,7 @@
 //! Order: segments, window index, node segments, then the base or increment that names them. **X never names Y before Y is
 //! durable.** The shipper does what one job says and reports; the owner of the space tree records the report.
 
+pub mod fence;
 mod guard;
 pub mod leases;
 pub mod pack;
@@ -19,7 +20,7 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::lease::Owner;
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Increment, WindowEntry, WindowSegment};
+use crate::format::publication::{Base, Body, Increment, Log, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
@@ -28,7 +29,7 @@ use bytes::Bytes;
 use guard::Guard;
 use pack::{Window, pack};
 use parking_lot::Mutex;
-use publish::{Draft, Outcome, Publisher};
+use publish::{Actor, Draft, Outcome, Publisher};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -143,7 +144,7 @@ pub struct Shipper {
     nodes: Arc<NodeStore>,
     locate: Arc<Locate>,
     guard: Guard,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     segment_bytes: usize,
     uploads: Uploads,
     /// Node segments of a base that is not published yet which this shipper has put, with their sizes: a job that is given
@@ -181,7 +182,7 @@ pub struct Parts {
 
 impl Shipper {
     /// A shipper that publishes through `publisher`.
-    pub fn new(parts: Parts, publisher: Publisher) -> Shipper {
+    pub fn new(parts: Parts, publisher: Arc<Publisher>) -> Shipper {
         let Parts { filesystem, media, store, clock, random, nodes, locate, owner, epoch, segment_bytes, uploads } =
             parts;
         let guard = Guard::new(filesystem, owner, epoch);
@@ -229,7 +230,7 @@ impl Shipper {
         let windows = vec![sent.entry.clone()];
         let body = Body::Increment(Increment { windows, settlement: checkpoint.settlement, batches });
         let draft = self.draft(window.checkpoint, window.start, window.end);
-        let outcome = self.publisher.publish(draft, body)?;
+        let outcome = self.publisher.hold(Actor::Shipper).publish(draft, body)?;
         self.put_late(late)?;
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(self.report(outcome, vec![sent], window.checkpoint, None))
@@ -244,18 +245,22 @@ impl Shipper {
         }
         let node_segments = self.upload_nodes(&job.nodes)?;
         let draft = self.draft(job.checkpoint, Lsn::ZERO, checkpoint.lsn);
-        if let Outcome::Adopted(found) = self.publisher.start_generation(draft)? {
-            return Ok(Report::Adopted(found));
-        }
         let mut listed = job.unrecorded.clone();
         listed.extend(sent.iter().map(|sent| sent.entry.clone()));
+        // Nothing may come between the end of one generation and the base of the next: nobody would read it.
+        let mut held = self.publisher.hold(Actor::Shipper);
+        if let Outcome::Adopted(found) = held.start_generation(draft)? {
+            return Ok(Report::Adopted(found));
+        }
         let body = Body::Base(Base {
             roots: checkpoint.roots,
             windows: listed,
             node_segments: node_segments.clone(),
             settlement: checkpoint.settlement,
+            log: Log::default(),
         });
-        let outcome = self.publisher.publish(draft, body)?;
+        let outcome = held.publish(draft, body)?;
+        drop(held);
         self.put_late(late)?;
         self.nodes_put.lock().clear();
         Ok(self.report(outcome, sent, job.checkpoint, Some(node_segments)))
@@ -271,6 +276,10 @@ impl Shipper {
         let at = match outcome {
             Outcome::Published(at) => at,
             Outcome::Adopted(found) => return Report::Adopted(found),
+            Outcome::NoBase => {
+                let reason = "an increment was due in a generation that has no base".to_owned();
+                return Report::Failed { reason, away: false };
+            }
         };
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();

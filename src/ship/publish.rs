@@ -2,9 +2,14 @@
 //!
 //! That creation is the fence. To take over, a writer must win the first free number of the newest generation with a
 //! closing object; whoever finds another's object at its next number has lost and writes no more. A lost or ambiguous
-//! answer is settled by reading back: our own object, even one that a dead life of ours sent late, is adopted.
+//! answer is settled by reading back: our own object, even one that a dead life of ours sent late, is adopted. The rules
+//! and their proof are in `docs/fence.md`.
+//!
+//! Two actors publish through one [`Publisher`], each for as long as it holds it ([`Publisher::hold`]).
 
 use super::ShipError;
+use super::fence::behind_gap;
+use crate::base::canary::{self, Canary};
 use crate::base::clock::Time;
 use crate::checkpoint::{CheckpointError, files};
 use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
@@ -15,6 +20,8 @@ use crate::format::space::Published;
 use crate::format::superblock::Superblock;
 use crate::media::Media;
 use crate::store::{Created, Store, StoreError};
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
 /// Who publishes.
@@ -32,21 +39,58 @@ pub struct Identity {
     pub owner: String,
 }
 
+/// Who takes a number. Either may find that an answer which was lost had been a success, also one that the other waited for:
+/// then it is put by for the other, which hears of it when it publishes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// Ships windows; starts generations.
+    Shipper,
+    /// Publishes what an fsync waits for.
+    Syncer,
+}
+
+impl Actor {
+    /// Whose publication it is.
+    fn of(body: &Body) -> Actor {
+        match body {
+            Body::Base(_) | Body::Increment(_) | Body::Closing(_) => Actor::Shipper,
+            Body::Log(_) => Actor::Syncer,
+        }
+    }
+}
+
 /// What became of an attempt to publish.
 #[derive(Debug)]
 pub enum Outcome {
     /// It is in the store.
     Published(Position),
-    /// An object that a dead life of ours sent has that number; it counts, and the attempt must be thought over.
+    /// An object of ours that is not this one has that number: what an earlier attempt sent, or a dead life of ours, and whose
+    /// answer was lost. It counts, and the attempt must be thought over.
     Adopted(Box<Publication>),
+    /// Nothing was done: the generation has no base yet, and nobody would read what comes before that.
+    NoBase,
 }
 
 /// The next free number, as far as we know, and the way to take it.
 pub struct Publisher {
     store: Arc<dyn Store>,
     identity: Identity,
+    state: Mutex<State>,
+}
+
+struct State {
     next: Position,
     past: Past,
+    ready: bool,
+    /// Found by one actor, to be heard of by the other.
+    put_by: Vec<Publication>,
+}
+
+/// The right to publish: until it is dropped, nobody else does. It is held across calls to the store.
+pub struct Held<'a> {
+    publisher: &'a Publisher,
+    state: MutexGuard<'a, State>,
+    actor: Actor,
 }
 
 /// What earlier lives of a state directory can have published and not lived to record: a window goes into the store from its
@@ -80,6 +124,8 @@ impl Past {
             }
             Body::Base(base) => self.roots(plan.number)? == base.roots,
             Body::Closing(_) => true,
+            // No plan speaks of one; what this state directory holds of its mount does.
+            Body::Log(_) => false,
         };
         if same { Ok(()) } else { Err(ShipError::OldState { published: found.end }) }
     }
@@ -94,12 +140,14 @@ impl Past {
 impl Publisher {
     /// A publisher that goes on at `next`.
     pub fn new(store: Arc<dyn Store>, identity: Identity, next: Position, past: Past) -> Publisher {
-        Publisher { store, identity, next, past }
+        let state = State { next, past, ready: false, put_by: Vec::new() };
+        Publisher { store, identity, state: Mutex::new(state) }
     }
 
-    /// Where the next object goes.
-    pub fn next(&self) -> Position {
-        self.next
+    /// Waits until nobody else publishes, and keeps others from it: one numbered object is in flight at a time, and what is
+    /// published under one hold lies side by side.
+    pub fn hold(&self, actor: Actor) -> Held<'_> {
+        Held { publisher: self, state: self.state.lock(), actor }
     }
 
     /// Makes sure that a store which was away is still that of this filesystem: the names below would mean something else in
@@ -120,73 +168,159 @@ impl Publisher {
 
     /// Finds what earlier lives of this state directory published from here on, and goes behind it. After an error it may
     /// be called again.
-    pub fn resume(&mut self) -> Result<Vec<Publication>, ShipError> {
-        let start = self.next;
-        let found = self.go_behind();
-        if found.is_err() {
-            self.next = start;
+    pub fn resume(&self) -> Result<Vec<Publication>, ShipError> {
+        let mut state = self.state.lock();
+        let start = state.next;
+        let found = self.go_behind(&mut state);
+        match found {
+            Ok(_) => state.ready = true,
+            Err(_) => state.next = start,
         }
         found
     }
 
-    fn go_behind(&mut self) -> Result<Vec<Publication>, ShipError> {
-        let before = self.next.number.checked_sub(1).map(|number| Position { number, ..self.next });
+    fn go_behind(&self, state: &mut State) -> Result<Vec<Publication>, ShipError> {
+        let before = state.next.number.checked_sub(1).map(|number| Position { number, ..state.next });
         let mut found = Vec::new();
         // A closing object of another writer tells more than what that writer has deleted since.
-        while let Some(publication) = read(&*self.store, self.next)? {
-            self.pass(&publication)?;
+        while let Some(publication) = read(&*self.store, state.next)? {
+            self.pass(&mut state.next, &publication)?;
             found.push(publication);
         }
+        self.check_open(state.next)?;
         if let Some(before) = before {
             if read(&*self.store, before)?.is_none() {
                 let place = names::publication(before.generation, before.number);
                 return Err(ShipError::Damaged { place, reason: "was published and is gone".to_owned() });
             }
         }
-        found.iter().try_for_each(|publication| self.past.check(publication))?;
+        found.iter().try_for_each(|publication| state.past.check(publication))?;
         Ok(found)
     }
 
-    /// Publishes `body` at the next number.
-    pub fn publish(&mut self, draft: Draft, body: Body) -> Result<Outcome, ShipError> {
-        let at = self.next;
-        let publication = self.publication(at, &draft, body);
-        let bytes = publication.encode();
-        let name = names::publication(at.generation, at.number);
-        // An error here leaves open whether the object is there; the caller tries again and then finds its own.
-        if self.store.create(&name, bytes.into())? == Created::New {
-            self.pass(&publication)?;
-            return Ok(Outcome::Published(at));
-        }
-        let Some(found) = read(&*self.store, at)? else {
-            return Err(StoreError::Failed { action: "create", name, reason: "it is there and is not".into() }.into());
-        };
-        self.pass(&found)?;
-        if found.nonce != self.identity.nonce {
-            // It is met again when the disk could not be read now.
-            self.past.check(&found).inspect_err(|_| self.next = at)?;
-        }
-        let same = found.nonce == self.identity.nonce && found.body == publication.body;
-        Ok(if same { Outcome::Published(at) } else { Outcome::Adopted(Box::new(found)) })
+    /// Fails if the generation of a number that is not there has ended: then the number was deleted.
+    fn check_open(&self, at: Position) -> Result<(), ShipError> {
+        let Some(later) = behind_gap(&*self.store, at)? else { return Ok(()) };
+        self.check_ours(&later)?;
+        Err(ShipError::OldState { published: later.end })
     }
 
-    /// Ends the current generation, unless nothing is in it, so that a base can start the next.
-    pub fn start_generation(&mut self, draft: Draft) -> Result<Outcome, ShipError> {
-        if self.next.number == 0 {
-            return Ok(Outcome::Published(self.next));
+    /// Another's object means that we are fenced.
+    fn check_ours(&self, publication: &Publication) -> Result<(), ShipError> {
+        let Publication { state, generation, number, .. } = *publication;
+        if state == self.identity.state || canary::removed(Canary::OthersFence) {
+            return Ok(());
         }
-        let body = Body::Closing(Closing { next_epoch: self.identity.epoch, owner: self.identity.owner.clone() });
+        let by = match &publication.body {
+            Body::Closing(closing) => closing.owner.clone(),
+            _ => format!("state directory {state}"),
+        };
+        Err(ShipError::Fenced { generation, number, by })
+    }
+
+    fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
+        match canary::removed(Canary::NumbersOnce) {
+            true => self.store.put(name, bytes).map(|()| Created::New),
+            false => self.store.create(name, bytes),
+        }
+    }
+
+    /// Goes behind an object of ours.
+    fn pass(&self, next: &mut Position, publication: &Publication) -> Result<(), ShipError> {
+        self.check_ours(publication)?;
+        *next = behind(publication);
+        Ok(())
+    }
+}
+
+impl Held<'_> {
+    /// Where the next object goes.
+    pub fn next(&self) -> Position {
+        self.state.next
+    }
+
+    /// Whether the store was asked what earlier lives published: see [`Publisher::resume`].
+    pub fn is_ready(&self) -> bool {
+        self.state.ready
+    }
+
+    /// Whether the generation of the next number has a base.
+    pub fn has_base(&self) -> bool {
+        self.state.next.number > 0
+    }
+
+    /// Publishes `body` at the next number. An error leaves open whether the object is there, or will be: what takes the
+    /// number next, with whatever it says, then finds it.
+    pub fn publish(&mut self, draft: Draft, body: Body) -> Result<Outcome, ShipError> {
+        assert_eq!(Actor::of(&body), self.actor, "everybody publishes what is their own");
+        let publisher = self.publisher;
+        let mut publication = publisher.identity.publication(&draft, body);
+        loop {
+            if let Some(found) = self.take_put_by() {
+                return Ok(Outcome::Adopted(Box::new(found)));
+            }
+            let at = self.state.next;
+            match &publication.body {
+                Body::Closing(_) => {}
+                Body::Base(_) => assert_eq!(at.number, 0, "a base starts a generation"),
+                _ if at.number == 0 => return Ok(Outcome::NoBase),
+                _ => {}
+            }
+            (publication.generation, publication.number) = (at.generation, at.number);
+            let name = names::publication(at.generation, at.number);
+            if publisher.create(&name, publication.encode().into())? == Created::New {
+                publisher.pass(&mut self.state.next, &publication)?;
+                return Ok(Outcome::Published(at));
+            }
+            let Some(found) = read(&*publisher.store, at)? else {
+                publisher.check_open(at)?;
+                return Err(
+                    StoreError::Failed { action: "create", name, reason: "it is there and is not".into() }.into()
+                );
+            };
+            publisher.check_ours(&found)?;
+            if found.nonce != publisher.identity.nonce {
+                self.state.past.check(&found)?;
+            }
+            self.state.next = behind(&found);
+            if is_same(&found, &publication) || canary::removed(Canary::AnswerReadBack) {
+                return Ok(Outcome::Published(at));
+            }
+            self.state.put_by.push(found);
+        }
+    }
+
+    /// Ends the current generation, unless nothing is in it, so that a base can start the next. What the base says is made
+    /// after that, and published under the same hold.
+    pub fn start_generation(&mut self, draft: Draft) -> Result<Outcome, ShipError> {
+        if let Some(found) = self.take_put_by() {
+            return Ok(Outcome::Adopted(Box::new(found)));
+        }
+        if !self.has_base() {
+            return Ok(Outcome::Published(self.state.next));
+        }
+        let Identity { epoch, owner, .. } = &self.publisher.identity;
+        let body = Body::Closing(Closing { next_epoch: *epoch, owner: owner.clone() });
         self.publish(draft, body)
     }
 
-    fn publication(&self, at: Position, draft: &Draft, body: Body) -> Publication {
+    /// The oldest object that was found and that this actor has not heard of.
+    fn take_put_by(&mut self) -> Option<Publication> {
+        let mine = self.state.put_by.iter().position(|found| Actor::of(&found.body) == self.actor)?;
+        Some(self.state.put_by.remove(mine))
+    }
+}
+
+impl Identity {
+    /// At a number that is filled in later.
+    fn publication(&self, draft: &Draft, body: Body) -> Publication {
         Publication {
-            uuid: self.identity.filesystem,
-            state: self.identity.state,
-            nonce: self.identity.nonce,
-            epoch: self.identity.epoch,
-            generation: at.generation,
-            number: at.number,
+            uuid: self.filesystem,
+            state: self.state,
+            nonce: self.nonce,
+            epoch: self.epoch,
+            generation: 0,
+            number: 0,
             wall: draft.wall.as_nanos(),
             checkpoint: draft.checkpoint,
             start: draft.start,
@@ -194,22 +328,23 @@ impl Publisher {
             body,
         }
     }
+}
 
-    /// Goes behind an object of ours; another's means that we are fenced.
-    fn pass(&mut self, publication: &Publication) -> Result<(), ShipError> {
-        let Publication { state, generation, number, .. } = *publication;
-        if state != self.identity.state {
-            let by = match &publication.body {
-                Body::Closing(closing) => closing.owner.clone(),
-                _ => format!("state directory {state}"),
-            };
-            return Err(ShipError::Fenced { generation, number, by });
-        }
-        self.next = match publication.body {
-            Body::Closing(_) => Position { generation: generation + 1, number: 0 },
-            _ => Position { generation, number: number + 1 },
-        };
-        Ok(())
+/// Whether what is found at a number is what was to be put there. When it was written does not count, and a closing object says
+/// nothing but that it is one.
+fn is_same(found: &Publication, attempt: &Publication) -> bool {
+    let range = |p: &Publication| (p.checkpoint, p.start, p.end);
+    found.nonce == attempt.nonce
+        && found.body == attempt.body
+        && (matches!(found.body, Body::Closing(_)) || range(found) == range(attempt))
+}
+
+/// The number behind a publication.
+pub fn behind(publication: &Publication) -> Position {
+    let Publication { generation, number, .. } = *publication;
+    match publication.body {
+        Body::Closing(_) => Position { generation: generation + 1, number: 0 },
+        _ => Position { generation, number: number + 1 },
     }
 }
 
@@ -241,4 +376,28 @@ pub fn read(store: &dyn Store, at: Position) -> Result<Option<Publication>, Ship
         return Err(damaged(format!("says it is number {} of generation {}", found.number, found.generation)));
     }
     Ok(Some(publication))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An object of a generation that says nothing.
+    pub fn sample(at: Position, closing: bool) -> Publication {
+        let log = Body::Log(crate::format::publication::Log::default());
+        let end = Body::Closing(Closing { next_epoch: 1, owner: String::new() });
+        Publication {
+            uuid: Uuid(1),
+            state: Uuid(2),
+            nonce: Nonce(3),
+            epoch: 1,
+            generation: at.generation,
+            number: at.number,
+            wall: 0,
+            checkpoint: 0,
+            start: Lsn::ZERO,
+            end: Lsn::ZERO,
+            body: if closing { end } else { log },
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod options;
 mod outage;
 mod ranges;
 mod requests;
+mod salvage;
 mod scratch;
 mod sentences;
 mod service;

@@ -13,7 +13,7 @@ use skylog::format::key;
 use skylog::format::lease::{Lease, LeaseKind, LeaseState, Owner};
 use skylog::format::manifest::{CommitPoint, FreeSlot, JournalEntry, Manifest, PlanEntry, RecordedEnd};
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
-use skylog::format::publication::{Base, Body, Closing, Increment, Publication, WindowEntry, WindowSegment};
+use skylog::format::publication::{Base, Body, Closing, Increment, Log, Publication, WindowEntry, WindowSegment};
 use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SegmentBuilder, StoreSegment};
 use skylog::format::superblock::Superblock;
@@ -60,6 +60,8 @@ pub fn all() -> Vec<Sample> {
         sample("increment.bin", publication(increment()).encode(), |b| check_publication(b, increment())),
         sample("lease.bin", lease().encode(), |b| assert_eq!(Lease::decode(b), Ok(lease()))),
         sample("closing.bin", publication(closing()).encode(), |b| check_publication(b, closing())),
+        sample("log.bin", publication(log()).encode(), |b| check_publication(b, log())),
+        sample("base_with_log.bin", publication(base_with_log()).encode(), |b| check_publication(b, base_with_log())),
         sample("store_segment.bin", store_segment(), check_store_segment),
         sample("window_index.bin", index().encode(), |b| assert_eq!(WindowIndex::decode(b), Ok(index()))),
         sample("manifest.txt", manifest().encode().into_bytes(), |b| assert_eq!(Manifest::decode(b), Ok(manifest()))),
@@ -213,6 +215,7 @@ fn base() -> Body {
         windows: windows(),
         node_segments,
         settlement: settlement(),
+        log: Log::default(),
     })
 }
 
@@ -239,6 +242,20 @@ fn lease() -> Lease {
         checkpoint: 6,
         epoch: 0,
     }
+}
+
+fn log_bytes() -> Bytes {
+    let second = encode_head(lsn(9), 0, &[], &[], true);
+    [batch_with_payload(), second].concat().into()
+}
+
+fn log() -> Body {
+    Body::Log(Log { batches: log_bytes() })
+}
+
+fn base_with_log() -> Body {
+    let Body::Base(base) = base() else { panic!("a base") };
+    Body::Base(Base { log: Log { batches: log_bytes() }, ..base })
 }
 
 fn store_segment() -> Vec<u8> {

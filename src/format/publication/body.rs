@@ -1,5 +1,6 @@
-//! What the three kinds of numbered objects say after their common header.
+//! What the kinds of numbered objects say after their common header.
 
+use super::log::Log;
 use crate::format::batch::Batch;
 use crate::format::checkpoint::Settle;
 use crate::format::error::FormatError;
@@ -11,9 +12,11 @@ use bytes::{BufMut, Bytes};
 const BASE: u8 = 1;
 const INCREMENT: u8 = 2;
 const CLOSING: u8 = 3;
+const LOG: u8 = 4;
 
 layout! {
-    /// The windows follow, then a count, u32, and the node segments, then the settlement.
+    /// The windows follow, then a count, u32, and the node segments, then the settlement, then
+    /// the log.
     mod base_at, 52 bytes { FILES_ROOT: super::NODE_PTR_BYTES, SPACE_ROOT: super::NODE_PTR_BYTES, WINDOW_COUNT: 4 }
 }
 layout! {
@@ -39,10 +42,13 @@ pub enum Body {
     Increment(Increment),
     /// Nothing comes after.
     Closing(Closing),
+    /// An increment that carries its batches whole, with their data. It supplements: the window that holds the batches is
+    /// published all the same, and what of a log is not newer than the newest window counts no more.
+    Log(Log),
 }
 
 /// A checkpoint published in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Base {
     /// Roots of the file map and the space map, in the order of `TreeId`; `None` for an empty tree.
     pub roots: [Option<NodePtr>; 2],
@@ -52,6 +58,8 @@ pub struct Base {
     pub node_segments: Vec<(SegmentNo, u64)>,
     /// What the space tree has yet to be told of the checkpoint's merge.
     pub settlement: Vec<Settle>,
+    /// Batches after its end that log increments of the generation before it carried, which nobody may read any more.
+    pub log: Log,
 }
 
 /// A numbered run of batches.
@@ -104,14 +112,18 @@ impl Body {
             Body::Base(_) => BASE,
             Body::Increment(_) => INCREMENT,
             Body::Closing(_) => CLOSING,
+            Body::Log(_) => LOG,
         }
     }
 
     pub(super) fn size_hint(&self) -> usize {
         match self {
-            Body::Base(base) => base_at::SIZE + base.node_segments.len() * node_segment_at::SIZE,
+            Body::Base(base) => {
+                base_at::SIZE + base.node_segments.len() * node_segment_at::SIZE + base.log.batches.len()
+            }
             Body::Increment(increment) => increment.batches.len() + 1024,
             Body::Closing(closing) => closing.owner.len() + 8,
+            Body::Log(log) => log.batches.len(),
         }
     }
 
@@ -128,14 +140,16 @@ impl Body {
                 out.put_u32_le(closing.next_epoch);
                 out.put_slice(closing.owner.as_bytes());
             }
+            Body::Log(log) => out.put_slice(&log.batches),
         }
     }
 
     pub(super) fn decode(kind: u8, bytes: Bytes) -> Result<Body, FormatError> {
         match kind {
-            BASE => Base::decode(&bytes).map(Body::Base),
+            BASE => Base::decode(bytes).map(Body::Base),
             INCREMENT => Increment::decode(bytes).map(Body::Increment),
             CLOSING => Closing::decode(&bytes).map(Body::Closing),
+            LOG => Ok(Body::Log(Log { batches: bytes })),
             found => Err(FormatError::Kind { found: u32::from(found) }),
         }
     }
@@ -151,18 +165,19 @@ impl Base {
             out.put_u64_le(*bytes);
         }
         Settle::encode_all_to(&self.settlement, out);
+        out.put_slice(&self.log.batches);
     }
 
-    fn decode(bytes: &[u8]) -> Result<Base, FormatError> {
-        let mut field = Reader::new(bytes);
+    fn decode(bytes: Bytes) -> Result<Base, FormatError> {
+        let mut field = Reader::new(&bytes);
         let roots = [NodePtr::read_root(&mut field)?, NodePtr::read_root(&mut field)?];
         let windows = read_windows(&mut field)?;
         let count = field.count(node_segment_at::SIZE)?;
         let node_segments =
             (0..count).map(|_| Ok((field.segment()?, field.u64()?))).collect::<Result<_, FormatError>>()?;
         let settlement = Settle::read_all(&mut field)?;
-        field.end()?;
-        Ok(Base { roots, windows, node_segments, settlement })
+        let log = Log { batches: bytes.slice(field.offset()..) };
+        Ok(Base { roots, windows, node_segments, settlement, log })
     }
 }
 

@@ -1,12 +1,15 @@
 //! What makes a generation in the store: a base, increments after it, a closing object at its end. Each carries who wrote
 //! it and which Lsns it covers, so that a writer whose answer was lost can read back whether the object is its own.
 //!
-//! A base never names a segment, and an increment never a window, that is not durable in the store.
+//! A base never names a segment, and an increment never a window, that is not durable in the store. Log increments name
+//! nothing: their batches come whole. Their ends run ahead of the windows', so the ends of a generation do not rise.
 
 mod body;
+mod log;
 
 pub use body::{Base, Body, Closing, Increment, WindowEntry, WindowSegment};
 pub(super) use body::{encode_windows, read_windows};
+pub use log::{Log, LogBatch};
 
 use super::error::FormatError;
 use super::ids::{Lsn, Nonce, Uuid};
@@ -86,7 +89,7 @@ impl Publication {
         out
     }
 
-    /// Reads the bytes of the object; the batches of an increment are a slice of them.
+    /// Reads the bytes of the object; the batches of an increment and of a log are a slice of them.
     pub fn decode(bytes: &Bytes) -> Result<Publication, FormatError> {
         let mut field = Reader::new(bytes);
         field.magic("an object of a generation", MAGIC)?;
