@@ -1,5 +1,5 @@
 //! Layer 6: a mount that follows a writer somewhere else. It knows the filesystem from the store alone, has no journal, and
-//! writes nothing.
+//! writes nothing but its lease.
 //!
 //! It opens the newest generation and then asks, once a second, for the number after the newest that it has. Each publication
 //! makes one new state ([`Seen`]) of the one before it; a state never changes. Windows are listed before a state is read that names
@@ -15,6 +15,7 @@
 
 mod changed;
 mod layers;
+pub mod lease;
 mod noted;
 mod state;
 mod tail;
@@ -72,7 +73,7 @@ pub fn open(world: &World, tuning: &Tuning) -> Result<Opened, MountError> {
     // A store that has cache files is far away.
     let reader = files.clone().map(|files| Arc::new(SegmentReader::new(world.store.clone(), files)));
     let nodes = Arc::new(NodeStore::of_store(world.media.clone(), world.store.clone(), reader.clone()));
-    let locate = Arc::new(Locate::of_store(world.store.clone(), tuning.cache, reader));
+    let locate = Arc::new(Locate::new(None, world.store.clone(), tuning.cache, reader));
     let source = Source {
         filesystem: superblock.uuid,
         store: world.store.clone(),
@@ -109,7 +110,7 @@ impl Source {
 
     /// The newest published state; `before` is the newest generation that was read until now.
     fn newest(&self, windows: &mut Windows, before: u64) -> Result<State, MountError> {
-        let (mut numbers, base, _) = newest_base(&*self.store, &self.fetcher)?;
+        let (mut numbers, base) = newest_base(&*self.store, &self.fetcher)?;
         let (mut state, listed) = State::of_base(self.filesystem, base, &self.trees())?;
         let mut more = Vec::new();
         while let Some(publication) = numbers.next()? {
