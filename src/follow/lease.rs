@@ -186,6 +186,14 @@ impl FollowerLease {
         if self.sent.is_none() && self.due_in() > Duration::ZERO {
             return Step::Held { again: self.due_in() };
         }
+        self.renew()
+    }
+
+    /// Renews the lease whether that is due or not: so it is known whether it is still held.
+    pub fn renew(&mut self) -> Step {
+        if let Some(why) = &self.lost {
+            return Step::Lost { why: why.clone() };
+        }
         match self.create(LeaseState::Held) {
             Ok(Found::Other(why)) => self.lose(why),
             Ok(Found::Ours(began)) if !self.counts_from(began) => {
