@@ -289,6 +289,8 @@ mod followers;
 #[cfg(test)]
 mod generations;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod mounts;
 #[cfg(test)]
 mod tails;

@@ -449,6 +449,8 @@ impl Opening<'_> {
             nodes: nodes.clone(),
             locate,
             stored: syncer.stored(),
+            owner: tuning.owner.clone(),
+            epoch: known.epoch,
             segment_bytes: tuning.policy.segment_bytes,
             uploads: tuning.policy.uploads,
         };
