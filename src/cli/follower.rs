@@ -134,7 +134,7 @@ impl Place {
         owner: &Owner,
     ) -> Result<(Arc<Volume>, Option<LockGuard>), Failure> {
         let cache = options.cache.place(store, superblock.uuid, &self.dir, owner)?;
-        let tuning = world::tuning(&superblock, Sizes::default(), owner.describe())?;
+        let tuning = world::tuning(&superblock, Sizes::default(), owner.clone())?;
         let tuning = Tuning { cache_files: cache.limits, ..tuning };
         let known = Some(Known::Answered(superblock));
         let world = World { known, cache_media: cache.media, ..world::world(store, &self.dir)? };

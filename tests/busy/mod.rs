@@ -67,7 +67,7 @@ fn block(file: usize, version: u64, part: usize, parts: usize, bytes: usize) -> 
 /// The versions of the parts of a file that was read whole.
 fn versions(file: usize, data: &[u8], bytes: usize) -> Result<Vec<u64>, String> {
     let word = |data: &[u8], at: usize| u64::from_le_bytes(data[at * 8..][..8].try_into().expect("eight bytes"));
-    if data.is_empty() || !data.len().is_multiple_of(bytes) {
+    if data.is_empty() || data.len() % bytes != 0 {
         return Err(format!("{} bytes are no whole parts", data.len()));
     }
     let parts = data.len() / bytes;
