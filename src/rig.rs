@@ -86,7 +86,7 @@ pub fn bare() -> (Arc<Db>, journal::Writer) {
     let nothing = journal::Replayed::nothing(media.clone(), Lsn::ZERO);
     let (journal, writer) = journal::open(media, clock, random, manifest, nothing, config).expect("a journal is made");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
-    let locate = Arc::new(Locate::new(journal.clone(), Arc::new(SimStore::new(&log)), cache, None));
+    let locate = Arc::new(Locate::new(Some(journal.clone()), Arc::new(SimStore::new(&log)), cache, None));
     let limits = Limits { overlay_bytes_max: u64::MAX / 4, inode_step: 1024 };
     let start = Start { usage: Some(Usage::EMPTY), ..Start::default() };
     let db = Db::new(1, start, journal, locate, Arc::new(NodeCache::new(1 << 20)), limits);

@@ -305,11 +305,12 @@ impl Volume {
         self.shared.parking.holds_any() || self.shared.journal_is_full()
     }
 
-    /// Calls `done` when everything that happened so far is durable, or why it never will be.
+    /// Calls `done` when everything that happened so far is durable, or why it never will be. Never with success once writing has
+    /// ended, by a failure or by a takeover.
     pub fn sync(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
         let db = &self.shared.db;
         match db.journal_of_writer() {
-            Some(journal) => journal.when_durable(db.last(), Box::new(done)),
+            Some(journal) => journal.when_synced(db.last(), Box::new(done)),
             None => done(Ok(())),
         }
     }

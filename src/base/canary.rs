@@ -26,6 +26,22 @@ pub enum Canary {
     ResumeBeforeJobs,
     /// What a cache file gives back is verified before it is used.
     CopyVerified,
+    /// A number of a generation is created only if there is none.
+    NumbersOnce,
+    /// Who finds another's object at the number it wants has lost.
+    OthersFence,
+    /// What is found at a number is compared with what was to be put there.
+    AnswerReadBack,
+    /// A walk that ends at a gap looks whether a later generation is there.
+    LookBehindGap,
+    /// A walk asks for each number; what is listed does not count.
+    WalkAsks,
+    /// Number 0 of a generation is never deleted,
+    FirstNumberStays,
+    /// nor is the number before its closing object,
+    LastNumberStays,
+    /// nor the closing object.
+    ClosingStays,
 }
 
 /// Whether the rule is taken away on this thread.

@@ -1,6 +1,6 @@
 //! What a publication changed, for those who keep copies of what was read before.
 
-use crate::format::batch::{Edit, TreeId};
+use crate::format::batch::Edit;
 use crate::format::ids::InodeNo;
 use std::collections::BTreeSet;
 
@@ -23,12 +23,9 @@ impl Default for Changed {
 }
 
 impl Changed {
-    /// Notes what an edit changes; one that deletes keys of several inodes changes everything.
-    pub(super) fn note(&mut self, tree: TreeId, edit: &Edit) {
+    /// Notes what an edit of the file map changes; one that deletes keys of several inodes changes everything.
+    pub(super) fn note(&mut self, edit: &Edit) {
         let Changed::Inodes(inodes) = self else { return };
-        if tree != TreeId::Files {
-            return;
-        }
         let (from, last) = match edit {
             Edit::Put { key, .. } | Edit::Delete { key } => (inode_of(key), inode_of(key)),
             Edit::DeleteRange { from, to } => (inode_of(from), last_inode(to)),
@@ -63,7 +60,7 @@ mod tests {
 
     fn changed(edits: Vec<Edit>) -> Changed {
         let mut changed = Changed::default();
-        edits.iter().for_each(|edit| changed.note(TreeId::Files, edit));
+        edits.iter().for_each(|edit| changed.note(edit));
         changed
     }
 

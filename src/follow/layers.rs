@@ -6,42 +6,47 @@
 use crate::map::Overlay;
 use std::sync::Arc;
 
-/// Most layers of a state.
-pub(super) const LAYERS_MAX: usize = 8;
 /// A layer is at least so many times as large as the next newer one.
 const GROWTH: u64 = 4;
 
 /// Layers, newest first.
-#[derive(Clone, Default)]
-pub(super) struct Layers(Vec<Arc<Overlay>>);
+pub(super) struct Layers {
+    all: Vec<Arc<Overlay>>,
+    most: usize,
+}
 
 impl Layers {
+    /// None, and never more than `most`.
+    pub fn new(most: usize) -> Layers {
+        Layers { all: Vec::new(), most }
+    }
+
     /// Lays changes over the others.
     pub fn push(&mut self, layer: Overlay) {
         if layer.is_empty() {
             return;
         }
-        self.0.insert(0, Arc::new(layer));
-        while let [newest, next, ..] = &self.0[..]
+        self.all.insert(0, Arc::new(layer));
+        while let [newest, next, ..] = &self.all[..]
             && newest.bytes() * GROWTH > next.bytes()
         {
             self.join(0);
         }
-        while self.0.len() > LAYERS_MAX {
-            let cost = |at: &usize| self.0[*at].bytes() + self.0[*at + 1].bytes();
-            let cheapest = (0..self.0.len() - 1).min_by_key(cost).expect("there are several");
+        while self.all.len() > self.most {
+            let cost = |at: &usize| self.all[*at].bytes() + self.all[*at + 1].bytes();
+            let cheapest = (0..self.all.len() - 1).min_by_key(cost).expect("there are several");
             self.join(cheapest);
         }
     }
 
     fn join(&mut self, at: usize) {
-        let older = self.0.remove(at + 1);
-        self.0[at] = Arc::new(older.under(&self.0[at]));
+        let older = self.all.remove(at + 1);
+        self.all[at] = Arc::new(older.under(&self.all[at]));
     }
 
     /// All of them.
     pub fn all(&self) -> &[Arc<Overlay>] {
-        &self.0
+        &self.all
     }
 }
 
@@ -70,7 +75,7 @@ mod tests {
     #[test]
     fn layers_put_together_say_what_one_overlay_says_and_stay_few() {
         let (random, cache, pins) = (SeededRandom::new(3), NodeCache::new(0), Pins::default());
-        let (mut layers, mut all) = (Layers::default(), Overlay::new());
+        let (mut layers, mut all) = (Layers::new(4), Overlay::new());
         for n in 0..3000 {
             let lsn = Lsn { epoch: 1, pos: n + 1 };
             let mut layer = Overlay::new();
@@ -80,7 +85,7 @@ mod tests {
                 all.apply(lsn, &edit);
             }
             layers.push(layer);
-            assert!(layers.all().len() <= LAYERS_MAX);
+            assert!(layers.all().len() <= 4);
             if n % 10 == 0 {
                 let one = View { overlay: &all, layers: &[], root: None };
                 let many = View { overlay: &Overlay::new(), layers: layers.all(), root: None };

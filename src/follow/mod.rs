@@ -7,14 +7,17 @@
 //!
 //! | found at the next number | what happens |
 //! |---|---|
-//! | an increment | a layer more |
+//! | an increment of a window | a layer more |
+//! | a log increment | a layer over those of the windows, until a window holds the same batches |
 //! | a closing object | the base of the generation after it is next |
 //! | a base | root and layers are replaced; kept states keep theirs |
 //! | nothing, for long | the store is asked whether there is a newer generation; then the newest is opened |
 
 mod changed;
 mod layers;
+mod noted;
 mod state;
+mod tail;
 mod windows;
 
 pub use changed::Changed;
@@ -69,7 +72,7 @@ pub fn open(world: &World, tuning: &Tuning) -> Result<Opened, MountError> {
     // A store that has cache files is far away.
     let reader = files.clone().map(|files| Arc::new(SegmentReader::new(world.store.clone(), files)));
     let nodes = Arc::new(NodeStore::of_store(world.media.clone(), world.store.clone(), reader.clone()));
-    let locate = Arc::new(Locate::of_store(world.store.clone(), tuning.cache, reader));
+    let locate = Arc::new(Locate::new(None, world.store.clone(), tuning.cache, reader));
     let source = Source {
         filesystem: superblock.uuid,
         store: world.store.clone(),
@@ -106,7 +109,7 @@ impl Source {
 
     /// The newest published state; `before` is the newest generation that was read until now.
     fn newest(&self, windows: &mut Windows, before: u64) -> Result<State, MountError> {
-        let (mut numbers, base, _) = newest_base(&*self.store, &self.fetcher)?;
+        let (mut numbers, base) = newest_base(&*self.store, &self.fetcher)?;
         let (mut state, listed) = State::of_base(self.filesystem, base, &self.trees())?;
         let mut more = Vec::new();
         while let Some(publication) = numbers.next()? {

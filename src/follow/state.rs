@@ -2,8 +2,10 @@
 
 use super::changed::Changed;
 use super::layers::Layers;
+use super::noted::Noted;
+use super::tail::Tail;
 use crate::format::FormatError;
-use crate::format::batch::{Batch, Edit, TreeId};
+use crate::format::batch::TreeId;
 use crate::format::ids::{Lsn, NodePtr, Uuid};
 use crate::format::key;
 use crate::format::names::{self, SUPERBLOCK};
@@ -13,20 +15,25 @@ use crate::map::{Overlay, Seen, Term, View};
 use crate::recovery::{MountError, Reader, damaged};
 use std::sync::Arc;
 
+/// Most layers of windows; the tail adds a few.
+const LAYERS_MAX: usize = 5;
+
 /// A published state, and how the next one is made of it.
-#[derive(Clone)]
 pub(super) struct State {
     filesystem: Uuid,
     root: Option<NodePtr>,
     layers: Layers,
     /// Where the windows end.
     end: Lsn,
+    /// What lies behind them.
+    tail: Tail,
     /// The newest publication that counts.
     at: Position,
     /// Where the next one will be.
     pub next: Position,
     checkpoint: u64,
     wall: i64,
+    /// At the end of the windows.
     usage: Option<Usage>,
     usage_limit: UsageLimit,
 }
@@ -41,39 +48,6 @@ pub(super) enum Taken {
     Closed,
 }
 
-/// What changes of the filesystem's own numbers.
-#[derive(Default)]
-struct Noted {
-    changed: Changed,
-    usage: Option<Usage>,
-    usage_limit: Option<UsageLimit>,
-}
-
-impl Noted {
-    fn note(&mut self, tree: TreeId, edit: &Edit) -> Result<(), FormatError> {
-        self.changed.note(tree, edit);
-        let Edit::Put { key, value } = edit else { return Ok(()) };
-        if tree == TreeId::Files && *key == key::usage() {
-            self.usage = Some(Usage::decode(value)?);
-        } else if tree == TreeId::Files && *key == key::limit() {
-            self.usage_limit = Some(UsageLimit::decode(value)?);
-        }
-        Ok(())
-    }
-}
-
-/// A batch's changes of files over others.
-fn apply(layer: &mut Overlay, noted: &mut Noted, batch: Batch) -> Result<(), FormatError> {
-    let (lsn, headers) = (batch.lsn, batch.headers());
-    for (tree, edit) in batch.edits {
-        noted.note(tree, &edit)?;
-        if tree == TreeId::Files {
-            layer.apply(lsn, &edit.resolve(lsn, &headers));
-        }
-    }
-    Ok(())
-}
-
 impl State {
     /// The state that a base publishes, and its windows.
     pub fn of_base(
@@ -86,9 +60,10 @@ impl State {
         if uuid != filesystem {
             return Err(damaged(&name, format!("belongs to filesystem {uuid}, {SUPERBLOCK} says {filesystem}")));
         }
-        let Body::Base(Base { roots, windows: unrecorded, .. }) = base.body else {
+        let Body::Base(Base { roots, windows: unrecorded, log, .. }) = base.body else {
             return Err(damaged(&name, "is not a base"));
         };
+        let tail = Tail::of_base(end, &log).map_err(|e| damaged(&name, e))?;
         trees.fetcher.interiors(roots, trees.nodes, trees.cache);
         let nothing = Overlay::new();
         let [files, space] = roots.map(|root| View { overlay: &nothing, layers: &[], root });
@@ -98,8 +73,8 @@ impl State {
         windows.extend(unrecorded.iter().filter(|entry| entry.objects > 0).map(|entry| (entry.end, entry.start)));
         let at = Position { generation, number };
         let next = Position { generation, number: number + 1 };
-        let (root, layers) = (roots[0], Layers::default());
-        let state = State { filesystem, root, layers, end, at, next, checkpoint, wall, usage, usage_limit };
+        let (root, layers) = (roots[0], Layers::new(LAYERS_MAX));
+        let state = State { filesystem, root, layers, end, tail, at, next, checkpoint, wall, usage, usage_limit };
         Ok((state, windows))
     }
 
@@ -119,10 +94,7 @@ impl State {
             Body::Base(_) => self.take_base(next, trees),
             _ if number == 0 => Err(damaged(&name, "is neither a base nor the end of a generation")),
             Body::Increment(_) => self.take_increment(next),
-            Body::Log(_) => {
-                self.passed(generation, number, self.checkpoint, next.wall);
-                Ok(Taken::Changes(Vec::new(), Changed::default()))
-            }
+            Body::Log(_) => self.take_log(next),
         }
     }
 
@@ -146,13 +118,24 @@ impl State {
         if start != self.end || end < start {
             return Err(damaged(&name, format!("goes from {start} to {end}, the one before ends at {}", self.end)));
         }
-        let (layer, noted) = self.changes(&increment).map_err(|e| damaged(&name, e))?;
+        let known = self.last();
+        let (layer, noted) = self.changes(&increment, known).map_err(|e| damaged(&name, e))?;
+        self.tail.supersede(end).map_err(|e| damaged(&name, e))?;
         self.layers.push(layer);
         self.usage = noted.usage.or(self.usage);
         self.usage_limit = noted.usage_limit.unwrap_or(self.usage_limit);
         self.end = end;
         self.passed(generation, number, checkpoint, wall);
         Ok(Taken::Changes(increment.windows, noted.changed))
+    }
+
+    fn take_log(&mut self, next: Publication) -> Result<Taken, MountError> {
+        let Publication { generation, number, start, end, checkpoint, wall, .. } = next;
+        let name = names::publication(generation, number);
+        let Body::Log(log) = next.body else { return Err(damaged(&name, "is not a log increment")) };
+        let noted = self.tail.take((start, end), self.end, &log).map_err(|e| damaged(&name, e))?;
+        self.passed(generation, number, checkpoint, wall);
+        Ok(Taken::Changes(Vec::new(), noted.changed))
     }
 
     fn passed(&mut self, generation: u64, number: u64, checkpoint: u64, wall: i64) {
@@ -162,22 +145,27 @@ impl State {
         self.wall = wall;
     }
 
-    fn changes(&self, increment: &Increment) -> Result<(Overlay, Noted), FormatError> {
-        let (mut layer, mut noted, mut last) = (Overlay::new(), Noted::default(), self.end);
+    /// The changes of a window; what the tail has of them up to `known` is no news.
+    fn changes(&self, increment: &Increment, known: Lsn) -> Result<(Overlay, Noted), FormatError> {
+        let (mut layer, mut all, mut last) = (Overlay::new(), Noted::default(), self.end);
+        let mut news = Changed::default();
         for batch in increment.batches() {
             let batch = batch?;
             if batch.lsn <= last {
                 return Err(FormatError::Value("batches that do not follow one another"));
             }
             last = batch.lsn;
-            apply(&mut layer, &mut noted, batch)?;
+            if batch.lsn > known {
+                batch.edits.iter().filter(|(tree, _)| *tree == TreeId::Files).for_each(|(_, edit)| news.note(edit));
+            }
+            all.apply(&mut layer, batch)?;
         }
-        Ok((layer, noted))
+        Ok((layer, Noted { changed: news, ..all }))
     }
 
     /// The newest batch of the state.
     pub fn last(&self) -> Lsn {
-        self.end
+        self.tail.last().map_or(self.end, |last| last.max(self.end))
     }
 
     /// The generation that it comes from.
@@ -188,16 +176,19 @@ impl State {
     /// The state, for those who read it.
     pub fn seen(&self, term: &Arc<Term>) -> Seen {
         Seen {
-            layers: self.layers.all().to_vec(),
+            layers: self.tail.layers.all().iter().chain(self.layers.all()).cloned().collect(),
             root: self.root,
-            objects: Arc::default(),
+            objects: self.tail.objects.clone(),
             last: self.last(),
             position: self.at,
             checkpoint: self.checkpoint,
             wall: self.wall,
-            usage: self.usage,
-            usage_limit: self.usage_limit,
+            usage: self.tail.noted.usage.or(self.usage),
+            usage_limit: self.tail.noted.usage_limit.unwrap_or(self.usage_limit),
             term: term.clone(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

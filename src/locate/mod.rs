@@ -69,7 +69,7 @@ impl LocateError {
 
 /// The location index and the readers of file data.
 pub struct Locate {
-    /// A follower has none.
+    /// Nothing where there is no log: whoever only reads what is published.
     journal: Option<Arc<Journal>>,
     store: Arc<dyn Store>,
     windows: Windows,
@@ -128,20 +128,6 @@ impl Locate {
     /// A reader over a journal and a store, which it reads through `reader` if there is one; windows are added by whoever
     /// owns the space tree.
     pub fn new(
-        journal: Arc<Journal>,
-        store: Arc<dyn Store>,
-        cache: CacheBytes,
-        reader: Option<Arc<SegmentReader>>,
-    ) -> Locate {
-        Locate::over(Some(journal), store, cache, reader)
-    }
-
-    /// The same for a follower: all that it reads was shipped, but what its state holds itself.
-    pub fn of_store(store: Arc<dyn Store>, cache: CacheBytes, reader: Option<Arc<SegmentReader>>) -> Locate {
-        Locate::over(None, store, cache, reader)
-    }
-
-    fn over(
         journal: Option<Arc<Journal>>,
         store: Arc<dyn Store>,
         cache: CacheBytes,
@@ -166,6 +152,10 @@ impl Locate {
         self.reader.as_ref().map(|reader| &**reader.cache())
     }
 
+    fn journalled(&self, object: &ObjectId) -> Result<Option<Bytes>, JournalError> {
+        self.journal.as_ref().map_or(Ok(None), |journal| journal.read(object))
+    }
+
     /// The table of shipped windows.
     pub fn windows(&self) -> &Windows {
         &self.windows
@@ -173,19 +163,17 @@ impl Locate {
 
     /// The object's bytes if they are in memory: ours, or what the system holds of a local file.
     pub fn resident(&self, object: &ObjectId) -> Option<Bytes> {
-        let in_journal = || self.journal.as_ref()?.read_resident(object);
-        self.kept(object).or_else(in_journal).or_else(|| self.shipped_resident(object))
-    }
-
-    /// The object's bytes if the journal has them.
-    fn in_journal(&self, object: &ObjectId) -> Result<Option<Bytes>, JournalError> {
-        self.journal.as_ref().map_or(Ok(None), |journal| journal.read(object))
+        self.kept(object)
+            .or_else(|| self.journal.as_ref()?.read_resident(object))
+            .or_else(|| self.shipped_resident(object))
     }
 
     /// The object's bytes if they are in our own memory.
     fn kept(&self, object: &ObjectId) -> Option<Bytes> {
-        let queued = self.journal.as_ref().and_then(|journal| journal.resident(object));
-        queued.or_else(|| self.data.lock().get(&MemoryKey::Object(*object)))
+        self.journal
+            .as_ref()
+            .and_then(|journal| journal.resident(object))
+            .or_else(|| self.data.lock().get(&MemoryKey::Object(*object)))
     }
 
     /// The object's bytes from wherever they are. Blocks on disk and store.
@@ -193,7 +181,7 @@ impl Locate {
         if let Some(bytes) = self.kept(object) {
             return Ok(bytes);
         }
-        let bytes = match self.in_journal(object)? {
+        let bytes = match self.journalled(object)? {
             Some(bytes) => bytes,
             None => self.read_shipped(object)?,
         };
@@ -204,7 +192,7 @@ impl Locate {
     /// The object's bytes, if a store that is far away need not be asked for them. Waits for the local disk, and for nobody
     /// who waits for the store.
     pub fn fetch_near(&self, object: &ObjectId) -> Option<Bytes> {
-        let local = self.kept(object).or_else(|| self.in_journal(object).ok().flatten());
+        let local = self.kept(object).or_else(|| self.journalled(object).ok().flatten());
         local.or_else(|| {
             let reader = self.reader.as_ref()?;
             let window = self.windows.of(object.lsn)?;
@@ -225,7 +213,7 @@ impl Locate {
         let mut run = Run::default();
         for object in objects {
             let local = match self.kept(object) {
-                None => self.in_journal(object)?,
+                None => self.journalled(object)?,
                 kept => kept,
             };
             if let Some(bytes) = local {
@@ -274,7 +262,7 @@ impl Locate {
         if let Some(bytes) = self.kept(object) {
             return Ok(bytes);
         }
-        match self.in_journal(object)? {
+        match self.journalled(object)? {
             Some(bytes) => Ok(bytes),
             None => self.read_shipped(object),
         }
@@ -381,7 +369,7 @@ impl Locate {
     fn find_shipped(&self, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, LocateError> {
         match self.find(object)? {
             Some(found) => Ok(Some(found)),
-            None if self.in_journal(object)?.is_some() => Ok(None),
+            None if self.journalled(object)?.is_some() => Ok(None),
             None => Err(LocateError::Nowhere { object: *object }),
         }
     }

@@ -31,7 +31,7 @@ pub use overlay::{Found, Overlay};
 pub use pins::Pins;
 
 pub use crate::journal::Room;
-pub use seen::{Seen, Term};
+pub use seen::{CameWhole, Seen, Term};
 pub use touched::touched_leaves;
 pub use verify::verify;
 pub use view::View;

@@ -23,7 +23,7 @@ pub struct Seen {
     /// The tree of the base; `None` is an empty one.
     pub root: Option<NodePtr>,
     /// Objects that no window holds yet: they came whole.
-    pub objects: Arc<HashMap<ObjectId, Bytes>>,
+    pub objects: CameWhole,
     /// The newest batch of the state.
     pub last: Lsn,
     /// The publication it comes from.
@@ -48,8 +48,7 @@ impl Seen {
 
     /// Bytes of its layers and objects in memory, much of which it may share with other states.
     pub fn bytes(&self) -> u64 {
-        let objects: u64 = self.objects.values().map(|object| object.len() as u64).sum();
-        objects + self.layers.iter().map(|layer| layer.bytes()).sum::<u64>()
+        self.objects.bytes() + self.layers.iter().map(|layer| layer.bytes()).sum::<u64>()
     }
 
     pub(super) fn view(&self, tree: TreeId) -> Result<View<'_>, Stop> {
@@ -62,6 +61,44 @@ impl Seen {
 
     pub(super) fn check(&self) -> Result<(), Stop> {
         if self.is_lost() { Err(Stop::LeaseLost) } else { Ok(()) }
+    }
+}
+
+/// Objects that came whole with the batches that made them: runs in the order of their batches, shared between states.
+#[derive(Clone, Default)]
+pub struct CameWhole {
+    /// Each with its last batch.
+    runs: Vec<(Lsn, Arc<Run>)>,
+}
+
+struct Run {
+    objects: HashMap<ObjectId, Bytes>,
+    bytes: u64,
+}
+
+impl CameWhole {
+    /// The object, if it is one of them.
+    pub fn get(&self, id: &ObjectId) -> Option<&Bytes> {
+        let at = self.runs.partition_point(|(last, _)| *last < id.lsn);
+        self.runs.get(at)?.1.objects.get(id)
+    }
+
+    /// Adds those of the batches up to `last`, which come after all others.
+    pub fn add(&mut self, last: Lsn, objects: HashMap<ObjectId, Bytes>) {
+        if !objects.is_empty() {
+            let bytes = objects.values().map(|object| object.len() as u64).sum();
+            self.runs.push((last, Arc::new(Run { objects, bytes })));
+        }
+    }
+
+    /// Drops those that a window holds which ends there; a run that goes on behind it stays whole.
+    pub fn forget(&mut self, window: Lsn) {
+        self.runs.retain(|(last, _)| *last > window);
+    }
+
+    /// Bytes of all.
+    pub fn bytes(&self) -> u64 {
+        self.runs.iter().map(|(_, run)| run.bytes).sum()
     }
 }
 
@@ -136,7 +173,7 @@ mod tests {
         Arc::new(Seen {
             layers: Vec::new(),
             root: None,
-            objects: Arc::default(),
+            objects: CameWhole::default(),
             last,
             position: Position { generation: 1, number: pos },
             checkpoint: pos,

@@ -26,7 +26,7 @@ pub struct Fetched {
 }
 
 /// Has things done side by side, and counts how often the store was waited for.
-pub(crate) struct Fetcher {
+pub struct Fetcher {
     at_once: usize,
     asked: AtomicU64,
     rounds: AtomicU64,
@@ -121,7 +121,7 @@ impl Fetcher {
 }
 
 /// Nodes for a merge: the leaves that it will ask for are fetched some hundreds at a time, just before it does.
-pub(crate) struct Ahead<'a> {
+pub struct Ahead<'a> {
     fetcher: &'a Fetcher,
     nodes: &'a NodeStore,
     /// In the order of the merge,

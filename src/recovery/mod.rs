@@ -19,10 +19,10 @@ mod fetch;
 mod mkfs;
 mod takeover;
 
-pub use fetch::Fetched;
-pub(crate) use fetch::Fetcher;
+pub use fetch::{Fetched, Fetcher};
 pub use mkfs::{MkfsOptions, mkfs};
-pub(crate) use takeover::{newest_base, newest_generation, read_remote};
+pub use takeover::{Remote, read_remote};
+pub(crate) use takeover::{newest_base, newest_generation};
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -403,7 +403,7 @@ impl Opening<'_> {
         if adopted.is_none() && !offline {
             log::warn!("the store does not answer any more: mounted from the state directory alone");
         }
-        let locate = Arc::new(Locate::new(journal.clone(), world.store.clone(), tuning.cache, reader));
+        let locate = Arc::new(Locate::new(Some(journal.clone()), world.store.clone(), tuning.cache, reader));
         for (end, start) in windows {
             locate.windows().add(start, end);
         }

@@ -95,7 +95,7 @@ impl Salvage {
         for plan in manifest.plans.iter().filter(|plan| plan.end > shipped) {
             touched.note_all(&files::read_edits(&*state, plan.number)?)?;
         }
-        let locate = Locate::of_store(store, CACHE, None);
+        let locate = Locate::new(None, store, CACHE, None);
         for (end, start) in reader.windows(&view)? {
             locate.windows().add(start, end);
         }

@@ -3,6 +3,7 @@
 //! Order: segments, window index, node segments, then the base or increment that names them. **X never names Y before Y is
 //! durable.** The shipper does what one job says and reports; the owner of the space tree records the report.
 
+pub mod fence;
 pub mod pack;
 pub mod publish;
 mod upload;

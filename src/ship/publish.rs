@@ -8,6 +8,8 @@
 //! Two actors publish through one [`Publisher`], each for as long as it holds it ([`Publisher::hold`]).
 
 use super::ShipError;
+use super::fence::behind_gap;
+use crate::base::canary::{self, Canary};
 use crate::base::clock::Time;
 use crate::checkpoint::{CheckpointError, files};
 use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
@@ -18,6 +20,7 @@ use crate::format::space::Published;
 use crate::format::superblock::Superblock;
 use crate::media::Media;
 use crate::store::{Created, Store, StoreError};
+use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 
@@ -197,7 +200,7 @@ impl Publisher {
 
     /// Fails if the generation of a number that is not there has ended: then the number was deleted.
     fn check_open(&self, at: Position) -> Result<(), ShipError> {
-        let Some(later) = read_base_after(&*self.store, at.generation)? else { return Ok(()) };
+        let Some(later) = behind_gap(&*self.store, at)? else { return Ok(()) };
         self.check_ours(&later)?;
         Err(ShipError::OldState { published: later.end })
     }
@@ -205,7 +208,7 @@ impl Publisher {
     /// Another's object means that we are fenced.
     fn check_ours(&self, publication: &Publication) -> Result<(), ShipError> {
         let Publication { state, generation, number, .. } = *publication;
-        if state == self.identity.state {
+        if state == self.identity.state || canary::removed(Canary::OthersFence) {
             return Ok(());
         }
         let by = match &publication.body {
@@ -213,6 +216,13 @@ impl Publisher {
             _ => format!("state directory {state}"),
         };
         Err(ShipError::Fenced { generation, number, by })
+    }
+
+    fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
+        match canary::removed(Canary::NumbersOnce) {
+            true => self.store.put(name, bytes).map(|()| Created::New),
+            false => self.store.create(name, bytes),
+        }
     }
 
     /// Goes behind an object of ours.
@@ -258,7 +268,7 @@ impl Held<'_> {
             }
             (publication.generation, publication.number) = (at.generation, at.number);
             let name = names::publication(at.generation, at.number);
-            if publisher.store.create(&name, publication.encode().into())? == Created::New {
+            if publisher.create(&name, publication.encode().into())? == Created::New {
                 publisher.pass(&mut self.state.next, &publication)?;
                 return Ok(Outcome::Published(at));
             }
@@ -273,7 +283,7 @@ impl Held<'_> {
                 self.state.past.check(&found)?;
             }
             self.state.next = behind(&found);
-            if is_same(&found, &publication) {
+            if is_same(&found, &publication) || canary::removed(Canary::AnswerReadBack) {
                 return Ok(Outcome::Published(at));
             }
             self.state.put_by.push(found);
@@ -368,9 +378,26 @@ pub fn read(store: &dyn Store, at: Position) -> Result<Option<Publication>, Ship
     Ok(Some(publication))
 }
 
-/// The first object of the generation after `generation`. It is never deleted, and is there before anything of the older
-/// generation is deleted: who finds a number free, and then nothing here, knows that the number was free and not deleted,
-/// and so were not those before it.
-pub fn read_base_after(store: &dyn Store, generation: u64) -> Result<Option<Publication>, ShipError> {
-    read(store, Position { generation: generation + 1, number: 0 })
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An object of a generation that says nothing.
+    pub fn sample(at: Position, closing: bool) -> Publication {
+        let log = Body::Log(crate::format::publication::Log::default());
+        let end = Body::Closing(Closing { next_epoch: 1, owner: String::new() });
+        Publication {
+            uuid: Uuid(1),
+            state: Uuid(2),
+            nonce: Nonce(3),
+            epoch: 1,
+            generation: at.generation,
+            number: at.number,
+            wall: 0,
+            checkpoint: 0,
+            start: Lsn::ZERO,
+            end: Lsn::ZERO,
+            body: if closing { end } else { log },
+        }
+    }
 }

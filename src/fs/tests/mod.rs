@@ -221,7 +221,7 @@ fn open_db_on(
     let random = Arc::new(SeededRandom::new(1));
     let (journal, writer) = open(media, clock, random, manifest, replayed, config).expect("opened");
     let cache = CacheBytes { data: 1 << 20, indexes: 1 << 20 };
-    let locate = Arc::new(Locate::new(Arc::clone(&journal), Arc::new(SimStore::new(&log)), cache, None));
+    let locate = Arc::new(Locate::new(Some(Arc::clone(&journal)), Arc::new(SimStore::new(&log)), cache, None));
     let limits = Limits { overlay_bytes_max: 1 << 30, inode_step: 1000 };
     let nodes = Arc::new(NodeCache::new(1 << 20));
     (Arc::new(Db::new(1, start, journal, locate, nodes, limits)), writer)
