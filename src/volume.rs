@@ -324,6 +324,11 @@ impl Volume {
         self.shared.parking.count_panic();
     }
 
+    /// Time since some fixed moment, which only grows.
+    pub fn elapsed(&self) -> Duration {
+        self.shared.clock.elapsed()
+    }
+
     /// The wall clock.
     pub fn now(&self) -> crate::base::clock::Time {
         self.shared.clock.now()

@@ -66,6 +66,16 @@ pub enum Ask {
     },
 }
 
+impl Ask {
+    /// Whether it makes sense only where files are changed.
+    pub fn is_for_a_writer(&self) -> bool {
+        match self {
+            Ask::Sync | Ask::Set { .. } | Ask::ShipInterval { .. } | Ask::WhenFull { .. } | Ask::Limit { .. } => true,
+            Ask::Status | Ask::Metrics | Ask::Warm { .. } | Ask::Evict { .. } | Ask::Umount { .. } => false,
+        }
+    }
+}
+
 /// What the daemon says back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
