@@ -44,6 +44,17 @@ impl Driver {
         Request { driver: self, mount, who: ROOT, now: Time::default() }.tree()
     }
 
+    /// The inode number at a path.
+    pub fn number<M: Mount>(&mut self, mount: &mut M, path: &str) -> Result<InodeNo> {
+        Request { driver: self, mount, who: ROOT, now: Time::default() }.find(path)
+    }
+
+    /// The inode number at every path.
+    pub fn numbers<M: Mount>(&mut self, mount: &mut M) -> Result<BTreeMap<String, InodeNo>> {
+        let paths = Request { driver: self, mount, who: ROOT, now: Time::default() }.paths()?;
+        Ok(paths.into_iter().collect())
+    }
+
     /// The kernel gives everything back that it looked up.
     pub fn forget<M: Mount>(&mut self, mount: &mut M) -> Result<()> {
         Request { driver: self, mount, who: ROOT, now: Time::default() }.forget()
@@ -302,7 +313,7 @@ impl<M: Mount> Request<'_, M> {
         Ok(out)
     }
 
-    fn tree(&mut self) -> Result<Tree> {
+    fn paths(&mut self) -> Result<Vec<(String, InodeNo)>> {
         let mut paths = vec![("/".to_string(), InodeNo::ROOT)];
         let mut at = 0;
         while let Some((path, ino)) = paths.get(at).cloned() {
@@ -314,8 +325,13 @@ impl<M: Mount> Request<'_, M> {
                 paths.extend(names.into_iter().map(|(name, ino, _)| (format!("{base}/{name}"), ino)));
             }
         }
-        let mut first = BTreeMap::new();
         paths.sort();
+        Ok(paths)
+    }
+
+    fn tree(&mut self) -> Result<Tree> {
+        let paths = self.paths()?;
+        let mut first = BTreeMap::new();
         for (path, ino) in &paths {
             first.entry(*ino).or_insert_with(|| path.clone());
         }

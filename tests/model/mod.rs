@@ -120,6 +120,21 @@ impl Model {
         self.step
     }
 
+    /// The next operation is the `step`-th, and what it makes is numbered from `id` on: in histories that branch, so that times
+    /// and numbers tell the branches apart.
+    pub fn go_on(&mut self, step: u64, id: Id) {
+        assert!(step > self.step && id >= self.next, "steps and numbers grow");
+        self.step = step - 1;
+        self.next = id;
+    }
+
+    /// Every path with the number of the node there.
+    pub fn ids(&self) -> BTreeMap<String, Id> {
+        let mut paths = Vec::new();
+        self.walk("", ROOT, &mut paths);
+        paths.into_iter().collect()
+    }
+
     /// The slots that hold an open file.
     pub fn open_slots(&self) -> Vec<u8> {
         self.slots.keys().copied().collect()

@@ -23,6 +23,7 @@ mod oracle;
 mod run;
 mod small;
 mod world;
+mod writers;
 
 use crash::{explore, quietly};
 use figures::Figures;

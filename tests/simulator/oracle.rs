@@ -238,7 +238,7 @@ struct Again {
 }
 
 /// `skylog check` finds nothing, with the state directory or without.
-fn check_clean(when: &str, machine: &Machine, state: bool) {
+pub fn check_clean(when: &str, machine: &Machine, state: bool) {
     let store: Arc<dyn Store> = Arc::new(machine.store.clone());
     let state = state.then(|| Arc::new(machine.disk.clone()) as Arc<dyn Media>);
     let report = skylog::check::check(&store, state, &mut |_, _, _| {});

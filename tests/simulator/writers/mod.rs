@@ -1,0 +1,75 @@
+//! Several writers of one filesystem: whole machines, each with a disk of its own, one store, one clock, one seed. Any of them
+//! may be stopped in the middle of any call to the store, for longer than every grace time; die, lose its disk, go on from an
+//! earlier copy of it; take over from another, also two at once. Calls fail, lose their answers, arrive late.
+//!
+//! Whatever happens, a reader of the store sees exactly what was published along one chain of writers (see [`truth`]), and
+//! nothing that a store-durable fsync acknowledged is ever missing from it.
+//!
+//! `SKYLOG_SIM_WRITERS=n` runs more or fewer of these histories, from `SKYLOG_SIM_SEED` on.
+
+mod director;
+mod figures;
+mod host;
+mod stage;
+mod truth;
+mod turns;
+mod wire;
+
+use crate::crash::quietly;
+use figures::Figures;
+use skylog::base::canary::Canary;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Histories of an ordinary run.
+const HISTORIES: u64 = 3000;
+/// With fewer, not everything happens.
+const HISTORIES_MIN: u64 = 1000;
+
+/// Runs one history; what was wrong with it.
+fn run_one(seed: u64, removed: Option<Canary>) -> Result<Figures, String> {
+    let again = format!("SKYLOG_SIM_SEED={seed} SKYLOG_SIM_WRITERS=1");
+    quietly(|| director::run(seed, removed)).and_then(|done| done).map_err(|e| format!("{again}: {e}"))
+}
+
+fn run_all(first: u64, histories: u64) -> (Figures, Vec<String>) {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicU64::new(0);
+    let found = Mutex::new((Figures::default(), Vec::new()));
+    std::thread::scope(|threads_of| {
+        for _ in 0..threads {
+            threads_of.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= histories {
+                        break;
+                    }
+                    let one = run_one(first + index, None);
+                    let mut all = found.lock().expect("no panic while it is held");
+                    match one {
+                        Ok(figures) => all.0 += &figures,
+                        Err(failure) => all.1.push(failure),
+                    }
+                }
+            });
+        }
+    });
+    found.into_inner().expect("no thread panicked")
+}
+
+#[test]
+fn several_writers_leave_one_history_and_lose_nothing_acknowledged() {
+    let histories = crate::env("SKYLOG_SIM_WRITERS").unwrap_or(HISTORIES);
+    let (figures, failures) = run_all(crate::env("SKYLOG_SIM_SEED").unwrap_or(1), histories);
+    println!("{figures}");
+    for failure in &failures {
+        println!("{}", failure.lines().take(4).collect::<Vec<_>>().join(" "));
+    }
+    assert!(failures.is_empty(), "{} histories failed; one of them:\n{}", failures.len(), failures[0]);
+    if histories < HISTORIES_MIN {
+        return;
+    }
+    for (name, count) in figures.named() {
+        assert!(count > 0, "the run proved nothing: no {name}");
+    }
+}
