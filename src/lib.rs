@@ -2,7 +2,8 @@
 //!
 //! Modules from bottom to top; an import may only point down:
 //! [`base`], [`mod@format`], [`media`] and [`store`], [`journal`] and [`cache`], [`locate`] and [`map`], [`fs`], then [`checkpoint`],
-//! [`ship`], [`recovery`], [`check`] and [`salvage`], then [`volume`], which puts them together, and [`fuse`], which the kernel talks to.
+//! [`ship`], [`recovery`], [`follow`], [`check`] and [`salvage`], then [`volume`], which puts them together, and [`fuse`], which the
+//! kernel talks to.
 //!
 //! A whole filesystem on simulated disk and store, every actor stepped by hand:
 //!
@@ -22,6 +23,7 @@ pub mod base;
 pub mod cache;
 pub mod check;
 pub mod checkpoint;
+pub mod follow;
 pub mod format;
 pub mod fs;
 pub mod fuse;

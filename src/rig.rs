@@ -272,6 +272,8 @@ mod copies;
 #[cfg(test)]
 mod far;
 #[cfg(test)]
+mod followers;
+#[cfg(test)]
 mod mounts;
 #[cfg(test)]
 mod tests;

@@ -8,12 +8,14 @@
 
 mod actors;
 mod copies;
+mod follower;
 mod health;
 mod park;
 mod pressure;
 mod status;
 
 pub use copies::{Copies, Step};
+pub use follower::FollowStatus;
 pub use park::{Unresolved, resolve};
 pub use pressure::{Patience, WhenFull};
 pub use status::{Counters, Status, StoreRequests};
@@ -28,6 +30,7 @@ use crate::map::Db;
 use crate::recovery::{MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
 use crate::store::StoreCounters;
 use actors::Threads;
+use follower::Following;
 use health::{Health, Watched};
 use park::Parking;
 use parking_lot::Mutex;
@@ -57,9 +60,51 @@ pub(crate) struct Shared {
     patience: Mutex<Patience>,
     /// The mount is to go: nobody waits for what may not come.
     leaving: AtomicBool,
+    /// Only of a follower.
+    following: Option<Following>,
 }
 
 impl Shared {
+    fn new(
+        (db, nodes, desk): (Arc<Db>, Arc<NodeStore>, Arc<Desk>),
+        fs: Fs,
+        (figures, wanted): (Arc<Mutex<Figures>>, Arc<Wanted>),
+        clock: Arc<dyn Clock>,
+        health: Arc<Health>,
+    ) -> Shared {
+        Shared {
+            db,
+            nodes,
+            desk,
+            fs,
+            parking: Parking::new(clock.clone()),
+            figures,
+            wanted,
+            clock,
+            stopping: AtomicBool::new(false),
+            fenced: Mutex::new(None),
+            ship_error: Mutex::new(None),
+            store_full: AtomicBool::new(false),
+            health,
+            pressure: Pressure::default(),
+            patience: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            following: None,
+        }
+    }
+
+    /// Whether there is a journal, and it is full.
+    fn journal_is_full(&self) -> bool {
+        self.db.journal_of_writer().is_some_and(|journal| journal.fill().is_full)
+    }
+
+    /// Whoever changes something, does no more; why.
+    fn latch(&self, reason: String) {
+        if let Some(journal) = self.db.journal_of_writer() {
+            journal.latch(reason);
+        }
+    }
+
     /// Gives answers whose time has come.
     fn answer_due(&self) {
         let now = self.clock.elapsed();
@@ -128,24 +173,13 @@ impl Volume {
         let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, .. } = mounted;
         let write_bytes_max = write_bytes_max(&db);
         let options = fs::Options { write_bytes_max, space: Box::new(space) };
-        let shared = Arc::new(Shared {
-            fs: Fs::new(db.clone(), options),
-            parking: Parking::new(world.clock.clone()),
-            figures: checkpointer.figures(),
-            wanted: checkpointer.wanted(),
-            clock: world.clock.clone(),
-            stopping: AtomicBool::new(false),
-            fenced: Mutex::new(None),
-            ship_error: Mutex::new(None),
-            store_full: AtomicBool::new(false),
+        let shared = Arc::new(Shared::new(
+            (db.clone(), nodes, desk),
+            Fs::new(db, options),
+            (checkpointer.figures(), checkpointer.wanted()),
+            world.clock.clone(),
             health,
-            pressure: Pressure::default(),
-            patience: Mutex::default(),
-            leaving: AtomicBool::new(false),
-            db,
-            nodes,
-            desk,
-        });
+        ));
         let threads = Threads::start(&shared, writer, checkpointer, shipper, keeper, store);
         let volume =
             Arc::new(Volume { filesystem, replay, cache, store_counters, shared, threads: Mutex::new(Some(threads)) });
@@ -206,7 +240,9 @@ impl Volume {
         op: impl FnMut(&Fs, &mut Cx) -> Result<(T, Lsn), fs::Stop> + Send + 'static,
         done: impl FnOnce(Result<T, Error>) + Send + 'static,
     ) {
-        let journal = self.shared.db.journal().clone();
+        let Some(journal) = self.shared.db.journal_of_writer().cloned() else {
+            return park::start(&self.shared, cx, data_bytes, op, |result| done(result.map(|(value, _)| value)));
+        };
         park::start(&self.shared, cx, data_bytes, op, move |result| match result {
             Ok((value, lsn)) if journal.policy() == SyncPolicy::Always => {
                 let acknowledge = move |synced: Result<(), String>| match synced {
@@ -266,18 +302,22 @@ impl Volume {
 
     /// Whether anybody waits: for room, for something to be fetched, or for a store that does not answer.
     pub fn has_waiting(&self) -> bool {
-        self.shared.parking.holds_any() || self.shared.db.journal().fill().is_full
+        self.shared.parking.holds_any() || self.shared.journal_is_full()
     }
 
-    /// Calls `done` when everything that happened so far is durable, or why it never will be.
+    /// Calls `done` when everything that happened so far is durable, or why it never will be. Never with success once writing has
+    /// ended, by a failure or by a takeover.
     pub fn sync(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
         let db = &self.shared.db;
-        db.journal().when_durable(db.last(), Box::new(done));
+        match db.journal_of_writer() {
+            Some(journal) => journal.when_synced(db.last(), Box::new(done)),
+            None => done(Ok(())),
+        }
     }
 
     /// Bytes one write may have.
     pub fn write_bytes_max(&self) -> usize {
-        write_bytes_max(&self.shared.db)
+        if self.is_follower() { follower::WRITE_BYTES_MAX } else { write_bytes_max(&self.shared.db) }
     }
 
     /// Counts a request that ended in a panic.
@@ -292,7 +332,9 @@ impl Volume {
 
     /// Changes when batches become durable without anyone asking; what was pending is synced after the switch.
     pub fn set_policy(&self, policy: SyncPolicy) {
-        self.shared.db.journal().set_policy(policy);
+        if let Some(journal) = self.shared.db.journal_of_writer() {
+            journal.set_policy(policy);
+        }
     }
 
     /// Changes at which age changes are checkpointed and shipped.
@@ -303,23 +345,25 @@ impl Volume {
 
     /// Changes how much the files may take. `done` is called when that is durable, or why it will not be.
     pub fn set_limit(&self, set: SetLimit, done: impl FnOnce(Result<(), String>) + Send + 'static) {
-        let journal = self.shared.db.journal().clone();
+        let journal = self.shared.db.journal_of_writer().cloned();
         let cx = Cx { now: self.now(), ..Cx::default() };
         let set = move |fs: &Fs, cx: &mut Cx| fs.set_limit(cx, set);
-        park::start(&self.shared, cx, 0, set, move |result| match result {
-            Ok((_, lsn)) => journal.when_durable(lsn, Box::new(done)),
-            Err(e) => done(Err(e.to_string())),
+        park::start(&self.shared, cx, 0, set, move |result| match (result, journal) {
+            (Ok((_, lsn)), Some(journal)) => journal.when_durable(lsn, Box::new(done)),
+            (Ok(_), None) => done(Ok(())),
+            (Err(e), _) => done(Err(e.to_string())),
         });
     }
 
+    /// A follower has nothing that the store does not have.
     fn is_drained(&self) -> bool {
-        !self.shared.db.files_changed() && self.shared.figures.lock().drained
+        self.is_follower() || !self.shared.db.files_changed() && self.shared.figures.lock().drained
     }
 
     /// Makes a checkpoint of everything and ships it. `progress` hears how many bytes of the journal are done, of how many,
     /// and ends the draining by an error.
     pub fn drain(&self, progress: &mut dyn FnMut(u64, u64) -> Result<(), String>) -> Result<(), String> {
-        let total = self.shared.db.journal().stats().used_bytes;
+        let total = self.shared.db.journal_of_writer().map_or(0, |journal| journal.stats().used_bytes);
         let written = self.shared.health.written();
         while !self.is_drained() {
             let status = self.status();

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Every folder or file of `src/` and its layer, from the bottom up.
-const LAYERS: [(&str, u32); 19] = [
+const LAYERS: [(&str, u32); 20] = [
     ("base", 0),
     ("format", 1),
     ("media", 2),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, u32); 19] = [
     ("ship", 6),
     ("recovery", 6),
     ("check", 6),
+    ("follow", 6),
     ("salvage", 6),
     ("volume", 7),
     ("rig", 7),
@@ -30,7 +31,7 @@ const LAYERS: [(&str, u32); 19] = [
 ];
 
 /// Imports between two folders of one layer that are meant to be.
-const SIBLINGS: [(&str, &str); 12] = [
+const SIBLINGS: [(&str, &str); 15] = [
     ("store", "media"),
     ("map", "locate"),
     // The shipper does the jobs of the owner of the space tree.
@@ -41,6 +42,10 @@ const SIBLINGS: [(&str, &str); 12] = [
     ("check", "recovery"),
     ("check", "checkpoint"),
     ("check", "ship"),
+    // A follower opens as recovery does, and goes on from there.
+    ("follow", "recovery"),
+    ("follow", "checkpoint"),
+    ("follow", "ship"),
     ("salvage", "recovery"),
     ("salvage", "checkpoint"),
     ("rig", "volume"),

@@ -282,6 +282,9 @@ impl Checkpointer {
             ..Figures::default()
         };
         let epoch = db.epoch();
+        if !db.files_changed() {
+            db.journal().tail().nothing_behind(checkpoint.lsn);
+        }
         Checkpointer {
             filesystem,
             media,
@@ -451,6 +454,7 @@ impl Checkpointer {
         let age_max = self.wanted.interval().unwrap_or(self.policy.age_max);
         (waiting < WAITING_ASKED && self.wanted.take())
             || self.is_pressed()
+            || self.base_is_blocked()
             // A window on its way frees more of the journal than another checkpoint would.
             || (waiting == 0 && self.db.journal().reclaim_wanted())
             || (waiting < WAITING_AGED && now.saturating_sub(since) >= age_max)

@@ -77,12 +77,19 @@ pub struct NodeStore {
     downloading: Mutex<()>,
     /// Only for a store that is far away.
     reader: Option<Arc<SegmentReader>>,
+    /// Whether there are node segments on local disk.
+    has_files: bool,
 }
 
 impl NodeStore {
     /// Reads from `nodes/` of the state directory, else from the store, through `reader` if there is one.
     pub fn new(media: Arc<dyn Media>, store: Arc<dyn Store>, reader: Option<Arc<SegmentReader>>) -> NodeStore {
-        NodeStore { media, store, files: Mutex::default(), downloading: Mutex::new(()), reader }
+        NodeStore { media, store, files: Mutex::default(), downloading: Mutex::new(()), reader, has_files: true }
+    }
+
+    /// Reads from the store alone, node by node, through `reader` if there is one: for a follower.
+    pub fn of_store(media: Arc<dyn Media>, store: Arc<dyn Store>, reader: Option<Arc<SegmentReader>>) -> NodeStore {
+        NodeStore { has_files: false, ..NodeStore::new(media, store, reader) }
     }
 
     /// Removes local node segments that are not in `keep`. A file that cannot be removed is tried again next time.
@@ -181,6 +188,9 @@ impl NodeStore {
 
     /// The local copy, if there is one.
     fn local(&self, no: SegmentNo) -> Result<Option<Arc<dyn File>>, MapError> {
+        if !self.has_files {
+            return Ok(None);
+        }
         let (open, removals) = self.files.lock().get(no);
         if let Some(file) = open {
             return Ok(Some(file));
@@ -203,6 +213,15 @@ impl NodeStore {
             Some(file) => NodeStore::read_from(&*file, ptr).ok().filter(|bytes| body.is(bytes)),
             None => reader.near(ptr.segment, Class::Nodes, &body),
         }
+    }
+
+    /// A node out of the store.
+    fn read_shipped(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
+        if let Some(reader) = &self.reader {
+            return NodeStore::fetch(reader, ptr).map_err(|e| of_reader(ptr, e));
+        }
+        let range = u64::from(ptr.offset)..u64::from(ptr.offset) + u64::from(ptr.len);
+        self.store.get_range(&names::segment(ptr.segment), range).map_err(|e| of_store(ptr.segment, e))
     }
 
     /// A node out of the store that is far away.
@@ -291,10 +310,7 @@ fn of_reader(ptr: &NodePtr, e: ReadError) -> MapError {
 impl NodeSource for NodeStore {
     /// A damaged local copy gives way to the store's, if the store has one.
     fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
-        let Some(file) = self.local(ptr.segment)? else {
-            let reader = self.reader.as_ref().ok_or(MapError::Missing { segment: ptr.segment })?;
-            return NodeStore::fetch(reader, ptr).map_err(|e| of_reader(ptr, e));
-        };
+        let Some(file) = self.local(ptr.segment)? else { return self.read_shipped(ptr) };
         let bytes = NodeStore::read_from(&*file, ptr)?;
         if bytes.len() == ptr.len as usize && crc32c::crc32c(&bytes) == ptr.crc {
             return Ok(bytes);

@@ -63,6 +63,9 @@ impl Checkpointer {
         // A job that could not be made, perhaps for a day, leaves no numbers that were planned for it again and again.
         self.context().drop_planned_of(&self.half_made, &self.half_made)?;
         self.half_made.clear();
+        if self.base_is_blocked() {
+            return Ok(None);
+        }
         let job = if self.base_is_due() { self.base_job()? } else { Job::Increment(self.window_job(&plan)?) };
         self.half_made.clear();
         Ok(Some(job))
@@ -104,8 +107,11 @@ impl Checkpointer {
     /// A generation starts with a base; a long chain of increments is folded into a new one; and many windows that wait go
     /// as one when that is less work.
     fn base_is_due(&self) -> bool {
-        if self.closed || self.published.generation < u64::from(self.db.epoch()) {
+        if self.has_no_base() {
             return true;
+        }
+        if !self.base_has_tail() {
+            return false;
         }
         let mut waiting = Chain::default();
         self.plans.iter().for_each(|plan| waiting += plan.chain);
@@ -115,6 +121,22 @@ impl Checkpointer {
         let now = self.clock.elapsed();
         let apart = self.based_at.is_none_or(|at| nodes.are_worth_it(now.saturating_sub(at)));
         (apart && self.policy.replay.is_long(&chain)) || nodes.are_cheaper_than(&waiting, self.policy.uploads)
+    }
+
+    /// Nobody reads an increment in a generation that has no base.
+    fn has_no_base(&self) -> bool {
+        self.closed || self.published.generation < u64::from(self.db.epoch())
+    }
+
+    /// A base carries what log increments carried behind it, which is at hand only if this mount published it. What an earlier
+    /// one did is in the journal, and so in the next checkpoint.
+    fn base_has_tail(&self) -> bool {
+        self.db.journal().tail().reaches_back_to(self.checkpoint.lsn)
+    }
+
+    /// Nothing can be published before there is a newer checkpoint.
+    pub(super) fn base_is_blocked(&self) -> bool {
+        self.startup.is_done() && self.has_no_base() && !self.base_has_tail()
     }
 
     /// A base is the newest checkpoint, so every window that waits is shipped with it.
@@ -271,7 +293,7 @@ impl Checkpointer {
             // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.
             Body::Closing(_) => self.closed = true,
             // The window that holds its batches is recorded when it is published itself.
-            Body::Log(_) => {}
+            Body::Log(_) => self.db.journal().tail().log_published(publication.end),
         }
         self.context().settle_waiting(self.published.end)?;
         self.note_shipped();

@@ -72,6 +72,7 @@ impl Checkpointer {
         self.context().drop_planned()?;
         self.drop_recorded_plans();
         self.note_shipped();
+        self.note_published();
         self.startup = Startup::Done;
         self.away.set(false);
         let mut figures = self.figures.lock();
@@ -87,6 +88,15 @@ impl Checkpointer {
             log::warn!("what an earlier life left stays until the next checkpoint: {e}");
         }
         Ok(())
+    }
+
+    /// From here on the newest batches may be published by themselves.
+    fn note_published(&self) {
+        // When nothing waits, all up to the checkpoint is in the store, by whomever it was published.
+        let end = if self.plans.is_empty() { self.checkpoint.lsn } else { self.published.end };
+        let tail = self.db.journal().tail();
+        tail.window_published(end, self.published.checkpoint);
+        tail.resumed();
     }
 
     /// Has the shipper ask the store, as long as it takes.

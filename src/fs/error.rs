@@ -104,6 +104,9 @@ pub enum Error {
     /// The journal has failed, so nothing can be changed; why.
     #[error("read-only: {0}")]
     ReadOnly(String),
+    /// The lease was lost that kept from being deleted what the operation reads.
+    #[error("the lease was lost that kept this state of the filesystem from being deleted")]
+    LeaseLost,
     /// Stored bytes are damaged, or could not be had; which and why was logged.
     #[error("input or output failed")]
     Io,
@@ -114,7 +117,7 @@ impl Error {
     pub fn errno(&self) -> i32 {
         match self {
             Error::NoSuchName | Error::Removed(_) => libc::ENOENT,
-            Error::NoSuchInode(_) => libc::ESTALE,
+            Error::NoSuchInode(_) | Error::LeaseLost => libc::ESTALE,
             Error::NameExists => libc::EEXIST,
             Error::NotDirectory(_) => libc::ENOTDIR,
             Error::IsDirectory(_) => libc::EISDIR,
@@ -166,6 +169,7 @@ impl From<db::Stop> for Stop {
             db::Stop::Wait(wait) => Stop::Wait(wait),
             db::Stop::DiskFull => Error::DiskFull.into(),
             db::Stop::Limit(on_limit) => Error::Limit(on_limit).into(),
+            db::Stop::LeaseLost => Error::LeaseLost.into(),
             db::Stop::ReadOnly(why) => Error::ReadOnly(why).into(),
             db::Stop::Damaged(what) => damaged(what),
         }

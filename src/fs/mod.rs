@@ -67,6 +67,7 @@ pub use statfs::{DiskSpace, StatFs};
 pub use xattr::{ACCESS_ACL, DEFAULT_ACL};
 
 use crate::base::clock::Time;
+use crate::map::Seen;
 use crate::map::db::{Db, Pins};
 use locks::InodeLocks;
 use open::Uses;
@@ -105,6 +106,8 @@ pub struct Cx {
     pub pins: Pins,
     /// Whether it may wait for the kernel to forget files that were removed, when it needs their room.
     pub patient: bool,
+    /// The state that a request to a follower reads, if it is not to be the newest.
+    pub seen: Option<Arc<Seen>>,
 }
 
 /// What the layers above decide.
@@ -131,6 +134,6 @@ impl Fs {
     }
 
     fn begin<'a>(&'a self, cx: &'a Cx) -> Work<'a> {
-        Work::new(self.db.begin(&cx.pins), cx, self.waits_for_leaving(cx))
+        Work::new(self.db.begin_at(&cx.pins, cx.seen.as_ref()), cx, self.waits_for_leaving(cx))
     }
 }

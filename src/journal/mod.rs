@@ -34,6 +34,7 @@ mod scan;
 mod segment;
 mod shared;
 mod state;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -43,6 +44,7 @@ pub use open::open;
 pub use replay::{Replayed, replay};
 pub use segment::FOLDER;
 pub use shared::Journal;
+pub use tail::{Due, Published, Tail, TailBatch};
 pub use writer::Writer;
 
 use crate::base::metrics::Latencies;
@@ -138,9 +140,11 @@ pub struct PendingBatch {
     /// Its position.
     pub lsn: Lsn,
     /// The encoded head, which says that the payload is present.
-    pub head: Vec<u8>,
+    pub head: Bytes,
     /// The objects with their stored bytes, in the order of the head.
     pub objects: Vec<(ChunkHeader, Bytes)>,
+    /// Whether it has an edit that a log carries.
+    pub concerns_files: bool,
 }
 
 /// What the journal does and did.

@@ -5,7 +5,7 @@
 
 use super::segment::Segment;
 use super::state::{Due, Queued, State, WRITE_AFTER};
-use super::{Config, Fill, ManifestStore, PendingBatch, Refusal, Room, Stats, SyncPolicy, Waiter, budget};
+use super::{Config, Fill, ManifestStore, PendingBatch, Refusal, Room, Stats, SyncPolicy, Tail, Waiter, budget};
 use crate::base::clock::Clock;
 use crate::format::ids::{Lsn, ObjectId};
 use parking_lot::{Condvar, Mutex};
@@ -20,6 +20,7 @@ pub struct Journal {
     pub(super) manifest: ManifestStore,
     pub(super) state: Mutex<State>,
     pub(super) work: Condvar,
+    tail: Tail,
 }
 
 impl Journal {
@@ -32,7 +33,8 @@ impl Journal {
         disk_full: bool,
     ) -> Journal {
         let state = State::new(segments, spares, disk_full);
-        Journal { config, clock, manifest, state: Mutex::new(state), work: Condvar::new() }
+        let tail = Tail::new(state.submitted);
+        Journal { config, clock, manifest, state: Mutex::new(state), work: Condvar::new(), tail }
     }
 
     /// What a batch takes at worst: its own group header, padding and trailer, and its entries in the directory.
@@ -91,6 +93,7 @@ impl Journal {
         let since = self.clock.elapsed();
         let payload: usize = batch.objects.iter().map(|(_, bytes)| bytes.len()).sum();
         let cost = budget::cost_encoded(batch.head.len() + payload, batch.objects.len());
+        self.tail.take(&batch);
         let mut state = self.state.lock();
         debug_assert_eq!(batch.lsn.pos, state.submitted.pos + 1, "batches come in the order of their Lsns");
         for (n, (_, bytes)) in (0..).zip(&batch.objects) {
@@ -108,6 +111,16 @@ impl Journal {
     /// The Lsn of the newest batch that was submitted.
     pub fn submitted(&self) -> Lsn {
         self.state.lock().submitted
+    }
+
+    /// The newest batches, for who publishes them whole.
+    pub fn tail(&self) -> &Tail {
+        &self.tail
+    }
+
+    /// Why it takes no more changes, if it does not.
+    pub fn latched(&self) -> Option<String> {
+        self.state.lock().latched.clone()
     }
 
     /// All batches up to this one survive a crash.
@@ -129,6 +142,16 @@ impl Journal {
         }
         state.add_durable_waiter(lsn, waiter);
         self.signal(&mut state);
+    }
+
+    /// The same for those outside who trust in it: once all writing has ended there is no success any more, also for what is durable. Who
+    /// asks cannot tell what of it this machine alone has; and after a takeover what others see is not this any more (promise X1).
+    pub fn when_synced(&self, lsn: Lsn, waiter: Waiter) {
+        let ended = self.state.lock().ended();
+        match ended {
+            Some(reason) => waiter(Err(reason)),
+            None => self.when_durable(lsn, waiter),
+        }
     }
 
     /// The sync policy.

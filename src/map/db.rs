@@ -3,13 +3,17 @@
 //! One lock orders everything: under it a batch gets its Lsn, goes to the journal's queue and is applied to the active
 //! overlays, whole. So the order in memory is the order of the log, and no reader sees half a batch. No disk or store is
 //! touched while it is held.
+//!
+//! A follower has no log: its operations read one published state ([`Seen`]), and none of them changes anything.
 
+use super::seen::{Followed, Seen};
 use super::{NodeCache, Overlay, View};
 
 use crate::format::batch::{Edit, TreeId, encode_edits, encode_head, put_bytes};
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, OBJECT_BYTES_MAX, ObjectId};
 use crate::format::key;
+use crate::format::publication::Log;
 use crate::format::space::{self, Mark};
 use crate::format::usage::{OnLimit, USAGE_BYTES, Usage, UsageChange, UsageLimit};
 use crate::journal::{Journal, PendingBatch, Refusal};
@@ -44,14 +48,19 @@ pub enum Stop {
     DiskFull,
     /// The filesystem would hold more than it may.
     Limit(OnLimit),
-    /// The journal has failed; why.
+    /// The journal has failed, or there is none; why.
     ReadOnly(String),
+    /// The lease was lost that kept from being deleted what the operation reads.
+    LeaseLost,
     /// Stored bytes are not what they should be; which.
     Damaged(String),
 }
 
 /// What the edit takes that puts the new usage.
 const USAGE_EDIT_BYTES: usize = put_bytes(key::USAGE_KEY_BYTES, USAGE_BYTES);
+
+/// Why a follower changes nothing.
+const FOLLOWS: &str = "this mount follows the writer and changes nothing";
 
 /// Most frozen layers that wait for their merge.
 pub const LAYERS_MAX: usize = 4;
@@ -138,7 +147,10 @@ pub struct Frozen {
 /// The two maps and the log they are written to.
 pub struct Db {
     epoch: u32,
-    journal: Arc<Journal>,
+    /// `None`: a follower.
+    journal: Option<Arc<Journal>>,
+    /// Of a follower: what it reads.
+    followed: Option<Followed>,
     locate: Arc<Locate>,
     cache: Arc<NodeCache>,
     limits: Limits,
@@ -162,13 +174,54 @@ impl Db {
         let next_inode = AtomicU64::new(start.inode_mark.max(InodeNo::ROOT.0 + 1));
         let Start { last, inode_mark, usage, usage_limit, .. } = start;
         let state = RwLock::new(State { last, stacks, inode_mark, usage, usage_limit });
-        Db { epoch, journal, locate, cache, limits, next_inode, state }
+        Db { epoch, journal: Some(journal), followed: None, locate, cache, limits, next_inode, state }
+    }
+
+    /// A map that only reads, from published states; the first is `seen`.
+    pub fn follower(seen: Arc<Seen>, locate: Arc<Locate>, cache: Arc<NodeCache>) -> Db {
+        let (stacks, usage_limit) = Default::default();
+        let state = State { last: Lsn::ZERO, stacks, inode_mark: 0, usage: None, usage_limit };
+        Db {
+            epoch: 0,
+            journal: None,
+            followed: Some(Followed::new(seen)),
+            locate,
+            cache,
+            limits: Limits { overlay_bytes_max: 0, inode_step: 0 },
+            next_inode: AtomicU64::new(0),
+            state: RwLock::new(state),
+        }
+    }
+
+    /// Of a follower the newest state that it has read.
+    pub fn seen(&self) -> Option<Arc<Seen>> {
+        self.followed.as_ref().map(Followed::newest)
+    }
+
+    /// Of a follower the states that somebody reads or may begin to read, oldest first.
+    pub fn seen_in_use(&self) -> Vec<Arc<Seen>> {
+        self.followed.as_ref().map_or(Vec::new(), Followed::in_use)
+    }
+
+    /// Gives a follower a newer state: what begins from now on reads that.
+    ///
+    /// # Panics
+    /// When this is not a follower.
+    pub fn advance(&self, seen: Arc<Seen>) {
+        self.followed.as_ref().expect("only a follower is given states").advance(seen);
     }
 
     /// Starts an operation's reads and edits. `pins` holds what was fetched for it so far.
     pub fn begin<'a>(&'a self, pins: &'a Pins) -> Tx<'a> {
+        self.begin_at(pins, None)
+    }
+
+    /// The same for an operation that, on a follower, reads a state that it chose before.
+    pub fn begin_at<'a>(&'a self, pins: &'a Pins, seen: Option<&Arc<Seen>>) -> Tx<'a> {
+        let seen = self.followed.as_ref().map(|followed| seen.cloned().unwrap_or_else(|| followed.newest()));
         Tx {
             db: self,
+            seen,
             pins,
             edits: Vec::new(),
             objects: Vec::new(),
@@ -181,13 +234,16 @@ impl Db {
 
     /// What the files take, and what they may take; the first is `None` when it is not counted.
     pub fn usage(&self) -> (Option<Usage>, UsageLimit) {
+        if let Some(seen) = self.seen() {
+            return (seen.usage, seen.usage_limit);
+        }
         let state = self.state.read();
         (state.usage, state.usage_limit)
     }
 
     /// The Lsn of the newest batch.
     pub fn last(&self) -> Lsn {
-        self.state.read().last
+        self.seen().map_or_else(|| self.state.read().last, |seen| seen.last)
     }
 
     /// The writer epoch.
@@ -195,9 +251,17 @@ impl Db {
         self.epoch
     }
 
-    /// The log.
+    /// The log, which all have who write.
+    ///
+    /// # Panics
+    /// When this is a follower.
     pub fn journal(&self) -> &Arc<Journal> {
-        &self.journal
+        self.journal.as_ref().expect("a follower has no journal, and nobody asks it for one")
+    }
+
+    /// The log, unless this is a follower.
+    pub fn journal_of_writer(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref()
     }
 
     /// The readers of file data.
@@ -212,7 +276,7 @@ impl Db {
 
     /// Bytes in all overlays.
     pub fn overlay_bytes(&self) -> u64 {
-        self.state.read().stacks.iter().map(Stack::bytes).sum()
+        self.seen().map_or_else(|| self.state.read().stacks.iter().map(Stack::bytes).sum(), |seen| seen.bytes())
     }
 
     /// Whether the active overlay of files holds changes: batches of the space tree alone never ask for a checkpoint.
@@ -270,18 +334,6 @@ impl Db {
         }
     }
 
-    fn read<T>(
-        &self,
-        pins: &Pins,
-        tree: TreeId,
-        key: &[u8],
-        read: impl FnOnce(&Bytes) -> T,
-    ) -> Result<Option<T>, Stop> {
-        let state = self.state.read();
-        let found = state.stacks[tree as usize].view().read(&self.cache, pins, key, read);
-        found.map_err(|node| Stop::Wait(Wait::Node(node)))
-    }
-
     fn reserve(&self, cost: u64, room: Room) -> Result<(), Stop> {
         let overlay_bytes_max = match room {
             Room::Ordinary => self.limits.overlay_bytes_max,
@@ -292,7 +344,7 @@ impl Db {
         if self.overlay_bytes() > overlay_bytes_max {
             return Err(Stop::Wait(Wait::Pressure));
         }
-        self.journal.reserve(cost, room).map_err(|refusal| match refusal {
+        self.journal().reserve(cost, room).map_err(|refusal| match refusal {
             Refusal::QueueFull | Refusal::JournalFull => Stop::Wait(Wait::Pressure),
             Refusal::DiskFull => Stop::DiskFull,
             Refusal::Latched(why) => Stop::ReadOnly(why),
@@ -303,6 +355,8 @@ impl Db {
 /// One operation's reads and edits.
 pub struct Tx<'a> {
     db: &'a Db,
+    /// Of a follower: what it reads.
+    seen: Option<Arc<Seen>>,
     pins: &'a Pins,
     edits: Vec<(TreeId, Edit)>,
     objects: Vec<(ChunkHeader, Bytes)>,
@@ -328,21 +382,29 @@ impl Tx<'_> {
                 _ => {}
             }
         }
-        self.db.read(self.pins, tree, key, read)
+        let (cache, pins) = (&self.db.cache, self.pins);
+        let found = self.with_view(tree, |view| view.read(cache, pins, key, read))?;
+        found.map_err(|node| Stop::Wait(Wait::Node(node)))
+    }
+
+    /// Reads a map at one moment.
+    fn with_view<T>(&self, tree: TreeId, read: impl FnOnce(&View<'_>) -> T) -> Result<T, Stop> {
+        match &self.seen {
+            Some(seen) => Ok(read(&seen.view(tree)?)),
+            None => Ok(read(&self.db.state.read().stacks[tree as usize].view())),
+        }
     }
 
     /// Up to `limit` committed entries with keys in `from..to`, ascending, all as of one Lsn.
     pub fn scan(&mut self, tree: TreeId, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, Stop> {
-        let state = self.db.state.read();
-        let found = state.stacks[tree as usize].view().scan(&self.db.cache, self.pins, from, to, limit);
+        let found = self.with_view(tree, |view| view.scan(&self.db.cache, self.pins, from, to, limit))?;
         found.map_err(|node| Stop::Wait(Wait::Node(node)))
     }
 
     /// Goes on only if the nodes with the keys in `from..to` are in memory, or waits for many of them at once. For those who
     /// scan a long range: a restart for each node would go over all that was there before, again and again.
     pub fn want_range(&self, tree: TreeId, from: &[u8], to: &[u8]) -> Result<(), Stop> {
-        let state = self.db.state.read();
-        let missing = state.stacks[tree as usize].view().missing(&self.db.cache, self.pins, from, to, WANTED_MAX);
+        let missing = self.with_view(tree, |view| view.missing(&self.db.cache, self.pins, from, to, WANTED_MAX))?;
         if missing.is_empty() { Ok(()) } else { Err(Stop::Wait(Wait::Nodes(missing))) }
     }
 
@@ -375,10 +437,13 @@ impl Tx<'_> {
     /// The bytes of objects, in the order of their names. An operation waits once for all that are not in memory.
     pub fn read_objects(&self, ids: impl Iterator<Item = ObjectId>) -> Result<Vec<Bytes>, Stop> {
         let mut missing = Vec::new();
+        self.seen.as_ref().map_or(Ok(()), |seen| seen.check())?;
         let found = ids.filter_map(|id| {
+            let pinned = || self.pins.object(&id).cloned();
             // Once it must wait, nothing is read twice: who fetches finds what is in memory as well.
             let resident = || missing.is_empty().then(|| self.db.locate.resident(&id)).flatten();
-            let bytes = self.pins.object(&id).cloned().or_else(resident);
+            let came_whole = self.seen.as_ref().and_then(|seen| seen.objects.get(&id).cloned());
+            let bytes = came_whole.or_else(pinned).or_else(resident);
             if bytes.is_none() {
                 missing.push(id);
             }
@@ -421,7 +486,8 @@ impl Tx<'_> {
         let mut edits = self.edits.clone();
         edits.push(self.inode_mark_edit());
         let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
-        Journal::cost(encode_edits(&edits).len() + USAGE_EDIT_BYTES, &lens) <= self.db.journal.batch_bytes_max()
+        let cost = Journal::cost(encode_edits(&edits).len() + USAGE_EDIT_BYTES, &lens);
+        self.db.journal.as_ref().is_none_or(|journal| cost <= journal.batch_bytes_max())
     }
 
     /// Makes the edits one batch of the log. Without edits nothing is logged and the last Lsn is returned.
@@ -433,6 +499,7 @@ impl Tx<'_> {
         if self.edits.is_empty() {
             return Ok(db.last());
         }
+        let Some(journal) = &db.journal else { return Err(Stop::ReadOnly(FOLLOWS.to_owned())) };
         let mut encoded = encode_edits(&self.edits);
         let lens: Vec<usize> = self.objects.iter().map(|(_, data)| data.len()).collect();
         // Without a new inode no mark can be needed.
@@ -444,7 +511,7 @@ impl Tx<'_> {
 
         let mut state = db.state.write();
         let usage =
-            state.usage_after(self.usage_change, self.refusable).inspect_err(|_| db.journal.unreserve(reserved))?;
+            state.usage_after(self.usage_change, self.refusable).inspect_err(|_| journal.unreserve(reserved))?;
         if let Some(usage) = usage {
             state.usage = Some(usage);
             let edit = (TreeId::Files, Edit::Put { key: key::usage(), value: usage.encode() });
@@ -460,13 +527,14 @@ impl Tx<'_> {
         // The journal takes what the batch costs; room for an edit that it does not carry would be lost for good.
         let unused = reserved - Journal::cost(encoded.len(), &lens);
         if unused > 0 {
-            db.journal.unreserve(unused);
+            journal.unreserve(unused);
         }
         let lsn = state.last.next(db.epoch);
         let headers: Vec<ChunkHeader> = self.objects.iter().map(|(header, _)| *header).collect();
         let count = u32::try_from(self.edits.len()).expect("few edits in a batch");
         let head = encode_head(lsn, count, &encoded, &headers, true);
-        db.journal.submit(PendingBatch { lsn, head, objects: self.objects });
+        let concerns_files = self.edits.iter().any(|(tree, edit)| Log::carries(*tree, edit));
+        journal.submit(PendingBatch { lsn, head: head.into(), objects: self.objects, concerns_files });
         for (tree, edit) in self.edits {
             state.stacks[tree as usize].overlay.apply_own(lsn, edit.resolve(lsn, &headers));
         }

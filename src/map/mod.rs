@@ -13,6 +13,7 @@ mod level;
 mod merge;
 mod overlay;
 mod pins;
+mod seen;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use overlay::{Found, Overlay};
 pub use pins::Pins;
 
 pub use crate::journal::Room;
+pub use seen::{CameWhole, Seen, Term};
 pub use touched::touched_leaves;
 pub use verify::verify;
 pub use view::View;

@@ -40,8 +40,8 @@ pub struct Overlay {
 
 impl Overlay {
     /// An overlay that says nothing.
-    pub fn new() -> Overlay {
-        Overlay::default()
+    pub const fn new() -> Overlay {
+        Overlay { points: BTreeMap::new(), ranges: BTreeMap::new(), bytes: 0, last: Lsn::ZERO }
     }
 
     /// Adds one edit of the batch `lsn`. Keys and values are copied, so that an entry never keeps a journal group or a
@@ -114,6 +114,23 @@ impl Overlay {
     /// An estimate of the memory it holds, for the byte cap.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// These changes and `newer` ones over them, as one overlay. Keys and values are shared, not copied.
+    pub fn under(&self, newer: &Overlay) -> Overlay {
+        let Overlay { points, ranges, bytes, .. } = self;
+        let mut both =
+            Overlay { points: points.clone(), ranges: ranges.clone(), bytes: *bytes, last: self.last.max(newer.last) };
+        for (from, to) in &newer.ranges {
+            both.delete_range(from, to);
+        }
+        for (key, value) in &newer.points {
+            match value {
+                Some(value) => both.set_point(key.clone(), Some(value.clone())),
+                None => both.delete(key),
+            }
+        }
+        both
     }
 
     /// The same changes as edits: applied in this order to an empty overlay they make this one again.

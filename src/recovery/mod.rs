@@ -21,8 +21,8 @@ mod takeover;
 
 pub use fetch::{Fetched, Fetcher};
 pub use mkfs::{MkfsOptions, mkfs};
-pub(crate) use takeover::newest_generation;
 pub use takeover::{Remote, read_remote};
+pub(crate) use takeover::{newest_base, newest_generation};
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -290,7 +290,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
 }
 
 /// The store's configuration; when the store is away, what the caller knows of it, and how the store does not answer.
-fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
+pub(crate) fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
     let before = match &world.known {
         Some(Known::Answered(superblock)) => return Ok((superblock.clone(), None)),
         Some(Known::Away(superblock, reason)) => return Ok((superblock.clone(), Some(reason.clone()))),
@@ -303,12 +303,16 @@ fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountErr
     }
 }
 
-fn not_local(what: &'static str, reason: impl ToString) -> MountError {
+pub(crate) fn not_local(what: &'static str, reason: impl ToString) -> MountError {
     MountError::NotLocal { what, reason: reason.to_string() }
 }
 
 /// Takes up the cache files, if there are to be any.
-fn open_cache(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Option<(Arc<Cache>, Keeper)>, MountError> {
+pub(crate) fn open_cache(
+    world: &World,
+    tuning: &Tuning,
+    filesystem: Uuid,
+) -> Result<Option<(Arc<Cache>, Keeper)>, MountError> {
     let Some(limits) = tuning.cache_files else { return Ok(None) };
     let opened = Cache::open(world.cache_media.clone(), world.clock.clone(), filesystem, limits);
     opened.map(Some).map_err(MountError::Cache)
@@ -476,7 +480,7 @@ fn this_mount(manifest: &ManifestStore) -> Result<Nonce, MountError> {
     newest.ok_or_else(|| damaged("MANIFEST", "it names no journal segment"))
 }
 
-fn damaged(place: &str, reason: impl ToString) -> MountError {
+pub(crate) fn damaged(place: &str, reason: impl ToString) -> MountError {
     MountError::Damaged { place: place.to_owned(), reason: reason.to_string() }
 }
 

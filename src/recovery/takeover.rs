@@ -97,18 +97,39 @@ fn read_from(
     listed: &BTreeMap<u64, u64>,
     newest: u64,
 ) -> Result<Remote, MountError> {
+    let (mut numbers, base) = base_of(store, fetcher, listed, newest)?;
+    let mut remote = read_generation(&mut numbers, filesystem, base)?;
+    if numbers.generation < newest {
+        // Generations behind it were closed before they had a base.
+        remote.free = first_free(store, newest)?;
+    }
+    Ok(remote)
+}
+
+/// The base of the newest generation that has one, and the numbers that follow it. Where they end at a gap, that may be the hole of
+/// a generation that has ended meanwhile.
+pub(crate) fn newest_base<'a>(
+    store: &'a dyn Store,
+    fetcher: &'a Fetcher,
+) -> Result<(Numbers<'a>, Publication), MountError> {
+    let listed = generations(store)?;
+    let newest = *listed.last_key_value().ok_or_else(no_generation)?.0;
+    base_of(store, fetcher, &listed, newest)
+}
+
+fn base_of<'a>(
+    store: &'a dyn Store,
+    fetcher: &'a Fetcher,
+    listed: &BTreeMap<u64, u64>,
+    newest: u64,
+) -> Result<(Numbers<'a>, Publication), MountError> {
     let mut generation = newest;
     loop {
         let highest = listed.get(&generation).copied().unwrap_or(0);
         let mut numbers = Numbers { store, fetcher, generation, highest, next: 0, fetched: VecDeque::new() };
         match numbers.next()? {
             Some(publication) if matches!(publication.body, Body::Base(_)) => {
-                let mut remote = read_generation(&mut numbers, filesystem, publication)?;
-                if generation < newest {
-                    // Generations behind it were closed before they had a base.
-                    remote.free = first_free(store, newest)?;
-                }
-                return Ok(remote);
+                return Ok((numbers, publication));
             }
             // Numbers are taken in order, and those of the newest generation are never deleted. Going on to an older one
             // would lose all that was shipped since, silently.
@@ -122,7 +143,7 @@ fn read_from(
 
 /// The objects of a generation in order, from its base on. Where they end is found by asking for them, one after the other;
 /// what the list of names says is only which of them are worth asking for together.
-struct Numbers<'a> {
+pub(crate) struct Numbers<'a> {
     store: &'a dyn Store,
     fetcher: &'a Fetcher,
     generation: u64,
@@ -135,7 +156,7 @@ struct Numbers<'a> {
 
 impl Numbers<'_> {
     /// The next one; `None` at the first gap, behind which nothing counts.
-    fn next(&mut self) -> Result<Option<Publication>, MountError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Publication>, MountError> {
         if canary::removed(Canary::WalkAsks) && self.next > self.highest {
             return Ok(None);
         }

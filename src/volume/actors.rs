@@ -1,9 +1,10 @@
 //! The threads: each drives one step function.
 
-use super::Shared;
+use super::{Shared, follower};
 use crate::cache::{self, Keeper};
 use crate::checkpoint::jobs::Report;
 use crate::checkpoint::{self, Checkpointer};
+use crate::follow::Follower;
 use crate::format::names::SUPERBLOCK;
 use crate::journal::{self, Writer};
 use crate::locate::SegmentReader;
@@ -24,7 +25,7 @@ const NEAR: usize = 2;
 /// Threads that fetch ahead from a store that is far away.
 const AHEAD: usize = 4;
 /// The longest an idle actor sleeps before it looks around by itself.
-const IDLE: Duration = Duration::from_millis(100);
+pub(super) const IDLE: Duration = Duration::from_millis(100);
 /// Operations that wait for room are tried again this often,
 const PRESSED_MIN: Duration = Duration::from_millis(5);
 /// and more and more seldom, up to this, while none of them finds any.
@@ -39,16 +40,17 @@ const ENDING: Duration = Duration::from_millis(2);
 /// All threads of a volume.
 pub(super) struct Threads {
     waiters: Vec<JoinHandle<()>>,
-    checkpointer: JoinHandle<()>,
-    shipper: JoinHandle<()>,
+    checkpointer: Option<JoinHandle<()>>,
+    /// Those that stand in calls to the store: the shipper, or what follows.
+    callers: Vec<JoinHandle<()>>,
     keeper: Option<JoinHandle<()>>,
     end_keeper: Arc<AtomicBool>,
-    journal: JoinHandle<Result<(), String>>,
+    journal: Option<JoinHandle<Result<(), String>>>,
     end_journal: Arc<AtomicBool>,
     store: Arc<dyn Store>,
 }
 
-fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub(super) fn spawn<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     thread::Builder::new().name(name.to_owned()).spawn(body).expect("the system gives a few threads")
 }
 
@@ -62,7 +64,7 @@ fn spawn_actor(
     let shared = shared.clone();
     spawn(name, move || {
         if catch_unwind(AssertUnwindSafe(|| body(&shared))).is_err() {
-            shared.db.journal().latch(format!("the {name} thread panicked; please report what the log says"));
+            shared.latch(format!("the {name} thread panicked; please report what the log says"));
         }
     })
 }
@@ -76,6 +78,29 @@ impl Threads {
         keeper: Option<Keeper>,
         store: Arc<dyn Store>,
     ) -> Threads {
+        let mut threads = Threads::start_waiters(shared, keeper, store);
+        let (journal, end) = (shared.clone(), threads.end_journal.clone());
+        let checkpointer = spawn_actor("checkpoint", shared, move |shared| run_checkpointer(shared, checkpointer));
+        threads.checkpointer = Some(checkpointer);
+        threads.callers.push(spawn_actor("ship", shared, move |shared| run_shipper(shared, shipper)));
+        threads.journal = Some(spawn("journal", move || run_journal(&journal, writer, &end)));
+        threads
+    }
+
+    /// Those of a follower.
+    pub fn start_follower(
+        shared: &Arc<Shared>,
+        follower: Follower,
+        keeper: Option<Keeper>,
+        store: Arc<dyn Store>,
+    ) -> Threads {
+        let mut threads = Threads::start_waiters(shared, keeper, store);
+        threads.callers.push(follower::start(shared, follower));
+        threads
+    }
+
+    /// Those by which operations end that wait, and who keeps what they fetch.
+    fn start_waiters(shared: &Arc<Shared>, keeper: Option<Keeper>, store: Arc<dyn Store>) -> Threads {
         let [end_keeper, end_journal] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let reader = shared.db.locate().reader();
         let (fetchers, near, ahead) = if reader.is_some() { (FETCHERS_FAR, NEAR, AHEAD) } else { (FETCHERS, 0, 0) };
@@ -95,14 +120,13 @@ impl Threads {
         }
         let gated = shared.clone();
         waiters.push(spawn("gate", move || gate(&gated)));
-        let (journal, end) = (shared.clone(), end_journal.clone());
         let end_cache = end_keeper.clone();
         Threads {
             waiters,
-            checkpointer: spawn_actor("checkpoint", shared, move |shared| run_checkpointer(shared, checkpointer)),
-            shipper: spawn_actor("ship", shared, move |shared| run_shipper(shared, shipper)),
+            checkpointer: None,
+            callers: Vec::new(),
             keeper: keeper.map(|keeper| spawn("cache", move || run_keeper(keeper, &end_cache))),
-            journal: spawn("journal", move || run_journal(&journal, writer, &end)),
+            journal: None,
             end_keeper,
             end_journal,
             store,
@@ -122,11 +146,11 @@ impl Threads {
         await_end(&self.waiters, &mut left);
         shared.pressure.end().into_iter().for_each(|answer| answer());
         shared.desk.wake();
-        await_end([&self.checkpointer, &self.shipper], &mut left);
+        await_end(self.checkpointer.iter().chain(&self.callers), &mut left);
         self.store.abandon();
-        let _ = self.checkpointer.join();
+        let _ = self.checkpointer.map(JoinHandle::join);
         let mut left = STUCK_MAX;
-        for thread in self.waiters.into_iter().chain([self.shipper]) {
+        for thread in self.waiters.into_iter().chain(self.callers) {
             await_end([&thread], &mut left);
             match thread.is_finished() {
                 true => drop(thread.join()),
@@ -141,7 +165,8 @@ impl Threads {
             let _ = keeper.join();
         }
         self.end_journal.store(true, Ordering::SeqCst);
-        self.journal.join().unwrap_or_else(|_| Err("the journal thread panicked".to_owned()))
+        let ended = self.journal.map_or(Ok(Ok(())), JoinHandle::join);
+        ended.unwrap_or_else(|_| Err("the journal thread panicked".to_owned()))
     }
 }
 
@@ -155,7 +180,7 @@ fn await_end<'a>(threads: impl IntoIterator<Item = &'a JoinHandle<()>>, left: &m
     }
 }
 
-fn stopping(shared: &Shared) -> bool {
+pub(super) fn stopping(shared: &Shared) -> bool {
     shared.stopping.load(Ordering::SeqCst)
 }
 
@@ -191,7 +216,9 @@ fn gate(shared: &Shared) {
     while !stopping(shared) {
         let sleep = || shared.pressure.next_due(shared.clock.elapsed()).map_or(IDLE, |due| due.min(IDLE));
         let pressed = shared.parking.all_pressed(sleep);
-        shared.pressure.look(&shared.db.journal().fill(), &shared.health, shared.clock.elapsed());
+        if let Some(journal) = shared.db.journal_of_writer() {
+            shared.pressure.look(&journal.fill(), &shared.health, shared.clock.elapsed());
+        }
         shared.answer_due();
         if shared.health.take_return() {
             shared.ship_again();
@@ -232,7 +259,7 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
             }
             Err(e) if e.ends_writing() => {
                 log::error!("{e}; read-only from now on");
-                shared.db.journal().latch(e.to_string());
+                shared.latch(e.to_string());
                 if matches!(e, ShipError::Fenced { .. }) {
                     *shared.fenced.lock() = Some(e.to_string());
                 }

@@ -289,6 +289,8 @@ pub(super) fn start_admitted<T: 'static>(
     done: impl FnOnce(Result<T, Error>) + Send + 'static,
 ) {
     cx.patient = true;
+    // An operation that must wait goes on in the state that it began with.
+    cx.seen = cx.seen.take().or_else(|| shared.db.seen());
     let wait = match run(shared, &mut op, &mut cx) {
         Ok(value) => return done(Ok(value)),
         Err(Stop::Error(e)) => return done(Err(e)),
@@ -380,7 +382,7 @@ impl Task {
             // Somebody must remove something, and will only if told.
             return waited >= PATIENCE;
         }
-        let (is_full, is_away) = (shared.db.journal().fill().is_full, shared.health.is_away());
+        let (is_full, is_away) = (shared.journal_is_full(), shared.health.is_away());
         let when_full = shared.patience.lock().when_full;
         if is_full && shared.leaving.load(Ordering::SeqCst) {
             return true;
@@ -414,6 +416,9 @@ impl Task {
             }
             Err(Unresolved::Away(_)) => return self.wait_for_store(shared, begun),
             Err(Unresolved::Failed(reason)) if self.failed.as_ref() == Some(&self.wait) => {
+                if self.cx.seen.as_ref().is_some_and(|seen| seen.is_lost()) {
+                    return self.refuse(shared, Error::LeaseLost);
+                }
                 shared.parking.note_damage(reason);
                 return self.refuse(shared, Error::Io);
             }

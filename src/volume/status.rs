@@ -5,6 +5,7 @@ use super::{Shared, Volume};
 use crate::base::clock::Time;
 use crate::base::metrics::Latencies;
 use crate::cache::CacheStats;
+use crate::journal::{self, Fill};
 use crate::locate::ReaderStats;
 use crate::store::{RequestKind, StoreFigures};
 use serde::Serialize;
@@ -18,7 +19,7 @@ pub struct Status {
     /// The filesystem.
     pub uuid: String,
     /// `active`, `offline` until a store that was away at the mount answers, `read-only` after a failed sync or write,
-    /// `fenced` after a takeover.
+    /// `fenced` after a takeover; of a follower `following`, or `stale` while its lease is lost.
     pub state: &'static str,
     /// When batches become durable without anyone asking.
     pub policy: String,
@@ -169,42 +170,55 @@ impl Volume {
 
     /// How long syncs of the journal took.
     pub fn sync_latency(&self) -> Latencies {
-        self.shared.db.journal().stats().sync_latency
+        self.journal_stats().sync_latency
+    }
+
+    /// A follower has no journal: nothing in it.
+    fn journal_stats(&self) -> journal::Stats {
+        self.shared.db.journal_of_writer().map_or_else(Default::default, |journal| journal.stats())
     }
 
     /// What `status` shows.
     pub fn status(&self) -> Status {
         let Shared { db, figures, parking, pressure, fenced, ship_error, clock, .. } = &*self.shared;
-        let stats = db.journal().stats();
+        let (journal, stats) = (db.journal_of_writer(), self.journal_stats());
+        let follower = self.follow_status();
         let figures = figures.lock().clone();
         let fenced = fenced.lock().clone();
-        let state = match (&fenced, &stats.latched) {
-            (Some(_), _) => "fenced",
-            (None, Some(_)) => "read-only",
-            (None, None) if figures.offline => "offline",
-            (None, None) => "active",
+        let state = match (&fenced, &stats.latched, &follower) {
+            (_, _, Some(follower)) if follower.is_lost => "stale",
+            (_, _, Some(_)) => "following",
+            (Some(_), _, _) => "fenced",
+            (None, Some(_), _) => "read-only",
+            (None, None, _) if figures.offline => "offline",
+            (None, None, _) => "active",
         };
         let last_error = fenced
             .or(stats.latched)
             .or_else(|| ship_error.lock().clone())
             .or(figures.last_error)
+            .or_else(|| follower.and_then(|follower| follower.figures.error))
             .or_else(|| parking.damage())
             .or(stats.last_error);
         let now = clock.now().as_nanos();
         let (usage, limit) = db.usage();
         let (when_full, hindrance) = (self.shared.patience.lock().when_full, self.shared.hindrance());
         let holds_back = pressure.holds_back(clock.elapsed());
-        let (step, pressure_reason) =
-            pressure::describe(&db.journal().fill(), hindrance.as_ref(), when_full, holds_back);
+        let (step, pressure_reason) = pressure::describe(
+            &journal.map_or_else(Fill::default, |journal| journal.fill()),
+            hindrance.as_ref(),
+            when_full,
+            holds_back,
+        );
         let some = |limit: u64| (limit > 0).then_some(limit);
         let cache = self.cache.as_ref().map(|cache| cache.stats());
         Status {
             pid: std::process::id(),
             uuid: self.filesystem.to_string(),
             state,
-            policy: db.journal().policy().to_string(),
+            policy: journal.map_or_else(|| "none".to_owned(), |journal| journal.policy().to_string()),
             last: db.last().to_string(),
-            durable: db.journal().durable().to_string(),
+            durable: journal.map_or_else(|| db.last(), |journal| journal.durable()).to_string(),
             shipped: figures.shipped.to_string(),
             journal_used_bytes: stats.used_bytes,
             journal_capacity_bytes: stats.capacity_bytes,

@@ -155,7 +155,7 @@ fn objects_of(number: u64, lens: &[usize]) -> Vec<(ChunkHeader, Bytes)> {
 
 fn pending(lsn: Lsn, edits: &[u8], objects: Vec<(ChunkHeader, Bytes)>) -> PendingBatch {
     let headers: Vec<ChunkHeader> = objects.iter().map(|(header, _)| *header).collect();
-    PendingBatch { lsn, head: encode_head(lsn, 1, edits, &headers, true), objects }
+    PendingBatch { lsn, head: encode_head(lsn, 1, edits, &headers, true).into(), objects, concerns_files: true }
 }
 
 /// What waiters were told.
