@@ -156,6 +156,7 @@ impl Host {
             (slot.disk.clone(), slot.held.clone().filter(|_| local))
         };
         let life = stage.truth.lock().begin(held.as_ref());
+        stage.tell(|| format!("  machine {} begins life {life} on {held:?}", self.me));
         let wire = Wire::new(&stage, self.me, life);
         {
             let mut slot = self.slot.lock();
@@ -186,8 +187,7 @@ impl Host {
         };
         let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
         let fs = Arc::new(Fs::new(mounted.db.clone(), Options { write_bytes_max: WRITE_BYTES_MAX, space }));
-        let mut instance =
-            Instance { stage: stage.clone(), wire: wire.clone(), life, mounted, fs, job: None, fenced: false };
+        let mut instance = Instance { stage: stage.clone(), wire: wire.clone(), life, mounted, fs, job: None, fenced: false };
         if wire.is_dead() {
             return Done::Failed;
         }
