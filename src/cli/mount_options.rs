@@ -43,6 +43,9 @@ pub struct MountOptions {
     /// Where metrics are served.
     #[serde(skip)]
     pub metrics: Option<Address>,
+    /// What another machine holds is taken from it.
+    #[serde(skip)]
+    pub takeover: bool,
     /// What the kernel lists as the source.
     pub source: Option<String>,
     /// The mount point may hold files.
@@ -166,6 +169,7 @@ mod tests {
         assert!(options.flag("noexec") && !options.flag("ro"));
         assert_eq!(parse("ship_interval=9").unwrap().ship_interval_seconds, Some(9));
         assert_eq!(parse("durability=local,durability=store").unwrap().durability, Some(Durability::Store));
+        assert!(parse("takeover").unwrap().takeover && !parse("").unwrap().takeover);
         assert_eq!(parse("sync=none,sync").unwrap().sync, Some(SyncPolicy::Always));
         assert_eq!(parse("sync,async").unwrap().sync, None);
     }

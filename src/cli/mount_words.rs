@@ -174,6 +174,11 @@ pub const WORDS: &[Word] = &[
             Ok(())
         },
     ),
+    plain(
+        "takeover",
+        "Mount also what another machine holds: that one is read-only from then on, and keeps what it has not shipped",
+        |options| options.takeover = true,
+    ),
     value("fsname=NAME", "What the kernel lists as the source; the store's URL by default", |options, name| {
         options.source = Some(name.to_owned());
         Ok(())

@@ -253,9 +253,10 @@ impl Publisher {
         if state == self.identity.state || canary::removed(Canary::OthersFence) {
             return Ok(());
         }
+        let at = Time::from_nanos(publication.wall);
         let by = match &publication.body {
-            Body::Closing(closing) => closing.owner.clone(),
-            _ => format!("state directory {state}"),
+            Body::Closing(closing) => format!("{}, at {at}", closing.owner),
+            _ => format!("state directory {state}, at {at}"),
         };
         Err(ShipError::Fenced { generation, number, by })
     }
