@@ -1,8 +1,9 @@
 //! What passes between the checkpointer and others: jobs and reports of the shipper, requests, figures for people.
 
-use super::jobs::{Job, Report};
+use super::jobs::{Follower, Job, Report};
 use crate::format::ids::Lsn;
 use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -101,12 +102,39 @@ pub struct Figures {
     pub windows_shipped: u64,
     /// Store objects deleted in this mount.
     pub objects_deleted: u64,
+    /// Who follows, when it was last asked: before something was deleted.
+    pub followers: Vec<Follower>,
+    /// Why dead store objects stay where they are.
+    pub deletion_refused: Option<String>,
     /// The store did not answer when this was mounted, and has not answered since.
     pub offline: bool,
     /// Whether everything was checkpointed, shipped and recorded after the last step.
     pub drained: bool,
     /// The last failure, until the next success.
     pub last_error: Option<String>,
+}
+
+/// With so many windows on their way nobody needs to ask for another.
+const WINDOWS_WAITING: u64 = 2;
+
+/// Where another actor asks for a window to be published.
+#[derive(Clone)]
+pub struct Asking {
+    pub(super) wanted: Arc<Wanted>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) figures: Arc<Mutex<Figures>>,
+}
+
+impl Asking {
+    /// Asks for a checkpoint, unless enough windows are on their way; whether it did.
+    pub fn checkpoint(&self) -> bool {
+        if self.figures.lock().windows_waiting >= WINDOWS_WAITING {
+            return false;
+        }
+        self.wanted.checkpoint();
+        self.desk.wake();
+        true
+    }
 }
 
 /// Requests from outside.

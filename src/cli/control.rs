@@ -35,6 +35,11 @@ pub enum Ask {
         /// `always`, `everysec` or `none`.
         sync: String,
     },
+    /// Change when an fsync returns.
+    Durability {
+        /// `local` or `store`.
+        word: String,
+    },
     /// Change at which age changes are shipped.
     ShipInterval {
         /// The age.
@@ -59,6 +64,16 @@ pub enum Ask {
         /// Leave in the journal what is not yet in the store.
         now: bool,
     },
+}
+
+impl Ask {
+    /// Whether it makes sense only where files are changed.
+    pub fn is_for_a_writer(&self) -> bool {
+        match self {
+            Ask::Sync | Ask::Set { .. } | Ask::ShipInterval { .. } | Ask::WhenFull { .. } | Ask::Limit { .. } => true,
+            Ask::Status | Ask::Metrics | Ask::Warm { .. } | Ask::Evict { .. } | Ask::Umount { .. } => false,
+        }
+    }
 }
 
 /// What the daemon says back.

@@ -10,7 +10,7 @@ use super::metrics_endpoint::Endpoint;
 use super::mount_point::Holder;
 use super::notify::{self, Effort};
 use super::registry::Registration;
-use super::{copies, metrics, mount_point, size, utab};
+use super::{copies, metrics, mount_point, size, status, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 use skylog::fs::SetLimit;
@@ -169,8 +169,15 @@ impl Daemon {
             Ok(Ask::Evict { inodes }) => {
                 copies::evict(&self.volume, &self.registration.dir, &self.unwritten, stream, &inodes)
             }
+            Ok(ask) if self.volume.is_follower() && ask.is_for_a_writer() => Say::Failed {
+                why: format!(
+                    "{} follows a mount that writes and changes nothing; run this where the filesystem is mounted without ro",
+                    self.registration.dir.display()
+                ),
+            },
             Ok(Ask::Sync) => self.sync(),
             Ok(Ask::Set { sync }) => self.set(&sync),
+            Ok(Ask::Durability { word }) => done(word.parse().map(|durability| self.volume.set_durability(durability))),
             Ok(Ask::ShipInterval { seconds }) => {
                 self.volume.set_ship_interval(Duration::from_secs(seconds));
                 done(Ok(()))
@@ -184,7 +191,7 @@ impl Daemon {
     }
 
     fn status(&self) -> Say {
-        let mut status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        let mut status = status::of(&self.volume);
         status["requests"] = serde_json::to_value(&*self.requests).expect("counts are plain data");
         if let Some(address) = &self.metrics {
             status["metrics"] = address.as_str().into();
@@ -239,7 +246,7 @@ impl Daemon {
             Err(e) => {
                 // Whoever takes it away later has not said to leave anything in the journal.
                 self.now.store(false, Ordering::Relaxed);
-                Say::Failed { why: busy(dir, &e, now) }
+                Say::Failed { why: busy(dir, &e, now || self.volume.is_follower()) }
             }
         };
         control::answer(stream, &said).ok();
@@ -423,11 +430,11 @@ fn done(result: Result<(), String>) -> Say {
     }
 }
 
-fn busy(dir: &std::path::Path, error: &io::Error, now: bool) -> String {
+fn busy(dir: &std::path::Path, error: &io::Error, unshipped: bool) -> String {
     let users = mount_point::users(dir).join(", ");
     match users.is_empty() {
         true => format!("{} cannot be unmounted: {error}", dir.display()),
-        false if now => format!("{} is in use by {users}; close it and unmount again", dir.display()),
+        false if unshipped => format!("{} is in use by {users}; close it and unmount again", dir.display()),
         false => format!("{} is in use by {users}; everything is shipped, close it and unmount again", dir.display()),
     }
 }

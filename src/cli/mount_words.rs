@@ -103,6 +103,15 @@ pub const WORDS: &[Word] = &[
     plain("dirsync", "The same as sync=always, which is more than dirsync asks for", |options| {
         options.sync = Some(SyncPolicy::Always);
     }),
+    value(
+        "durability=local|store",
+        "When an fsync returns: when the disk of this machine has all before it (the default), or when the store has it too, so \
+         that the death of the machine loses nothing of it. A remount and `skylog set` change it",
+        |options, word| {
+            options.durability = Some(word.parse().map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
     value("grace=SECONDS", "How long a dead store object is kept before it is deleted (3600 by default)", set_grace),
     value(
         "ship_interval=SECONDS",
@@ -241,7 +250,12 @@ pub const WORDS: &[Word] = &[
         "Changes a mount that is there: the flags of the kernel below, sync and ship_interval. All else is said when mounting",
         |options| options.remount = true,
     ),
-    flag("ro", "The kernel refuses every change", "ro", true),
+    flag(
+        "ro",
+        "Follows what is written where the filesystem is mounted for writing, here or elsewhere, and changes nothing. In a remount of          one that writes: the kernel refuses every change, until a remount with rw",
+        "ro",
+        true,
+    ),
     flag("rw", "Takes back ro", "ro", false),
     flag("nodev", "Device files cannot be opened", "nodev", true),
     flag("dev", "Takes back nodev", "nodev", false),

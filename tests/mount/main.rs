@@ -2,9 +2,12 @@
 
 mod after_death;
 mod attributes;
+#[path = "../busy/mod.rs"]
+mod busy;
 mod copies;
 #[path = "../exposition/mod.rs"]
 mod exposition;
+mod follower;
 mod helpers;
 mod life;
 mod limits;
