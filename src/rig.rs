@@ -289,4 +289,6 @@ mod followers;
 #[cfg(test)]
 mod mounts;
 #[cfg(test)]
+mod tails;
+#[cfg(test)]
 mod tests;

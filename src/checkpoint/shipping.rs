@@ -283,7 +283,7 @@ impl Checkpointer {
     pub(super) fn adopt(&mut self, publication: &Publication) -> Result<(), CheckpointError> {
         let Publication { generation, number, checkpoint, .. } = *publication;
         let at = Position { generation, number };
-        log::info!("adopting number {} of generation {}", at.number, at.generation);
+        log::debug!("adopting number {} of generation {}", at.number, at.generation);
         match &publication.body {
             Body::Increment(Increment { windows, .. }) => self.record(windows, None, checkpoint, at)?,
             Body::Base(Base { windows, node_segments, .. }) => {
