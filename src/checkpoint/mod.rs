@@ -283,9 +283,7 @@ impl Checkpointer {
             ..Figures::default()
         };
         let epoch = db.epoch();
-        if !db.files_changed() {
-            db.journal().tail().nothing_behind(checkpoint.lsn);
-        }
+        db.journal().tail().begin(if db.files_changed() { db.last() } else { checkpoint.lsn });
         Checkpointer {
             filesystem,
             media,

@@ -116,6 +116,8 @@ impl Checkpointer {
         let mut waiting = Chain::default();
         self.plans.iter().for_each(|plan| waiting += plan.chain);
         let mut chain = Chain { increments: self.published.number, ..self.chain };
+        // Log increments have numbers too, and are read with them.
+        chain.bytes += self.db.journal().tail().logged_bytes();
         chain += waiting;
         let nodes = NewNodes { segments: self.new_nodes.len() as u64, bytes: self.new_nodes.values().sum() };
         let now = self.clock.elapsed();
@@ -268,6 +270,7 @@ impl Checkpointer {
         if shipped.base.is_some() {
             self.chain = Chain::default();
             self.based_at = Some(self.clock.elapsed());
+            self.db.journal().tail().base_published();
         } else if let Some(plan) = self.plans.iter().find(|plan| plan.number == shipped.checkpoint) {
             self.chain += plan.chain;
         }

@@ -35,6 +35,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use upload::Uploads;
 
+/// Objects of a store that is far away which are deleted at a time.
+const DELETES: usize = 16;
 /// After so many failures a job that deletes gives up the rest.
 const DELETE_FAILURES_MAX: u32 = 8;
 
@@ -146,6 +148,7 @@ pub struct Shipper {
     stored: Arc<Stored>,
     segment_bytes: usize,
     uploads: Uploads,
+    deletes: Uploads,
     /// Node segments of a base that is not published yet which this shipper has put, with their sizes: a job that is given
     /// again does not put them again.
     nodes_put: Arc<Mutex<BTreeMap<SegmentNo, u64>>>,
@@ -181,6 +184,7 @@ impl Shipper {
     /// A shipper that publishes through `publisher`.
     pub fn new(parts: Parts, publisher: Arc<Publisher>) -> Shipper {
         let Parts { filesystem, media, store, clock, random, nodes, locate, stored, segment_bytes, uploads } = parts;
+        let deletes = Uploads::new(if uploads > 1 { DELETES } else { 1 });
         let (uploads, nodes_put, put_bytes) = (Uploads::new(uploads), Arc::default(), Arc::default());
         Shipper {
             filesystem,
@@ -194,6 +198,7 @@ impl Shipper {
             stored,
             segment_bytes,
             uploads,
+            deletes,
             nodes_put,
             put_bytes,
         }
@@ -392,24 +397,56 @@ impl Shipper {
     }
 
     fn delete(&self, names: &[String]) -> Result<Report, ShipError> {
-        let (mut gone, mut failures) = (Vec::new(), 0);
-        for name in names {
-            match self.store.delete(name) {
-                Ok(()) => {
-                    self.locate.forget(name);
-                    gone.push(name.clone());
+        let deleting =
+            Arc::new(Deleting { store: self.store.clone(), locate: self.locate.clone(), state: Mutex::default() });
+        self.deletes.run(|give| {
+            for name in names {
+                if deleting.state.lock().given_up {
+                    break;
                 }
-                // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
-                Err(e) => {
-                    log::warn!("{e}");
-                    failures += 1;
-                    if failures == DELETE_FAILURES_MAX || matches!(e, StoreError::Away { .. }) {
-                        break;
-                    }
-                }
+                let (deleting, name) = (deleting.clone(), name.clone());
+                give(Box::new(move || {
+                    deleting.delete(name);
+                    Ok(())
+                }))?;
+            }
+            Ok(())
+        })?;
+        let gone = std::mem::take(&mut deleting.state.lock().gone);
+        Ok(Report::Deleted(gone))
+    }
+}
+
+/// A job that deletes, several at a time: log increments die by the hundred.
+struct Deleting {
+    store: Arc<dyn Store>,
+    locate: Arc<Locate>,
+    state: Mutex<Deleted>,
+}
+
+#[derive(Default)]
+struct Deleted {
+    gone: Vec<String>,
+    failures: u32,
+    given_up: bool,
+}
+
+impl Deleting {
+    fn delete(&self, name: String) {
+        let deleted = self.store.delete(&name);
+        if deleted.is_ok() {
+            self.locate.forget(&name);
+        }
+        let mut state = self.state.lock();
+        match deleted {
+            Ok(()) => state.gone.push(name),
+            // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
+            Err(e) => {
+                log::warn!("{e}");
+                state.failures += 1;
+                state.given_up |= state.failures >= DELETE_FAILURES_MAX || matches!(e, StoreError::Away { .. });
             }
         }
-        Ok(Report::Deleted(gone))
     }
 }
 
