@@ -2,6 +2,7 @@
 //! missing these tests fail.
 
 mod commands;
+mod durability;
 #[path = "../exposition/mod.rs"]
 mod exposition;
 mod faults;
