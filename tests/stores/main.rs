@@ -15,3 +15,4 @@ mod refusals;
 mod scratch;
 mod seeing;
 mod server;
+mod wiped;
