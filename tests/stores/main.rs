@@ -19,3 +19,4 @@ mod refusals;
 mod scratch;
 mod seeing;
 mod server;
+mod wiped;
