@@ -274,6 +274,8 @@ mod far;
 #[cfg(test)]
 mod followers;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod mounts;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,10 @@
 //! The owner's side of shipping: which job comes next, and what a report means for the space tree and the journal.
 
 use super::cost::{Chain, NewNodes};
-use super::jobs::{BaseJob, Job, Report, Shipped, WindowJob, segments_for};
+use super::jobs::{BaseJob, DeleteJob, Deleted, Job, Report, Shipped, WindowJob, segments_for};
 use super::nodes::node_file;
 use super::space::Context;
-use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Phase, Plan};
+use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Held, Phase, Plan};
 use crate::format::ids::SegmentNo;
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
@@ -19,6 +19,9 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// but only to this while somebody waits for a drain.
 const RETRY_ASKED: Duration = Duration::from_secs(5);
+
+/// What followers hold is asked for again after this.
+const HELD_AGAIN: Duration = Duration::from_secs(10);
 
 impl Checkpointer {
     /// Gives the shipper its next job, one at a time.
@@ -184,15 +187,42 @@ impl Checkpointer {
             return Ok(None);
         }
         let grace = i64::try_from(self.policy.grace.as_nanos()).unwrap_or(i64::MAX);
-        let found = self.context().deletable(self.published.checkpoint, grace, DELETE_MAX)?;
+        let (published, held) = (self.published.checkpoint, self.held.filter(|held| now < held.until));
+        let allowed = held.map_or(published, |held| held.allowed.min(published));
+        let found = self.context().deletable(allowed, grace, DELETE_MAX)?;
         // What no publication lists yet waits for one, which looks here again.
         let often = DELETE_EVERY.min(self.policy.grace);
-        self.delete_at = match found.next {
-            _ if !found.names.is_empty() => now + often,
+        let next = match found.next {
+            _ if !found.dead.is_empty() => now + often,
             Some(left) => now + left.max(often),
             None => Duration::MAX,
         };
-        Ok((!found.names.is_empty()).then_some(Job::Delete(found.names)))
+        self.delete_at = held.map_or(next, |held| next.min(held.until));
+        Ok((!found.dead.is_empty()).then_some(Job::Delete(DeleteJob { dead: found.dead, published })))
+    }
+
+    /// Forgets what is gone from the store. What followers hold is asked for again after a while; until then only what is
+    /// allowed to go, so that it does not stand behind the rest.
+    fn deleted(&mut self, deleted: &Deleted) -> Result<(), CheckpointError> {
+        let Deleted { names, allowed, followers, refused } = deleted;
+        self.context().deleted(names)?;
+        self.away.set(self.away.get() && names.is_empty());
+        let now = self.clock.elapsed();
+        let asked = match &self.running {
+            Some(Job::Delete(job)) => job.dead.as_slice(),
+            _ => &[],
+        };
+        let held = asked.iter().filter(|dead| dead.checkpoint > *allowed).count();
+        if held > 0 {
+            self.held = Some(Held { allowed: *allowed, until: now + HELD_AGAIN });
+        }
+        self.delete_at =
+            if asked.len() > names.len() + held || refused.is_some() { now + RETRY_MAX } else { Duration::ZERO };
+        let mut figures = self.figures.lock();
+        figures.objects_deleted += names.len() as u64;
+        figures.followers.clone_from(followers);
+        figures.deletion_refused.clone_from(refused);
+        Ok(())
     }
 
     /// Takes the shipper's report, if there is one.
@@ -231,16 +261,7 @@ impl Checkpointer {
                 self.job_failed();
                 Ok(())
             }
-            Report::Deleted(names) => {
-                self.context().deleted(names)?;
-                self.away.set(self.away.get() && names.is_empty());
-                self.delete_at = match &self.running {
-                    Some(Job::Delete(asked)) if asked.len() > names.len() => self.clock.elapsed() + RETRY_MAX,
-                    _ => Duration::ZERO,
-                };
-                self.figures.lock().objects_deleted += names.len() as u64;
-                Ok(())
-            }
+            Report::Deleted(deleted) => self.deleted(deleted),
         }
     }
 

@@ -431,6 +431,8 @@ impl Opening<'_> {
             random: world.random.clone(),
             nodes: nodes.clone(),
             locate,
+            owner: tuning.owner.clone(),
+            epoch: known.epoch,
             segment_bytes: tuning.policy.segment_bytes,
             uploads: tuning.policy.uploads,
         };

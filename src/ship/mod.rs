@@ -4,6 +4,8 @@
 //! durable.** The shipper does what one job says and reports; the owner of the space tree records the report.
 
 pub mod fence;
+mod guard;
+pub mod leases;
 pub mod pack;
 pub mod publish;
 mod upload;
@@ -12,10 +14,11 @@ use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
 use crate::base::random::Random;
 use crate::checkpoint::files;
-use crate::checkpoint::jobs::{BaseJob, Job, NodesIn, Report, Shipped, WindowJob};
+use crate::checkpoint::jobs::{BaseJob, DeleteJob, Deleted, Job, NodesIn, Report, Shipped, WindowJob};
 use crate::checkpoint::nodes::{NodeStore, node_file};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
+use crate::format::lease::Owner;
 use crate::format::names::{self, SUPERBLOCK};
 use crate::format::publication::{Base, Body, Increment, Log, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
@@ -23,6 +26,7 @@ use crate::map::MapError;
 use crate::media::Media;
 use crate::store::{Created, Store, StoreError, probe_create};
 use bytes::Bytes;
+use guard::Guard;
 use pack::{Window, pack};
 use parking_lot::Mutex;
 use publish::{Actor, Draft, Outcome, Publisher};
@@ -139,6 +143,7 @@ pub struct Shipper {
     random: Arc<dyn Random>,
     nodes: Arc<NodeStore>,
     locate: Arc<Locate>,
+    guard: Guard,
     publisher: Arc<Publisher>,
     segment_bytes: usize,
     uploads: Uploads,
@@ -165,6 +170,10 @@ pub struct Parts {
     pub nodes: Arc<NodeStore>,
     /// Reads objects.
     pub locate: Arc<Locate>,
+    /// This process,
+    pub owner: Owner,
+    /// and its epoch.
+    pub epoch: u32,
     /// Bytes at which a store segment is full.
     pub segment_bytes: usize,
     /// Segments that are uploaded at a time. One more is in memory.
@@ -174,7 +183,9 @@ pub struct Parts {
 impl Shipper {
     /// A shipper that publishes through `publisher`.
     pub fn new(parts: Parts, publisher: Arc<Publisher>) -> Shipper {
-        let Parts { filesystem, media, store, clock, random, nodes, locate, segment_bytes, uploads } = parts;
+        let Parts { filesystem, media, store, clock, random, nodes, locate, owner, epoch, segment_bytes, uploads } =
+            parts;
+        let guard = Guard::new(filesystem, owner, epoch);
         let (uploads, nodes_put, put_bytes) = (Uploads::new(uploads), Arc::default(), Arc::default());
         Shipper {
             filesystem,
@@ -184,6 +195,7 @@ impl Shipper {
             random,
             nodes,
             locate,
+            guard,
             publisher,
             segment_bytes,
             uploads,
@@ -198,7 +210,7 @@ impl Shipper {
             Job::Resume => self.resume(),
             Job::Increment(window) => self.increment(window),
             Job::Base(base) => self.base(base),
-            Job::Delete(names) => self.delete(names),
+            Job::Delete(job) => Ok(Report::Deleted(self.delete(job))),
         }
     }
 
@@ -376,13 +388,22 @@ impl Shipper {
         Ok(wanted.iter().map(size).collect())
     }
 
-    fn delete(&self, names: &[String]) -> Result<Report, ShipError> {
-        let (mut gone, mut failures) = (Vec::new(), 0);
-        for name in names {
-            match self.store.delete(name) {
+    /// Nobody may come to read what is deleted. What followers hold, and everything when that is not to be known, stays.
+    fn delete(&mut self, job: &DeleteJob) -> Deleted {
+        let allowed = match self.guard.allows(&*self.store, &*self.clock, job) {
+            Ok(allowed) => allowed,
+            Err(e) => {
+                let reason = format!("nothing is deleted, for the leases of followers cannot be read: {e}");
+                log::warn!("{reason}");
+                return Deleted { followers: self.guard.followers(), refused: Some(reason), ..Deleted::default() };
+            }
+        };
+        let (mut names, mut failures) = (Vec::new(), 0);
+        for dead in job.dead.iter().filter(|dead| dead.checkpoint <= allowed) {
+            match self.store.delete(&dead.name) {
                 Ok(()) => {
-                    self.locate.forget(name);
-                    gone.push(name.clone());
+                    self.locate.forget(&dead.name);
+                    names.push(dead.name.clone());
                 }
                 // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
                 Err(e) => {
@@ -394,7 +415,7 @@ impl Shipper {
                 }
             }
         }
-        Ok(Report::Deleted(gone))
+        Deleted { names, allowed, followers: self.guard.followers(), refused: None }
     }
 }
 

@@ -96,6 +96,7 @@ impl Threads {
     ) -> Threads {
         let mut threads = Threads::start_waiters(shared, keeper, store);
         threads.callers.push(follower::start(shared, follower));
+        threads.callers.push(follower::renew(shared));
         threads
     }
 
