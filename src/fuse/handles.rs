@@ -221,7 +221,7 @@ mod tests {
         Arc::new(Seen {
             layers: Vec::new(),
             root: None,
-            objects: Arc::default(),
+            objects: Default::default(),
             last: Lsn::ZERO,
             position: Position { generation: 1, number },
             checkpoint: number,
