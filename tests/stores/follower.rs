@@ -242,8 +242,31 @@ fn a_follower_stopped_for_longer_than_its_lease_says_estale_and_goes_on_with_wha
         assert!(begin.elapsed() < super::scratch::PATIENCE, "it does not go on: {}", follower.status(&scratch));
         std::thread::sleep(Duration::from_millis(50));
     }
+    drop(opened);
     follower.umount(&scratch);
     scratch.umount();
+}
+
+#[test]
+fn followers_keep_their_copies_beside_each_other_until_the_filesystem_is_destroyed() {
+    let mut scratch = Scratch::mounted(1, &EAGER);
+    fs::write(scratch.mnt.join("file"), vec![7; 100_000]).expect("it is mounted");
+    scratch.umount();
+    let mounts = ["one", "two"].map(|name| scratch.root.join(name));
+    let states = mounts.each_ref().map(|mnt| {
+        fs::create_dir(mnt).expect("a mount point");
+        scratch.skylog(&["mount", "-o", "ro", &scratch.url, words(mnt)]).succeeds();
+        assert!(fs::read(mnt.join("file")).expect("it is there") == vec![7; 100_000]);
+        PathBuf::from(status(&scratch, mnt)["state_directory"].as_str().expect("a path"))
+    });
+    assert!(states[0] != states[1] && states.iter().all(|state| state.join("cache").is_dir()), "{states:?}");
+    for mnt in &mounts {
+        scratch.skylog(&["umount", words(mnt)]).succeeds();
+    }
+    scratch.mount(&EAGER);
+    scratch.umount();
+    scratch.skylog(&["destroy", "--yes", "--state", words(&scratch.state), &scratch.url]).succeeds();
+    assert!(states.iter().all(|state| !state.exists()), "{states:?}");
 }
 
 #[test]
