@@ -6,7 +6,7 @@ use super::progress::Progress;
 use super::remote_words::RemoteWords;
 use super::site::Site;
 use super::store_arg::{Found, SUPERBLOCK, StoreArg};
-use super::{ask, output, state_dir, world};
+use super::{ask, follower, output, state_dir, world};
 use skylog::format::names::{self, LOCK};
 use skylog::store::{Store, StoreError, is_probe};
 use std::fs;
@@ -63,6 +63,7 @@ impl Destroy {
             remove_empty(folder);
         }
         drop(lock);
+        follower::remove_copies(site.superblock.uuid)?;
         output::line(format_args!("removed {url}"));
         Ok(())
     }

@@ -92,6 +92,8 @@ pub fn of(volume: &Volume) -> Value {
     status["lag_s"] = json!(follows.lag.as_secs());
     status["publications_read"] = json!(figures.publications);
     status["generations_reopened"] = json!(figures.reopened);
+    status["lease"] = json!(follows.why_lost.map_or_else(|| "held".to_owned(), |why| format!("lost: {why}")));
+    status["leases_lost"] = json!(figures.leases_lost);
     status["states_in_use"] = json!(follows.states_in_use);
     status["oldest_checkpoint_in_use"] = json!(follows.oldest_checkpoint);
     status
