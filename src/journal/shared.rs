@@ -144,6 +144,16 @@ impl Journal {
         self.signal(&mut state);
     }
 
+    /// The same for those outside who trust in it: once all writing has ended there is no success any more, also for what is durable. Who
+    /// asks cannot tell what of it this machine alone has; and after a takeover what others see is not this any more (promise X1).
+    pub fn when_synced(&self, lsn: Lsn, waiter: Waiter) {
+        let ended = self.state.lock().ended();
+        match ended {
+            Some(reason) => waiter(Err(reason)),
+            None => self.when_durable(lsn, waiter),
+        }
+    }
+
     /// The sync policy.
     pub fn policy(&self) -> SyncPolicy {
         self.state.lock().policy

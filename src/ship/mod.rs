@@ -6,7 +6,10 @@
 pub mod fence;
 pub mod pack;
 pub mod publish;
+pub mod syncer;
 mod upload;
+
+pub use syncer::{Durability, Stored, SyncFigures, Syncer};
 
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
@@ -17,7 +20,7 @@ use crate::checkpoint::nodes::{NodeStore, node_file};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Increment, Log, Position, WindowEntry, WindowSegment};
+use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
@@ -140,6 +143,7 @@ pub struct Shipper {
     nodes: Arc<NodeStore>,
     locate: Arc<Locate>,
     publisher: Arc<Publisher>,
+    stored: Arc<Stored>,
     segment_bytes: usize,
     uploads: Uploads,
     /// Node segments of a base that is not published yet which this shipper has put, with their sizes: a job that is given
@@ -165,6 +169,8 @@ pub struct Parts {
     pub nodes: Arc<NodeStore>,
     /// Reads objects.
     pub locate: Arc<Locate>,
+    /// Who waits for what it publishes.
+    pub stored: Arc<Stored>,
     /// Bytes at which a store segment is full.
     pub segment_bytes: usize,
     /// Segments that are uploaded at a time. One more is in memory.
@@ -174,7 +180,7 @@ pub struct Parts {
 impl Shipper {
     /// A shipper that publishes through `publisher`.
     pub fn new(parts: Parts, publisher: Arc<Publisher>) -> Shipper {
-        let Parts { filesystem, media, store, clock, random, nodes, locate, segment_bytes, uploads } = parts;
+        let Parts { filesystem, media, store, clock, random, nodes, locate, stored, segment_bytes, uploads } = parts;
         let (uploads, nodes_put, put_bytes) = (Uploads::new(uploads), Arc::default(), Arc::default());
         Shipper {
             filesystem,
@@ -185,6 +191,7 @@ impl Shipper {
             nodes,
             locate,
             publisher,
+            stored,
             segment_bytes,
             uploads,
             nodes_put,
@@ -221,7 +228,7 @@ impl Shipper {
         let outcome = self.publisher.hold(Actor::Shipper).publish(draft, body)?;
         self.put_late(late)?;
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(self.report(outcome, vec![sent], window.checkpoint, None, Vec::new()))
+        Ok(self.report(outcome, vec![sent], draft, None, Vec::new()))
     }
 
     fn base(&mut self, job: &BaseJob) -> Result<Report, ShipError> {
@@ -238,43 +245,57 @@ impl Shipper {
         // Nothing may come between the end of one generation and the base of the next: nobody would read it.
         let mut held = self.publisher.hold(Actor::Shipper);
         if let Outcome::Adopted(found) = held.start_generation(draft)? {
-            return Ok(Report::Adopted(found));
+            return Ok(self.adopted(found));
         }
+        // One that was found right now too.
+        if let Some(end) = held.found_logs() {
+            self.stored.tail().log_published(end);
+        }
+        let log = syncer::log_of(&self.stored.tail().retained(checkpoint.lsn))?;
         let ended = held.closings(job.recorded)?;
         let body = Body::Base(Base {
             roots: checkpoint.roots,
             windows: listed,
             node_segments: node_segments.clone(),
             settlement: checkpoint.settlement,
-            log: Log::default(),
+            log,
         });
         let outcome = held.publish(draft, body)?;
         drop(held);
         self.put_late(late)?;
         self.nodes_put.lock().clear();
-        Ok(self.report(outcome, sent, job.checkpoint, Some(node_segments), ended))
+        Ok(self.report(outcome, sent, draft, Some(node_segments), ended))
     }
 
     fn report(
         &self,
         outcome: Outcome,
         sent: Vec<Sent>,
-        checkpoint: u64,
+        draft: Draft,
         base: Option<Vec<(SegmentNo, u64)>>,
         ended: Vec<Position>,
     ) -> Report {
         let at = match outcome {
             Outcome::Published(at) => at,
-            Outcome::Adopted(found) => return Report::Adopted(found),
+            Outcome::Adopted(found) => return self.adopted(found),
             Outcome::NoBase => {
                 let reason = "an increment was due in a generation that has no base".to_owned();
                 return Report::Failed { reason, away: false };
             }
         };
+        let Draft { checkpoint, end, .. } = draft;
+        self.stored.window_published(end, checkpoint);
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();
         let windows = sent.into_iter().map(|sent| sent.entry).collect();
         Report::Shipped(Shipped { windows, checkpoint, at, base, ended, unused, put_bytes })
+    }
+
+    fn adopted(&self, found: Box<Publication>) -> Report {
+        if matches!(found.body, Body::Base(_) | Body::Increment(_)) {
+            self.stored.window_published(found.end, found.checkpoint);
+        }
+        Report::Adopted(found)
     }
 
     fn draft(&self, checkpoint: u64, start: Lsn, end: Lsn) -> Draft {

@@ -52,6 +52,21 @@ fn promise_r6_under_always_a_change_that_cannot_be_made_durable_is_never_acknowl
     assert_eq!(life.status().state, "read-only");
 }
 
+#[test]
+fn promise_x1_after_one_sync_that_failed_none_succeeds() {
+    let life = Life::new();
+    life.create("before").expect("created");
+    life.sync().recv_timeout(LONG).expect("answered").expect("synced");
+    life.disk.fail(Nth::new(1).of(DiskOp::Sync).on("journal/"), DiskFault::Failed);
+    life.create("lost").expect("acknowledged before it is durable");
+    for _ in 0..3 {
+        life.sync()
+            .recv_timeout(LONG)
+            .expect("answered")
+            .expect_err("the disk is well again, and what it has is unknown");
+    }
+}
+
 /// A clock that moves a millisecond whenever it is read, since a simulated disk takes no time.
 struct Ticking(Arc<SimClock>);
 

@@ -141,3 +141,19 @@ fn the_writer_thread_waits_without_work_and_is_woken_by_it() {
     }
     thread.join().expect("the writer ends");
 }
+
+#[test]
+fn promise_x1_once_writing_has_ended_no_sync_succeeds_also_of_what_is_durable() {
+    let mut rig = Rig::new(CONFIG);
+    let lsn = rig.submit(&[500]);
+    rig.sync();
+    let ask = |rig: &Rig| {
+        let told = Told::default();
+        rig.journal.when_synced(lsn, told.waiter());
+        told.take()
+    };
+    assert_eq!(ask(&rig), [Ok(())]);
+    rig.journal.latch("taken over".into());
+    assert_eq!(ask(&rig), [Err("taken over".into())]);
+    assert_eq!(rig.ask(lsn).take(), [Ok(())], "what only this machine has to know is as it was");
+}
