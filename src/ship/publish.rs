@@ -203,12 +203,15 @@ impl Publisher {
         let before = state.next.number.checked_sub(1).map(|number| Position { number, ..state.next });
         // A closing object of another writer tells more than what that writer has deleted since.
         let found = self.walk(state)?;
+        let before = match before {
+            Some(before) if read(&*self.store, before)?.is_none() => Some(before),
+            _ => None,
+        };
+        // After all that was read: what is gone may have gone with a generation that has ended.
         self.check_open(state.next)?;
-        if let Some(before) = before {
-            if read(&*self.store, before)?.is_none() {
-                let place = names::publication(before.generation, before.number);
-                return Err(ShipError::Damaged { place, reason: "was published and is gone".to_owned() });
-            }
+        if let Some(Position { generation, number }) = before {
+            let place = names::publication(generation, number);
+            return Err(ShipError::Damaged { place, reason: "was published and is gone".to_owned() });
         }
         found.iter().try_for_each(|publication| state.past.check(publication))?;
         Ok(found)
