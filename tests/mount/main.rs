@@ -5,6 +5,7 @@ mod copies;
 #[path = "../exposition/mod.rs"]
 mod exposition;
 mod helpers;
+mod leases;
 mod life;
 mod limits;
 mod metrics;
