@@ -4,6 +4,8 @@
 //! durable.** The shipper does what one job says and reports; the owner of the space tree records the report.
 
 pub mod fence;
+mod guard;
+pub mod leases;
 pub mod pack;
 pub mod publish;
 pub mod syncer;
@@ -15,17 +17,19 @@ use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
 use crate::base::random::Random;
 use crate::checkpoint::files;
-use crate::checkpoint::jobs::{BaseJob, Job, NodesIn, Report, Shipped, WindowJob};
+use crate::checkpoint::jobs::{BaseJob, DeleteJob, Deleted, Job, NodesIn, Report, Shipped, WindowJob};
 use crate::checkpoint::nodes::{NodeStore, node_file};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
+use crate::format::lease::Owner;
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry, WindowSegment};
+use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
 use crate::store::{Created, Store, StoreError, probe_create};
 use bytes::Bytes;
+use guard::Guard;
 use pack::{Window, pack};
 use parking_lot::Mutex;
 use publish::{Actor, Draft, Outcome, Publisher};
@@ -142,6 +146,7 @@ pub struct Shipper {
     random: Arc<dyn Random>,
     nodes: Arc<NodeStore>,
     locate: Arc<Locate>,
+    guard: Guard,
     publisher: Arc<Publisher>,
     stored: Arc<Stored>,
     segment_bytes: usize,
@@ -171,6 +176,10 @@ pub struct Parts {
     pub locate: Arc<Locate>,
     /// Who waits for what it publishes.
     pub stored: Arc<Stored>,
+    /// This process,
+    pub owner: Owner,
+    /// and its epoch.
+    pub epoch: u32,
     /// Bytes at which a store segment is full.
     pub segment_bytes: usize,
     /// Segments that are uploaded at a time. One more is in memory.
@@ -180,7 +189,21 @@ pub struct Parts {
 impl Shipper {
     /// A shipper that publishes through `publisher`.
     pub fn new(parts: Parts, publisher: Arc<Publisher>) -> Shipper {
-        let Parts { filesystem, media, store, clock, random, nodes, locate, stored, segment_bytes, uploads } = parts;
+        let Parts {
+            filesystem,
+            media,
+            store,
+            clock,
+            random,
+            nodes,
+            locate,
+            stored,
+            owner,
+            epoch,
+            segment_bytes,
+            uploads,
+        } = parts;
+        let guard = Guard::new(filesystem, owner, epoch);
         let (uploads, nodes_put, put_bytes) = (Uploads::new(uploads), Arc::default(), Arc::default());
         Shipper {
             filesystem,
@@ -190,6 +213,7 @@ impl Shipper {
             random,
             nodes,
             locate,
+            guard,
             publisher,
             stored,
             segment_bytes,
@@ -205,7 +229,7 @@ impl Shipper {
             Job::Resume => self.resume(),
             Job::Increment(window) => self.increment(window),
             Job::Base(base) => self.base(base),
-            Job::Delete(names) => self.delete(names),
+            Job::Delete(job) => Ok(Report::Deleted(self.delete(job))),
         }
     }
 
@@ -228,7 +252,7 @@ impl Shipper {
         let outcome = self.publisher.hold(Actor::Shipper).publish(draft, body)?;
         self.put_late(late)?;
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(self.report(outcome, vec![sent], draft, None))
+        Ok(self.report(outcome, vec![sent], draft, None, Vec::new()))
     }
 
     fn base(&mut self, job: &BaseJob) -> Result<Report, ShipError> {
@@ -252,6 +276,7 @@ impl Shipper {
             self.stored.tail().log_published(end);
         }
         let log = syncer::log_of(&self.stored.tail().retained(checkpoint.lsn))?;
+        let ended = held.closings(job.recorded)?;
         let body = Body::Base(Base {
             roots: checkpoint.roots,
             windows: listed,
@@ -263,10 +288,17 @@ impl Shipper {
         drop(held);
         self.put_late(late)?;
         self.nodes_put.lock().clear();
-        Ok(self.report(outcome, sent, draft, Some(node_segments)))
+        Ok(self.report(outcome, sent, draft, Some(node_segments), ended))
     }
 
-    fn report(&self, outcome: Outcome, sent: Vec<Sent>, draft: Draft, base: Option<Vec<(SegmentNo, u64)>>) -> Report {
+    fn report(
+        &self,
+        outcome: Outcome,
+        sent: Vec<Sent>,
+        draft: Draft,
+        base: Option<Vec<(SegmentNo, u64)>>,
+        ended: Vec<Position>,
+    ) -> Report {
         let at = match outcome {
             Outcome::Published(at) => at,
             Outcome::Adopted(found) => return self.adopted(found),
@@ -283,7 +315,7 @@ impl Shipper {
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();
         let windows = sent.into_iter().map(|sent| sent.entry).collect();
-        Report::Shipped(Shipped { windows, checkpoint, at, base, unused, put_bytes })
+        Report::Shipped(Shipped { windows, checkpoint, at, base, ended, unused, put_bytes })
     }
 
     fn adopted(&self, found: Box<Publication>) -> Report {
@@ -397,13 +429,22 @@ impl Shipper {
         Ok(wanted.iter().map(size).collect())
     }
 
-    fn delete(&self, names: &[String]) -> Result<Report, ShipError> {
-        let (mut gone, mut failures) = (Vec::new(), 0);
-        for name in names {
-            match self.store.delete(name) {
+    /// Nobody may come to read what is deleted. What followers hold, and everything when that is not to be known, stays.
+    fn delete(&mut self, job: &DeleteJob) -> Deleted {
+        let allowed = match self.guard.allows(&*self.store, &*self.clock, job) {
+            Ok(allowed) => allowed,
+            Err(e) => {
+                let reason = format!("nothing is deleted, for the leases of followers cannot be read: {e}");
+                log::warn!("{reason}");
+                return Deleted { followers: self.guard.followers(), refused: Some(reason), ..Deleted::default() };
+            }
+        };
+        let (mut names, mut failures) = (Vec::new(), 0);
+        for dead in job.dead.iter().filter(|dead| dead.checkpoint <= allowed) {
+            match self.store.delete(&dead.name) {
                 Ok(()) => {
-                    self.locate.forget(name);
-                    gone.push(name.clone());
+                    self.locate.forget(&dead.name);
+                    names.push(dead.name.clone());
                 }
                 // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
                 Err(e) => {
@@ -415,7 +456,7 @@ impl Shipper {
                 }
             }
         }
-        Ok(Report::Deleted(gone))
+        Deleted { names, allowed, followers: self.guard.followers(), refused: None }
     }
 }
 

@@ -354,12 +354,9 @@ impl Director {
             return;
         }
         let held = match slot.life {
-            Some(life) => Held {
-                life,
-                from: truth.synced(life),
-                to: truth.line(life).len(),
-                old: truth.life(life).old,
-            },
+            Some(life) => {
+                Held { life, from: truth.synced(life), to: truth.line(life).len(), old: truth.life(life).old }
+            }
             None => slot.held.clone().expect("a manifest that somebody wrote"),
         };
         drop(truth);
@@ -446,7 +443,10 @@ impl Director {
         let life = self.players[owner].slot.lock().life.expect("mounted");
         let truth = self.stage.truth.lock();
         let line = truth.line(life);
-        assert!(truth.seen_len() >= line.last_change(line.len()), "the last writer is drained, and not all is published");
+        assert!(
+            truth.seen_len() >= line.last_change(line.len()),
+            "the last writer is drained, and not all is published"
+        );
         let (published, logs, closings, strays) = (truth.published, truth.logs, truth.closings, truth.strays);
         let (deletes, unshipped) = (truth.deletes, truth.unshipped);
         drop(truth);

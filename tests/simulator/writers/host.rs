@@ -195,7 +195,8 @@ impl Host {
         };
         let space = Box::new(|| DiskSpace { total: 1 << 40, free: 1 << 39, available: 1 << 39 });
         let fs = Arc::new(Fs::new(mounted.db.clone(), Options { write_bytes_max: WRITE_BYTES_MAX, space }));
-        let mut instance = Instance { stage: stage.clone(), wire: wire.clone(), life, mounted, fs, job: None, fenced: false };
+        let mut instance =
+            Instance { stage: stage.clone(), wire: wire.clone(), life, mounted, fs, job: None, fenced: false };
         if wire.is_dead() {
             return Done::Failed;
         }
