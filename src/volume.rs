@@ -4,10 +4,11 @@
 //! there, is parked with nothing locked; a fetcher or the pressure gate runs it again from the top.
 //!
 //! Threads, and the order in which they end (each is joined before the next is told to):
-//! gate and fetchers, checkpointer, shipper, cache, journal.
+//! gate and fetchers, checkpointer, shipper and syncer, cache, journal.
 
 mod actors;
 mod copies;
+mod durability;
 mod follower;
 mod health;
 mod park;
@@ -28,6 +29,7 @@ use crate::fs::{self, Cx, DiskSpace, Error, Fs, SetLimit};
 use crate::journal::SyncPolicy;
 use crate::map::Db;
 use crate::recovery::{MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
+use crate::ship::Stored;
 use crate::store::StoreCounters;
 use actors::Threads;
 use follower::Following;
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     pub parking: Parking,
     pub figures: Arc<Mutex<Figures>>,
     pub wanted: Arc<Wanted>,
+    /// Who waits until the store has what they wrote; not of a follower.
+    pub stored: Option<Arc<Stored>>,
     pub clock: Arc<dyn Clock>,
     pub stopping: AtomicBool,
     /// Why the store takes nothing any more, if another writer has taken over.
@@ -80,6 +84,7 @@ impl Shared {
             parking: Parking::new(clock.clone()),
             figures,
             wanted,
+            stored: None,
             clock,
             stopping: AtomicBool::new(false),
             fenced: Mutex::new(None),
@@ -115,12 +120,14 @@ impl Shared {
         for task in self.parking.look_at_away(&self.health, now, timeout) {
             task.give_up(self);
         }
+        self.look_at_fsyncs(now, timeout);
     }
 
     /// A job of the shipper that failed is not left to the rest of its pause.
     fn ship_again(&self) {
         self.wanted.retry();
         self.desk.wake();
+        self.stored.iter().for_each(|stored| stored.retry());
     }
 
     /// Somebody waits for the journal to be emptied: a store that is away is asked again after the pause that reads leave it.
@@ -170,17 +177,19 @@ impl Volume {
                 |s| DiskSpace { total: s.total, free: s.free, available: s.available },
             )
         };
-        let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, .. } = mounted;
+        let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, syncer, .. } = mounted;
         let write_bytes_max = write_bytes_max(&db);
         let options = fs::Options { write_bytes_max, space: Box::new(space) };
-        let shared = Arc::new(Shared::new(
+        let mut shared = Shared::new(
             (db.clone(), nodes, desk),
             Fs::new(db, options),
             (checkpointer.figures(), checkpointer.wanted()),
             world.clock.clone(),
             health,
-        ));
-        let threads = Threads::start(&shared, writer, checkpointer, shipper, keeper, store);
+        );
+        shared.stored = Some(syncer.stored());
+        let shared = Arc::new(shared);
+        let threads = Threads::start(&shared, writer, checkpointer, shipper, syncer, keeper, store);
         let volume =
             Arc::new(Volume { filesystem, replay, cache, store_counters, shared, threads: Mutex::new(Some(threads)) });
         volume.free_orphans()?;
@@ -302,17 +311,7 @@ impl Volume {
 
     /// Whether anybody waits: for room, for something to be fetched, or for a store that does not answer.
     pub fn has_waiting(&self) -> bool {
-        self.shared.parking.holds_any() || self.shared.journal_is_full()
-    }
-
-    /// Calls `done` when everything that happened so far is durable, or why it never will be. Never with success once writing has
-    /// ended, by a failure or by a takeover.
-    pub fn sync(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
-        let db = &self.shared.db;
-        match db.journal_of_writer() {
-            Some(journal) => journal.when_synced(db.last(), Box::new(done)),
-            None => done(Ok(())),
-        }
+        self.shared.parking.holds_any() || self.shared.fsyncs().waiting > 0 || self.shared.journal_is_full()
     }
 
     /// Bytes one write may have.

@@ -29,7 +29,8 @@ pub mod space;
 mod startup;
 
 pub use cost::Replay;
-pub use desk::{Desk, Figures, Wanted};
+pub use desk::{Asking, Desk, Figures, Wanted};
+pub(crate) use shipping::spread;
 
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
@@ -340,6 +341,11 @@ impl Checkpointer {
     /// The figures, shared with whoever shows them.
     pub fn figures(&self) -> Arc<Mutex<Figures>> {
         self.figures.clone()
+    }
+
+    /// Where another actor asks for a window to be published.
+    pub fn asking(&self) -> Asking {
+        Asking { wanted: self.wanted(), desk: self.desk.clone(), figures: self.figures() }
     }
 
     /// Where to ask for a checkpoint.

@@ -5,7 +5,7 @@ use super::jobs::{BaseJob, DeleteJob, Deleted, Job, Report, Shipped, WindowJob, 
 use super::nodes::node_file;
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Held, Phase, Plan};
-use crate::format::ids::SegmentNo;
+use crate::format::ids::{SegmentNo, Uuid};
 use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
@@ -22,6 +22,14 @@ const RETRY_ASKED: Duration = Duration::from_secs(5);
 
 /// What followers hold is asked for again after this.
 const HELD_AGAIN: Duration = Duration::from_secs(10);
+
+/// A pause between three and five quarters as long, so that many filesystems do not come back to one store at the same
+/// moment; which part of that is decided by the filesystem and the number of the try.
+pub fn spread(filesystem: Uuid, pause: Duration, tries: u32) -> Duration {
+    let seed = filesystem.0 ^ u128::from(tries).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let of_1024 = crc32c::crc32c(&seed.to_le_bytes()) % 1024;
+    pause * 3 / 4 + pause / 2 * of_1024 / 1024
+}
 
 impl Checkpointer {
     /// Gives the shipper its next job, one at a time.
@@ -93,18 +101,10 @@ impl Checkpointer {
             Some(failed) => ((failed.pause * 2).min(RETRY_MAX), failed.tries.saturating_add(1)),
             None => (RETRY_MIN, 1),
         };
-        let (now, spread) = (self.clock.elapsed(), self.spread(pause, tries));
+        let (now, spread) = (self.clock.elapsed(), spread(self.filesystem, pause, tries));
         self.figures.lock().ship_failures = tries;
         let (retry_at, retry_asked_at) = (now + spread, now + spread.min(RETRY_ASKED));
         self.failed = Some(FailedJob { job, retry_at, retry_asked_at, pause, tries });
-    }
-
-    /// A pause between three and five quarters as long, so that many filesystems do not come back to one store at the same
-    /// moment; which part of that is decided by the filesystem and the number of the try.
-    fn spread(&self, pause: Duration, tries: u32) -> Duration {
-        let seed = self.filesystem.0 ^ u128::from(tries).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        let of_1024 = crc32c::crc32c(&seed.to_le_bytes()) % 1024;
-        pause * 3 / 4 + pause / 2 * of_1024 / 1024
     }
 
     /// A generation starts with a base; a long chain of increments is folded into a new one; and many windows that wait go
@@ -304,7 +304,7 @@ impl Checkpointer {
     pub(super) fn adopt(&mut self, publication: &Publication) -> Result<(), CheckpointError> {
         let Publication { generation, number, checkpoint, .. } = *publication;
         let at = Position { generation, number };
-        log::info!("adopting number {} of generation {}", at.number, at.generation);
+        log::debug!("adopting number {} of generation {}", at.number, at.generation);
         match &publication.body {
             Body::Increment(Increment { windows, .. }) => self.record(windows, None, checkpoint, at)?,
             Body::Base(Base { windows, node_segments, .. }) => {

@@ -35,6 +35,11 @@ pub enum Ask {
         /// `always`, `everysec` or `none`.
         sync: String,
     },
+    /// Change when an fsync returns.
+    Durability {
+        /// `local` or `store`.
+        word: String,
+    },
     /// Change at which age changes are shipped.
     ShipInterval {
         /// The age.

@@ -152,6 +152,7 @@ impl Daemon {
             }
             Ok(Ask::Sync) => self.sync(),
             Ok(Ask::Set { sync }) => self.set(&sync),
+            Ok(Ask::Durability { word }) => done(word.parse().map(|durability| self.volume.set_durability(durability))),
             Ok(Ask::ShipInterval { seconds }) => {
                 self.volume.set_ship_interval(Duration::from_secs(seconds));
                 done(Ok(()))

@@ -21,6 +21,7 @@ use skylog::format::usage::UsageLimit;
 use skylog::fuse::{MountConfig, Shown};
 use skylog::media::{LockGuard, Owner};
 use skylog::recovery::{Known, MountError, Tuning, World};
+use skylog::ship::Durability;
 use skylog::volume::{Patience, Volume, WhenFull};
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -61,6 +62,9 @@ pub struct Mount {
     /// How long after a change it goes into the store, seconds (default 5, with a directory 60).
     #[arg(long, value_name = "SECONDS", value_parser = set::ship_interval)]
     ship_interval: Option<u64>,
+    /// When an fsync returns: when the disk of this machine has it (the default), or when the store has it too.
+    #[arg(long, value_name = "local|store")]
+    durability: Option<Durability>,
     /// What operations that add do when the journal is full (default wait).
     #[arg(long, value_name = "wait|enospc")]
     when_full: Option<WhenFull>,
@@ -137,6 +141,7 @@ impl Mount {
         options.journal_bytes = self.journal_size.or(options.journal_bytes);
         options.grace_seconds = self.grace.or(options.grace_seconds);
         options.ship_interval_seconds = self.ship_interval.or(options.ship_interval_seconds);
+        options.durability = self.durability.or(options.durability);
         options.when_full = self.when_full.or(options.when_full);
         options.read_timeout_seconds = self.read_timeout.or(options.read_timeout_seconds);
         options.metrics = self.metrics.clone().or(options.metrics);
@@ -328,6 +333,7 @@ impl Mount {
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }
+        volume.set_durability(options.durability.unwrap_or_default());
         let usual = Patience::default();
         volume.set_patience(Patience {
             when_full: options.when_full.unwrap_or(usual.when_full),

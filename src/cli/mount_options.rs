@@ -7,6 +7,7 @@ use super::mount_words::{self, Read};
 use super::remote_words::RemoteWords;
 use serde::{Deserialize, Serialize};
 use skylog::journal::SyncPolicy;
+use skylog::ship::Durability;
 use skylog::volume::WhenFull;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +18,9 @@ pub struct MountOptions {
     /// When changes become durable without fsync, at first.
     #[serde(skip)]
     pub sync: Option<SyncPolicy>,
+    /// When an fsync returns, at first.
+    #[serde(skip)]
+    pub durability: Option<Durability>,
     /// How long a dead store object is kept.
     pub grace_seconds: Option<u64>,
     /// The age at which changes are shipped.
@@ -133,6 +137,7 @@ mod tests {
         assert_eq!((patience.when_full, patience.read_timeout_seconds), (Some(WhenFull::Enospc), Some(5)));
         assert!(options.flag("noexec") && !options.flag("ro"));
         assert_eq!(parse("ship_interval=9").unwrap().ship_interval_seconds, Some(9));
+        assert_eq!(parse("durability=local,durability=store").unwrap().durability, Some(Durability::Store));
         assert_eq!(parse("sync=none,sync").unwrap().sync, Some(SyncPolicy::Always));
         assert_eq!(parse("sync,async").unwrap().sync, None);
     }
@@ -168,6 +173,7 @@ mod tests {
         assert!(parse("ro=1").unwrap_err().contains("\"ro=1\""), "it wants none");
         assert!(parse("grace=soon").unwrap_err().contains("seconds"));
         assert!(parse("ship_interval=0").unwrap_err().contains("at least 1"));
+        assert!(parse("durability=cloud").unwrap_err().contains("store"));
         assert!(parse("umask=9").unwrap_err().contains("octal") && parse("umask=1000").is_err());
         assert!(parse("uid=nobody at all").unwrap_err().contains("no user"));
         assert!(parse("when_full=explode").unwrap_err().contains("enospc"));

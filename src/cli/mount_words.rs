@@ -103,6 +103,15 @@ pub const WORDS: &[Word] = &[
     plain("dirsync", "The same as sync=always, which is more than dirsync asks for", |options| {
         options.sync = Some(SyncPolicy::Always);
     }),
+    value(
+        "durability=local|store",
+        "When an fsync returns: when the disk of this machine has all before it (the default), or when the store has it too, so \
+         that the death of the machine loses nothing of it. A remount and `skylog set` change it",
+        |options, word| {
+            options.durability = Some(word.parse().map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
     value("grace=SECONDS", "How long a dead store object is kept before it is deleted (3600 by default)", set_grace),
     value(
         "ship_interval=SECONDS",

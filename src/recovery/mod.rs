@@ -5,10 +5,11 @@
 //! | pass | needs | does |
 //! |---|---|---|
 //! | superblock | store, or what the caller knows of it | checks format version, features, UUID |
-//! | takeover | no local state | reads the newest generation, wins it with a closing object, makes local state of it |
+//! | takeover | no local state | reads the newest generation, makes local state of it, wins it with a closing object |
 //! | checkpoint | manifest | reads the roots |
 //! | replay | journal segments | later batches over the roots; reads only |
 //! | accept | the replayed end | syncs what was accepted, records its end, starts this mount's first segment |
+//! | import | checkpoint of a takeover | what log increments carried after it goes into the journal |
 //! | resume | store | takes up what earlier lives published |
 //! | settle | checkpoint | what the last merge learned and no batch says yet |
 //!
@@ -17,10 +18,13 @@
 
 mod fetch;
 mod mkfs;
+mod tail;
 mod takeover;
 
 pub use fetch::{Fetched, Fetcher};
 pub use mkfs::{MkfsOptions, mkfs};
+pub use tail::Tail;
+pub(crate) use tail::TailReader;
 pub use takeover::{Remote, read_remote};
 pub(crate) use takeover::{newest_base, newest_generation};
 
@@ -45,7 +49,7 @@ use crate::locate::{CacheBytes, Locate, SegmentReader};
 use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Pins, Start, View};
 use crate::media::Media;
 use crate::ship::publish::{Identity, Past, Publisher};
-use crate::ship::{self, ShipError, Shipper};
+use crate::ship::{self, ShipError, Shipper, Syncer};
 use crate::store::{Store, StoreError};
 use std::io;
 use std::sync::Arc;
@@ -224,6 +228,8 @@ pub struct Mounted {
     pub checkpointer: Checkpointer,
     /// The shipper.
     pub shipper: Shipper,
+    /// Who publishes what fsyncs wait for.
+    pub syncer: Syncer,
     /// What replay took.
     pub replay: Replay,
     /// What was fetched to make local state, if there was none.
@@ -369,12 +375,15 @@ impl Opening<'_> {
         })?;
         let took = world.clock.elapsed().saturating_sub(begin);
         let replay = Replay { batches: replayed.batches, bytes: replayed.bytes, took };
-        let last = replayed.last.max(checkpoint.lsn);
+        let (last, lasts) = (replayed.last.max(checkpoint.lsn), replayed.lasts());
         let segment_bytes = u32::try_from(superblock.segment_size)
             .map_err(|_| damaged(SUPERBLOCK, "a journal segment size of 4 GiB or more"))?;
         let config = journal::Config { segment_bytes, ..tuning.journal };
-        let (journal, writer) =
+        let (journal, mut writer) =
             journal::open(world.media.clone(), world.clock.clone(), world.random.clone(), manifest, replayed, config)?;
+        let last = tail::import(&*world.media, &checkpoint, last, (&*journal, &mut writer), &mut |batch| {
+            apply(&mut overlays, batch);
+        })?;
         let state = Reader { cache: &cache, nodes: &nodes, fetcher: &fetcher };
         let space = View { overlay: &overlays[1], layers: &[], root: checkpoint.roots[1] };
         let published = state.value(&space, &space::published(), Published::decode);
@@ -387,8 +396,9 @@ impl Opening<'_> {
             owner: tuning.owner.describe(),
         };
         let next = next_position(&known, published);
-        let past = Past::new(world.media.clone(), &known, published);
-        let publisher = Arc::new(Publisher::new(world.store.clone(), identity, next, past));
+        let past = Past::new(world.media.clone(), &known, published).holding(lasts);
+        let publisher = Publisher::new(world.store.clone(), identity, next, past).asking(tuning.fetches);
+        let publisher = Arc::new(publisher);
         let mut adopted = if offline { None } else { resume(&publisher)? };
         let files = View { overlay: &overlays[0], layers: &[], root: checkpoint.roots[0] };
         // After the fence: who took over may have deleted a node that lies in the store alone, and that it did is what to say.
@@ -423,6 +433,13 @@ impl Opening<'_> {
             policy: tuning.policy,
         };
         let checkpointer = Checkpointer::new(parts, checkpoint, adopted);
+        let syncer = Syncer::new(ship::syncer::Parts {
+            filesystem: superblock.uuid,
+            journal: db.journal().clone(),
+            publisher: publisher.clone(),
+            clock: world.clock.clone(),
+            asking: checkpointer.asking(),
+        });
         let parts = ship::Parts {
             filesystem: superblock.uuid,
             media: world.media.clone(),
@@ -433,12 +450,26 @@ impl Opening<'_> {
             locate,
             owner: tuning.owner.clone(),
             epoch: known.epoch,
+            stored: syncer.stored(),
             segment_bytes: tuning.policy.segment_bytes,
             uploads: tuning.policy.uploads,
         };
         let shipper = Shipper::new(parts, publisher);
         let cache = cache_files;
-        Ok(Mounted { superblock, db, nodes, cache, keeper, desk, writer, checkpointer, shipper, replay, taken_over })
+        Ok(Mounted {
+            superblock,
+            db,
+            nodes,
+            cache,
+            keeper,
+            desk,
+            writer,
+            checkpointer,
+            shipper,
+            syncer,
+            replay,
+            taken_over,
+        })
     }
 }
 
