@@ -39,7 +39,7 @@ use crate::format::FormatError;
 use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::manifest::PlanEntry;
-use crate::format::publication::Publication;
+use crate::format::publication::{Position, Publication};
 use crate::format::space::Published;
 use crate::journal::{JournalError, ManifestError};
 use crate::locate::LocateError;
@@ -241,6 +241,8 @@ pub struct Checkpointer {
     published: Published,
     /// An earlier life closed the newest generation, and nothing is in the next one yet.
     closed: bool,
+    /// Closing objects of generations of which nothing is listed for deletion yet.
+    ended: Vec<Position>,
     /// Increments over the newest base; what those of earlier mounts cost is not known, but how many there are is.
     chain: Chain,
     /// When this mount published its newest base.
@@ -317,6 +319,7 @@ impl Checkpointer {
             copies: Copies::default(),
             published: Published::default(),
             closed: false,
+            ended: Vec::new(),
             chain: Chain::default(),
             based_at: None,
             wanted: Arc::default(),

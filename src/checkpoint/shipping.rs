@@ -6,9 +6,9 @@ use super::nodes::node_file;
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Held, Phase, Plan};
 use crate::format::ids::{SegmentNo, Uuid};
-use crate::format::names;
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
+use crate::ship::fence;
 use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
@@ -150,7 +150,8 @@ impl Checkpointer {
         let nodes = self.context().plan_nodes(&self.pinned)?;
         let plans: Vec<Plan> = self.plans.iter().cloned().collect();
         let windows = plans.iter().map(|plan| self.window_job(plan)).collect::<Result<_, _>>()?;
-        Ok(Job::Base(BaseJob { windows, checkpoint: self.checkpoint.number, unrecorded, nodes }))
+        let (checkpoint, recorded) = (self.checkpoint.number, self.published.generation);
+        Ok(Job::Base(BaseJob { windows, checkpoint, unrecorded, nodes, recorded }))
     }
 
     /// After a mount: the node segments in the state directory that no published base has.
@@ -267,6 +268,9 @@ impl Checkpointer {
 
     fn shipped(&mut self, shipped: &Shipped) -> Result<(), CheckpointError> {
         self.away.set(false);
+        if shipped.base.is_some() {
+            self.ended.clone_from(&shipped.ended);
+        }
         self.record(&shipped.windows, shipped.base.as_deref(), shipped.checkpoint, shipped.at)?;
         self.drop_planned_of_job(&shipped.unused)?;
         self.context().settle_waiting(self.published.end)?;
@@ -312,7 +316,10 @@ impl Checkpointer {
                 self.closed = false;
             }
             // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.
-            Body::Closing(_) => self.closed = true,
+            Body::Closing(_) => {
+                self.closed = true;
+                self.ended.push(at);
+            }
             // The window that holds its batches is recorded when it is published itself.
             Body::Log(_) => self.db.journal().tail().log_published(publication.end),
         }
@@ -343,7 +350,7 @@ impl Checkpointer {
             if let Err(e) = self.sweep(&reached) {
                 log::warn!("node segments that nothing reaches stay until the next base: {e}");
             }
-            self.list_old_generation(at)?;
+            self.list_ended()?;
         }
         for (i, entry) in windows.iter().enumerate() {
             let last = i + 1 == windows.len();
@@ -361,16 +368,13 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// The generation before a new base is history, but for its ends, which outlive all others: number 0, which tells who finds
-    /// a gap in the generation before it that this one is there; the closing object, and the number before it, which a writer
-    /// that was paused may still try to create.
-    fn list_old_generation(&self, at: Position) -> Result<(), CheckpointError> {
-        let old = &self.published;
-        if old.generation == 0 || old.generation >= at.generation {
-            return Ok(());
+    /// What a new base has made history of, but for what outlives all others.
+    fn list_ended(&mut self) -> Result<(), CheckpointError> {
+        for closing in &self.ended {
+            self.context().list_dead(&fence::deletable(*closing))?;
         }
-        let names: Vec<String> = (1..old.number).map(|n| names::publication(old.generation, n)).collect();
-        self.context().list_dead(&names)
+        self.ended.clear();
+        Ok(())
     }
 
     /// Records one window, once. The journal goes only after the batch is durable.

@@ -51,7 +51,7 @@ pub fn text(volume: &Volume, requests: &Requests) -> String {
 }
 
 fn condition(text: &mut Text, status: &Status) {
-    let states = ["active", "offline", "read-only", "fenced"];
+    let states = ["active", "offline", "read-only", "fenced", "following", "stale"];
     text.states("skylog_state", "The state the mount is in.", states, status.state);
     let steps = ["none", "shipping", "slowing", "full"];
     text.states("skylog_pressure", "What is done about a journal that fills up.", steps, status.pressure);

@@ -13,6 +13,7 @@ mod destroy;
 mod documents;
 mod evict;
 mod failure;
+mod follower;
 mod helper;
 mod log_file;
 mod metrics;

@@ -7,6 +7,8 @@ use super::site::Site;
 use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::{mount_point, output, registry, size};
 use serde_json::{Value, json};
+use skylog::base::clock::Time;
+use skylog::volume::Volume;
 
 /// Show how a mounted volume is doing, or that a store is not mounted here.
 #[derive(clap::Args)]
@@ -67,6 +69,65 @@ impl Status {
         Ok(json!({ "state": "not mounted on this machine", "store": store.url(), "uuid": superblock.uuid.to_string() }))
     }
 }
+
+/// What a daemon tells of its volume. A follower tells what it follows, and nothing of what it does not have.
+pub fn of(volume: &Volume) -> Value {
+    let mut status = serde_json::to_value(volume.status()).expect("a status is plain data");
+    let Some(follows) = volume.follow_status() else {
+        status["role"] = json!("writer");
+        return status;
+    };
+    for name in OF_WRITERS {
+        status.as_object_mut().and_then(|fields| fields.remove(*name));
+    }
+    for name in COUNTERS_OF_WRITERS {
+        status["counters"].as_object_mut().and_then(|counters| counters.remove(*name));
+    }
+    let figures = follows.figures;
+    status["role"] = json!("follower");
+    status["generation"] = json!(figures.position.generation);
+    status["number"] = json!(figures.position.number);
+    status["checkpoint"] = json!(figures.checkpoint);
+    status["published"] = json!(Time::from_nanos(figures.wall).to_string());
+    status["lag_s"] = json!(follows.lag.as_secs());
+    status["publications_read"] = json!(figures.publications);
+    status["generations_reopened"] = json!(figures.reopened);
+    status["states_in_use"] = json!(follows.states_in_use);
+    status["oldest_checkpoint_in_use"] = json!(follows.oldest_checkpoint);
+    status
+}
+
+/// What only a mount that writes has.
+const OF_WRITERS: &[&str] = &[
+    "policy",
+    "durable",
+    "shipped",
+    "journal_used_bytes",
+    "journal_capacity_bytes",
+    "unshipped_bytes",
+    "pressure",
+    "pressure_reason",
+    "when_full",
+    "checkpoint_age_s",
+    "windows_waiting",
+];
+const COUNTERS_OF_WRITERS: &[&str] = &[
+    "replayed_batches",
+    "replayed_bytes",
+    "replay_ms",
+    "syncs",
+    "synced_waiters",
+    "sync_max_us",
+    "slow_syncs",
+    "disk_busy_ms",
+    "checkpoint_failures",
+    "segments_recycled",
+    "checkpoints",
+    "windows_shipped",
+    "objects_deleted",
+    "slowed",
+    "refused",
+];
 
 /// `name: value` lines; what is nested follows its name, indented. Sizes come with a unit too.
 fn print_lines(indent: &str, value: &Value) {

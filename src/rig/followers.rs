@@ -273,7 +273,7 @@ fn what_an_fsync_brought_into_the_store_is_followed_at_once() {
         let mut rig = Rig::new(seed, &small());
         let (random, mut model) = (SeededRandom::new(seed), Model::default());
         model.note(&mut rig);
-        let mut reader = Reader::open(&rig, seed, &small()).expect("opens");
+        let mut reader = Reader::open(&rig, seed, &Tuning { fetches: 4, ..small() }).expect("opens");
         let (mut held, mut lives) = (Vec::new(), 0);
         for round in 0..200 {
             go_on(&mut rig, &mut model, &random);

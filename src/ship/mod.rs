@@ -23,7 +23,7 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::lease::Owner;
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Increment, Publication, WindowEntry, WindowSegment};
+use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
@@ -174,12 +174,12 @@ pub struct Parts {
     pub nodes: Arc<NodeStore>,
     /// Reads objects.
     pub locate: Arc<Locate>,
+    /// Who waits for what it publishes.
+    pub stored: Arc<Stored>,
     /// This process,
     pub owner: Owner,
     /// and its epoch.
     pub epoch: u32,
-    /// Who waits for what it publishes.
-    pub stored: Arc<Stored>,
     /// Bytes at which a store segment is full.
     pub segment_bytes: usize,
     /// Segments that are uploaded at a time. One more is in memory.
@@ -252,7 +252,7 @@ impl Shipper {
         let outcome = self.publisher.hold(Actor::Shipper).publish(draft, body)?;
         self.put_late(late)?;
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(self.report(outcome, vec![sent], draft, None))
+        Ok(self.report(outcome, vec![sent], draft, None, Vec::new()))
     }
 
     fn base(&mut self, job: &BaseJob) -> Result<Report, ShipError> {
@@ -276,6 +276,7 @@ impl Shipper {
             self.stored.tail().log_published(end);
         }
         let log = syncer::log_of(&self.stored.tail().retained(checkpoint.lsn))?;
+        let ended = held.closings(job.recorded)?;
         let body = Body::Base(Base {
             roots: checkpoint.roots,
             windows: listed,
@@ -287,10 +288,17 @@ impl Shipper {
         drop(held);
         self.put_late(late)?;
         self.nodes_put.lock().clear();
-        Ok(self.report(outcome, sent, draft, Some(node_segments)))
+        Ok(self.report(outcome, sent, draft, Some(node_segments), ended))
     }
 
-    fn report(&self, outcome: Outcome, sent: Vec<Sent>, draft: Draft, base: Option<Vec<(SegmentNo, u64)>>) -> Report {
+    fn report(
+        &self,
+        outcome: Outcome,
+        sent: Vec<Sent>,
+        draft: Draft,
+        base: Option<Vec<(SegmentNo, u64)>>,
+        ended: Vec<Position>,
+    ) -> Report {
         let at = match outcome {
             Outcome::Published(at) => at,
             Outcome::Adopted(found) => return self.adopted(found),
@@ -304,7 +312,7 @@ impl Shipper {
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();
         let windows = sent.into_iter().map(|sent| sent.entry).collect();
-        Report::Shipped(Shipped { windows, checkpoint, at, base, unused, put_bytes })
+        Report::Shipped(Shipped { windows, checkpoint, at, base, ended, unused, put_bytes })
     }
 
     fn adopted(&self, found: Box<Publication>) -> Report {

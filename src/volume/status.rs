@@ -194,6 +194,11 @@ impl Volume {
         self.shared.db.journal_of_writer().map_or_else(Default::default, |journal| journal.stats())
     }
 
+    /// Why nothing of it can be published any more, if another writer has taken over.
+    pub fn fenced(&self) -> Option<String> {
+        self.shared.fenced.lock().clone()
+    }
+
     /// What `status` shows.
     pub fn status(&self) -> Status {
         let Shared { db, figures, parking, pressure, fenced, ship_error, clock, .. } = &*self.shared;
