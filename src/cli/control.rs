@@ -70,7 +70,12 @@ impl Ask {
     /// Whether it makes sense only where files are changed.
     pub fn is_for_a_writer(&self) -> bool {
         match self {
-            Ask::Sync | Ask::Set { .. } | Ask::ShipInterval { .. } | Ask::WhenFull { .. } | Ask::Limit { .. } => true,
+            Ask::Sync
+            | Ask::Set { .. }
+            | Ask::ShipInterval { .. }
+            | Ask::WhenFull { .. }
+            | Ask::Limit { .. }
+            | Ask::Durability { .. } => true,
             Ask::Status | Ask::Metrics | Ask::Warm { .. } | Ask::Evict { .. } | Ask::Umount { .. } => false,
         }
     }

@@ -2,6 +2,7 @@
 //! missing these tests fail.
 
 mod commands;
+mod durability;
 #[path = "../exposition/mod.rs"]
 mod exposition;
 mod faults;
@@ -18,3 +19,4 @@ mod refusals;
 mod scratch;
 mod seeing;
 mod server;
+mod wiped;
