@@ -17,7 +17,8 @@ use crate::locate::{CacheBytes, Locate, ReaderStats};
 use crate::map::{Db, Limits, NodeCache, Shape, Start, Wait};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
-use crate::recovery::{Known, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
+use crate::recovery::{Holding, Known, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
+use crate::ship::syncer::Step;
 use crate::store::sim::SimStore;
 use crate::volume::resolve;
 use std::sync::Arc;
@@ -64,6 +65,7 @@ pub fn small() -> Tuning {
             shape: Shape { node_bytes: 512 },
         },
         owner: Owner::of_test("rig"),
+        holding: Holding::Untold,
     }
 }
 
@@ -180,9 +182,10 @@ impl Rig {
         let journal = self.step_journal();
         let checkpointer = self.step_checkpointer();
         let shipper = self.step_shipper();
+        let syncer = self.step_syncer();
         let keeper = self.step_keeper();
         let ahead = self.step_ahead();
-        journal || checkpointer || shipper || keeper || ahead
+        journal || checkpointer || shipper || syncer || keeper || ahead
     }
 
     /// Fetches ahead what reading made worth it, if there are cache files.
@@ -219,6 +222,17 @@ impl Rig {
         });
         self.mounted.desk.report(report);
         true
+    }
+
+    /// One step of who publishes what fsyncs wait for.
+    pub fn step_syncer(&mut self) -> bool {
+        match self.mounted.syncer.step() {
+            Ok(step) => step == Step::Worked,
+            Err(e) => {
+                log::warn!("sync: {e}");
+                false
+            }
+        }
     }
 
     /// Bytes of all objects in the store.
@@ -274,8 +288,14 @@ mod far;
 #[cfg(test)]
 mod followers;
 #[cfg(test)]
+mod generations;
+#[cfg(test)]
+mod holds;
+#[cfg(test)]
 mod leases;
 #[cfg(test)]
 mod mounts;
+#[cfg(test)]
+mod tails;
 #[cfg(test)]
 mod tests;

@@ -4,10 +4,11 @@
 //! there, is parked with nothing locked; a fetcher or the pressure gate runs it again from the top.
 //!
 //! Threads, and the order in which they end (each is joined before the next is told to):
-//! gate and fetchers, checkpointer, shipper, cache, journal.
+//! gate and fetchers, checkpointer, shipper and syncer, cache, journal.
 
 mod actors;
 mod copies;
+mod durability;
 mod follower;
 mod health;
 mod park;
@@ -27,7 +28,8 @@ use crate::format::ids::{Lsn, Uuid};
 use crate::fs::{self, Cx, DiskSpace, Error, Fs, SetLimit};
 use crate::journal::SyncPolicy;
 use crate::map::Db;
-use crate::recovery::{MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
+use crate::recovery::{Hold, MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
+use crate::ship::Stored;
 use crate::store::StoreCounters;
 use actors::Threads;
 use follower::Following;
@@ -35,8 +37,9 @@ use health::{Health, Watched};
 use park::Parking;
 use parking_lot::Mutex;
 use pressure::{Hindrance, Pressure};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 /// What the two background actors and their callers share.
@@ -48,8 +51,12 @@ pub(crate) struct Shared {
     pub parking: Parking,
     pub figures: Arc<Mutex<Figures>>,
     pub wanted: Arc<Wanted>,
+    /// Who waits until the store has what they wrote; not of a follower.
+    pub stored: Option<Arc<Stored>>,
     pub clock: Arc<dyn Clock>,
     pub stopping: AtomicBool,
+    /// What the store is told of who holds the filesystem.
+    pub hold: Option<Hold>,
     /// Why the store takes nothing any more, if another writer has taken over.
     pub fenced: Mutex<Option<String>>,
     pub ship_error: Mutex<Option<String>>,
@@ -80,8 +87,10 @@ impl Shared {
             parking: Parking::new(clock.clone()),
             figures,
             wanted,
+            stored: None,
             clock,
             stopping: AtomicBool::new(false),
+            hold: None,
             fenced: Mutex::new(None),
             ship_error: Mutex::new(None),
             store_full: AtomicBool::new(false),
@@ -115,12 +124,14 @@ impl Shared {
         for task in self.parking.look_at_away(&self.health, now, timeout) {
             task.give_up(self);
         }
+        self.look_at_fsyncs(now, timeout);
     }
 
     /// A job of the shipper that failed is not left to the rest of its pause.
     fn ship_again(&self) {
         self.wanted.retry();
         self.desk.wake();
+        self.stored.iter().for_each(|stored| stored.retry());
     }
 
     /// Somebody waits for the journal to be emptied: a store that is away is asked again after the pause that reads leave it.
@@ -170,17 +181,18 @@ impl Volume {
                 |s| DiskSpace { total: s.total, free: s.free, available: s.available },
             )
         };
-        let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, .. } = mounted;
+        let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, syncer, hold, .. } = mounted;
         let write_bytes_max = write_bytes_max(&db);
         let options = fs::Options { write_bytes_max, space: Box::new(space) };
-        let shared = Arc::new(Shared::new(
+        let shared = Shared::new(
             (db.clone(), nodes, desk),
             Fs::new(db, options),
             (checkpointer.figures(), checkpointer.wanted()),
             world.clock.clone(),
             health,
-        ));
-        let threads = Threads::start(&shared, writer, checkpointer, shipper, keeper, store);
+        );
+        let shared = Arc::new(Shared { hold, stored: Some(syncer.stored()), ..shared });
+        let threads = Threads::start(&shared, writer, checkpointer, shipper, syncer, keeper, store);
         let volume =
             Arc::new(Volume { filesystem, replay, cache, store_counters, shared, threads: Mutex::new(Some(threads)) });
         volume.free_orphans()?;
@@ -302,17 +314,7 @@ impl Volume {
 
     /// Whether anybody waits: for room, for something to be fetched, or for a store that does not answer.
     pub fn has_waiting(&self) -> bool {
-        self.shared.parking.holds_any() || self.shared.journal_is_full()
-    }
-
-    /// Calls `done` when everything that happened so far is durable, or why it never will be. Never with success once writing has
-    /// ended, by a failure or by a takeover.
-    pub fn sync(&self, done: impl FnOnce(Result<(), String>) + Send + 'static) {
-        let db = &self.shared.db;
-        match db.journal_of_writer() {
-            Some(journal) => journal.when_synced(db.last(), Box::new(done)),
-            None => done(Ok(())),
-        }
+        self.shared.parking.holds_any() || self.shared.fsyncs().waiting > 0 || self.shared.journal_is_full()
     }
 
     /// Bytes one write may have.
@@ -387,6 +389,26 @@ impl Volume {
             std::thread::sleep(Duration::from_millis(20));
         }
         progress(total, total)
+    }
+
+    /// Says in the store that nobody holds the filesystem any more, for the next mount elsewhere. To be called after a drain, when no
+    /// operation comes any more; the store is not waited for longer than `patience`.
+    pub fn release(&self, patience: Duration) {
+        let shared = self.shared.clone();
+        if shared.hold.is_none() || !self.is_drained() || shared.fenced.lock().is_some() {
+            return;
+        }
+        let (tell, told) = mpsc::sync_channel(1);
+        let release = move || {
+            shared.hold.iter().for_each(Hold::release);
+            tell.send(()).ok();
+        };
+        let started = thread::Builder::new().name("release".to_owned()).spawn(release);
+        if started.is_err() || told.recv_timeout(patience).is_err() {
+            log::warn!(
+                "the store does not hear that this machine holds the filesystem no longer; elsewhere --takeover mounts it"
+            );
+        }
     }
 
     /// Ends everything in order. Operations that still wait are answered; what the journal holds stays there. The journal

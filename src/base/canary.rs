@@ -26,8 +26,12 @@ pub enum Canary {
     LeaseBeforeDelete,
     /// A mount whose store was away finds out what is published, and whether it is still the writer, before it ships.
     ResumeBeforeJobs,
+    /// What a takeover found in log increments is durable beside its checkpoint before the manifest names that.
+    TailFileSync,
     /// What a cache file gives back is verified before it is used.
     CopyVerified,
+    /// What a log increment carries is durable in the journal before it is sent.
+    LogAfterDurable,
     /// A number of a generation is created only if there is none.
     NumbersOnce,
     /// Who finds another's object at the number it wants has lost.

@@ -6,4 +6,5 @@ pub mod clock;
 pub mod heard;
 pub mod metrics;
 pub mod random;
+pub mod threads;
 pub mod trouble;

@@ -40,8 +40,9 @@ pub(super) fn check_files(check: &mut Check<'_>) -> bool {
     let objects = std::mem::take(&mut check.objects);
     let mut census = Census {
         objects,
-        // Without a state directory, what lies over the trees is in the newest checkpoint too.
-        at_checkpoint: check.manifest.is_none(),
+        // Without a state directory, what lies over the trees is in the newest checkpoint too, unless it was counted before the
+        // tail came over it.
+        at_checkpoint: check.manifest.is_none() && !check.has_tail,
         links: Links::default(),
         current: None,
         problems: Vec::new(),

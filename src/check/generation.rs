@@ -2,11 +2,17 @@
 
 use super::Check;
 use super::space::PLACE;
+use crate::format::FormatError;
 use crate::format::ids::{Lsn, Nonce};
 use crate::format::names;
-use crate::format::publication::{Body, Position, Publication};
+use crate::format::publication::{Body, Log, LogBatch, Position, Publication};
+use crate::journal::Replayed;
 use crate::recovery::{newest_generation, next_position};
 use crate::ship::publish::{Identity, Past, Publisher, read};
+use std::collections::HashMap;
+
+/// After every batch.
+const AFTER_ALL: Lsn = Lsn { epoch: u32::MAX, pos: u64::MAX };
 
 /// Walks the newest generation that has a base, as a takeover would.
 pub(super) fn check_publications(check: &mut Check<'_>) -> bool {
@@ -47,13 +53,16 @@ fn publication(check: &mut Check<'_>, at: Position) -> Option<Option<Publication
 
 fn walk(check: &mut Check<'_>, base: Publication) -> bool {
     let mut at = Position { generation: base.generation, number: 0 };
-    let (mut end, mut checkpoint) = (Lsn::ZERO, base.checkpoint);
+    let (mut end, mut checkpoint, mut reached) = (Lsn::ZERO, base.checkpoint, None);
     let mut next = Some(base);
     while let Some(publication) = next {
         check.report.figures.publications += 1;
         check.newest = Some(at);
         let place = names::publication(at.generation, at.number);
         for what in problems_of(&publication, end, checkpoint) {
+            check.problem(&place, what);
+        }
+        if let Some(what) = gap_before(&publication, &mut reached) {
             check.problem(&place, what);
         }
         if publication.uuid != check.uuid {
@@ -96,6 +105,33 @@ fn check_size(check: &mut Check<'_>, place: &str, name: &str, expected: u64) {
     }
 }
 
+/// Windows and logs follow one another without a gap. `reached` is how far they go so far; not known right after a base that has
+/// a log, which may end in batches that no log carries.
+fn gap_before(publication: &Publication, reached: &mut Option<Lsn>) -> Option<String> {
+    let Publication { start, end, .. } = *publication;
+    let before = reached.filter(|reached| matches!(publication.body, Body::Log(_)) && *reached < start);
+    *reached = match &publication.body {
+        Body::Base(base) => Some(end).filter(|_| base.log.batches.is_empty()),
+        Body::Increment(_) | Body::Log(_) => Some(reached.map_or(end, |reached| reached.max(end))),
+        Body::Closing(_) => *reached,
+    };
+    before.map(|before| format!("starts at {start}, what comes before it ends at {before}"))
+}
+
+fn log_problems(log: &Log, start: Lsn, end: Lsn) -> Vec<String> {
+    let problem = |batch: Result<LogBatch, FormatError>| match batch {
+        Err(e) => Some(format!("a bad batch: {e}")),
+        Ok(LogBatch { batch, .. }) if batch.lsn <= start || batch.lsn > end => {
+            Some(format!("batch {} is outside of {start}-{end}", batch.lsn))
+        }
+        Ok(LogBatch { batch, .. }) => {
+            let carried = batch.edits.iter().all(|(tree, edit)| Log::carries(*tree, edit));
+            (!carried).then(|| format!("batch {} changes what no log may change", batch.lsn))
+        }
+    };
+    log.batches().filter_map(problem).collect()
+}
+
 fn problems_of(publication: &Publication, end: Lsn, checkpoint: u64) -> Vec<String> {
     let Publication { start, end: own_end, checkpoint: own, number, .. } = *publication;
     let mut problems = Vec::new();
@@ -104,11 +140,12 @@ fn problems_of(publication: &Publication, end: Lsn, checkpoint: u64) -> Vec<Stri
     }
     match &publication.body {
         Body::Base(_) if number > 0 => problems.push("a base in the middle of a generation".to_owned()),
-        Body::Base(_) => {}
+        Body::Base(base) => problems.extend(log_problems(&base.log, own_end, AFTER_ALL)),
         Body::Closing(_) => {}
-        Body::Log(log) => {
-            problems.extend(log.batches().filter_map(Result::err).map(|e| format!("a bad batch: {e}")));
+        Body::Log(_) if own_end <= start => {
+            problems.push(format!("ends at {own_end}, where it starts or before"));
         }
+        Body::Log(log) => problems.extend(log_problems(log, start, own_end)),
         Body::Increment(increment) => {
             if start != end {
                 problems.push(format!("starts at {start}, the one before ends at {end}"));
@@ -146,7 +183,8 @@ pub(super) fn check_fence(check: &mut Check<'_>) -> bool {
             owner: String::new(),
         };
         let next = next_position(&manifest, Some(published));
-        let past = Past::new(media, &manifest, Some(published));
+        let lasts = check.replayed.as_ref().map_or_else(HashMap::new, Replayed::lasts);
+        let past = Past::new(media, &manifest, Some(published)).holding(lasts);
         match Publisher::new(check.store.clone(), identity, next, past).resume() {
             Ok(found) => {
                 for publication in found {

@@ -73,6 +73,7 @@ fn remote_checkpoint(check: &mut Check<'_>) -> Option<Checkpoint> {
     match read_remote(&*check.store, check.uuid, &Fetcher::new(1)) {
         Ok(remote) => {
             check.maps.overlays = remote.overlays;
+            check.remote_tail = remote.tail;
             Some(Checkpoint {
                 uuid: check.uuid,
                 number: remote.checkpoint,
@@ -82,6 +83,7 @@ fn remote_checkpoint(check: &mut Check<'_>) -> Option<Checkpoint> {
                 wall: 0,
                 settlement: remote.settlement,
                 windows: remote.windows,
+                tail: None,
             })
         }
         Err(e) => {

@@ -28,6 +28,7 @@ mod plans;
 mod report;
 mod settlement;
 mod space;
+mod tail;
 mod windows;
 
 pub use report::{Figures, Problem, Report};
@@ -39,13 +40,13 @@ use crate::format::names::SUPERBLOCK;
 use crate::format::publication::{Position, WindowEntry};
 use crate::journal::Replayed;
 use crate::media::Media;
-use crate::recovery::{MountError, superblock};
+use crate::recovery::{MountError, Tail, superblock};
 use crate::store::Store;
 use maps::Maps;
 use nodes::Nodes;
 use objects::Objects;
 use space::Space;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A step of a check.
@@ -94,7 +95,13 @@ pub const PASSES: &[Pass] = &[
         does: "order and checksums of both trees, every byte of their node segments",
         run: maps::check_trees,
     },
-    Pass { id: "space", needs: &["trees", "journal"], does: "the records of the space tree", run: space::check_space },
+    Pass {
+        id: "tail",
+        needs: &["trees", "journal"],
+        does: "what log increments carry beyond the newest window, where the journal does not have it",
+        run: tail::check_tail,
+    },
+    Pass { id: "space", needs: &["tail"], does: "the records of the space tree", run: space::check_space },
     Pass {
         id: "fence",
         needs: &["space"],
@@ -103,7 +110,7 @@ pub const PASSES: &[Pass] = &[
     },
     Pass {
         id: "files",
-        needs: &["trees", "journal"],
+        needs: &["tail"],
         does: "every inode: attributes, names and cookies, contents, blocks; the usage of all",
         run: files::check_files,
     },
@@ -154,6 +161,9 @@ pub fn check(
         manifest: None,
         checkpoint: None,
         replayed: None,
+        remote_tail: Tail::default(),
+        has_tail: false,
+        tail: BTreeMap::new(),
         maps: Maps::default(),
         births: Vec::new(),
         space: Space::default(),
@@ -196,6 +206,12 @@ struct Check<'a> {
     checkpoint: Option<Checkpoint>,
     /// What the state directory's journal holds.
     replayed: Option<Replayed>,
+    /// What comes after the store's newest window, if there is no state directory.
+    remote_tail: Tail,
+    /// Something of it lies over the maps.
+    has_tail: bool,
+    /// Objects that come after the checkpoint and are not in the journal, with their lengths.
+    tail: BTreeMap<ObjectId, u32>,
     maps: Maps,
     /// What the windows that wait to be shipped will hold.
     births: Vec<Birth>,

@@ -92,6 +92,12 @@ fn check_journalled(check: &Check<'_>, object: &ObjectId, usage: &Use) -> Result
     if let Some(window) = check.listed.iter().find(|w| w.start < object.lsn && object.lsn <= w.end) {
         return Err(format!("object {object} is not in its window {}-{}", window.start, window.end));
     }
+    if let Some(len) = check.tail.get(object) {
+        return match *len >= usage.end {
+            true => Ok(()),
+            false => Err(format!("object {object} has {len} bytes, {} are used", usage.end)),
+        };
+    }
     let Some(replayed) = &check.replayed else { return Err(format!("object {object} is in no window")) };
     let planned = check.births.binary_search_by_key(object, |birth| birth.object).is_ok();
     if usage.at_checkpoint > 0 && !planned {

@@ -121,6 +121,7 @@ impl Checkpointer {
             wall: self.clock.now().as_nanos(),
             settlement,
             windows: Vec::new(),
+            tail: None,
         };
         files::write(&*self.media, files::Files { checkpoint: &checkpoint, births: merged.births, edits })
             .map_err(CheckpointError::disk)?;

@@ -3,6 +3,7 @@
 use super::jobs::{Follower, Job, Report};
 use crate::format::ids::Lsn;
 use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -111,6 +112,29 @@ pub struct Figures {
     pub drained: bool,
     /// The last failure, until the next success.
     pub last_error: Option<String>,
+}
+
+/// With so many windows on their way nobody needs to ask for another.
+const WINDOWS_WAITING: u64 = 2;
+
+/// Where another actor asks for a window to be published.
+#[derive(Clone)]
+pub struct Asking {
+    pub(super) wanted: Arc<Wanted>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) figures: Arc<Mutex<Figures>>,
+}
+
+impl Asking {
+    /// Asks for a checkpoint, unless enough windows are on their way; whether it did.
+    pub fn checkpoint(&self) -> bool {
+        if self.figures.lock().windows_waiting >= WINDOWS_WAITING {
+            return false;
+        }
+        self.wanted.checkpoint();
+        self.desk.wake();
+        true
+    }
 }
 
 /// Requests from outside.

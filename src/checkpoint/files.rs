@@ -1,6 +1,7 @@
 //! The files of a checkpoint in the state directory, each written whole and synced before the manifest names it:
 //! `ckpt/N` (roots, Lsn, settlement), `ckpt/N.plan` (what its window will ship) and `ckpt/N.edits` (what its increment
-//! will replay). A file the manifest does not name is a leftover and is removed.
+//! will replay); for the checkpoint of a takeover `ckpt/N.tail`, the batches after it that log increments carried. A file the
+//! manifest does not name is a leftover and is removed.
 
 use super::CheckpointError;
 use super::nodes::{read_file, write_file};
@@ -27,6 +28,11 @@ pub fn plan_file(number: u64) -> String {
 /// Name of a checkpoint's changes.
 pub fn edits_file(number: u64) -> String {
     format!("{CHECKPOINTS}/{number:010}.edits")
+}
+
+/// Name of the file of what comes after the checkpoint of a takeover.
+pub fn tail_file(number: u64) -> String {
+    format!("{CHECKPOINTS}/{number:010}.tail")
 }
 
 /// Everything one checkpoint writes beside its nodes.
@@ -85,7 +91,8 @@ pub fn edits_bytes(media: &dyn Media, number: u64) -> io::Result<u64> {
 /// Removes what the manifest does not name.
 pub fn sweep(media: &dyn Media, manifest: &Manifest) -> io::Result<()> {
     let mut keep = BTreeSet::new();
-    keep.extend(manifest.checkpoint.map(|c| checkpoint_file(c.number)));
+    // A tail is in the journal before anything is checkpointed that is newer: only the checkpoint which has it needs it.
+    keep.extend(manifest.checkpoint.into_iter().flat_map(|c| [checkpoint_file(c.number), tail_file(c.number)]));
     for plan in &manifest.plans {
         keep.extend([checkpoint_file(plan.number), plan_file(plan.number), edits_file(plan.number)]);
     }
@@ -96,4 +103,9 @@ pub fn sweep(media: &dyn Media, manifest: &Manifest) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes all files of checkpoints: where there is no manifest, none of them counts.
+pub fn remove_all(media: &dyn Media) -> io::Result<()> {
+    media.list(CHECKPOINTS)?.iter().try_for_each(|name| media.remove(&format!("{CHECKPOINTS}/{name}")))
 }

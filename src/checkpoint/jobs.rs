@@ -71,6 +71,8 @@ pub struct BaseJob {
     pub unrecorded: Vec<WindowEntry>,
     /// The node segments that its roots reach.
     pub nodes: Vec<(SegmentNo, NodesIn)>,
+    /// The generation in which was published what is recorded: of it, and of those between, nothing is listed for deletion yet.
+    pub recorded: u64,
 }
 
 /// Where a node segment is known to be.
@@ -115,6 +117,8 @@ pub struct Shipped {
     pub at: Position,
     /// For a base: the node segments it reaches, with their sizes.
     pub base: Option<Vec<(SegmentNo, u64)>>,
+    /// For a base: the closing objects of those generations before it of which nothing is listed for deletion yet.
+    pub ended: Vec<Position>,
     /// Numbers that were planned and never put.
     pub unused: Vec<SegmentNo>,
     /// Bytes put into the store for it, and for jobs that failed before it.

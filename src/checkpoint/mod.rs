@@ -29,7 +29,8 @@ pub mod space;
 mod startup;
 
 pub use cost::Replay;
-pub use desk::{Desk, Figures, Wanted};
+pub use desk::{Asking, Desk, Figures, Wanted};
+pub(crate) use shipping::spread;
 
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
@@ -38,7 +39,7 @@ use crate::format::FormatError;
 use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::manifest::PlanEntry;
-use crate::format::publication::Publication;
+use crate::format::publication::{Position, Publication};
 use crate::format::space::Published;
 use crate::journal::{JournalError, ManifestError};
 use crate::locate::LocateError;
@@ -240,6 +241,8 @@ pub struct Checkpointer {
     published: Published,
     /// An earlier life closed the newest generation, and nothing is in the next one yet.
     closed: bool,
+    /// Closing objects of generations of which nothing is listed for deletion yet.
+    ended: Vec<Position>,
     /// Increments over the newest base; what those of earlier mounts cost is not known, but how many there are is.
     chain: Chain,
     /// When this mount published its newest base.
@@ -316,6 +319,7 @@ impl Checkpointer {
             copies: Copies::default(),
             published: Published::default(),
             closed: false,
+            ended: Vec::new(),
             chain: Chain::default(),
             based_at: None,
             wanted: Arc::default(),
@@ -340,6 +344,11 @@ impl Checkpointer {
     /// The figures, shared with whoever shows them.
     pub fn figures(&self) -> Arc<Mutex<Figures>> {
         self.figures.clone()
+    }
+
+    /// Where another actor asks for a window to be published.
+    pub fn asking(&self) -> Asking {
+        Asking { wanted: self.wanted(), desk: self.desk.clone(), figures: self.figures() }
     }
 
     /// Where to ask for a checkpoint.

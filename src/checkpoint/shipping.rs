@@ -5,10 +5,10 @@ use super::jobs::{BaseJob, DeleteJob, Deleted, Job, Report, Shipped, WindowJob, 
 use super::nodes::node_file;
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Held, Phase, Plan};
-use crate::format::ids::SegmentNo;
-use crate::format::names;
+use crate::format::ids::{SegmentNo, Uuid};
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
+use crate::ship::fence;
 use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
@@ -22,6 +22,14 @@ const RETRY_ASKED: Duration = Duration::from_secs(5);
 
 /// What followers hold is asked for again after this.
 const HELD_AGAIN: Duration = Duration::from_secs(10);
+
+/// A pause between three and five quarters as long, so that many filesystems do not come back to one store at the same
+/// moment; which part of that is decided by the filesystem and the number of the try.
+pub fn spread(filesystem: Uuid, pause: Duration, tries: u32) -> Duration {
+    let seed = filesystem.0 ^ u128::from(tries).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let of_1024 = crc32c::crc32c(&seed.to_le_bytes()) % 1024;
+    pause * 3 / 4 + pause / 2 * of_1024 / 1024
+}
 
 impl Checkpointer {
     /// Gives the shipper its next job, one at a time.
@@ -93,18 +101,10 @@ impl Checkpointer {
             Some(failed) => ((failed.pause * 2).min(RETRY_MAX), failed.tries.saturating_add(1)),
             None => (RETRY_MIN, 1),
         };
-        let (now, spread) = (self.clock.elapsed(), self.spread(pause, tries));
+        let (now, spread) = (self.clock.elapsed(), spread(self.filesystem, pause, tries));
         self.figures.lock().ship_failures = tries;
         let (retry_at, retry_asked_at) = (now + spread, now + spread.min(RETRY_ASKED));
         self.failed = Some(FailedJob { job, retry_at, retry_asked_at, pause, tries });
-    }
-
-    /// A pause between three and five quarters as long, so that many filesystems do not come back to one store at the same
-    /// moment; which part of that is decided by the filesystem and the number of the try.
-    fn spread(&self, pause: Duration, tries: u32) -> Duration {
-        let seed = self.filesystem.0 ^ u128::from(tries).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        let of_1024 = crc32c::crc32c(&seed.to_le_bytes()) % 1024;
-        pause * 3 / 4 + pause / 2 * of_1024 / 1024
     }
 
     /// A generation starts with a base; a long chain of increments is folded into a new one; and many windows that wait go
@@ -150,7 +150,8 @@ impl Checkpointer {
         let nodes = self.context().plan_nodes(&self.pinned)?;
         let plans: Vec<Plan> = self.plans.iter().cloned().collect();
         let windows = plans.iter().map(|plan| self.window_job(plan)).collect::<Result<_, _>>()?;
-        Ok(Job::Base(BaseJob { windows, checkpoint: self.checkpoint.number, unrecorded, nodes }))
+        let (checkpoint, recorded) = (self.checkpoint.number, self.published.generation);
+        Ok(Job::Base(BaseJob { windows, checkpoint, unrecorded, nodes, recorded }))
     }
 
     /// After a mount: the node segments in the state directory that no published base has.
@@ -267,6 +268,9 @@ impl Checkpointer {
 
     fn shipped(&mut self, shipped: &Shipped) -> Result<(), CheckpointError> {
         self.away.set(false);
+        if shipped.base.is_some() {
+            self.ended.clone_from(&shipped.ended);
+        }
         self.record(&shipped.windows, shipped.base.as_deref(), shipped.checkpoint, shipped.at)?;
         self.drop_planned_of_job(&shipped.unused)?;
         self.context().settle_waiting(self.published.end)?;
@@ -304,7 +308,7 @@ impl Checkpointer {
     pub(super) fn adopt(&mut self, publication: &Publication) -> Result<(), CheckpointError> {
         let Publication { generation, number, checkpoint, .. } = *publication;
         let at = Position { generation, number };
-        log::info!("adopting number {} of generation {}", at.number, at.generation);
+        log::debug!("adopting number {} of generation {}", at.number, at.generation);
         match &publication.body {
             Body::Increment(Increment { windows, .. }) => self.record(windows, None, checkpoint, at)?,
             Body::Base(Base { windows, node_segments, .. }) => {
@@ -312,7 +316,10 @@ impl Checkpointer {
                 self.closed = false;
             }
             // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.
-            Body::Closing(_) => self.closed = true,
+            Body::Closing(_) => {
+                self.closed = true;
+                self.ended.push(at);
+            }
             // The window that holds its batches is recorded when it is published itself.
             Body::Log(_) => self.db.journal().tail().log_published(publication.end),
         }
@@ -343,7 +350,7 @@ impl Checkpointer {
             if let Err(e) = self.sweep(&reached) {
                 log::warn!("node segments that nothing reaches stay until the next base: {e}");
             }
-            self.list_old_generation(at)?;
+            self.list_ended()?;
         }
         for (i, entry) in windows.iter().enumerate() {
             let last = i + 1 == windows.len();
@@ -361,16 +368,13 @@ impl Checkpointer {
         Ok(())
     }
 
-    /// The generation before a new base is history, but for its ends, which outlive all others: number 0, which tells who finds
-    /// a gap in the generation before it that this one is there; the closing object, and the number before it, which a writer
-    /// that was paused may still try to create.
-    fn list_old_generation(&self, at: Position) -> Result<(), CheckpointError> {
-        let old = &self.published;
-        if old.generation == 0 || old.generation >= at.generation {
-            return Ok(());
+    /// What a new base has made history of, but for what outlives all others.
+    fn list_ended(&mut self) -> Result<(), CheckpointError> {
+        for closing in &self.ended {
+            self.context().list_dead(&fence::deletable(*closing))?;
         }
-        let names: Vec<String> = (1..old.number).map(|n| names::publication(old.generation, n)).collect();
-        self.context().list_dead(&names)
+        self.ended.clear();
+        Ok(())
     }
 
     /// Records one window, once. The journal goes only after the batch is durable.

@@ -11,7 +11,7 @@ use skylog::media::{LocalDisk, LockError, Owner};
 use std::path::{Path, PathBuf};
 
 /// Free the mount lock of a store whose owner is dead; refuses while it lives. Of a remote store, that of its state directory on this
-/// machine: another machine keeps nobody off, it is taken over.
+/// machine: what another machine holds `skylog mount --takeover` mounts.
 #[derive(clap::Args)]
 pub struct BreakLock {
     /// The store: a directory or a URL.
@@ -42,7 +42,7 @@ impl BreakLock {
         broken.dedup();
         match broken.is_empty() {
             true if store.is_remote() => output::line(format_args!(
-                "there was no lock on this machine; a remote store has none, whoever mounts it next takes it over"
+                "there was no lock on this machine, and a remote store has none; what another machine holds `skylog mount --takeover` mounts"
             )),
             true => output::line(format_args!("there was no lock")),
             false => {

@@ -80,6 +80,9 @@ fn condition(text: &mut Text, status: &Status) {
     text.gauge("skylog_error", "1 while there is an error that is not over.", error);
     let waiting = status.waiting_for_store;
     text.gauge("skylog_waiting_for_store", "Operations that wait for a store that does not answer.", waiting);
+    text.gauge("skylog_waiting_fsyncs", "Fsyncs that wait for the store.", status.waiting_fsyncs);
+    let round_trip = status.log_round_trip_us as f64 / 1e6;
+    text.gauge("skylog_log_round_trip_seconds", "How long the newest log increment was on its way.", round_trip);
     let age = status.checkpoint_age_s;
     text.gauge("skylog_checkpoint_age_seconds", "Since the newest checkpoint was made.", age);
     text.gauge("skylog_windows_waiting", "Windows that wait to be shipped.", status.windows_waiting);
@@ -130,6 +133,10 @@ fn work(text: &mut Text, counters: &Counters) {
         segments_recycled,
         checkpoints,
         windows_shipped,
+        log_increments,
+        log_bytes,
+        stored_fsyncs,
+        timed_out_fsyncs,
         objects_deleted,
         parked,
         panics,
@@ -157,6 +164,10 @@ fn work(text: &mut Text, counters: &Counters) {
         ("skylog_journal_segments_recycled_total", "Journal segments used again.", segments_recycled),
         ("skylog_checkpoints_total", "Checkpoints made.", checkpoints),
         ("skylog_windows_shipped_total", "Windows shipped.", windows_shipped),
+        ("skylog_log_increments_total", "Log increments published, for fsyncs.", log_increments),
+        ("skylog_log_bytes_total", "Their bytes.", log_bytes),
+        ("skylog_stored_fsyncs_total", "Fsyncs that waited for the store and were answered.", stored_fsyncs),
+        ("skylog_timed_out_fsyncs_total", "Fsyncs answered with EIO for the store.", timed_out_fsyncs),
         ("skylog_objects_deleted_total", "Store objects deleted.", objects_deleted),
         ("skylog_operations_parked_total", "Operations that were parked.", parked),
         ("skylog_operations_panicked_total", "Operations answered with EIO after a panic.", panics),

@@ -19,7 +19,8 @@ use super::{daemon, follower, log_file, mkfs, mount_point, mount_words, output, 
 use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::media::{LockGuard, Owner};
-use skylog::recovery::{Known, Tuning, World};
+use skylog::recovery::{Holding, Known, MountError, Tuning, World};
+use skylog::ship::Durability;
 use skylog::volume::{Patience, Volume, WhenFull};
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -48,6 +49,9 @@ pub struct Mount {
     /// Follow what is written where the filesystem is mounted for writing, here or elsewhere, and change nothing: the same as -o ro.
     #[arg(long, conflicts_with_all = ["create", "journal_size", "grace", "ship_interval", "when_full"])]
     read_only: bool,
+    /// Mount also what another machine holds: that one is read-only from then on, and keeps what it has not shipped.
+    #[arg(long)]
+    takeover: bool,
     /// Stay in the foreground, log to standard error; ends when unmounted or interrupted.
     #[arg(long)]
     foreground: bool,
@@ -63,6 +67,9 @@ pub struct Mount {
     /// How long after a change it goes into the store, seconds (default 5, with a directory 60).
     #[arg(long, value_name = "SECONDS", value_parser = set::ship_interval)]
     ship_interval: Option<u64>,
+    /// When an fsync returns: when the disk of this machine has it (the default), or when the store has it too.
+    #[arg(long, value_name = "local|store")]
+    durability: Option<Durability>,
     /// What operations that add do when the journal is full (default wait).
     #[arg(long, value_name = "wait|enospc")]
     when_full: Option<WhenFull>,
@@ -140,12 +147,14 @@ impl Mount {
         options.journal_bytes = self.journal_size.or(options.journal_bytes);
         options.grace_seconds = self.grace.or(options.grace_seconds);
         options.ship_interval_seconds = self.ship_interval.or(options.ship_interval_seconds);
+        options.durability = self.durability.or(options.durability);
         options.when_full = self.when_full.or(options.when_full);
         options.read_timeout_seconds = self.read_timeout.or(options.read_timeout_seconds);
         options.metrics = self.metrics.clone().or(options.metrics);
         if self.read_only {
             options.flags.insert("ro", true);
         }
+        options.takeover |= self.takeover;
         match nix::unistd::geteuid().is_root() {
             true => options.allow_other = true,
             // So it is with every mount of an ordinary user, whatever is asked.
@@ -264,6 +273,16 @@ impl Mount {
         ended
     }
 
+    /// Why the volume does not open, with the command to run.
+    fn refused(&self, error: &MountError, dir: &Path, state: &Path) -> Failure {
+        let store = self.store.folder().map_or_else(|| self.store.url(), |folder| folder.display().to_string());
+        let sentence = world::refused(&self.store, error)
+            .sentence()
+            .replace("--takeover STORE DIR", &format!("--takeover {store} {}", dir.display()))
+            .replace("skylog salvage STATE", &format!("skylog salvage {}", state.display()));
+        Failure::failed(sentence)
+    }
+
     /// A store that is away, or went away meanwhile, is probed when it is back, before anything is published.
     fn probe(&self, site: &Site) -> Outcome {
         if site.away.is_some() {
@@ -290,7 +309,9 @@ impl Mount {
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
         let tuning = world::tuning(&site.superblock, sizes, owner)?;
-        let tuning = Tuning { cache_files: cache.limits, ..tuning };
+        let owner = Owner::seen_anywhere(&dir.display().to_string()).map_err(Failure::failed)?;
+        let holding = if options.takeover { Holding::TakesOver } else { Holding::Asks };
+        let tuning = Tuning { cache_files: cache.limits, owner, holding, ..tuning };
         let superblock = site.superblock.clone();
         let known = Some(match &site.away {
             None => Known::Answered(superblock),
@@ -303,10 +324,11 @@ impl Mount {
             effort.at(done, total);
             progress(done, total);
         };
-        let volume = Volume::open(&world, &tuning, &mut progress).map_err(|e| world::refused(&self.store, &e))?;
+        let volume = Volume::open(&world, &tuning, &mut progress).map_err(|e| self.refused(&e, dir, &site.state))?;
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }
+        volume.set_durability(options.durability.unwrap_or_default());
         let usual = Patience::default();
         volume.set_patience(Patience {
             when_full: options.when_full.unwrap_or(usual.when_full),

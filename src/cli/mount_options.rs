@@ -9,6 +9,7 @@ use super::store_arg::StoreArg;
 use serde::{Deserialize, Serialize};
 use skylog::fuse::{MountConfig, Shown};
 use skylog::journal::SyncPolicy;
+use skylog::ship::Durability;
 use skylog::volume::WhenFull;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ pub struct MountOptions {
     /// When changes become durable without fsync, at first.
     #[serde(skip)]
     pub sync: Option<SyncPolicy>,
+    /// When an fsync returns, at first.
+    #[serde(skip)]
+    pub durability: Option<Durability>,
     /// How long a dead store object is kept.
     pub grace_seconds: Option<u64>,
     /// The age at which changes are shipped.
@@ -39,6 +43,9 @@ pub struct MountOptions {
     /// Where metrics are served.
     #[serde(skip)]
     pub metrics: Option<Address>,
+    /// What another machine holds is taken from it.
+    #[serde(skip)]
+    pub takeover: bool,
     /// What the kernel lists as the source.
     pub source: Option<String>,
     /// The mount point may hold files.
@@ -161,6 +168,8 @@ mod tests {
         assert_eq!((patience.when_full, patience.read_timeout_seconds), (Some(WhenFull::Enospc), Some(5)));
         assert!(options.flag("noexec") && !options.flag("ro"));
         assert_eq!(parse("ship_interval=9").unwrap().ship_interval_seconds, Some(9));
+        assert_eq!(parse("durability=local,durability=store").unwrap().durability, Some(Durability::Store));
+        assert!(parse("takeover").unwrap().takeover && !parse("").unwrap().takeover);
         assert_eq!(parse("sync=none,sync").unwrap().sync, Some(SyncPolicy::Always));
         assert_eq!(parse("sync,async").unwrap().sync, None);
     }
@@ -196,6 +205,7 @@ mod tests {
         assert!(parse("ro=1").unwrap_err().contains("\"ro=1\""), "it wants none");
         assert!(parse("grace=soon").unwrap_err().contains("seconds"));
         assert!(parse("ship_interval=0").unwrap_err().contains("at least 1"));
+        assert!(parse("durability=cloud").unwrap_err().contains("store"));
         assert!(parse("umask=9").unwrap_err().contains("octal") && parse("umask=1000").is_err());
         assert!(parse("uid=nobody at all").unwrap_err().contains("no user"));
         assert!(parse("when_full=explode").unwrap_err().contains("enospc"));

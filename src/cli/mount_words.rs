@@ -103,6 +103,15 @@ pub const WORDS: &[Word] = &[
     plain("dirsync", "The same as sync=always, which is more than dirsync asks for", |options| {
         options.sync = Some(SyncPolicy::Always);
     }),
+    value(
+        "durability=local|store",
+        "When an fsync returns: when the disk of this machine has all before it (the default), or when the store has it too, so \
+         that the death of the machine loses nothing of it. A remount and `skylog set` change it",
+        |options, word| {
+            options.durability = Some(word.parse().map_err(Failure::usage)?);
+            Ok(())
+        },
+    ),
     value("grace=SECONDS", "How long a dead store object is kept before it is deleted (3600 by default)", set_grace),
     value(
         "ship_interval=SECONDS",
@@ -164,6 +173,11 @@ pub const WORDS: &[Word] = &[
             options.metrics = Some(address.parse().map_err(Failure::usage)?);
             Ok(())
         },
+    ),
+    plain(
+        "takeover",
+        "Mount also what another machine holds: that one is read-only from then on, and keeps what it has not shipped",
+        |options| options.takeover = true,
     ),
     value("fsname=NAME", "What the kernel lists as the source; the store's URL by default", |options, name| {
         options.source = Some(name.to_owned());

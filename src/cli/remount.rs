@@ -52,6 +52,9 @@ pub fn remount(dir: &Path, options: &MountOptions) -> Outcome {
     if let Some(policy) = options.sync {
         ask(dir, &Ask::Set { sync: policy.to_string() })?;
     }
+    if let Some(durability) = options.durability {
+        ask(dir, &Ask::Durability { word: durability.to_string() })?;
+    }
     if let Some(seconds) = options.ship_interval_seconds {
         ask(dir, &Ask::ShipInterval { seconds })?;
     }

@@ -5,15 +5,16 @@ use super::failure::{Failure, Outcome};
 use super::{mount_point, size};
 use skylog::format::usage::OnLimit;
 use skylog::journal::SyncPolicy;
+use skylog::ship::Durability;
 use skylog::volume::WhenFull;
 use std::path::PathBuf;
 
-/// Change the sync policy or the ship interval of a running mount, what it does when its journal is full, or the limits of its filesystem.
+/// Change the sync policy, the durability or the ship interval of a running mount, what it does when its journal is full, or the limits of its filesystem.
 #[derive(clap::Args)]
 pub struct Set {
     /// The mount point.
     dir: PathBuf,
-    /// `sync=always|everysec|none`, `ship-interval=SECONDS` and `when-full=wait|enospc` for this mount; `limit-size=SIZE|none`, `limit-inodes=N|none`, `on-limit=enospc|edquot` for the filesystem.
+    /// `sync=always|everysec|none`, `durability=local|store`, `ship-interval=SECONDS` and `when-full=wait|enospc` for this mount; `limit-size=SIZE|none`, `limit-inodes=N|none`, `on-limit=enospc|edquot` for the filesystem.
     setting: String,
 }
 
@@ -30,13 +31,14 @@ fn asked(setting: &str) -> Result<Ask, String> {
     let limit = |size, inodes, on_limit| Ask::Limit { size, inodes, on_limit };
     match setting.split_once('=') {
         Some(("sync", policy)) => Ok(Ask::Set { sync: policy.parse::<SyncPolicy>()?.to_string() }),
+        Some(("durability", word)) => Ok(Ask::Durability { word: word.parse::<Durability>()?.to_string() }),
         Some(("ship-interval", seconds)) => Ok(Ask::ShipInterval { seconds: ship_interval(seconds)? }),
         Some(("when-full", word)) => Ok(Ask::WhenFull { word: word.parse::<WhenFull>()?.to_string() }),
         Some(("limit-size", most)) => Ok(limit(Some(size_limit(most)?), None, None)),
         Some(("limit-inodes", most)) => Ok(limit(None, Some(inode_limit(most)?), None)),
         Some(("on-limit", word)) => Ok(limit(None, None, Some(word.parse::<OnLimit>()?.word().to_owned()))),
         _ => Err(format!(
-            "unknown setting {setting:?}; use sync=always, sync=everysec, sync=none, ship-interval=SECONDS, when-full=wait|enospc, limit-size=SIZE, \
+            "unknown setting {setting:?}; use sync=always, sync=everysec, sync=none, durability=local|store, ship-interval=SECONDS, when-full=wait|enospc, limit-size=SIZE, \
              limit-inodes=N or on-limit=enospc|edquot"
         )),
     }
@@ -66,6 +68,7 @@ mod tests {
     fn settings_become_requests() {
         let limit = |size, inodes, word: Option<&str>| Ask::Limit { size, inodes, on_limit: word.map(str::to_owned) };
         assert_eq!(asked("sync=none"), Ok(Ask::Set { sync: "none".into() }));
+        assert_eq!(asked("durability=store"), Ok(Ask::Durability { word: "store".into() }));
         assert_eq!(asked("ship-interval=30"), Ok(Ask::ShipInterval { seconds: 30 }));
         assert_eq!(asked("limit-size=1GiB"), Ok(limit(Some(1 << 30), None, None)));
         assert_eq!(asked("limit-size=none"), Ok(limit(Some(0), None, None)));
@@ -75,6 +78,7 @@ mod tests {
         for wrong in [
             "sync",
             "sync=",
+            "durability=both",
             "ship-interval=0",
             "ship-interval=-1",
             "limit-size=much",

@@ -12,7 +12,7 @@ use skylog::journal;
 use skylog::locate::CacheBytes;
 use skylog::map::{Limits, Shape};
 use skylog::media::{LocalDisk, LockError, LockGuard, Owner};
-use skylog::recovery::{MountError, Tuning, World};
+use skylog::recovery::{Holding, MountError, Tuning, World};
 use skylog::store::probe_create;
 use std::path::Path;
 use std::sync::Arc;
@@ -165,6 +165,7 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: Owner) -> Result<Tun
             shape: Shape::default(),
         },
         owner,
+        holding: Holding::Asks,
     })
 }
 

@@ -20,11 +20,14 @@
 //!    but all since that sync began. Such syncs are counted, and told.
 //! 10. A mount never appends to a segment of an earlier mount: it syncs what it accepted, records where that ends, and
 //!     goes on in a new segment under a new nonce.
+//! 11. Positions grow by one from batch to batch, whoever made them. Batches of an earlier writer that the store alone had
+//!     come before the first one of ours, and what is missing between them is made up by batches that change nothing.
 
 mod audit;
 mod budget;
 mod directory;
 mod files;
+mod import;
 mod lookup;
 mod manifest_store;
 mod open;
@@ -39,6 +42,7 @@ mod tail;
 mod tests;
 mod writer;
 
+pub use import::Import;
 pub use manifest_store::{MANIFEST, ManifestError, ManifestStore};
 pub use open::open;
 pub use replay::{Replayed, replay};
@@ -249,6 +253,9 @@ pub enum JournalError {
     /// Not even one segment fits on the disk.
     #[error("no room on the disk for the journal: {0}")]
     DiskFull(String),
+    /// What a takeover found in the store beyond its newest window does not fit.
+    #[error("the journal is too small for the changes that the store holds; mount with a larger --journal-size")]
+    TooSmall,
     /// A size in the configuration cannot work.
     #[error("{0}")]
     Config(&'static str),

@@ -11,10 +11,11 @@ use super::files::Files;
 use super::scan::{Group, Listed};
 use super::segment::{self, Segment, slot_name};
 use crate::format::batch::Batch;
-use crate::format::ids::{JournalNo, Lsn};
+use crate::format::ids::{JournalNo, Lsn, Nonce};
 use crate::format::journal_directory::{DirectoryEntry, Footer};
 use crate::format::manifest::{JournalEntry, Manifest};
 use crate::media::{File, Media};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What replay accepted of the journal. [`super::open()`] goes on after it.
@@ -37,6 +38,11 @@ impl Replayed {
     /// A fresh start: no journal, and nothing before `last` needed from one.
     pub fn nothing(media: Arc<dyn Media>, last: Lsn) -> Replayed {
         Replayed { last, batches: 0, bytes: 0, segments: Vec::new(), unended: Vec::new(), files: Files::new(media) }
+    }
+
+    /// The last batch of each mount that is in the journal.
+    pub fn lasts(&self) -> HashMap<Nonce, Lsn> {
+        self.segments.iter().map(|segment| (segment.nonce, segment.last)).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Fetching what a mount from the store alone needs, many requests side by side: one after another they would take minutes
 //! from a store that is far away.
 
+use crate::base::threads::side_by_side;
 use crate::checkpoint::nodes::NodeStore;
 use crate::format::ids::NodePtr;
 use crate::format::node::Node;
@@ -8,8 +9,7 @@ use crate::map::{Frozen, MapError, NodeCache, NodeSource, Overlay, touched_leave
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of interior nodes that are fetched before anybody asks for them; a tree with more has the rest fetched on demand.
 const INTERIOR_BYTES_MAX: u64 = 16 << 20;
@@ -52,30 +52,7 @@ impl Fetcher {
     pub fn all<T: Sync, R: Send>(&self, items: &[T], each: impl Fn(&T) -> R + Sync) -> Vec<R> {
         self.asked.fetch_add(items.len() as u64, Ordering::Relaxed);
         self.rounds.fetch_add(items.len().div_ceil(self.at_once) as u64, Ordering::Relaxed);
-        let threads = self.at_once.min(items.len());
-        if threads <= 1 {
-            return items.iter().map(each).collect();
-        }
-        let next = AtomicUsize::new(0);
-        let made = Mutex::new(items.iter().map(|_| None).collect::<Vec<_>>());
-        let work = || {
-            while let Some((at, item)) =
-                Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|n| Some((n, items.get(n)?)))
-            {
-                let one = each(item);
-                made.lock()[at] = Some(one);
-            }
-        };
-        thread::scope(|scope| {
-            for _ in 1..threads {
-                // Fewer are slower, no more.
-                if thread::Builder::new().name("mount".to_owned()).spawn_scoped(scope, work).is_err() {
-                    break;
-                }
-            }
-            work();
-        });
-        made.into_inner().into_iter().map(|one| one.expect("every item was done")).collect()
+        side_by_side(self.at_once, items, each)
     }
 
     /// Brings the interior nodes of trees into memory, level by level. What cannot be had is left to whoever needs it.

@@ -1,32 +1,39 @@
-//! Taking a filesystem over from the store alone: newest generation, its base, its increments, a closing object that
-//! fences whoever wrote it, and local state made of all that.
+//! Taking a filesystem over from the store alone: newest generation, its base, its increments, local state made of all that,
+//! and a closing object that fences whoever wrote it.
+//!
+//! Whatever can fail comes before the closing object, so that a takeover which fails has fenced nobody for nothing. What the
+//! other writer publishes meanwhile is found at the number that was to be won, and read then.
 
-use super::{Fetcher, MountError, Reader, Tuning, World, apply, damaged, put_mark};
+use super::tail::Tail;
+use super::{Fetcher, HoldError, Holding, MountError, Reader, Tuning, World, apply, damaged, put_mark};
 use crate::base::canary::{self, Canary};
+use crate::base::clock::Time;
 use crate::checkpoint::files;
-use crate::checkpoint::merge::merge_all;
+use crate::checkpoint::merge::{Merged, merge_all};
 use crate::checkpoint::nodes::{NodeStore, NodeWriter};
 use crate::checkpoint::space::node_segment;
 use crate::format::batch::{Edit, TreeId};
-use crate::format::checkpoint::{Checkpoint, Settle};
+use crate::format::checkpoint::{Checkpoint, Settle, TailFile};
 use crate::format::ids::{Lsn, NodePtr, Nonce, SegmentNo, Uuid};
 use crate::format::manifest::{CommitPoint, Manifest};
 use crate::format::names::{self, SUPERBLOCK};
 use crate::format::publication::{Base, Body, Closing, Position, Publication, WindowEntry};
 use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::Superblock;
-use crate::journal::ManifestStore;
+use crate::journal::{JournalError, ManifestStore};
 use crate::map::{Frozen, Merge, NodeCache, Overlay, View};
 use crate::ship::ShipError;
 use crate::ship::fence::{self, Win, behind_gap};
 use crate::ship::publish::read;
 use crate::store::Store;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// How often a lost race is tried again.
+/// How often local state is made anew because a window was published meanwhile,
 const TRIES: u32 = 8;
+/// and how often a number is lost to a writer that publishes one log increment after the other.
+const RACES: u32 = 256;
 
 /// Numbers set aside for the node segments of the takeover itself.
 const NUMBERS: u64 = 65536;
@@ -45,8 +52,10 @@ pub struct Remote {
     pub settlement: Vec<Settle>,
     /// The newest publication's checkpoint.
     pub checkpoint: u64,
-    /// The newest publication's last batch.
+    /// The last batch of the newest window.
     pub end: Lsn,
+    /// What log increments carry beyond it.
+    pub tail: Tail,
     /// The first free number: in this generation, or the next one's first if this one is closed.
     pub free: Position,
 }
@@ -64,6 +73,12 @@ fn generations(store: &dyn Store) -> Result<BTreeMap<u64, u64>, MountError> {
         ControlFlow::Continue(())
     })?;
     Ok(found)
+}
+
+/// The highest number of the highest generation in the store.
+pub(super) fn newest_publication(store: &dyn Store) -> Result<Position, MountError> {
+    let newest = generations(store)?.pop_last();
+    newest.map(|(generation, number)| Position { generation, number }).ok_or_else(no_generation)
 }
 
 /// The highest generation in the store.
@@ -126,7 +141,7 @@ fn base_of<'a>(
     let mut generation = newest;
     loop {
         let highest = listed.get(&generation).copied().unwrap_or(0);
-        let mut numbers = Numbers { store, fetcher, generation, highest, next: 0, fetched: VecDeque::new() };
+        let mut numbers = Numbers::new(store, fetcher, Position { generation, number: 0 }, highest);
         match numbers.next()? {
             Some(publication) if matches!(publication.body, Body::Base(_)) => {
                 return Ok((numbers, publication));
@@ -151,18 +166,32 @@ pub(crate) struct Numbers<'a> {
     highest: u64,
     /// The first that was not asked for.
     next: u64,
+    /// How many are asked for together that are not listed: more and more, for a writer may be at work.
+    unlisted: u64,
     fetched: VecDeque<Result<Option<Publication>, ShipError>>,
 }
 
-impl Numbers<'_> {
+impl<'a> Numbers<'a> {
+    fn new(store: &'a dyn Store, fetcher: &'a Fetcher, from: Position, highest: u64) -> Numbers<'a> {
+        let Position { generation, number: next } = from;
+        Numbers { store, fetcher, generation, highest, next, unlisted: 1, fetched: VecDeque::new() }
+    }
+
     /// The next one; `None` at the first gap, behind which nothing counts.
     pub(crate) fn next(&mut self) -> Result<Option<Publication>, MountError> {
         if canary::removed(Canary::WalkAsks) && self.next > self.highest {
             return Ok(None);
         }
         if self.fetched.is_empty() {
-            let first = self.next;
-            let last = (self.highest + 1).min(first + self.fetcher.at_once() as u64 - 1).max(first);
+            let (first, at_once) = (self.next, self.fetcher.at_once() as u64);
+            let count = match self.highest.checked_sub(first) {
+                Some(listed) => (listed + 2).min(at_once),
+                None => self.unlisted.min(at_once),
+            };
+            if first > self.highest {
+                self.unlisted = (self.unlisted * 2).min(at_once);
+            }
+            let last = first + count - 1;
             let together: Vec<u64> = (first..=last).collect();
             let read = |number: &u64| read(self.store, Position { generation: self.generation, number: *number });
             self.fetched.extend(self.fetcher.all(&together, read));
@@ -185,28 +214,46 @@ fn read_generation(numbers: &mut Numbers<'_>, filesystem: Uuid, base: Publicatio
     if uuid != filesystem {
         return Err(damaged(&name, format!("belongs to filesystem {uuid}, {SUPERBLOCK} says {filesystem}")));
     }
-    let Body::Base(Base { roots, windows, node_segments, settlement, log: _ }) = base.body else {
+    let Body::Base(Base { roots, windows, node_segments, settlement, log }) = base.body else {
         return Err(damaged(&name, "is not a base"));
     };
-    let free = Position { generation, number: 1 };
-    let mut remote =
-        Remote { roots, overlays: Default::default(), windows, node_segments, settlement, checkpoint, end, free };
-    while let Some(next) = numbers.next()? {
-        if !remote.take(next)? {
-            break;
-        }
-    }
+    let tail = Tail::of_base(Position { generation, number: 0 }, end, log)?;
+    let (overlays, free) = (Default::default(), Position { generation, number: 1 });
+    let mut remote = Remote { roots, overlays, windows, node_segments, settlement, checkpoint, end, tail, free };
+    remote.take_all(numbers)?;
     Ok(remote)
 }
 
 impl Remote {
     /// A base cannot record its own node segments; unless an increment does, they are recorded here: the next base need not
     /// upload them again, and lists those it no longer reaches for deletion.
-    fn put_node_segments(&mut self) {
+    fn put_node_segments(&self, overlays: &mut [Overlay; 2]) {
         for (no, bytes) in &self.node_segments {
             let edit = Edit::Put { key: space::segment(*no), value: node_segment(*bytes).encode() };
-            self.overlays[TreeId::Space as usize].apply(self.end, &edit);
+            overlays[TreeId::Space as usize].apply(self.end, &edit);
         }
+    }
+
+    /// Goes on to the first gap, or behind a closing object.
+    fn take_all(&mut self, numbers: &mut Numbers<'_>) -> Result<(), MountError> {
+        while let Some(next) = numbers.next()? {
+            if !self.take(next)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what has come to the number that was free, and behind it.
+    fn go_on(&mut self, store: &dyn Store, filesystem: Uuid, fetcher: &Fetcher) -> Result<(), MountError> {
+        if self.free.number > 0 {
+            self.take_all(&mut Numbers::new(store, fetcher, self.free, 0))?;
+        }
+        // Another generation may have a base already.
+        if self.free.number == 0 {
+            *self = read_remote(store, filesystem, fetcher)?;
+        }
+        Ok(())
     }
 
     /// Goes on by one publication; `false` at a closing object.
@@ -219,8 +266,8 @@ impl Remote {
                 return Ok(false);
             }
             Body::Base(_) => return Err(damaged(&name, "a base in the middle of a generation")),
-            // The windows that hold its batches are published all the same.
-            Body::Log(_) => {
+            Body::Log(log) => {
+                self.tail.take(Position { generation, number }, (start, end), self.end, log)?;
                 self.free.number += 1;
                 return Ok(true);
             }
@@ -236,13 +283,14 @@ impl Remote {
             }
         }
         self.end = end;
+        self.tail.supersede(end);
         self.checkpoint = checkpoint;
         self.free.number += 1;
         Ok(true)
     }
 }
 
-/// Wins the newest generation and makes local state of it.
+/// Makes local state of the newest generation, and wins it.
 pub(super) fn take_over(
     world: &World,
     tuning: &Tuning,
@@ -251,23 +299,20 @@ pub(super) fn take_over(
     cache: &Arc<NodeCache>,
     fetcher: &Fetcher,
 ) -> Result<ManifestStore, MountError> {
-    let state = Uuid(world.random.u128());
-    for _ in 0..TRIES {
-        let remote = read_remote(&*world.store, superblock.uuid, fetcher)?;
-        if !win(world, tuning, superblock, state, &remote)? {
-            continue;
+    let taking = Taking { world, tuning, superblock, nodes, cache, fetcher };
+    taking.remove_leftovers()?;
+    let taken = taking.run();
+    if taken.is_err() {
+        // Without a manifest nobody looks at what is there; only the room is lost.
+        if let Err(e) = taking.remove_leftovers() {
+            log::warn!("what a takeover that failed has left stays until the next mount: {e}");
         }
-        let epoch = u32::try_from(remote.free.generation + 1).map_err(|_| damaged("gen/", "too many generations"))?;
-        let taking = Taking { world, tuning, superblock, nodes, cache, fetcher };
-        let checkpoint = taking.make_checkpoint(remote, epoch)?;
-        let manifest = Manifest {
-            next_checkpoint: checkpoint.number + 1,
-            checkpoint: Some(CommitPoint { number: checkpoint.number, lsn: checkpoint.lsn }),
-            ..Manifest::new(superblock.uuid, state, epoch, u64::from(epoch))
-        };
-        return Ok(ManifestStore::create(world.media.clone(), manifest)?);
     }
-    Err(MountError::Contended)
+    taken
+}
+
+fn epoch_after(at: Position) -> Result<u32, MountError> {
+    u32::try_from(at.generation + 1).map_err(|_| damaged("gen/", "too many generations"))
 }
 
 /// Creates the closing object at the first free number; `false` if somebody else was faster. The number of the generation
@@ -280,7 +325,7 @@ fn win(
     remote: &Remote,
 ) -> Result<bool, MountError> {
     let at = remote.free;
-    let epoch = u32::try_from(at.generation + 1).map_err(|_| damaged("gen/", "too many generations"))?;
+    let epoch = epoch_after(at)?;
     let closing = Publication {
         uuid: superblock.uuid,
         state,
@@ -294,7 +339,22 @@ fn win(
         end: remote.end,
         body: Body::Closing(Closing { next_epoch: epoch, owner: tuning.owner.describe() }),
     };
-    Ok(matches!(fence::win(&*world.store, &closing)?, Win::Won))
+    match fence::win(&*world.store, &closing)? {
+        Win::Won => Ok(true),
+        Win::Lost(found) => found.map_or(Ok(()), |found| overtaken(tuning, &found, epoch)).map(|()| false),
+    }
+}
+
+/// Fails if it is another mount that has the number, of which nobody has been told; not the writer until now, which ends a
+/// generation in its own epoch.
+fn overtaken(tuning: &Tuning, found: &Publication, epoch: u32) -> Result<(), MountError> {
+    match &found.body {
+        Body::Closing(other) if found.epoch == epoch && tuning.holding != Holding::Untold => {
+            let by = format!("{}, at {}", other.owner, Time::from_nanos(found.wall));
+            Err(HoldError::Overtaken { by }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Taking<'a> {
@@ -306,23 +366,120 @@ struct Taking<'a> {
     fetcher: &'a Fetcher,
 }
 
+/// A checkpoint in the state directory that no manifest names yet.
+struct Made {
+    checkpoint: Checkpoint,
+    /// The epoch that its node segments are named by.
+    epoch: u32,
+}
+
+impl Made {
+    /// Whether it is what the store says now. More log increments change nothing but the tail.
+    fn is_of(&self, remote: &Remote) -> Result<bool, MountError> {
+        Ok(self.epoch == epoch_after(remote.free)? && self.checkpoint.lsn == remote.end)
+    }
+}
+
 impl Taking<'_> {
+    fn run(&self) -> Result<ManifestStore, MountError> {
+        let (store, state) = (&*self.world.store, Uuid(self.world.random.u128()));
+        let mut remote = read_remote(store, self.superblock.uuid, self.fetcher)?;
+        let (mut made, mut tries) = (self.make_checkpoint(&mut remote)?, 1);
+        for _ in 0..RACES {
+            if !self.tuning.journal.takes(&remote.tail.import()) {
+                return Err(JournalError::TooSmall.into());
+            }
+            if win(self.world, self.tuning, self.superblock, state, &remote)? {
+                return self.commit(made, &remote, state);
+            }
+            remote.go_on(store, self.superblock.uuid, self.fetcher)?;
+            if !made.is_of(&remote)? {
+                if tries == TRIES {
+                    break;
+                }
+                tries += 1;
+                self.remove_leftovers()?;
+                made = self.make_checkpoint(&mut remote)?;
+            }
+        }
+        Err(MountError::Contended)
+    }
+
+    /// The manifest never names a checkpoint whose tail is not durable.
+    fn commit(&self, made: Made, remote: &Remote, state: Uuid) -> Result<ManifestStore, MountError> {
+        let Made { mut checkpoint, epoch } = made;
+        if checkpoint.tail.map(|tail| tail.end) != remote.tail.end() {
+            checkpoint.tail = self.write_tail(remote)?;
+            files::write_record(&*self.world.media, &checkpoint)?;
+        }
+        let manifest = Manifest {
+            next_checkpoint: checkpoint.number + 1,
+            checkpoint: Some(CommitPoint { number: checkpoint.number, lsn: checkpoint.lsn }),
+            ..Manifest::new(self.superblock.uuid, state, epoch, u64::from(epoch))
+        };
+        Ok(ManifestStore::create(self.world.media.clone(), manifest)?)
+    }
+
+    fn write_tail(&self, remote: &Remote) -> Result<Option<TailFile>, MountError> {
+        remote.tail.write(&*self.world.media, &*self.world.store, remote.end, remote.checkpoint)
+    }
+
+    /// Without a manifest there is nothing that counts; a takeover that was interrupted may have used the same names.
+    fn remove_leftovers(&self) -> Result<(), MountError> {
+        self.nodes.retain(&BTreeSet::new())?;
+        Ok(files::remove_all(&*self.world.media)?)
+    }
+
     /// Merges base and increments into a local checkpoint. What the writer before us merged but did not settle is left to
     /// the ordinary pass, as if we had made its checkpoint ourselves.
-    fn make_checkpoint(&self, mut remote: Remote, epoch: u32) -> Result<Checkpoint, MountError> {
+    fn make_checkpoint(&self, remote: &mut Remote) -> Result<Made, MountError> {
+        let epoch = epoch_after(remote.free)?;
         self.fetcher.interiors(remote.roots, self.nodes, self.cache);
         let reader = Reader { cache: self.cache, nodes: self.nodes, fetcher: self.fetcher };
         let space = View { overlay: &remote.overlays[1], layers: &[], root: remote.roots[1] };
         let mark = reader.value(&space, &space::mark(Mark::Segment), space::decode_number)?.unwrap_or(0);
         let published = reader.value(&space, &space::published(), Published::decode)?;
         let recorded = published.map_or(Lsn::ZERO, |p| p.end);
-        put_mark(&mut remote.overlays, remote.end, Mark::Segment, mark + NUMBERS);
-        remote.put_node_segments();
+        let mut own: [Overlay; 2] = Default::default();
+        put_mark(&mut own, remote.end, Mark::Segment, mark + NUMBERS);
+        remote.put_node_segments(&mut own);
 
-        let [files_layer, space_layer] = remote.overlays;
+        // They are needed again if a window is published meanwhile.
+        let layers = std::mem::take(&mut remote.overlays).map(Arc::new);
+        let merged = self.merge(remote, &layers, own, (epoch, mark))?;
+        remote.overlays = layers.map(|layer| Arc::into_inner(layer).expect("the merge is over"));
+        let mut checkpoint = Checkpoint {
+            uuid: self.superblock.uuid,
+            number: remote.checkpoint,
+            lsn: remote.end,
+            previous_lsn: remote.end,
+            roots: merged.roots,
+            wall: self.world.clock.now().as_nanos(),
+            settlement: remote.settlement.clone(),
+            windows: remote.windows.iter().filter(|w| w.end > recorded).cloned().collect(),
+            tail: None,
+        };
+        checkpoint.tail = self.write_tail(remote)?;
+        files::write_record(&*self.world.media, &checkpoint)?;
+        // What the mount will read, so that it is here when the writer before us is fenced.
+        let nothing = Overlay::new();
+        let view = |tree: TreeId| View { overlay: &nothing, layers: &[], root: checkpoint.roots[tree as usize] };
+        reader.needed(&view(TreeId::Files), &view(TreeId::Space))?;
+        Ok(Made { checkpoint, epoch })
+    }
+
+    /// `own` changes lie over those of the increments; node segments are numbered from `mark` on.
+    fn merge(
+        &self,
+        remote: &Remote,
+        layers: &[Arc<Overlay>; 2],
+        own: [Overlay; 2],
+        (epoch, mark): (u32, u64),
+    ) -> Result<Merged, MountError> {
+        let [own_files, own_space] = own.map(Arc::new);
         let frozen = Frozen {
             lsn: remote.end,
-            layers: [vec![Arc::new(files_layer)], vec![Arc::new(space_layer)]],
+            layers: [vec![layers[0].clone(), own_files], vec![layers[1].clone(), own_space]],
             roots: remote.roots,
         };
         let mut next = mark;
@@ -332,23 +489,11 @@ impl Taking<'_> {
             SegmentNo { epoch, number: next - 1 }
         };
         let policy = &self.tuning.policy;
-        let media = &*self.world.media;
         let leaves = self.fetcher.ahead_of(&frozen, self.nodes, self.cache)?;
         let trees = Merge { source: &leaves, cache: Some(self.cache), shape: policy.shape };
-        let mut writer = NodeWriter::new(media, self.superblock.uuid, &mut take, policy.segment_bytes);
+        let mut writer = NodeWriter::new(&*self.world.media, self.superblock.uuid, &mut take, policy.segment_bytes);
         let merged = merge_all(&frozen, remote.end, &trees, &mut writer)?;
         writer.finish()?;
-        let checkpoint = Checkpoint {
-            uuid: self.superblock.uuid,
-            number: remote.checkpoint,
-            lsn: remote.end,
-            previous_lsn: remote.end,
-            roots: merged.roots,
-            wall: self.world.clock.now().as_nanos(),
-            settlement: remote.settlement,
-            windows: remote.windows.into_iter().filter(|w| w.end > recorded).collect(),
-        };
-        files::write_record(media, &checkpoint)?;
-        Ok(checkpoint)
+        Ok(merged)
     }
 }

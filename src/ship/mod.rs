@@ -8,7 +8,10 @@ mod guard;
 pub mod leases;
 pub mod pack;
 pub mod publish;
+pub mod syncer;
 mod upload;
+
+pub use syncer::{Durability, Stored, SyncFigures, Syncer};
 
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
@@ -20,7 +23,7 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::lease::Owner;
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Increment, Log, WindowEntry, WindowSegment};
+use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
@@ -145,6 +148,7 @@ pub struct Shipper {
     locate: Arc<Locate>,
     guard: Guard,
     publisher: Arc<Publisher>,
+    stored: Arc<Stored>,
     segment_bytes: usize,
     uploads: Uploads,
     /// Node segments of a base that is not published yet which this shipper has put, with their sizes: a job that is given
@@ -170,6 +174,8 @@ pub struct Parts {
     pub nodes: Arc<NodeStore>,
     /// Reads objects.
     pub locate: Arc<Locate>,
+    /// Who waits for what it publishes.
+    pub stored: Arc<Stored>,
     /// This process,
     pub owner: Owner,
     /// and its epoch.
@@ -183,8 +189,20 @@ pub struct Parts {
 impl Shipper {
     /// A shipper that publishes through `publisher`.
     pub fn new(parts: Parts, publisher: Arc<Publisher>) -> Shipper {
-        let Parts { filesystem, media, store, clock, random, nodes, locate, owner, epoch, segment_bytes, uploads } =
-            parts;
+        let Parts {
+            filesystem,
+            media,
+            store,
+            clock,
+            random,
+            nodes,
+            locate,
+            stored,
+            owner,
+            epoch,
+            segment_bytes,
+            uploads,
+        } = parts;
         let guard = Guard::new(filesystem, owner, epoch);
         let (uploads, nodes_put, put_bytes) = (Uploads::new(uploads), Arc::default(), Arc::default());
         Shipper {
@@ -197,6 +215,7 @@ impl Shipper {
             locate,
             guard,
             publisher,
+            stored,
             segment_bytes,
             uploads,
             nodes_put,
@@ -233,7 +252,7 @@ impl Shipper {
         let outcome = self.publisher.hold(Actor::Shipper).publish(draft, body)?;
         self.put_late(late)?;
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(self.report(outcome, vec![sent], window.checkpoint, None))
+        Ok(self.report(outcome, vec![sent], draft, None, Vec::new()))
     }
 
     fn base(&mut self, job: &BaseJob) -> Result<Report, ShipError> {
@@ -250,41 +269,57 @@ impl Shipper {
         // Nothing may come between the end of one generation and the base of the next: nobody would read it.
         let mut held = self.publisher.hold(Actor::Shipper);
         if let Outcome::Adopted(found) = held.start_generation(draft)? {
-            return Ok(Report::Adopted(found));
+            return Ok(self.adopted(found));
         }
+        // One that was found right now too.
+        if let Some(end) = held.found_logs() {
+            self.stored.tail().log_published(end);
+        }
+        let log = syncer::log_of(&self.stored.tail().retained(checkpoint.lsn))?;
+        let ended = held.closings(job.recorded)?;
         let body = Body::Base(Base {
             roots: checkpoint.roots,
             windows: listed,
             node_segments: node_segments.clone(),
             settlement: checkpoint.settlement,
-            log: Log::default(),
+            log,
         });
         let outcome = held.publish(draft, body)?;
         drop(held);
         self.put_late(late)?;
         self.nodes_put.lock().clear();
-        Ok(self.report(outcome, sent, job.checkpoint, Some(node_segments)))
+        Ok(self.report(outcome, sent, draft, Some(node_segments), ended))
     }
 
     fn report(
         &self,
         outcome: Outcome,
         sent: Vec<Sent>,
-        checkpoint: u64,
+        draft: Draft,
         base: Option<Vec<(SegmentNo, u64)>>,
+        ended: Vec<Position>,
     ) -> Report {
         let at = match outcome {
             Outcome::Published(at) => at,
-            Outcome::Adopted(found) => return Report::Adopted(found),
+            Outcome::Adopted(found) => return self.adopted(found),
             Outcome::NoBase => {
                 let reason = "an increment was due in a generation that has no base".to_owned();
                 return Report::Failed { reason, away: false };
             }
         };
+        let Draft { checkpoint, end, .. } = draft;
+        self.stored.window_published(end, checkpoint);
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();
         let windows = sent.into_iter().map(|sent| sent.entry).collect();
-        Report::Shipped(Shipped { windows, checkpoint, at, base, unused, put_bytes })
+        Report::Shipped(Shipped { windows, checkpoint, at, base, ended, unused, put_bytes })
+    }
+
+    fn adopted(&self, found: Box<Publication>) -> Report {
+        if matches!(found.body, Body::Base(_) | Body::Increment(_)) {
+            self.stored.window_published(found.end, found.checkpoint);
+        }
+        Report::Adopted(found)
     }
 
     fn draft(&self, checkpoint: u64, start: Lsn, end: Lsn) -> Draft {

@@ -8,20 +8,22 @@
 //! Two actors publish through one [`Publisher`], each for as long as it holds it ([`Publisher::hold`]).
 
 use super::ShipError;
-use super::fence::behind_gap;
+use super::fence::{behind_gap, find_closing};
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Time;
+use crate::base::threads::side_by_side;
 use crate::checkpoint::{CheckpointError, files};
 use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
 use crate::format::manifest::{Manifest, PlanEntry};
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Body, Closing, Position, Publication};
+use crate::format::publication::{Body, Closing, Log, Position, Publication};
 use crate::format::space::Published;
 use crate::format::superblock::Superblock;
 use crate::media::Media;
 use crate::store::{Created, Store, StoreError};
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Who publishes.
@@ -75,6 +77,8 @@ pub enum Outcome {
 pub struct Publisher {
     store: Arc<dyn Store>,
     identity: Identity,
+    /// Numbers that are asked for together.
+    at_once: u64,
     state: Mutex<State>,
 }
 
@@ -84,6 +88,8 @@ struct State {
     ready: bool,
     /// Found by one actor, to be heard of by the other.
     put_by: Vec<Publication>,
+    /// The closing objects that were passed, oldest first.
+    closings: Vec<Position>,
 }
 
 /// The right to publish: until it is dropped, nobody else does. It is held across calls to the store.
@@ -94,25 +100,35 @@ pub struct Held<'a> {
 }
 
 /// What earlier lives of a state directory can have published and not lived to record: a window goes into the store from its
-/// plan, and the plan stays until the record is durable. Whatever else carries the name of the state directory was published by
-/// another copy of it, which gave the same numbers to other batches.
+/// plan, and the plan stays until the record is durable; a log increment when the journal holds its batches, which stay there
+/// as long. Whatever else carries the name of the state directory was published by another copy of it, which gave the same
+/// numbers to other batches.
 pub struct Past {
     media: Arc<dyn Media>,
     plans: Vec<PlanEntry>,
     recorded: Lsn,
+    /// The last batch of each mount that the journal holds.
+    lasts: HashMap<Nonce, Lsn>,
 }
 
 impl Past {
     /// As it was when this mount began: no plan of its own is in it, for none is published before all that is known.
     pub fn new(media: Arc<dyn Media>, manifest: &Manifest, published: Option<Published>) -> Past {
         let recorded = published.map_or(Lsn::ZERO, |published| published.end);
-        Past { media, plans: manifest.plans.clone(), recorded }
+        Past { media, plans: manifest.plans.clone(), recorded, lasts: HashMap::new() }
+    }
+
+    /// With what replay found of each mount in the journal.
+    pub fn holding(self, lasts: HashMap<Nonce, Lsn>) -> Past {
+        Past { lasts, ..self }
     }
 
     /// Fails unless a publication is what the plan that ends there says. Two copies may come to the same number, so the
     /// contents are compared too.
     fn check(&self, found: &Publication) -> Result<(), ShipError> {
-        if found.end <= self.recorded {
+        // What a mount has published its journal has; an older copy of it ends before.
+        let is_held = matches!(found.body, Body::Log(_)) && self.lasts.get(&found.nonce) >= Some(&found.end);
+        if found.end <= self.recorded || is_held {
             return Ok(());
         }
         let Some(plan) = self.plans.iter().find(|plan| (plan.number, plan.end) == (found.checkpoint, found.end)) else {
@@ -124,7 +140,6 @@ impl Past {
             }
             Body::Base(base) => self.roots(plan.number)? == base.roots,
             Body::Closing(_) => true,
-            // No plan speaks of one; what this state directory holds of its mount does.
             Body::Log(_) => false,
         };
         if same { Ok(()) } else { Err(ShipError::OldState { published: found.end }) }
@@ -140,8 +155,13 @@ impl Past {
 impl Publisher {
     /// A publisher that goes on at `next`.
     pub fn new(store: Arc<dyn Store>, identity: Identity, next: Position, past: Past) -> Publisher {
-        let state = State { next, past, ready: false, put_by: Vec::new() };
-        Publisher { store, identity, state: Mutex::new(state) }
+        let state = State { next, past, ready: false, put_by: Vec::new(), closings: Vec::new() };
+        Publisher { store, identity, at_once: 1, state: Mutex::new(state) }
+    }
+
+    /// One that asks for several numbers at a time where there are many; with 1 in order, on the caller's thread.
+    pub fn asking(self, at_once: usize) -> Publisher {
+        Publisher { at_once: at_once.max(1) as u64, ..self }
     }
 
     /// Waits until nobody else publishes, and keeps others from it: one numbered object is in flight at a time, and what is
@@ -166,8 +186,8 @@ impl Publisher {
         }
     }
 
-    /// Finds what earlier lives of this state directory published from here on, and goes behind it. After an error it may
-    /// be called again.
+    /// Finds what earlier lives of this state directory published from here on, log increments without their batches, and goes
+    /// behind it. After an error it may be called again.
     pub fn resume(&self) -> Result<Vec<Publication>, ShipError> {
         let mut state = self.state.lock();
         let start = state.next;
@@ -181,12 +201,8 @@ impl Publisher {
 
     fn go_behind(&self, state: &mut State) -> Result<Vec<Publication>, ShipError> {
         let before = state.next.number.checked_sub(1).map(|number| Position { number, ..state.next });
-        let mut found = Vec::new();
         // A closing object of another writer tells more than what that writer has deleted since.
-        while let Some(publication) = read(&*self.store, state.next)? {
-            self.pass(&mut state.next, &publication)?;
-            found.push(publication);
-        }
+        let found = self.walk(state)?;
         self.check_open(state.next)?;
         if let Some(before) = before {
             if read(&*self.store, before)?.is_none() {
@@ -196,6 +212,32 @@ impl Publisher {
         }
         found.iter().try_for_each(|publication| state.past.check(publication))?;
         Ok(found)
+    }
+
+    /// All up to the first number that is free: hundreds, if they are log increments, of which the batches are not kept.
+    fn walk(&self, state: &mut State) -> Result<Vec<Publication>, ShipError> {
+        let at_once = usize::try_from(self.at_once).unwrap_or(1);
+        let (mut found, mut together) = (Vec::new(), 1);
+        loop {
+            let from = state.next;
+            let numbers: Vec<u64> = (from.number..from.number + together).collect();
+            for read in
+                side_by_side(at_once, &numbers, |number| read(&*self.store, Position { number: *number, ..from }))
+            {
+                let Some(mut publication) = read? else { return Ok(found) };
+                self.check_ours(&publication)?;
+                state.pass(&publication);
+                let ends = matches!(publication.body, Body::Closing(_));
+                if let Body::Log(log) = &mut publication.body {
+                    *log = Log::default();
+                }
+                found.push(publication);
+                if ends {
+                    break;
+                }
+            }
+            together = self.at_once;
+        }
     }
 
     /// Fails if the generation of a number that is not there has ended: then the number was deleted.
@@ -211,9 +253,10 @@ impl Publisher {
         if state == self.identity.state || canary::removed(Canary::OthersFence) {
             return Ok(());
         }
+        let at = Time::from_nanos(publication.wall);
         let by = match &publication.body {
-            Body::Closing(closing) => closing.owner.clone(),
-            _ => format!("state directory {state}"),
+            Body::Closing(closing) => format!("{}, at {at}", closing.owner),
+            _ => format!("state directory {state}, at {at}"),
         };
         Err(ShipError::Fenced { generation, number, by })
     }
@@ -224,12 +267,15 @@ impl Publisher {
             false => self.store.create(name, bytes),
         }
     }
+}
 
+impl State {
     /// Goes behind an object of ours.
-    fn pass(&self, next: &mut Position, publication: &Publication) -> Result<(), ShipError> {
-        self.check_ours(publication)?;
-        *next = behind(publication);
-        Ok(())
+    fn pass(&mut self, publication: &Publication) {
+        if matches!(publication.body, Body::Closing(_)) && self.closings.last() != Some(&self.next) {
+            self.closings.push(self.next);
+        }
+        self.next = behind(publication);
     }
 }
 
@@ -247,6 +293,16 @@ impl Held<'_> {
     /// Whether the generation of the next number has a base.
     pub fn has_base(&self) -> bool {
         self.state.next.number > 0
+    }
+
+    /// The closing objects of the generations from `first` on that have ended, as far as they are found.
+    pub fn closings(&self, first: u64) -> Result<Vec<Position>, ShipError> {
+        let passed = |generation| self.state.closings.iter().find(|at| at.generation == generation).copied();
+        let find = |generation| match passed(generation) {
+            None => find_closing(&*self.publisher.store, generation),
+            known => Ok(known),
+        };
+        (first.max(1)..self.state.next.generation).filter_map(|generation| find(generation).transpose()).collect()
     }
 
     /// Publishes `body` at the next number. An error leaves open whether the object is there, or will be: what takes the
@@ -269,7 +325,7 @@ impl Held<'_> {
             (publication.generation, publication.number) = (at.generation, at.number);
             let name = names::publication(at.generation, at.number);
             if publisher.create(&name, publication.encode().into())? == Created::New {
-                publisher.pass(&mut self.state.next, &publication)?;
+                self.state.pass(&publication);
                 return Ok(Outcome::Published(at));
             }
             let Some(found) = read(&*publisher.store, at)? else {
@@ -282,7 +338,7 @@ impl Held<'_> {
             if found.nonce != publisher.identity.nonce {
                 self.state.past.check(&found)?;
             }
-            self.state.next = behind(&found);
+            self.state.pass(&found);
             if is_same(&found, &publication) || canary::removed(Canary::AnswerReadBack) {
                 return Ok(Outcome::Published(at));
             }
@@ -302,6 +358,12 @@ impl Held<'_> {
         let Identity { epoch, owner, .. } = &self.publisher.identity;
         let body = Body::Closing(Closing { next_epoch: *epoch, owner: owner.clone() });
         self.publish(draft, body)
+    }
+
+    /// Up to where log increments reach that were found, and that the syncer has not heard of.
+    pub fn found_logs(&self) -> Option<Lsn> {
+        let logs = self.state.put_by.iter().filter(|found| matches!(found.body, Body::Log(_)));
+        logs.map(|found| found.end).max()
     }
 
     /// The oldest object that was found and that this actor has not heard of.

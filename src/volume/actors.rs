@@ -8,7 +8,9 @@ use crate::follow::Follower;
 use crate::format::names::SUPERBLOCK;
 use crate::journal::{self, Writer};
 use crate::locate::SegmentReader;
-use crate::ship::{ShipError, Shipper};
+use crate::recovery::Hold;
+use crate::ship::Shipper;
+use crate::ship::syncer::{Step, Syncer};
 use crate::store::Store;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -75,6 +77,7 @@ impl Threads {
         writer: Writer,
         checkpointer: Checkpointer,
         shipper: Shipper,
+        syncer: Syncer,
         keeper: Option<Keeper>,
         store: Arc<dyn Store>,
     ) -> Threads {
@@ -83,6 +86,7 @@ impl Threads {
         let checkpointer = spawn_actor("checkpoint", shared, move |shared| run_checkpointer(shared, checkpointer));
         threads.checkpointer = Some(checkpointer);
         threads.callers.push(spawn_actor("ship", shared, move |shared| run_shipper(shared, shipper)));
+        threads.callers.push(spawn_actor("sync-store", shared, move |shared| run_syncer(shared, syncer)));
         threads.journal = Some(spawn("journal", move || run_journal(&journal, writer, &end)));
         threads
     }
@@ -147,6 +151,7 @@ impl Threads {
         await_end(&self.waiters, &mut left);
         shared.pressure.end().into_iter().for_each(|answer| answer());
         shared.desk.wake();
+        shared.stored.iter().for_each(|stored| stored.wake());
         await_end(self.checkpointer.iter().chain(&self.callers), &mut left);
         self.store.abandon();
         let _ = self.checkpointer.map(JoinHandle::join);
@@ -158,6 +163,7 @@ impl Threads {
                 false => log::warn!("the {} thread is left where it is", thread.thread().name().unwrap_or_default()),
             }
         }
+        shared.end_fsyncs("the volume is closing");
         for task in shared.parking.drain() {
             task.refuse(shared, crate::fs::Error::Io);
         }
@@ -255,23 +261,31 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 if !matches!(report, Report::Deleted(_)) {
                     shared.store_full.store(false, Ordering::Relaxed);
                     *shared.ship_error.lock() = None;
+                    // It was away at the mount, or took nothing then.
+                    shared.hold.iter().for_each(Hold::take);
                 }
                 shared.desk.report(report);
             }
-            Err(e) if e.ends_writing() => {
-                log::error!("{e}; read-only from now on");
-                shared.latch(e.to_string());
-                if matches!(e, ShipError::Fenced { .. }) {
-                    *shared.fenced.lock() = Some(e.to_string());
-                }
-                return;
-            }
+            Err(e) if e.ends_writing() => return shared.end_writing(&e),
             Err(e) => {
                 log::warn!("ship: {e}; it is tried again");
                 shared.store_full.store(e.is_full(), Ordering::Relaxed);
                 *shared.ship_error.lock() = Some(e.to_string());
                 shared.desk.report(e.into_report());
             }
+        }
+    }
+}
+
+fn run_syncer(shared: &Shared, mut syncer: Syncer) {
+    let stored = syncer.stored();
+    while !stopping(shared) {
+        match syncer.step() {
+            Ok(Step::Worked) => {}
+            Ok(Step::Idle) => stored.wait(IDLE),
+            Ok(Step::Later(pause)) => stored.wait(pause.min(IDLE)),
+            Err(e) if e.ends_writing() => return shared.end_writing(&e),
+            Err(e) => log::warn!("sync: {e}; it is tried again"),
         }
     }
 }

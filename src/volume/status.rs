@@ -23,12 +23,20 @@ pub struct Status {
     pub state: &'static str,
     /// When batches become durable without anyone asking.
     pub policy: String,
+    /// When an fsync returns: `local`, or `store`.
+    pub durability: String,
     /// The newest batch,
     pub last: String,
     /// the newest durable one,
     pub durable: String,
-    /// and the newest one in the store.
+    /// the newest one in the store with its window,
     pub shipped: String,
+    /// and the newest one in the store.
+    pub stored: String,
+    /// Fsyncs that wait for the store.
+    pub waiting_fsyncs: u64,
+    /// How long the newest log increment was on its way into the store, microseconds.
+    pub log_round_trip_us: u64,
     /// Bytes of journal segments in use.
     pub journal_used_bytes: u64,
     /// Bytes the journal may use.
@@ -104,6 +112,14 @@ pub struct Counters {
     pub checkpoints: u64,
     /// Windows shipped.
     pub windows_shipped: u64,
+    /// Log increments published, for fsyncs that wait for the store,
+    pub log_increments: u64,
+    /// their bytes,
+    pub log_bytes: u64,
+    /// fsyncs that were answered when the store had all,
+    pub stored_fsyncs: u64,
+    /// and with EIO because it did not take it in time.
+    pub timed_out_fsyncs: u64,
     /// Store objects deleted.
     pub objects_deleted: u64,
     /// Operations that were parked.
@@ -178,6 +194,11 @@ impl Volume {
         self.shared.db.journal_of_writer().map_or_else(Default::default, |journal| journal.stats())
     }
 
+    /// Why nothing of it can be published any more, if another writer has taken over.
+    pub fn fenced(&self) -> Option<String> {
+        self.shared.fenced.lock().clone()
+    }
+
     /// What `status` shows.
     pub fn status(&self) -> Status {
         let Shared { db, figures, parking, pressure, fenced, ship_error, clock, .. } = &*self.shared;
@@ -201,6 +222,8 @@ impl Volume {
             .or_else(|| parking.damage())
             .or(stats.last_error);
         let now = clock.now().as_nanos();
+        let sync = self.shared.fsyncs();
+        let stored = journal.map_or(figures.shipped, |journal| journal.tail().published().end().max(figures.shipped));
         let (usage, limit) = db.usage();
         let (when_full, hindrance) = (self.shared.patience.lock().when_full, self.shared.hindrance());
         let holds_back = pressure.holds_back(clock.elapsed());
@@ -217,9 +240,13 @@ impl Volume {
             uuid: self.filesystem.to_string(),
             state,
             policy: journal.map_or_else(|| "none".to_owned(), |journal| journal.policy().to_string()),
+            durability: self.durability().to_string(),
             last: db.last().to_string(),
             durable: journal.map_or_else(|| db.last(), |journal| journal.durable()).to_string(),
             shipped: figures.shipped.to_string(),
+            stored: stored.to_string(),
+            waiting_fsyncs: sync.waiting as u64,
+            log_round_trip_us: u64::try_from(sync.round_trip.as_micros()).unwrap_or(u64::MAX),
             journal_used_bytes: stats.used_bytes,
             journal_capacity_bytes: stats.capacity_bytes,
             unshipped_bytes: if self.is_drained() { 0 } else { stats.used_bytes + stats.queue_bytes },
@@ -259,6 +286,10 @@ impl Volume {
                 segments_recycled: stats.recycled,
                 checkpoints: figures.checkpoints,
                 windows_shipped: figures.windows_shipped,
+                log_increments: sync.increments,
+                log_bytes: sync.bytes,
+                stored_fsyncs: sync.answered,
+                timed_out_fsyncs: sync.timed_out,
                 objects_deleted: figures.objects_deleted,
                 parked: parking.parked(),
                 panics: parking.panics(),

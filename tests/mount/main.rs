@@ -1,5 +1,6 @@
 //! The real program on real mounts. Needs root, `/dev/fuse`, `unshare`, `umount` and `python3`; where they are missing these tests fail.
 
+mod after_death;
 mod attributes;
 #[path = "../busy/mod.rs"]
 mod busy;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use skylog::base::clock::Time;
 use skylog::format::batch::{Batch, Edit, TreeId, encode_edits, encode_head};
-use skylog::format::checkpoint::{Birth, Checkpoint, Plan, Settle};
+use skylog::format::checkpoint::{Birth, Checkpoint, Plan, Settle, TailFile};
 use skylog::format::chunk::ChunkHeader;
 use skylog::format::group::{GroupHeader, decode_group, encode_group};
 use skylog::format::ids::{InodeNo, JournalNo, Lsn, NodePtr, Nonce, ObjectId, SegmentKind, SegmentNo, Uuid};
@@ -55,6 +55,9 @@ pub fn all() -> Vec<Sample> {
         sample("leaf.bin", leaf(), check_leaf),
         sample("interior.bin", interior(), check_interior),
         sample("checkpoint.bin", checkpoint().encode(), |b| assert_eq!(Checkpoint::decode(b), Ok(checkpoint()))),
+        sample("checkpoint_with_tail.bin", with_tail().encode(), |b| {
+            assert_eq!(Checkpoint::decode(b), Ok(with_tail()))
+        }),
         sample("plan.bin", plan().encode(), |b| assert_eq!(Plan::decode(b), Ok(plan()))),
         sample("base.bin", publication(base()).encode(), |b| check_publication(b, base())),
         sample("increment.bin", publication(increment()).encode(), |b| check_publication(b, increment())),
@@ -184,7 +187,11 @@ fn settlement() -> Vec<Settle> {
 fn checkpoint() -> Checkpoint {
     let (lsn, previous_lsn, roots) = (lsn(900), lsn(400), [Some(child(0)), None]);
     let (settlement, windows) = (settlement(), windows());
-    Checkpoint { uuid: UUID, number: 6, lsn, previous_lsn, wall: WALL, roots, settlement, windows }
+    Checkpoint { uuid: UUID, number: 6, lsn, previous_lsn, wall: WALL, roots, settlement, windows, tail: None }
+}
+
+fn with_tail() -> Checkpoint {
+    Checkpoint { tail: Some(TailFile { end: lsn(950), bytes: 7000 }), ..checkpoint() }
 }
 
 fn plan() -> Plan {

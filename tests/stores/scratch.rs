@@ -39,6 +39,10 @@ pub struct Said {
 }
 
 impl Said {
+    pub fn is_success(&self) -> bool {
+        self.output.status.success()
+    }
+
     /// It did what it was asked; what it printed, errors last.
     pub fn succeeds(self) -> String {
         let text = self.text();

@@ -1,5 +1,5 @@
 //! A checkpoint on local disk, a complete and consistent state: the roots of both trees as of one Lsn. Beside it lies the
-//! plan of the window that ended there.
+//! plan of the window that ended there; beside one that a takeover made, the batches after it that log increments carried.
 
 mod plan;
 
@@ -15,7 +15,7 @@ use bytes::BufMut;
 const MAGIC: u32 = u32::from_le_bytes(*b"SKcp");
 
 layout! {
-    /// The settlement follows, then the windows as in a base.
+    /// The settlement follows, then the windows as in a base, then, if there is one, the tail.
     mod at, 120 bytes {
         MAGIC: 4, CRC: 4, VERSION: 2, RESERVED: 2, UUID: 16, NUMBER: 8, LSN: super::LSN_BYTES,
         PREVIOUS_LSN: super::LSN_BYTES, WALL: 8, FILES_ROOT: super::NODE_PTR_BYTES, SPACE_ROOT: super::NODE_PTR_BYTES,
@@ -33,6 +33,16 @@ pub struct Settle {
     pub object: ObjectId,
     /// Extents that name it now, less those that did at the previous checkpoint.
     pub delta: i32,
+}
+
+/// Batches after a checkpoint that a takeover found in log increments. They lie in a file beside its record, whole and back to
+/// back as in a log, and belong into the journal before any new batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TailFile {
+    /// The last of them.
+    pub end: Lsn,
+    /// Bytes of the file.
+    pub bytes: u64,
 }
 
 /// A checkpoint.
@@ -54,6 +64,8 @@ pub struct Checkpoint {
     pub settlement: Vec<Settle>,
     /// Shipped windows that the space tree has yet to be told of; only a takeover leaves any.
     pub windows: Vec<WindowEntry>,
+    /// What comes after it, if a takeover found anything.
+    pub tail: Option<TailFile>,
 }
 
 impl Checkpoint {
@@ -72,6 +84,10 @@ impl Checkpoint {
         self.roots.iter().for_each(|root| NodePtr::encode_root_to(*root, &mut out));
         Settle::encode_all_to(&self.settlement, &mut out);
         encode_windows(&self.windows, &mut out);
+        if let Some(tail) = self.tail {
+            out.put_lsn(tail.end);
+            out.put_u64_le(tail.bytes);
+        }
         seal(&mut out, at::CRC);
         out
     }
@@ -89,8 +105,23 @@ impl Checkpoint {
         let roots = [NodePtr::read_root(&mut field)?, NodePtr::read_root(&mut field)?];
         let settlement = Settle::read_all(&mut field)?;
         let windows = read_windows(&mut field)?;
+        let tail = TailFile::read(&mut field, lsn)?;
         field.end()?;
-        Ok(Checkpoint { uuid, number, lsn, previous_lsn, wall, roots, settlement, windows })
+        Ok(Checkpoint { uuid, number, lsn, previous_lsn, wall, roots, settlement, windows, tail })
+    }
+}
+
+impl TailFile {
+    /// What is at the end of the record of a checkpoint at `lsn`; most have nothing there.
+    fn read(field: &mut Reader<'_>, lsn: Lsn) -> Result<Option<TailFile>, FormatError> {
+        if field.remaining() == 0 {
+            return Ok(None);
+        }
+        let tail = TailFile { end: field.lsn()?, bytes: field.u64()? };
+        match tail.end > lsn && tail.bytes > 0 {
+            true => Ok(Some(tail)),
+            false => Err(FormatError::Value("a tail with nothing in it")),
+        }
     }
 }
 
@@ -135,7 +166,12 @@ mod tests {
                 segments: vec![],
                 objects: 0,
             }],
+            tail: None,
         }
+    }
+
+    fn with_tail() -> Checkpoint {
+        Checkpoint { tail: Some(TailFile { end: Lsn { epoch: 1, pos: 12 }, bytes: 7000 }), ..sample() }
     }
 
     #[test]
@@ -143,11 +179,13 @@ mod tests {
         assert_eq!(Checkpoint::decode(&sample().encode()), Ok(sample()));
         let empty = Checkpoint { settlement: vec![], windows: vec![], roots: [None, None], ..sample() };
         assert_eq!(Checkpoint::decode(&empty.encode()), Ok(empty));
+        assert_eq!(Checkpoint::decode(&with_tail().encode()), Ok(with_tail()));
     }
 
     #[test]
     fn promise_s4_every_flipped_bit_and_every_cut_of_a_checkpoint_is_found() {
         assert_damage_is_found(&sample().encode(), Checkpoint::decode);
+        assert_damage_is_found(&with_tail().encode(), Checkpoint::decode);
     }
 
     #[test]
@@ -165,6 +203,10 @@ mod tests {
         assert!(matches!(changed(at::NUMBER, &[9], false), Err(FormatError::Checksum { .. })));
         assert_eq!(changed(at::SETTLE_COUNT, &[99], true), Err(FormatError::TooBig { limit: 3, found: 99 }));
         assert!(changed(at::SETTLE_COUNT, &[1], true).is_err());
+        for tail in [TailFile { end: sample().lsn, bytes: 1 }, TailFile { end: Lsn { epoch: 2, pos: 10 }, bytes: 0 }] {
+            let empty = Checkpoint { tail: Some(tail), ..sample() };
+            assert!(matches!(Checkpoint::decode(&empty.encode()), Err(FormatError::Value(_))));
+        }
         assert!(matches!(Checkpoint::decode(&[]), Err(FormatError::TooShort { .. })));
     }
 }

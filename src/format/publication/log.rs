@@ -36,6 +36,20 @@ impl LogBatch {
         let object = self.batch.objects[n];
         self.encoded.slice(object.offset..object.offset + object.header.stored_len as usize)
     }
+
+    /// The batch that `bytes` begin with, which is later than `last`. The checksums of its objects are verified.
+    pub fn first_of(bytes: &Bytes, last: Lsn) -> Result<LogBatch, FormatError> {
+        let (batch, used) = Batch::decode(bytes, 0)?;
+        if !batch.payload_present && !batch.objects.is_empty() {
+            return Err(FormatError::Value("a batch of a log without its objects"));
+        }
+        if batch.lsn <= last {
+            return Err(FormatError::Value("batches of a log that are not in the order of their Lsns"));
+        }
+        let encoded = bytes.slice(..used);
+        batch.verify_payload(&encoded)?;
+        Ok(LogBatch { batch, encoded })
+    }
 }
 
 impl Log {
@@ -46,7 +60,7 @@ impl Log {
             if rest.is_empty() {
                 return None;
             }
-            let next = decode(&rest, last);
+            let next = LogBatch::first_of(&rest, last);
             match &next {
                 Ok(next) => {
                     last = next.batch.lsn;
@@ -88,17 +102,4 @@ impl Log {
         let carried: Vec<_> = edits.iter().filter(|(tree, edit)| Log::carries(*tree, edit)).cloned().collect();
         (!carried.is_empty()).then_some(carried)
     }
-}
-
-fn decode(bytes: &Bytes, last: Lsn) -> Result<LogBatch, FormatError> {
-    let (batch, used) = Batch::decode(bytes, 0)?;
-    if !batch.payload_present && !batch.objects.is_empty() {
-        return Err(FormatError::Value("a batch of a log without its objects"));
-    }
-    if batch.lsn <= last {
-        return Err(FormatError::Value("batches of a log that are not in the order of their Lsns"));
-    }
-    let encoded = bytes.slice(..used);
-    batch.verify_payload(&encoded)?;
-    Ok(LogBatch { batch, encoded })
 }

@@ -156,6 +156,7 @@ impl Host {
             (slot.disk.clone(), slot.held.clone().filter(|_| local))
         };
         let life = stage.truth.lock().begin(held.as_ref());
+        stage.tell(|| format!("  machine {} begins life {life} on {held:?}", self.me));
         let wire = Wire::new(&stage, self.me, life);
         {
             let mut slot = self.slot.lock();

@@ -114,6 +114,10 @@ struct Visible {
     next: Position,
     /// The newest generation with a base.
     base: u64,
+    /// Operations that windows of it hold.
+    windows: usize,
+    /// The end of the newest log.
+    logged: Lsn,
     /// Who may publish, by the takeover it began with.
     owner: LifeNo,
 }
@@ -130,6 +134,7 @@ pub struct Truth {
     /// and each published batch.
     batches: BTreeMap<Lsn, u64>,
     pub published: u64,
+    pub logs: u64,
     pub closings: u64,
     /// Objects that were deleted so far.
     pub deletes: u64,
@@ -150,12 +155,13 @@ impl Truth {
         let next = Position { generation: 1, number: 2 };
         Truth {
             lives: vec![maker],
-            visible: Visible { life: 0, n: 0, next, base: 1, owner: 0 },
+            visible: Visible { life: 0, n: 0, next, base: 1, windows: 0, logged: Lsn::ZERO, owner: 0 },
             ops: 0,
             acknowledged: BTreeSet::new(),
             numbers: BTreeMap::new(),
             batches: BTreeMap::new(),
             published: 0,
+            logs: 0,
             closings: 0,
             deletes: 0,
             unshipped: 0,
@@ -225,16 +231,28 @@ impl Truth {
                     self.taken_over(life);
                 }
             }
-            Body::Base(_) => {
+            Body::Base(base) => {
                 assert_eq!(at.number, 0, "{name} is a base");
+                let carried = base.log.batches().last().map(|batch| batch.expect("a batch").batch.lsn);
                 self.visible.base = at.generation;
-                self.publish(life, name, found.end);
+                self.visible.windows = 0;
+                self.publish(life, name, found.end.max(carried.unwrap_or(Lsn::ZERO)));
             }
             Body::Increment(_) => {
                 assert_eq!(at.generation, self.visible.base, "{name} is an increment");
+                let n = self.line(life).shown(found.end);
+                assert!(n >= self.visible.windows, "{name} goes back behind the window before it");
+                self.visible.windows = n;
+                // What logs said after its end stays.
+                let tail = self.visible.logged;
+                self.publish(life, name, found.end.max(tail));
+            }
+            Body::Log(_) => {
+                assert_eq!(at.generation, self.visible.base, "{name} is a log");
+                self.visible.logged = found.end;
+                self.logs += 1;
                 self.publish(life, name, found.end);
             }
-            Body::Log(_) => assert_eq!(at.generation, self.visible.base, "{name} is a log increment"),
         }
     }
 
