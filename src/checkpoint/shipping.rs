@@ -315,6 +315,7 @@ impl Checkpointer {
             Body::Increment(Increment { windows, .. }) => self.record(windows, None, checkpoint, at)?,
             Body::Base(Base { windows, node_segments, .. }) => {
                 self.record(windows, Some(node_segments), checkpoint, at)?;
+                self.db.journal().tail().generation_begins();
                 self.closed = false;
             }
             // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.

@@ -47,14 +47,21 @@ pub struct Published {
     pub window: Lsn,
     /// with this checkpoint,
     pub checkpoint: u64,
-    /// and logs up to this one.
+    /// and logs up to this one: the newest that was sent ends there, or behind it comes nothing that a log would carry.
     pub log: Lsn,
+    /// The end of the newest log that was sent into the newest generation.
+    pub sent: Lsn,
 }
 
 impl Published {
     /// Everything up to this one is in the store.
     pub fn end(&self) -> Lsn {
         self.window.max(self.log)
+    }
+
+    /// Where the next log starts: the ends of what was published leave no gap before it.
+    pub fn said(&self) -> Lsn {
+        self.window.max(self.sent)
     }
 }
 
@@ -158,11 +165,24 @@ impl Tail {
         state.sort();
     }
 
+    /// A base was published: no log was sent into its generation yet.
+    pub fn generation_begins(&self) {
+        self.state.lock().published.sent = Lsn::ZERO;
+    }
+
+    /// Up to `end` comes nothing that a log would carry, so none is sent.
+    pub fn nothing_to_send(&self, end: Lsn) {
+        let mut state = self.state.lock();
+        state.published.log = state.published.log.max(end);
+        state.sort();
+    }
+
     /// A log up to `end` is in the store.
     pub fn log_published(&self, end: Lsn) {
         let mut state = self.state.lock();
         let before = state.published.log;
         state.published.log = before.max(end);
+        state.published.sent = state.published.sent.max(end);
         let bytes = state.between(before, end).iter().map(TailBatch::bytes).sum::<u64>();
         state.logged_bytes += bytes;
         state.sort();

@@ -313,6 +313,9 @@ impl Shipper {
             }
         };
         let Draft { checkpoint, end, .. } = draft;
+        if base.is_some() {
+            self.stored.tail().generation_begins();
+        }
         self.stored.window_published(end, checkpoint);
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();
@@ -321,6 +324,9 @@ impl Shipper {
     }
 
     fn adopted(&self, found: Box<Publication>) -> Report {
+        if matches!(found.body, Body::Base(_)) {
+            self.stored.tail().generation_begins();
+        }
         if matches!(found.body, Body::Base(_) | Body::Increment(_)) {
             self.stored.window_published(found.end, found.checkpoint);
         }

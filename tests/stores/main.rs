@@ -1,11 +1,14 @@
 //! The real program on S3, through a proxy that makes network and store fail. Needs root, `/dev/fuse` and moto; where they are
 //! missing these tests fail.
 
+#[path = "../busy/mod.rs"]
+mod busy;
 mod commands;
 mod durability;
 #[path = "../exposition/mod.rs"]
 mod exposition;
 mod faults;
+mod follower;
 mod full;
 mod held;
 mod load;

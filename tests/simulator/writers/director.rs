@@ -149,9 +149,12 @@ impl Director {
             0..=4 => Command::Op,
             5 => Command::Writer,
             6 => Command::Checkpointer,
-            7..=8 => Command::Shipper,
-            9..=16 => Command::Go(1 + self.stage.below(6)),
-            17 => Command::Want,
+            7 => Command::Shipper,
+            8..=9 => Command::Syncer,
+            10..=15 => Command::Go(1 + self.stage.below(6)),
+            16 => Command::Want,
+            17..=18 => Command::Fsync,
+            _ if self.stage.one_in(6) => Command::Switch,
             _ => Command::Fsync,
         };
         self.tell(i, command);
@@ -444,8 +447,8 @@ impl Director {
             truth.seen_len() >= line.last_change(line.len()),
             "the last writer is drained, and not all is published"
         );
-        let (published, closings, deletes, unshipped) =
-            (truth.published, truth.closings, truth.deletes, truth.unshipped);
+        let (published, logs, closings, strays) = (truth.published, truth.logs, truth.closings, truth.strays);
+        let (deletes, unshipped) = (truth.deletes, truth.unshipped);
         drop(truth);
         let reader = self.reader();
         let disk = SimDisk::from_image(&self.players[owner].slot.lock().disk.image(), &CallLog::new());
@@ -454,6 +457,8 @@ impl Director {
             figures.histories += 1;
             figures.checks += 1;
             figures.published += published;
+            figures.logs += logs;
+            figures.strays += strays;
             figures.closings += closings;
             figures.deleted += deletes;
             figures.unshipped += unshipped;
