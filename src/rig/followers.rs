@@ -1,6 +1,6 @@
 //! A writer, and beside it a follower on a machine of its own, stepped by hand.
 
-use super::{Rig, small};
+use super::{Rig, cache, small};
 use crate::base::random::{Random, SeededRandom};
 use crate::checkpoint::Replay;
 use crate::follow::{self, Changed, Opened, POLL, Progress};
@@ -45,6 +45,7 @@ impl Reader {
     /// All that it can do now; what changed.
     fn step(&mut self) -> Vec<Changed> {
         self.opened.renewal.step();
+        while self.opened.keeper.as_mut().is_some_and(|keeper| keeper.step() == cache::Progress::Worked) {}
         let mut all = Vec::new();
         loop {
             match self.opened.follower.step() {
@@ -335,6 +336,29 @@ fn a_state_that_is_read_stays_as_it_is_while_the_writer_removes_everything() {
     }
     assert!(rig.store_bytes() * 2 < held_bytes, "{} of {held_bytes} bytes are left", rig.store_bytes());
     assert_eq!(reader.tree(None), tree_of_writer(&mut rig));
+}
+
+#[test]
+fn a_follower_of_a_store_that_is_far_away_reads_through_cache_files() {
+    let limits = cache::Limits { bytes_max: 64 << 20, free_bytes_min: 0 };
+    let far = Tuning { cache_files: Some(limits), node_cache_bytes: 0, ..small() };
+    let mut rig = Rig::new(30, &small());
+    let (random, mut model) = (SeededRandom::new(30), Model::default());
+    model.note(&mut rig);
+    let mut reader = Reader::open(&rig, 31, &far).expect("opens");
+    for _ in 0..100 {
+        go_on(&mut rig, &mut model, &random);
+        assert_is_newest(&rig, &mut reader);
+        model.assert_is(&reader, &reader.seen());
+    }
+    rig.drain();
+    assert_is_newest(&rig, &mut reader);
+    let tree = reader.tree(None);
+    reader.step();
+    let stats = reader.opened.cache.as_ref().expect("a cache").stats();
+    assert!(stats.used_bytes > 0 && stats.pending_bytes == 0, "{stats:?}");
+    rig.store.set_down(true);
+    assert_eq!(reader.tree(None), tree, "all of it is on this machine");
 }
 
 #[test]
