@@ -8,7 +8,7 @@
 //! Two actors publish through one [`Publisher`], each for as long as it holds it ([`Publisher::hold`]).
 
 use super::ShipError;
-use super::fence::behind_gap;
+use super::fence::{behind_gap, find_closing};
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Time;
 use crate::base::threads::side_by_side;
@@ -88,6 +88,8 @@ struct State {
     ready: bool,
     /// Found by one actor, to be heard of by the other.
     put_by: Vec<Publication>,
+    /// The closing objects that were passed, oldest first.
+    closings: Vec<Position>,
 }
 
 /// The right to publish: until it is dropped, nobody else does. It is held across calls to the store.
@@ -153,7 +155,7 @@ impl Past {
 impl Publisher {
     /// A publisher that goes on at `next`.
     pub fn new(store: Arc<dyn Store>, identity: Identity, next: Position, past: Past) -> Publisher {
-        let state = State { next, past, ready: false, put_by: Vec::new() };
+        let state = State { next, past, ready: false, put_by: Vec::new(), closings: Vec::new() };
         Publisher { store, identity, at_once: 1, state: Mutex::new(state) }
     }
 
@@ -200,15 +202,26 @@ impl Publisher {
     fn go_behind(&self, state: &mut State) -> Result<Vec<Publication>, ShipError> {
         let before = state.next.number.checked_sub(1).map(|number| Position { number, ..state.next });
         // A closing object of another writer tells more than what that writer has deleted since.
-        let found = self.walk(state)?;
-        self.check_open(state.next)?;
-        if let Some(before) = before {
-            if read(&*self.store, before)?.is_none() {
-                let place = names::publication(before.generation, before.number);
-                return Err(ShipError::Damaged { place, reason: "was published and is gone".to_owned() });
+        let mut found = self.walk(state)?;
+        let gone = match before {
+            Some(before) if read(&*self.store, before)?.is_none() => Some(before),
+            _ => None,
+        };
+        // After all that was read: what is gone may have gone with a generation that has ended. What comes to the free number itself
+        // meanwhile is no later generation.
+        while let Some(later) = behind_gap(&*self.store, state.next)? {
+            self.check_ours(&later)?;
+            if (later.generation, later.number) != (state.next.generation, state.next.number) {
+                return Err(ShipError::OldState { published: later.end });
             }
+            found.extend(self.walk(state)?);
         }
+        // First: who published what is not ours to know may also have deleted it.
         found.iter().try_for_each(|publication| state.past.check(publication))?;
+        if let Some(Position { generation, number }) = gone {
+            let place = names::publication(generation, number);
+            return Err(ShipError::Damaged { place, reason: "was published and is gone".to_owned() });
+        }
         Ok(found)
     }
 
@@ -223,7 +236,8 @@ impl Publisher {
                 side_by_side(at_once, &numbers, |number| read(&*self.store, Position { number: *number, ..from }))
             {
                 let Some(mut publication) = read? else { return Ok(found) };
-                self.pass(&mut state.next, &publication)?;
+                self.check_ours(&publication)?;
+                state.pass(&publication);
                 let ends = matches!(publication.body, Body::Closing(_));
                 if let Body::Log(log) = &mut publication.body {
                     *log = Log::default();
@@ -250,9 +264,10 @@ impl Publisher {
         if state == self.identity.state || canary::removed(Canary::OthersFence) {
             return Ok(());
         }
+        let at = Time::from_nanos(publication.wall);
         let by = match &publication.body {
-            Body::Closing(closing) => closing.owner.clone(),
-            _ => format!("state directory {state}"),
+            Body::Closing(closing) => format!("{}, at {at}", closing.owner),
+            _ => format!("state directory {state}, at {at}"),
         };
         Err(ShipError::Fenced { generation, number, by })
     }
@@ -263,12 +278,15 @@ impl Publisher {
             false => self.store.create(name, bytes),
         }
     }
+}
 
+impl State {
     /// Goes behind an object of ours.
-    fn pass(&self, next: &mut Position, publication: &Publication) -> Result<(), ShipError> {
-        self.check_ours(publication)?;
-        *next = behind(publication);
-        Ok(())
+    fn pass(&mut self, publication: &Publication) {
+        if matches!(publication.body, Body::Closing(_)) && self.closings.last() != Some(&self.next) {
+            self.closings.push(self.next);
+        }
+        self.next = behind(publication);
     }
 }
 
@@ -286,6 +304,16 @@ impl Held<'_> {
     /// Whether the generation of the next number has a base.
     pub fn has_base(&self) -> bool {
         self.state.next.number > 0
+    }
+
+    /// The closing objects of the generations from `first` on that have ended, as far as they are found.
+    pub fn closings(&self, first: u64) -> Result<Vec<Position>, ShipError> {
+        let passed = |generation| self.state.closings.iter().find(|at| at.generation == generation).copied();
+        let find = |generation| match passed(generation) {
+            None => find_closing(&*self.publisher.store, generation),
+            known => Ok(known),
+        };
+        (first.max(1)..self.state.next.generation).filter_map(|generation| find(generation).transpose()).collect()
     }
 
     /// Publishes `body` at the next number. An error leaves open whether the object is there, or will be: what takes the
@@ -308,7 +336,7 @@ impl Held<'_> {
             (publication.generation, publication.number) = (at.generation, at.number);
             let name = names::publication(at.generation, at.number);
             if publisher.create(&name, publication.encode().into())? == Created::New {
-                publisher.pass(&mut self.state.next, &publication)?;
+                self.state.pass(&publication);
                 return Ok(Outcome::Published(at));
             }
             let Some(found) = read(&*publisher.store, at)? else {
@@ -321,7 +349,7 @@ impl Held<'_> {
             if found.nonce != publisher.identity.nonce {
                 self.state.past.check(&found)?;
             }
-            self.state.next = behind(&found);
+            self.state.pass(&found);
             if is_same(&found, &publication) || canary::removed(Canary::AnswerReadBack) {
                 return Ok(Outcome::Published(at));
             }
