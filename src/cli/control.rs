@@ -73,9 +73,9 @@ impl Ask {
             Ask::Sync
             | Ask::Set { .. }
             | Ask::ShipInterval { .. }
-            | Ask::Durability { .. }
             | Ask::WhenFull { .. }
-            | Ask::Limit { .. } => true,
+            | Ask::Limit { .. }
+            | Ask::Durability { .. } => true,
             Ask::Status | Ask::Metrics | Ask::Warm { .. } | Ask::Evict { .. } | Ask::Umount { .. } => false,
         }
     }

@@ -80,6 +80,17 @@ pub fn serve(store: &StoreArg, dir: &Path, options: &MountOptions, live: impl Fn
     ended
 }
 
+/// Takes away what followers of a filesystem that is no more have kept here, but what is in use.
+pub fn remove_copies(uuid: Uuid) -> Outcome {
+    let owner = Owner::this_process("nowhere, it is being removed").map_err(Failure::failed)?;
+    for dir in state_root::followers_of(uuid)? {
+        if let Ok(place) = Place::take(&dir, &owner)? {
+            state_dir::remove(&place.dir).map_err(|e| Failure::failed(format_args!("{}: {e}", dir.display())))?;
+        }
+    }
+    Ok(())
+}
+
 impl Place {
     /// The directory that the user named, else the first one of this filesystem's that nobody uses.
     fn find(store: &StoreArg, superblock: &Superblock, given: Option<&Path>, owner: &Owner) -> Result<Place, Failure> {

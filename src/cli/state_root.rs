@@ -24,6 +24,14 @@ pub fn follower_of(uuid: Uuid, n: u32) -> Result<PathBuf, Failure> {
     Ok(root()?.join(format!("{uuid}{FOLLOWER}{n}")))
 }
 
+/// The directories that followers of a filesystem have left.
+pub fn followers_of(uuid: Uuid) -> Result<Vec<PathBuf>, Failure> {
+    let (entries, ours) = (fs::read_dir(root()?), format!("{uuid}{FOLLOWER}"));
+    let entries = entries.into_iter().flatten().filter_map(Result::ok);
+    let found = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&ours));
+    Ok(found.map(|entry| entry.path()).collect())
+}
+
 /// Below it lie the state directories of this user's filesystems: `/var/lib/skylog` for root, else
 /// `$XDG_STATE_HOME/skylog` (`~/.local/state/skylog`).
 fn root() -> Result<PathBuf, Failure> {

@@ -245,15 +245,17 @@ impl Remote {
     }
 
     /// Reads what has come to the number that was free, and behind it.
-    fn go_on(&mut self, store: &dyn Store, filesystem: Uuid, fetcher: &Fetcher) -> Result<(), MountError> {
-        if self.free.number > 0 {
-            self.take_all(&mut Numbers::new(store, fetcher, self.free, 0))?;
-        }
-        // Another generation may have a base already.
-        if self.free.number == 0 {
+    pub fn go_on(&mut self, store: &dyn Store, filesystem: Uuid, fetcher: &Fetcher) -> Result<(), MountError> {
+        let read = match self.free.number {
+            0 => Ok(()),
+            _ => self.take_all(&mut Numbers::new(store, fetcher, self.free, 0)),
+        };
+        // Another generation may have a base already; and what came late to a number that was deleted fits nowhere.
+        if self.free.number == 0 || read.is_err() && behind_gap(store, self.free)?.is_some() {
             *self = read_remote(store, filesystem, fetcher)?;
+            return Ok(());
         }
-        Ok(())
+        read
     }
 
     /// Goes on by one publication; `false` at a closing object.

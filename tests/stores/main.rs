@@ -1,10 +1,14 @@
 //! The real program on S3, through a proxy that makes network and store fail. Needs root, `/dev/fuse` and moto; where they are
 //! missing these tests fail.
 
+#[path = "../busy/mod.rs"]
+mod busy;
 mod commands;
+mod durability;
 #[path = "../exposition/mod.rs"]
 mod exposition;
 mod faults;
+mod follower;
 mod full;
 mod held;
 mod load;
@@ -18,3 +22,4 @@ mod refusals;
 mod scratch;
 mod seeing;
 mod server;
+mod wiped;

@@ -186,6 +186,19 @@ impl Scratch {
         self.skylog(&[&["mount", "--journal-size", "64MiB"], options, &place].concat())
     }
 
+    /// Leaves the mount to the test; its process.
+    pub fn detach(&mut self) -> i32 {
+        i32::try_from(self.pid.take().expect("it is mounted")).expect("small")
+    }
+
+    /// All names of the store below this one.
+    pub fn names(&self, below: &str) -> Vec<String> {
+        let path = format!("/{}?list-type=2&prefix=some/prefix/{below}", self.bucket);
+        let answer = server::request(self.upstream, "GET", &path);
+        let keys = answer.split("<Key>").skip(1);
+        keys.filter_map(|rest| rest.split_once("</Key>")).map(|(name, _)| name.to_owned()).collect()
+    }
+
     /// Unmounts; everything is in the store then.
     pub fn umount(&mut self) -> String {
         let said = self.skylog(&["umount", words(&self.mnt)]).succeeds();

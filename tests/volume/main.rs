@@ -1,5 +1,6 @@
 //! The threaded volume on simulated disk and store: what waiting, waking and ending add to the step functions.
 
+mod durability;
 mod life;
 mod outage;
 mod pressure;
