@@ -23,7 +23,7 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::lease::Owner;
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry, WindowSegment};
+use crate::format::publication::{Base, Body, Increment, Log, Position, Publication, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
@@ -280,7 +280,10 @@ impl Shipper {
         if let Some(end) = held.found_logs() {
             self.stored.tail().log_published(end);
         }
-        let log = syncer::log_of(&self.stored.tail().retained(checkpoint.lsn))?;
+        let log = match canary::removed(Canary::BaseCarriesTail) {
+            true => Log::default(),
+            false => syncer::log_of(&self.stored.tail().retained(checkpoint.lsn))?,
+        };
         let ended = held.closings(job.recorded)?;
         let body = Body::Base(Base {
             roots: checkpoint.roots,

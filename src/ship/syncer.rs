@@ -364,6 +364,9 @@ impl Syncer {
         }
         let (begin, bytes) = (clock.elapsed(), log.batches.len() as u64);
         let Published { checkpoint, .. } = published;
+        if canary::removed(Canary::AnswerAfterStore) {
+            self.stored.log_published(end);
+        }
         let draft = Draft { wall: clock.now(), checkpoint, start: published.said(), end };
         let outcome = held.publish(draft, Body::Log(log))?;
         drop(held);

@@ -478,31 +478,27 @@ impl Director {
         life.is_some_and(|life| !self.stage.truth.lock().is_superseded(life))
     }
 
-    /// Nobody is left: somebody begins from the store alone.
+    /// Nobody is left: somebody begins from the store alone, and changes something.
     fn take_over(&mut self) -> usize {
         self.kill(0, false);
         self.wipe(0);
-        self.tell(0, Command::Mount);
-        while self.players[0].busy {
-            self.calm(0);
-            self.resume(0);
-        }
-        for _ in 0..5 {
-            if self.players[0].mounted {
-                break;
-            }
+        for _ in 0..8 {
             self.tell(0, Command::Mount);
             while self.players[0].busy {
                 self.calm(0);
                 self.resume(0);
             }
+            self.calm(0);
+            for command in [Command::Drain, Command::Op, Command::Drain] {
+                if self.players[0].mounted {
+                    self.tell(0, command);
+                }
+            }
+            if self.players[0].mounted {
+                return 0;
+            }
         }
-        assert!(self.players[0].mounted, "nobody can take over");
-        self.calm(0);
-        for command in [Command::Op, Command::Op, Command::Drain] {
-            self.tell(0, command);
-        }
-        0
+        panic!("nobody can take over");
     }
 
     /// Ends all threads, whatever they were doing.
