@@ -17,7 +17,7 @@ use crate::locate::{CacheBytes, Locate, ReaderStats};
 use crate::map::{Db, Limits, NodeCache, Shape, Start, Wait};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
-use crate::recovery::{Known, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
+use crate::recovery::{Holding, Known, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
 use crate::ship::syncer::Step;
 use crate::store::sim::SimStore;
 use crate::volume::resolve;
@@ -65,6 +65,7 @@ pub fn small() -> Tuning {
             shape: Shape { node_bytes: 512 },
         },
         owner: Owner::of_test("rig"),
+        holding: Holding::Untold,
     }
 }
 
@@ -288,6 +289,10 @@ mod far;
 mod followers;
 #[cfg(test)]
 mod generations;
+#[cfg(test)]
+mod holds;
+#[cfg(test)]
+mod leases;
 #[cfg(test)]
 mod mounts;
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::format::ids::{Lsn, Uuid};
 use crate::fs::{self, Cx, DiskSpace, Error, Fs, SetLimit};
 use crate::journal::SyncPolicy;
 use crate::map::Db;
-use crate::recovery::{MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
+use crate::recovery::{Hold, MountError, Mounted, ProgressFn, Replay, Tuning, World, mount};
 use crate::ship::Stored;
 use crate::store::StoreCounters;
 use actors::Threads;
@@ -37,8 +37,9 @@ use health::{Health, Watched};
 use park::Parking;
 use parking_lot::Mutex;
 use pressure::{Hindrance, Pressure};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 /// What the two background actors and their callers share.
@@ -54,6 +55,8 @@ pub(crate) struct Shared {
     pub stored: Option<Arc<Stored>>,
     pub clock: Arc<dyn Clock>,
     pub stopping: AtomicBool,
+    /// What the store is told of who holds the filesystem.
+    pub hold: Option<Hold>,
     /// Why the store takes nothing any more, if another writer has taken over.
     pub fenced: Mutex<Option<String>>,
     pub ship_error: Mutex<Option<String>>,
@@ -87,6 +90,7 @@ impl Shared {
             stored: None,
             clock,
             stopping: AtomicBool::new(false),
+            hold: None,
             fenced: Mutex::new(None),
             ship_error: Mutex::new(None),
             store_full: AtomicBool::new(false),
@@ -177,18 +181,17 @@ impl Volume {
                 |s| DiskSpace { total: s.total, free: s.free, available: s.available },
             )
         };
-        let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, syncer, .. } = mounted;
+        let Mounted { db, nodes, cache, keeper, desk, writer, checkpointer, shipper, syncer, hold, .. } = mounted;
         let write_bytes_max = write_bytes_max(&db);
         let options = fs::Options { write_bytes_max, space: Box::new(space) };
-        let mut shared = Shared::new(
+        let shared = Shared::new(
             (db.clone(), nodes, desk),
             Fs::new(db, options),
             (checkpointer.figures(), checkpointer.wanted()),
             world.clock.clone(),
             health,
         );
-        shared.stored = Some(syncer.stored());
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared { hold, stored: Some(syncer.stored()), ..shared });
         let threads = Threads::start(&shared, writer, checkpointer, shipper, syncer, keeper, store);
         let volume =
             Arc::new(Volume { filesystem, replay, cache, store_counters, shared, threads: Mutex::new(Some(threads)) });
@@ -324,6 +327,11 @@ impl Volume {
         self.shared.parking.count_panic();
     }
 
+    /// Time since some fixed moment, which only grows.
+    pub fn elapsed(&self) -> Duration {
+        self.shared.clock.elapsed()
+    }
+
     /// The wall clock.
     pub fn now(&self) -> crate::base::clock::Time {
         self.shared.clock.now()
@@ -381,6 +389,26 @@ impl Volume {
             std::thread::sleep(Duration::from_millis(20));
         }
         progress(total, total)
+    }
+
+    /// Says in the store that nobody holds the filesystem any more, for the next mount elsewhere. To be called after a drain, when no
+    /// operation comes any more; the store is not waited for longer than `patience`.
+    pub fn release(&self, patience: Duration) {
+        let shared = self.shared.clone();
+        if shared.hold.is_none() || !self.is_drained() || shared.fenced.lock().is_some() {
+            return;
+        }
+        let (tell, told) = mpsc::sync_channel(1);
+        let release = move || {
+            shared.hold.iter().for_each(Hold::release);
+            tell.send(()).ok();
+        };
+        let started = thread::Builder::new().name("release".to_owned()).spawn(release);
+        if started.is_err() || told.recv_timeout(patience).is_err() {
+            log::warn!(
+                "the store does not hear that this machine holds the filesystem no longer; elsewhere --takeover mounts it"
+            );
+        }
     }
 
     /// Ends everything in order. Operations that still wait are answered; what the journal holds stays there. The journal

@@ -22,6 +22,8 @@ pub enum Canary {
     DurableBeforeCheckpoint,
     /// A published increment lists a store object as pending deletion before it is deleted.
     PendingBeforeDelete,
+    /// No follower may read a state in which a store object lived before it is deleted.
+    LeaseBeforeDelete,
     /// A mount whose store was away finds out what is published, and whether it is still the writer, before it ships.
     ResumeBeforeJobs,
     /// What a takeover found in log increments is durable beside its checkpoint before the manifest names that.

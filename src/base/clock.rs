@@ -1,7 +1,8 @@
 //! Time enters as an argument: production reads the system's clocks, the simulator steps a virtual one.
 
+use nix::time::{ClockId, clock_gettime};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A wall-clock time: seconds since 1970 (negative before) and nanoseconds within the second.
@@ -74,8 +75,10 @@ impl From<Time> for SystemTime {
 pub trait Clock: Send + Sync {
     /// The wall clock. May jump.
     fn now(&self) -> Time;
-    /// Time since some fixed moment. Never goes back.
+    /// Time since some fixed moment. Never goes back. Stands still while the machine sleeps.
     fn elapsed(&self) -> Duration;
+    /// The same, going on while the machine sleeps.
+    fn elapsed_asleep(&self) -> Duration;
 }
 
 /// The machine's clocks.
@@ -98,12 +101,18 @@ impl Clock for SystemClock {
     fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
+    fn elapsed_asleep(&self) -> Duration {
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every kernel that has FUSE has this clock");
+        now.into()
+    }
 }
 
 /// A clock that moves only when told to; for the simulator and tests.
 #[derive(Default)]
 pub struct SimClock {
     nanos: AtomicU64,
+    asleep: AtomicU64,
+    set: AtomicI64,
 }
 
 impl SimClock {
@@ -112,16 +121,30 @@ impl SimClock {
         let by = u64::try_from(by.as_nanos()).expect("a simulated step is short");
         self.nanos.fetch_add(by, Ordering::Relaxed);
     }
+
+    /// The machine sleeps for some time.
+    pub fn sleep(&self, by: Duration) {
+        let by = u64::try_from(by.as_nanos()).expect("a simulated sleep is short");
+        self.asleep.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Somebody sets the wall clock forward, or back if `nanos` is negative.
+    pub fn set_wall(&self, nanos: i64) {
+        self.set.fetch_add(nanos, Ordering::Relaxed);
+    }
 }
 
 impl Clock for SimClock {
     /// 2026-01-01 plus the simulated time.
     fn now(&self) -> Time {
-        let nanos = self.nanos.load(Ordering::Relaxed);
-        Time::from_nanos(1_767_225_600_000_000_000 + i64::try_from(nanos).expect("simulated time is short"))
+        let nanos = i64::try_from(self.elapsed_asleep().as_nanos()).expect("simulated time is short");
+        Time::from_nanos(1_767_225_600_000_000_000 + nanos + self.set.load(Ordering::Relaxed))
     }
     fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+    fn elapsed_asleep(&self) -> Duration {
+        self.elapsed() + Duration::from_nanos(self.asleep.load(Ordering::Relaxed))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What passes between the checkpointer and others: jobs and reports of the shipper, requests, figures for people.
 
-use super::jobs::{Job, Report};
+use super::jobs::{Follower, Job, Report};
 use crate::format::ids::Lsn;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -102,6 +102,10 @@ pub struct Figures {
     pub windows_shipped: u64,
     /// Store objects deleted in this mount.
     pub objects_deleted: u64,
+    /// Who follows, when it was last asked: before something was deleted.
+    pub followers: Vec<Follower>,
+    /// Why dead store objects stay where they are.
+    pub deletion_refused: Option<String>,
     /// The store did not answer when this was mounted, and has not answered since.
     pub offline: bool,
     /// Whether everything was checkpointed, shipped and recorded after the last step.

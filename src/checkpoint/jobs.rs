@@ -3,6 +3,7 @@
 use crate::format::checkpoint::Birth;
 use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
 use crate::format::publication::{Position, Publication, WindowEntry};
+use std::time::Duration;
 
 /// A window to ship.
 #[derive(Clone, Debug)]
@@ -26,8 +27,8 @@ pub enum Job {
     Increment(WindowJob),
     /// Ship all windows that are due and publish the newest checkpoint as a base.
     Base(BaseJob),
-    /// Delete store objects.
-    Delete(Vec<String>),
+    /// Delete store objects that no follower may read.
+    Delete(DeleteJob),
 }
 
 impl Job {
@@ -39,6 +40,24 @@ impl Job {
             Job::Resume | Job::Delete(_) => Vec::new(),
         }
     }
+}
+
+/// See [`Job::Delete`].
+#[derive(Clone, Debug)]
+pub struct DeleteJob {
+    /// Each listed by a checkpoint that is published.
+    pub dead: Vec<Dead>,
+    /// The newest published checkpoint.
+    pub published: u64,
+}
+
+/// A store object that is dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// Its name.
+    pub name: String,
+    /// The checkpoint that lists it as dead: whoever reads a state of this one or a later one does not read the object.
+    pub checkpoint: u64,
 }
 
 /// See [`Job::Base`].
@@ -76,8 +95,8 @@ pub enum Report {
     Shipped(Shipped),
     /// A publication of an earlier life of ours was found in the place of the job's.
     Adopted(Box<Publication>),
-    /// These objects are gone from the store.
-    Deleted(Vec<String>),
+    /// What could be deleted is gone.
+    Deleted(Deleted),
     /// Nothing is known to have been done. To be tried again.
     Failed {
         /// Why.
@@ -104,6 +123,31 @@ pub struct Shipped {
     pub unused: Vec<SegmentNo>,
     /// Bytes put into the store for it, and for jobs that failed before it.
     pub put_bytes: u64,
+}
+
+/// See [`Report::Deleted`].
+#[derive(Debug, Default)]
+pub struct Deleted {
+    /// These objects are gone from the store.
+    pub names: Vec<String>,
+    /// Objects that checkpoints up to this one list may go. The others of the job are held by followers, or by what could not
+    /// be read.
+    pub allowed: u64,
+    /// Who follows, as far as it was asked.
+    pub followers: Vec<Follower>,
+    /// Why nothing was asked to go: the leases could not be read.
+    pub refused: Option<String>,
+}
+
+/// A mount that reads what is published, as the store showed it.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    /// Process and machine.
+    pub name: String,
+    /// The oldest checkpoint whose state it reads; 0 for any.
+    pub checkpoint: u64,
+    /// When its newest number was first seen, by the clock that counts from no fixed moment.
+    pub seen: Duration,
 }
 
 /// As many numbers as the segments of a window may need. Two chunks in a row, or two segments in a row if those are larger,

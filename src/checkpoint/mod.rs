@@ -10,7 +10,7 @@
 //! 3. The journal is reclaimed only when the checkpoint covers it, its live data is shipped, and the batch that records
 //!    the window is durable ([`Checkpointer::reclaim_when_recorded`]).
 //! 4. A store object is deleted only after a published increment or base has listed it as pending deletion, and a grace
-//!    time ([`Checkpointer::deletion`]).
+//!    time ([`Checkpointer::deletion`]); and then only by a shipper that knows of no follower which may read it.
 //! 5. Until it is known what earlier lives published nothing is shipped, deleted or reclaimed ([`startup`]).
 //! 6. A checkpoint that fails leaves no file behind, and is tried again after a pause that grows; see [`backoff`]. Meanwhile
 //!    what was checkpointed before is shipped on.
@@ -20,6 +20,7 @@ mod commit;
 mod copies;
 mod cost;
 mod desk;
+mod ended;
 pub mod files;
 pub mod jobs;
 pub mod merge;
@@ -30,6 +31,7 @@ mod startup;
 
 pub use cost::Replay;
 pub use desk::{Asking, Desk, Figures, Wanted};
+pub use ended::deletable;
 pub(crate) use shipping::spread;
 
 use crate::base::canary::{self, Canary};
@@ -167,6 +169,15 @@ struct FailedJob {
     tries: u32,
 }
 
+/// What followers leave of the dead store objects.
+#[derive(Clone, Copy)]
+struct Held {
+    /// What checkpoints up to this one list may go.
+    allowed: u64,
+    /// Whether more may is asked then.
+    until: Duration,
+}
+
 enum Phase {
     Idle,
     /// Frozen; merged once this batch is durable, which is the frozen one or a later reservation of numbers.
@@ -260,6 +271,8 @@ pub struct Checkpointer {
     report: Option<Report>,
     /// Dead store objects are looked for at this time again.
     delete_at: Duration,
+    /// Some of them are held by followers.
+    held: Option<Held>,
     /// The store did not answer when it was last asked: nobody here waits for it again until the shipper has got through.
     away: Cell<bool>,
 }
@@ -285,9 +298,7 @@ impl Checkpointer {
             ..Figures::default()
         };
         let epoch = db.epoch();
-        if !db.files_changed() {
-            db.journal().tail().nothing_behind(checkpoint.lsn);
-        }
+        db.journal().tail().begin(if db.files_changed() { db.last() } else { checkpoint.lsn });
         Checkpointer {
             filesystem,
             media,
@@ -324,6 +335,7 @@ impl Checkpointer {
             failed: None,
             report: None,
             delete_at: Duration::ZERO,
+            held: None,
             away: Cell::new(offline),
             db,
         }

@@ -1,14 +1,13 @@
 //! The owner's side of shipping: which job comes next, and what a report means for the space tree and the journal.
 
 use super::cost::{Chain, NewNodes};
-use super::jobs::{BaseJob, Job, Report, Shipped, WindowJob, segments_for};
+use super::jobs::{BaseJob, DeleteJob, Deleted, Job, Report, Shipped, WindowJob, segments_for};
 use super::nodes::node_file;
 use super::space::Context;
-use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Phase, Plan};
+use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Held, Phase, Plan};
 use crate::format::ids::{SegmentNo, Uuid};
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
-use crate::ship::fence;
 use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
@@ -19,6 +18,9 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// but only to this while somebody waits for a drain.
 const RETRY_ASKED: Duration = Duration::from_secs(5);
+
+/// What followers hold is asked for again after this.
+const HELD_AGAIN: Duration = Duration::from_secs(10);
 
 /// A pause between three and five quarters as long, so that many filesystems do not come back to one store at the same
 /// moment; which part of that is decided by the filesystem and the number of the try.
@@ -116,6 +118,8 @@ impl Checkpointer {
         let mut waiting = Chain::default();
         self.plans.iter().for_each(|plan| waiting += plan.chain);
         let mut chain = Chain { increments: self.published.number, ..self.chain };
+        // Log increments have numbers too, and are read with them.
+        chain.bytes += self.db.journal().tail().logged_bytes();
         chain += waiting;
         let nodes = NewNodes { segments: self.new_nodes.len() as u64, bytes: self.new_nodes.values().sum() };
         let now = self.clock.elapsed();
@@ -185,15 +189,42 @@ impl Checkpointer {
             return Ok(None);
         }
         let grace = i64::try_from(self.policy.grace.as_nanos()).unwrap_or(i64::MAX);
-        let found = self.context().deletable(self.published.checkpoint, grace, DELETE_MAX)?;
+        let (published, held) = (self.published.checkpoint, self.held.filter(|held| now < held.until));
+        let allowed = held.map_or(published, |held| held.allowed.min(published));
+        let found = self.context().deletable(allowed, grace, DELETE_MAX)?;
         // What no publication lists yet waits for one, which looks here again.
         let often = DELETE_EVERY.min(self.policy.grace);
-        self.delete_at = match found.next {
-            _ if !found.names.is_empty() => now + often,
+        let next = match found.next {
+            _ if !found.dead.is_empty() => now + often,
             Some(left) => now + left.max(often),
             None => Duration::MAX,
         };
-        Ok((!found.names.is_empty()).then_some(Job::Delete(found.names)))
+        self.delete_at = held.map_or(next, |held| next.min(held.until));
+        Ok((!found.dead.is_empty()).then_some(Job::Delete(DeleteJob { dead: found.dead, published })))
+    }
+
+    /// Forgets what is gone from the store. What followers hold is asked for again after a while; until then only what is
+    /// allowed to go, so that it does not stand behind the rest.
+    fn deleted(&mut self, deleted: &Deleted) -> Result<(), CheckpointError> {
+        let Deleted { names, allowed, followers, refused } = deleted;
+        self.context().deleted(names)?;
+        self.away.set(self.away.get() && names.is_empty());
+        let now = self.clock.elapsed();
+        let asked = match &self.running {
+            Some(Job::Delete(job)) => job.dead.as_slice(),
+            _ => &[],
+        };
+        let held = asked.iter().filter(|dead| dead.checkpoint > *allowed).count();
+        if held > 0 {
+            self.held = Some(Held { allowed: *allowed, until: now + HELD_AGAIN });
+        }
+        self.delete_at =
+            if asked.len() > names.len() + held || refused.is_some() { now + RETRY_MAX } else { Duration::ZERO };
+        let mut figures = self.figures.lock();
+        figures.objects_deleted += names.len() as u64;
+        figures.followers.clone_from(followers);
+        figures.deletion_refused.clone_from(refused);
+        Ok(())
     }
 
     /// Takes the shipper's report, if there is one.
@@ -232,16 +263,7 @@ impl Checkpointer {
                 self.job_failed();
                 Ok(())
             }
-            Report::Deleted(names) => {
-                self.context().deleted(names)?;
-                self.away.set(self.away.get() && names.is_empty());
-                self.delete_at = match &self.running {
-                    Some(Job::Delete(asked)) if asked.len() > names.len() => self.clock.elapsed() + RETRY_MAX,
-                    _ => Duration::ZERO,
-                };
-                self.figures.lock().objects_deleted += names.len() as u64;
-                Ok(())
-            }
+            Report::Deleted(deleted) => self.deleted(deleted),
         }
     }
 
@@ -272,6 +294,7 @@ impl Checkpointer {
         if shipped.base.is_some() {
             self.chain = Chain::default();
             self.based_at = Some(self.clock.elapsed());
+            self.db.journal().tail().base_published();
         } else if let Some(plan) = self.plans.iter().find(|plan| plan.number == shipped.checkpoint) {
             self.chain += plan.chain;
         }
@@ -292,6 +315,7 @@ impl Checkpointer {
             Body::Increment(Increment { windows, .. }) => self.record(windows, None, checkpoint, at)?,
             Body::Base(Base { windows, node_segments, .. }) => {
                 self.record(windows, Some(node_segments), checkpoint, at)?;
+                self.db.journal().tail().generation_begins();
                 self.closed = false;
             }
             // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.
@@ -350,7 +374,7 @@ impl Checkpointer {
     /// What a new base has made history of, but for what outlives all others.
     fn list_ended(&mut self) -> Result<(), CheckpointError> {
         for closing in &self.ended {
-            self.context().list_dead(&fence::deletable(*closing))?;
+            self.context().list_dead(&super::deletable(*closing))?;
         }
         self.ended.clear();
         Ok(())

@@ -10,7 +10,7 @@ mod windows;
 pub use windows::node_segment;
 
 use super::CheckpointError;
-use super::jobs::NodesIn;
+use super::jobs::{Dead, NodesIn};
 use crate::base::canary::{self, Canary};
 use crate::format::batch::TreeId;
 use crate::format::ids::{Lsn, ObjectId, SegmentKind, SegmentNo};
@@ -114,7 +114,7 @@ pub struct Context<'a> {
 /// See [`Context::deletable`].
 pub struct Deletable {
     /// Store objects that may be deleted.
-    pub names: Vec<String>,
+    pub dead: Vec<Dead>,
     /// If there are none: how long until there are.
     pub next: Option<Duration>,
 }
@@ -299,23 +299,23 @@ impl Context<'_> {
 
     /// Up to `limit` store objects that may be deleted now: listed by a published checkpoint, and past the grace time.
     pub fn deletable(&self, published: u64, grace: i64, limit: usize) -> Result<Deletable, CheckpointError> {
-        let (mut names, mut next) = (Vec::new(), None::<Duration>);
+        let (mut dead, mut next) = (Vec::new(), None::<Duration>);
         self.pages(space::pendings(), 1024, &mut |rows| {
             for (key, value) in rows {
                 let pending = Pending::decode(value).map_err(CheckpointError::from_format)?;
                 let listed = pending.checkpoint <= published || canary::removed(Canary::PendingBeforeDelete);
                 let left = grace.saturating_sub(self.now.saturating_sub(pending.since));
                 if listed && left <= 0 {
-                    names.push(pending_name(key)?);
+                    dead.push(Dead { name: pending_name(key)?, checkpoint: pending.checkpoint });
                 } else if listed {
                     let left = Duration::from_nanos(left.unsigned_abs());
                     next = Some(next.map_or(left, |sooner| sooner.min(left)));
                 }
             }
-            Ok(if names.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            Ok(if dead.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         })?;
-        names.truncate(limit);
-        Ok(Deletable { names, next })
+        dead.truncate(limit);
+        Ok(Deletable { dead, next })
     }
 
     /// Forgets store objects that were deleted.

@@ -66,6 +66,21 @@ pub enum Ask {
     },
 }
 
+impl Ask {
+    /// Whether it makes sense only where files are changed.
+    pub fn is_for_a_writer(&self) -> bool {
+        match self {
+            Ask::Sync
+            | Ask::Set { .. }
+            | Ask::ShipInterval { .. }
+            | Ask::WhenFull { .. }
+            | Ask::Limit { .. }
+            | Ask::Durability { .. } => true,
+            Ask::Status | Ask::Metrics | Ask::Warm { .. } | Ask::Evict { .. } | Ask::Umount { .. } => false,
+        }
+    }
+}
+
 /// What the daemon says back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "kebab-case")]
@@ -105,6 +120,9 @@ pub enum Say {
     Done {
         /// Bytes in the journal that are not in the store.
         unshipped_bytes: u64,
+        /// Why they never will be, if another writer has taken over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fenced: Option<String>,
     },
     /// Not done.
     Failed {
@@ -194,7 +212,7 @@ mod tests {
         let (near, far) = UnixStream::pair().unwrap();
         (&near).write_all(b"{\"ask\":\"set\",\"sync\":\"always\"}\n").unwrap();
         assert_eq!(receive(&far).unwrap(), Ask::Set { sync: "always".into() });
-        answer(&far, &Say::Done { unshipped_bytes: 7 }).unwrap();
+        answer(&far, &Say::Done { unshipped_bytes: 7, fenced: None }).unwrap();
         drop(far);
         let line = BufReader::new(near).lines().next().unwrap().unwrap();
         assert_eq!(line, r#"{"say":"done","unshipped_bytes":7}"#);

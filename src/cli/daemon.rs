@@ -10,7 +10,7 @@ use super::metrics_endpoint::Endpoint;
 use super::mount_point::Holder;
 use super::notify::{self, Effort};
 use super::registry::Registration;
-use super::{copies, metrics, mount_point, utab};
+use super::{copies, metrics, mount_point, size, status, utab};
 use nix::sys::signal::{SigSet, Signal};
 use parking_lot::{Condvar, Mutex};
 use skylog::fs::SetLimit;
@@ -18,6 +18,7 @@ use skylog::fuse::{self, MountConfig, Requests, Unwritten};
 use skylog::volume::Volume;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -30,6 +31,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long the end goes on shipping without progress once a signal has asked for it: the system may be going down, and gives
 /// services a minute and a half.
 const LAST_EFFORT: Duration = Duration::from_secs(30);
+
+/// How long the end waits for the store to hear that nobody holds the filesystem any more.
+const RELEASE_MAX: Duration = Duration::from_secs(10);
 
 /// How long those may take to close their files who waited inside the mount and were answered.
 const LET_GO: Duration = Duration::from_secs(2);
@@ -111,9 +115,24 @@ pub fn serve(
     notify::stopping("unmounted");
     utab::leave(&config.dir);
     daemon.registration.remove();
-    let left = daemon.close();
-    daemon.ending.announce(left.clone());
-    left.map(drop).map_err(Failure::failed)
+    let end = daemon.close();
+    daemon.ending.announce(end.clone());
+    match end.map_err(Failure::failed)? {
+        End { unshipped_bytes, fenced: Some(why) } if !daemon.now.load(Ordering::Relaxed) => {
+            Err(Failure::failed(stays_for_ever(unshipped_bytes, &daemon.registration.state, &why)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What becomes of a journal that no mount ships any more.
+pub fn stays_for_ever(unshipped_bytes: u64, state: &Path, why: &str) -> String {
+    let state = state.display();
+    format!(
+        "{} stay in the journal ({unshipped_bytes} bytes) in {state}, and no mount ships them: {why}; to write them out as files, \
+         run: skylog salvage {state} OUT",
+        size::show(unshipped_bytes)
+    )
 }
 
 impl Daemon {
@@ -150,6 +169,12 @@ impl Daemon {
             Ok(Ask::Evict { inodes }) => {
                 copies::evict(&self.volume, &self.registration.dir, &self.unwritten, stream, &inodes)
             }
+            Ok(ask) if self.volume.is_follower() && ask.is_for_a_writer() => Say::Failed {
+                why: format!(
+                    "{} follows a mount that writes and changes nothing; run this where the filesystem is mounted without ro",
+                    self.registration.dir.display()
+                ),
+            },
             Ok(Ask::Sync) => self.sync(),
             Ok(Ask::Set { sync }) => self.set(&sync),
             Ok(Ask::Durability { word }) => done(word.parse().map(|durability| self.volume.set_durability(durability))),
@@ -166,7 +191,7 @@ impl Daemon {
     }
 
     fn status(&self) -> Say {
-        let mut status = serde_json::to_value(self.volume.status()).expect("a status is plain data");
+        let mut status = status::of(&self.volume);
         status["requests"] = serde_json::to_value(&*self.requests).expect("counts are plain data");
         if let Some(address) = &self.metrics {
             status["metrics"] = address.as_str().into();
@@ -204,7 +229,9 @@ impl Daemon {
     /// Ships, unmounts, and tells how the end went. While the mount is in use nothing ends.
     fn umount(&self, stream: &UnixStream, now: bool) {
         let drained = if now { Ok(()) } else { self.drain(stream) };
-        if let Err(why) = drained {
+        // What somebody else has taken over can do nothing but go, and what it has is kept in any case.
+        let now = now || self.volume.fenced().is_some();
+        if let Err(why) = drained.or_else(|why| if now { Ok(()) } else { Err(why) }) {
             log::info!("not unmounted: {why}");
             let why = format!("{why}; still mounted, `skylog umount --now` leaves in the journal what is not shipped");
             control::answer(stream, &Say::Failed { why }).ok();
@@ -219,7 +246,7 @@ impl Daemon {
             Err(e) => {
                 // Whoever takes it away later has not said to leave anything in the journal.
                 self.now.store(false, Ordering::Relaxed);
-                Say::Failed { why: busy(dir, &e, now) }
+                Say::Failed { why: busy(dir, &e, now || self.volume.is_follower()) }
             }
         };
         control::answer(stream, &said).ok();
@@ -275,9 +302,8 @@ impl Daemon {
         })
     }
 
-    /// Called when the mount is gone: ships what came in last, unless told otherwise, and ends the volume. Returns the bytes
-    /// that stay in the journal.
-    fn close(&self) -> Result<u64, String> {
+    /// Called when the mount is gone: ships what came in last, unless told otherwise, and ends the volume.
+    fn close(&self) -> Result<End, String> {
         let (mut effort, mut stall) = (Effort::new("shipping"), Stall::begin());
         let mut progress = |done, total| {
             effort.at(done, total);
@@ -286,20 +312,20 @@ impl Daemon {
                 false => Ok(()),
             }
         };
-        let shipped = if self.now.load(Ordering::Relaxed) { Ok(()) } else { self.volume.drain(&mut progress) };
-        if let Err(why) = shipped {
-            log::error!("not everything is in the store, the journal keeps it: {why}");
+        let now = self.now.load(Ordering::Relaxed);
+        match if now { Ok(()) } else { self.volume.drain(&mut progress) } {
+            Ok(()) if now => {}
+            Ok(()) => self.volume.release(RELEASE_MAX),
+            Err(why) => log::error!("not everything is in the store, the journal keeps it: {why}"),
         }
-        let left = self.volume.status().unshipped_bytes;
-        // A volume that somebody else has taken over can do nothing but go.
-        let fenced = self.volume.status().state == "fenced";
-        match self.volume.close() {
-            Err(why) if fenced && self.now.load(Ordering::Relaxed) => {
-                log::error!("{why}");
-                Ok(left)
-            }
-            closed => closed.map(|()| left),
+        let unshipped_bytes = self.volume.status().unshipped_bytes;
+        let fenced = self.volume.fenced();
+        match (self.volume.close(), &fenced) {
+            // The journal has failed, and that is no news.
+            (Err(why), Some(_)) => log::error!("{why}"),
+            (closed, _) => closed?,
         }
+        Ok(End { unshipped_bytes, fenced })
     }
 
     /// The first signal unmounts, lazily if files are open, and answers who waits; the second ends the process as it is.
@@ -325,6 +351,15 @@ impl Daemon {
             }
         }
     }
+}
+
+/// How a volume ended.
+#[derive(Clone)]
+struct End {
+    /// Bytes that stay in the journal.
+    unshipped_bytes: u64,
+    /// Why they will never be shipped, if another writer has taken over.
+    fenced: Option<String>,
 }
 
 /// How long nothing has gone on.
@@ -377,10 +412,10 @@ impl Ending {
     }
 
     /// Says how it ended and waits until all listeners have passed it on.
-    fn announce(&self, left: Result<u64, String>) {
+    fn announce(&self, end: Result<End, String>) {
         let mut state = self.state.lock();
-        state.0 = Some(match left {
-            Ok(unshipped_bytes) => Say::Done { unshipped_bytes },
+        state.0 = Some(match end {
+            Ok(End { unshipped_bytes, fenced }) => Say::Done { unshipped_bytes, fenced },
             Err(why) => Say::Failed { why },
         });
         self.changed.notify_all();
@@ -390,16 +425,16 @@ impl Ending {
 
 fn done(result: Result<(), String>) -> Say {
     match result {
-        Ok(()) => Say::Done { unshipped_bytes: 0 },
+        Ok(()) => Say::Done { unshipped_bytes: 0, fenced: None },
         Err(why) => Say::Failed { why },
     }
 }
 
-fn busy(dir: &std::path::Path, error: &io::Error, now: bool) -> String {
+fn busy(dir: &std::path::Path, error: &io::Error, unshipped: bool) -> String {
     let users = mount_point::users(dir).join(", ");
     match users.is_empty() {
         true => format!("{} cannot be unmounted: {error}", dir.display()),
-        false if now => format!("{} is in use by {users}; close it and unmount again", dir.display()),
+        false if unshipped => format!("{} is in use by {users}; close it and unmount again", dir.display()),
         false => format!("{} is in use by {users}; everything is shipped, close it and unmount again", dir.display()),
     }
 }

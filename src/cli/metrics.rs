@@ -8,7 +8,7 @@ use skylog::cache::CacheStats;
 use skylog::fuse::Requests;
 use skylog::locate::ReaderStats;
 use skylog::store::{FailureKind, RequestKind, StoreFigures};
-use skylog::volume::{Counters, Status, Volume};
+use skylog::volume::{Counters, FollowStatus, Status, Volume};
 use std::path::PathBuf;
 
 /// Show what a mounted volume counts, as text for Prometheus; `skylog mount --metrics` serves it.
@@ -36,7 +36,10 @@ pub fn text(volume: &Volume, requests: &Requests) -> String {
     let mut text = Text::default();
     condition(&mut text, &status);
     kernel(&mut text, requests);
-    journal(&mut text, &status, volume);
+    match volume.follow_status() {
+        Some(follows) => follower(&mut text, &follows),
+        None => journal(&mut text, &status, volume),
+    }
     work(&mut text, &status.counters);
     if let Some(cache) = &status.cache {
         copies(&mut text, cache);
@@ -50,8 +53,24 @@ pub fn text(volume: &Volume, requests: &Requests) -> String {
     text.finish()
 }
 
+/// What a mount has that follows one that writes, in the place of a journal.
+fn follower(text: &mut Text, follows: &FollowStatus) {
+    let figures = &follows.figures;
+    let lag = follows.lag.as_secs();
+    text.gauge("skylog_follower_lag_seconds", "Since the store last said that there is nothing newer.", lag);
+    let published = figures.wall / 1_000_000_000;
+    text.gauge("skylog_follower_published_timestamp_seconds", "When what is shown was published.", published);
+    text.gauge("skylog_follower_states", "Published states that something open reads.", follows.states_in_use);
+    for (name, help, value) in [
+        ("skylog_follower_publications_total", "Publications read since the mount.", figures.publications),
+        ("skylog_follower_leases_lost_total", "Leases lost, and what was open with them.", figures.leases_lost),
+    ] {
+        text.counter(name, help, value);
+    }
+}
+
 fn condition(text: &mut Text, status: &Status) {
-    let states = ["active", "offline", "read-only", "fenced"];
+    let states = ["active", "offline", "read-only", "fenced", "following", "stale"];
     text.states("skylog_state", "The state the mount is in.", states, status.state);
     let steps = ["none", "shipping", "slowing", "full"];
     text.states("skylog_pressure", "What is done about a journal that fills up.", steps, status.pressure);

@@ -15,12 +15,11 @@ use super::remount::remount;
 use super::site::Site;
 use super::store_arg::{Found, StoreArg};
 use super::world::{self, Sizes};
-use super::{daemon, log_file, mkfs, mount_point, mount_words, output, registry, set, size, state_dir};
+use super::{daemon, follower, log_file, mkfs, mount_point, mount_words, output, registry, set, size, state_dir};
 use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
-use skylog::fuse::{MountConfig, Shown};
 use skylog::media::{LockGuard, Owner};
-use skylog::recovery::{Known, MountError, Tuning, World};
+use skylog::recovery::{Holding, Known, MountError, Tuning, World};
 use skylog::ship::Durability;
 use skylog::volume::{Patience, Volume, WhenFull};
 use std::cell::Cell;
@@ -47,6 +46,12 @@ pub struct Mount {
     /// directory with memory://, in /var/lib/skylog/UUID for root, in $XDG_STATE_HOME/skylog/UUID (~/.local/state/skylog/UUID) for others.
     #[arg(long)]
     state: Option<PathBuf>,
+    /// Follow what is written where the filesystem is mounted for writing, here or elsewhere, and change nothing: the same as -o ro.
+    #[arg(long, conflicts_with_all = ["create", "journal_size", "grace", "ship_interval", "when_full"])]
+    read_only: bool,
+    /// Mount also what another machine holds: that one is read-only from then on, and keeps what it has not shipped.
+    #[arg(long)]
+    takeover: bool,
     /// Stay in the foreground, log to standard error; ends when unmounted or interrupted.
     #[arg(long)]
     foreground: bool,
@@ -94,9 +99,6 @@ const LIVE: &str = "live";
 const PROGRESS: &str = "progress";
 const FAILED: &str = "failed";
 
-/// How long a killed daemon may take to die.
-const DYING_MAX: Duration = Duration::from_secs(10);
-
 impl Mount {
     /// Mounts; in the foreground, returns after the unmount. `arguments` are those that this command was read from.
     pub fn run(mut self, arguments: &[OsString]) -> Outcome {
@@ -110,14 +112,18 @@ impl Mount {
         }
         let dir = mount_point::prepare(&self.dir, options.nonempty)?;
         need_fuse()?;
-        if self.looks_first() {
-            let found = self.look(&dir, &options)?;
-            if self.fake {
-                return Ok(());
+        if options.flag("ro") {
+            if !self.store.is_remote() || self.fake {
+                follower::look(&self.store, &dir, &options)?;
             }
-            if found.is_none() {
+        } else if self.looks_first() {
+            let found = self.look(&dir, &options)?;
+            if found.is_none() && !self.fake {
                 self.make()?;
             }
+        }
+        if self.fake {
+            return Ok(());
         }
         if self.foreground { self.serve(&dir, &options, |_, _| (), |_| ()) } else { start(arguments) }
     }
@@ -145,6 +151,10 @@ impl Mount {
         options.when_full = self.when_full.or(options.when_full);
         options.read_timeout_seconds = self.read_timeout.or(options.read_timeout_seconds);
         options.metrics = self.metrics.clone().or(options.metrics);
+        if self.read_only {
+            options.flags.insert("ro", true);
+        }
+        options.takeover |= self.takeover;
         match nix::unistd::geteuid().is_root() {
             true => options.allow_other = true,
             // So it is with every mount of an ordinary user, whatever is asked.
@@ -167,15 +177,7 @@ impl Mount {
             None => Site::state_of_new(&self.store, given)?,
         };
         options.cache.look(&self.store)?;
-        for folder in self.store.folder().into_iter().chain(state.as_deref()).chain(options.cache.cache_dir.as_deref())
-        {
-            if folder.starts_with(dir) || dir.starts_with(folder) {
-                return Err(Failure::failed(format_args!(
-                    "{} and its store must not lie inside each other",
-                    dir.display()
-                )));
-            }
-        }
+        mount_point::outside(dir, [self.store.folder(), state.as_deref(), options.cache.cache_dir.as_deref()])?;
         if let Some(site) = &site {
             site.same_as_before(&self.store)?;
         }
@@ -240,14 +242,16 @@ impl Mount {
     ) -> Outcome {
         daemon::hold_signals();
         log_file::start();
+        if options.flag("ro") {
+            return follower::serve(&self.store, dir, options, live);
+        }
         let site = self.site(dir, options)?;
         if let Some(reason) = &site.away {
             let state = site.state.display();
             output::note(format_args!("skylog: {reason}; mounting from the local state in {state}"));
         }
         let state = site.state.clone();
-        // A daemon that did not sign off was killed, and may not be quite dead yet.
-        let patience = registry::find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX);
+        let patience = registry::patience(dir);
         let claim = Claim::on(dir, patience)?;
         mount_point::free(dir)?;
         let endpoint = options.metrics.as_ref().map(Endpoint::bind).transpose()?;
@@ -261,33 +265,22 @@ impl Mount {
                 state_dir::abandon(&state, made);
             }
         })?;
-        let store = self.store.url();
-        let config = MountConfig {
-            dir: dir.to_path_buf(),
-            source: options.source.clone().unwrap_or_else(|| store.clone()),
-            read_only: options.flag("ro"),
-            relatime: options.relatime && !options.flag("ro"),
-            allow_other: options.allow_other,
-            writeback: options.writeback,
-            shown: Shown { uid: options.uid, gid: options.gid, umask: options.umask.unwrap_or(0) },
-            flags: options.flags.iter().filter(|(_, on)| **on).map(|(flag, _)| *flag).collect(),
-        };
-        let (dir, pid) = (dir.to_path_buf(), std::process::id());
-        let registration = Registration { dir, store, state, pid, options: options.clone() };
+        let config = options.config(dir, &self.store);
+        let (dir, store, pid) = (dir.to_path_buf(), self.store.url(), std::process::id());
+        let registration = Registration { dir, store, state, pid, options: options.clone(), follows: false };
         let ended = daemon::serve(volume, registration, &config, endpoint, || live(&site.state));
         drop((cache_lock, lock, claim));
         ended
     }
 
-    /// Why the volume does not open, with the command that says more about damage.
-    fn refused(&self, error: &MountError) -> Failure {
+    /// Why the volume does not open, with the command to run.
+    fn refused(&self, error: &MountError, dir: &Path, state: &Path) -> Failure {
         let store = self.store.folder().map_or_else(|| self.store.url(), |folder| folder.display().to_string());
-        let sentence = error.to_string().replace("skylog check STORE", &format!("skylog check {store}"));
-        let damage = matches!(error, MountError::Checkpoint(_) | MountError::Map(_));
-        match damage && !sentence.contains("skylog check") {
-            true => Failure::failed(format_args!("{sentence}; run: skylog check {store}")),
-            false => Failure::failed(sentence),
-        }
+        let sentence = world::refused(&self.store, error)
+            .sentence()
+            .replace("--takeover STORE DIR", &format!("--takeover {store} {}", dir.display()))
+            .replace("skylog salvage STATE", &format!("skylog salvage {}", state.display()));
+        Failure::failed(sentence)
     }
 
     /// A store that is away, or went away meanwhile, is probed when it is back, before anything is published.
@@ -316,7 +309,9 @@ impl Mount {
         let owner = Owner::this_process(&dir.display().to_string()).map_err(Failure::failed)?;
         let cache = options.cache.place(&self.store, site.superblock.uuid, &site.state, &owner)?;
         let tuning = world::tuning(&site.superblock, sizes, owner)?;
-        let tuning = Tuning { cache_files: cache.limits, ..tuning };
+        let owner = Owner::seen_anywhere(&dir.display().to_string()).map_err(Failure::failed)?;
+        let holding = if options.takeover { Holding::TakesOver } else { Holding::Asks };
+        let tuning = Tuning { cache_files: cache.limits, owner, holding, ..tuning };
         let superblock = site.superblock.clone();
         let known = Some(match &site.away {
             None => Known::Answered(superblock),
@@ -329,7 +324,7 @@ impl Mount {
             effort.at(done, total);
             progress(done, total);
         };
-        let volume = Volume::open(&world, &tuning, &mut progress).map_err(|e| self.refused(&e))?;
+        let volume = Volume::open(&world, &tuning, &mut progress).map_err(|e| self.refused(&e, dir, &site.state))?;
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }

@@ -5,12 +5,14 @@ use super::failure::Failure;
 use super::metrics_endpoint::Address;
 use super::mount_words::{self, Read};
 use super::remote_words::RemoteWords;
+use super::store_arg::StoreArg;
 use serde::{Deserialize, Serialize};
+use skylog::fuse::{MountConfig, Shown};
 use skylog::journal::SyncPolicy;
 use skylog::ship::Durability;
 use skylog::volume::WhenFull;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where in the kernel's and our own behaviour a mount differs from the default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +43,9 @@ pub struct MountOptions {
     /// Where metrics are served.
     #[serde(skip)]
     pub metrics: Option<Address>,
+    /// What another machine holds is taken from it.
+    #[serde(skip)]
+    pub takeover: bool,
     /// What the kernel lists as the source.
     pub source: Option<String>,
     /// The mount point may hold files.
@@ -82,6 +87,32 @@ impl MountOptions {
     /// Whether a flag of the kernel is set.
     pub fn flag(&self, flag: &str) -> bool {
         self.flags.get(flag).copied().unwrap_or(false)
+    }
+
+    /// How to mount a store with these.
+    pub fn config(&self, dir: &Path, store: &StoreArg) -> MountConfig {
+        MountConfig {
+            dir: dir.to_path_buf(),
+            source: self.source.clone().unwrap_or_else(|| store.url()),
+            read_only: self.flag("ro"),
+            relatime: self.relatime,
+            allow_other: self.allow_other,
+            writeback: self.writeback,
+            shown: Shown { uid: self.uid, gid: self.gid, umask: self.umask.unwrap_or(0) },
+            flags: self.flags.iter().filter(|(_, on)| **on).map(|(flag, _)| *flag).collect(),
+        }
+    }
+
+    /// The first word that only means something where files are changed.
+    pub fn first_of_writer(&self) -> Option<&'static str> {
+        let named = [
+            ("grace", self.grace_seconds.is_some()),
+            ("ship_interval", self.ship_interval_seconds.is_some()),
+            ("journal_size", self.journal_bytes.is_some()),
+            ("when_full", self.when_full.is_some()),
+            ("writeback", self.writeback),
+        ];
+        named.iter().find(|(_, named)| *named).map(|(name, _)| *name)
     }
 
     fn add(&mut self, word: &str) -> Result<(), Failure> {
@@ -138,6 +169,7 @@ mod tests {
         assert!(options.flag("noexec") && !options.flag("ro"));
         assert_eq!(parse("ship_interval=9").unwrap().ship_interval_seconds, Some(9));
         assert_eq!(parse("durability=local,durability=store").unwrap().durability, Some(Durability::Store));
+        assert!(parse("takeover").unwrap().takeover && !parse("").unwrap().takeover);
         assert_eq!(parse("sync=none,sync").unwrap().sync, Some(SyncPolicy::Always));
         assert_eq!(parse("sync,async").unwrap().sync, None);
     }

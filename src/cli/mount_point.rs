@@ -96,6 +96,14 @@ pub fn prepare(dir: &Path, may_cover: bool) -> Result<PathBuf, Failure> {
     }
 }
 
+/// Fails when one of these folders, which a mount on `dir` would use, lies inside of it or the other way round.
+pub fn outside<'a>(dir: &Path, folders: impl IntoIterator<Item = Option<&'a Path>>) -> Outcome {
+    match folders.into_iter().flatten().any(|folder| folder.starts_with(dir) || dir.starts_with(folder)) {
+        true => Err(Failure::failed(format_args!("{} and its store must not lie inside each other", dir.display()))),
+        false => Ok(()),
+    }
+}
+
 /// Fails when something is mounted on `dir`.
 pub fn free(dir: &Path) -> Outcome {
     let shown = dir.display();

@@ -174,6 +174,11 @@ pub const WORDS: &[Word] = &[
             Ok(())
         },
     ),
+    plain(
+        "takeover",
+        "Mount also what another machine holds: that one is read-only from then on, and keeps what it has not shipped",
+        |options| options.takeover = true,
+    ),
     value("fsname=NAME", "What the kernel lists as the source; the store's URL by default", |options, name| {
         options.source = Some(name.to_owned());
         Ok(())
@@ -245,7 +250,12 @@ pub const WORDS: &[Word] = &[
         "Changes a mount that is there: the flags of the kernel below, sync and ship_interval. All else is said when mounting",
         |options| options.remount = true,
     ),
-    flag("ro", "The kernel refuses every change", "ro", true),
+    flag(
+        "ro",
+        "Follows what is written where the filesystem is mounted for writing, here or elsewhere, and changes nothing. In a remount of          one that writes: the kernel refuses every change, until a remount with rw",
+        "ro",
+        true,
+    ),
     flag("rw", "Takes back ro", "ro", false),
     flag("nodev", "Device files cannot be opened", "nodev", true),
     flag("dev", "Takes back nodev", "nodev", false),

@@ -27,6 +27,9 @@ pub struct Claim {
 /// The name of a socket, with its folders, is shorter than this, bytes.
 const SOCKET_NAME_MAX: usize = 108;
 
+/// How long a killed daemon may take to die.
+const DYING_MAX: Duration = Duration::from_secs(10);
+
 /// A claim is waited for this long: whoever tidies up holds it for a moment.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -69,6 +72,9 @@ pub struct Registration {
     /// What was asked of the mount.
     #[serde(default)]
     pub options: MountOptions,
+    /// It follows a writer and changes nothing.
+    #[serde(default)]
+    pub follows: bool,
 }
 
 impl Registration {
@@ -104,12 +110,18 @@ pub fn find_mount(dir: &Path) -> Option<(PathBuf, Registration)> {
     })
 }
 
-/// The registration of the mount of a store, and its socket.
+/// The registration of a mount of a store, of the one that writes if there is one, and its socket.
 pub fn find_store(url: &str) -> Option<(PathBuf, Registration)> {
-    folders().iter().find_map(|folder| {
-        let found = registrations(folder).into_iter().find(|r| r.store == url && alive(r.pid))?;
-        Some((path_for(folder, &found.dir, "sock"), found))
-    })
+    let all = folders().into_iter().flat_map(|folder| {
+        let found = registrations(&folder).into_iter().filter(|r| r.store == url && alive(r.pid));
+        found.map(move |found| (path_for(&folder, &found.dir, "sock"), found)).collect::<Vec<_>>()
+    });
+    all.min_by_key(|(_, found)| found.follows)
+}
+
+/// A daemon that did not sign off was killed, and may not be quite dead yet: how long to wait for that.
+pub fn patience(dir: &Path) -> Duration {
+    find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX)
 }
 
 /// Whether a process of this number runs. One that has ended, and whose parent has not asked how, does not.

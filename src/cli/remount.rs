@@ -38,8 +38,15 @@ pub fn remount(dir: &Path, options: &MountOptions) -> Outcome {
     let Some(line) = mounted else {
         return Err(Failure::failed(format_args!("no skylog is mounted on {shown}; without `remount` it will be")));
     };
-    if let Some((_, registration)) = registry::find_mount(dir) {
-        nothing_fixed(&registration, options)?;
+    let found = registry::find_mount(dir).map(|(_, registration)| registration);
+    if let Some(registration) = &found {
+        nothing_fixed(registration, options)?;
+    }
+    let follows = found.is_some_and(|registration| registration.follows);
+    if follows && options.flags.get("ro") == Some(&false) {
+        return Err(Failure::failed(format_args!(
+            "{shown} follows a mount that writes and cannot become one; `umount {shown}` and mount again without ro"
+        )));
     }
     apply(dir, flags(&line, options))?;
     if let Some(policy) = options.sync {
@@ -52,7 +59,7 @@ pub fn remount(dir: &Path, options: &MountOptions) -> Outcome {
         ask(dir, &Ask::ShipInterval { seconds })?;
     }
     // Whoever makes a mount read-only means to keep what is in it.
-    if options.flag("ro") { ask(dir, &Ask::Sync) } else { Ok(()) }
+    if options.flag("ro") && !follows { ask(dir, &Ask::Sync) } else { Ok(()) }
 }
 
 /// The flags of the mount, with those changed that were named.

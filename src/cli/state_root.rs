@@ -1,5 +1,6 @@
 //! Where the local state of stores that are no folder lies: a directory for each filesystem, named by its UUID. In each lies
-//! a file `store` that says which store it belongs to, so that it is found when the store does not answer.
+//! a file `store` that says which store it belongs to, so that it is found when the store does not answer. Beside them lie the
+//! directories of followers.
 
 use super::failure::{Failure, Outcome};
 use super::store_arg::StoreArg;
@@ -13,6 +14,22 @@ use std::path::{Path, PathBuf};
 /// The state directory of a filesystem, unless the user names one.
 pub fn state_of(uuid: Uuid) -> Result<PathBuf, Failure> {
     Ok(root()?.join(uuid.to_string()))
+}
+
+/// The name of a follower's own directory is that of the filesystem, this, and a number.
+const FOLLOWER: &str = ".follow-";
+
+/// The directory of a follower of a filesystem, unless the user names one: there is one for each that runs at the same time.
+pub fn follower_of(uuid: Uuid, n: u32) -> Result<PathBuf, Failure> {
+    Ok(root()?.join(format!("{uuid}{FOLLOWER}{n}")))
+}
+
+/// The directories that followers of a filesystem have left.
+pub fn followers_of(uuid: Uuid) -> Result<Vec<PathBuf>, Failure> {
+    let (entries, ours) = (fs::read_dir(root()?), format!("{uuid}{FOLLOWER}"));
+    let entries = entries.into_iter().flatten().filter_map(Result::ok);
+    let found = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&ours));
+    Ok(found.map(|entry| entry.path()).collect())
 }
 
 /// Below it lie the state directories of this user's filesystems: `/var/lib/skylog` for root, else
@@ -47,6 +64,7 @@ pub fn read(state: &Path) -> Result<Option<StoreFile>, Failure> {
 /// service is another store.
 pub fn find(store: &StoreArg) -> Result<Vec<(PathBuf, StoreFile)>, Failure> {
     let entries = fs::read_dir(root()?).into_iter().flatten().filter_map(Result::ok);
+    let entries = entries.filter(|entry| !entry.file_name().to_string_lossy().contains(FOLLOWER));
     // A damaged one is named by the mount that uses it, and does not stand in the way of others.
     let named = entries.filter_map(|entry| Some((entry.path(), read(&entry.path()).ok().flatten()?)));
     let (url, endpoint) = (store.url(), store.endpoint());

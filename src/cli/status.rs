@@ -7,6 +7,8 @@ use super::site::Site;
 use super::store_arg::{SUPERBLOCK, StoreArg};
 use super::{mount_point, output, registry, size};
 use serde_json::{Value, json};
+use skylog::base::clock::Time;
+use skylog::volume::Volume;
 
 /// Show how a mounted volume is doing, or that a store is not mounted here.
 #[derive(clap::Args)]
@@ -68,16 +70,80 @@ impl Status {
     }
 }
 
+/// What a daemon tells of its volume. A follower tells what it follows, and nothing of what it does not have.
+pub fn of(volume: &Volume) -> Value {
+    let mut status = serde_json::to_value(volume.status()).expect("a status is plain data");
+    let Some(follows) = volume.follow_status() else {
+        status["role"] = json!("writer");
+        return status;
+    };
+    for name in OF_WRITERS {
+        status.as_object_mut().and_then(|fields| fields.remove(*name));
+    }
+    for name in COUNTERS_OF_WRITERS {
+        status["counters"].as_object_mut().and_then(|counters| counters.remove(*name));
+    }
+    let figures = follows.figures;
+    status["role"] = json!("follower");
+    status["generation"] = json!(figures.position.generation);
+    status["number"] = json!(figures.position.number);
+    status["checkpoint"] = json!(figures.checkpoint);
+    status["published"] = json!(Time::from_nanos(figures.wall).to_string());
+    status["lag_s"] = json!(follows.lag.as_secs());
+    status["publications_read"] = json!(figures.publications);
+    status["generations_reopened"] = json!(figures.reopened);
+    status["lease"] = json!(follows.why_lost.map_or_else(|| "held".to_owned(), |why| format!("lost: {why}")));
+    status["leases_lost"] = json!(figures.leases_lost);
+    status["states_in_use"] = json!(follows.states_in_use);
+    status["oldest_checkpoint_in_use"] = json!(follows.oldest_checkpoint);
+    status
+}
+
+/// What only a mount that writes has.
+const OF_WRITERS: &[&str] = &[
+    "policy",
+    "durable",
+    "shipped",
+    "journal_used_bytes",
+    "journal_capacity_bytes",
+    "unshipped_bytes",
+    "pressure",
+    "pressure_reason",
+    "when_full",
+    "checkpoint_age_s",
+    "windows_waiting",
+];
+const COUNTERS_OF_WRITERS: &[&str] = &[
+    "replayed_batches",
+    "replayed_bytes",
+    "replay_ms",
+    "syncs",
+    "synced_waiters",
+    "sync_max_us",
+    "slow_syncs",
+    "disk_busy_ms",
+    "checkpoint_failures",
+    "segments_recycled",
+    "checkpoints",
+    "windows_shipped",
+    "objects_deleted",
+    "slowed",
+    "refused",
+];
+
 /// `name: value` lines; what is nested follows its name, indented. Sizes come with a unit too.
 fn print_lines(indent: &str, value: &Value) {
     let Value::Object(fields) = value else { return };
-    let (nested, flat): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| value.is_object());
+    let is_nested = |value: &Value| value.is_object() || value.as_array().is_some_and(|list| !list.is_empty());
+    let (nested, flat): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_nested(value));
     for (name, value) in flat {
         output::line(format_args!("{indent}{}", line(name, value)));
     }
     for (name, value) in nested {
-        output::line(format_args!("{indent}{}:", name.replace('_', " ")));
-        print_lines(&format!("{indent}  "), value);
+        for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+            output::line(format_args!("{indent}{}:", name.replace('_', " ")));
+            print_lines(&format!("{indent}  "), value);
+        }
     }
 }
 
@@ -85,7 +151,7 @@ fn line(name: &str, value: &Value) -> String {
     let words = name.replace('_', " ");
     match (value, value.as_u64()) {
         (Value::String(text), _) => format!("{words}: {text}"),
-        (Value::Null, _) => format!("{words}: none"),
+        (Value::Null | Value::Array(_), _) => format!("{words}: none"),
         (_, Some(bytes)) if name.ends_with("_bytes") && bytes >= 1024 => {
             format!("{words}: {bytes} ({})", size::show(bytes))
         }

@@ -3,7 +3,7 @@
 use super::control::{Ask, Conversation, Say};
 use super::failure::{Failure, Outcome};
 use super::progress::Progress;
-use super::{mount_point, output, registry, size, utab};
+use super::{daemon, mount_point, output, registry, size, utab};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ impl Umount {
         let mut conversation = Conversation::with(&dir, &Ask::Umount { now: self.now })?;
         let progress = Progress::bytes("shipping");
         let mut wait = Wait::default();
-        let unshipped = loop {
+        let (unshipped, fenced) = loop {
             match conversation.next()? {
                 Say::Progress { done, total, waiting } => {
                     if let Some(line) = wait.line(Instant::now(), total.saturating_sub(done), waiting) {
@@ -60,20 +60,29 @@ impl Umount {
                     progress.at(done, total);
                 }
                 Say::Waiting { why } => progress.say(&format!("skylog: {why}")),
-                Say::Done { unshipped_bytes } => break unshipped_bytes,
+                Say::Done { unshipped_bytes, fenced } => break (unshipped_bytes, fenced),
                 _ => {}
             }
         };
         progress.end();
         wait_for_end(conversation.pid())?;
-        if unshipped == 0 && self.now {
-            output::line(format_args!("nothing stays in the journal; the store has everything"));
-        } else if unshipped > 0 {
-            output::line(format_args!(
+        self.say_what_stays(unshipped, fenced, conversation.state())
+    }
+
+    fn say_what_stays(&self, unshipped: u64, fenced: Option<String>, state: &Path) -> Outcome {
+        match fenced.map(|why| daemon::stays_for_ever(unshipped, state, &why)) {
+            // Who did not say that something may stay asked for more than was done.
+            Some(stays) if !self.now => return Err(Failure::failed(format_args!("unmounted, but {stays}"))),
+            Some(stays) => output::line(stays),
+            None if unshipped == 0 && self.now => {
+                output::line(format_args!("nothing stays in the journal; the store has everything"));
+            }
+            None if unshipped > 0 => output::line(format_args!(
                 "{} stay in the journal ({unshipped} bytes) in {}; the next mount with this state directory ships them",
                 size::show(unshipped),
-                conversation.state().display()
-            ));
+                state.display()
+            )),
+            None => {}
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use skylog::journal;
 use skylog::locate::CacheBytes;
 use skylog::map::{Limits, Shape};
 use skylog::media::{LocalDisk, LockError, LockGuard, Owner};
-use skylog::recovery::{Tuning, World};
+use skylog::recovery::{Holding, MountError, Tuning, World};
 use skylog::store::probe_create;
 use std::path::Path;
 use std::sync::Arc;
@@ -111,6 +111,17 @@ pub fn probe(store: &StoreArg) -> Outcome {
     verdict.map_err(|why| Failure::failed(format_args!("{} cannot be used: {why}", store.url())))
 }
 
+/// Why a volume does not open, with the command that says more about damage.
+pub fn refused(store: &StoreArg, error: &MountError) -> Failure {
+    let store = store.folder().map_or_else(|| store.url(), |folder| folder.display().to_string());
+    let sentence = error.to_string().replace("skylog check STORE", &format!("skylog check {store}"));
+    let damage = matches!(error, MountError::Checkpoint(_) | MountError::Map(_));
+    match damage && !sentence.contains("skylog check") {
+        true => Failure::failed(format_args!("{sentence}; run: skylog check {store}")),
+        false => Failure::failed(sentence),
+    }
+}
+
 /// The size of the journal, if segments of that size fit into it.
 pub fn journal_bytes(segment_bytes: u64, asked: Option<u64>) -> Result<u64, Failure> {
     let (journal_bytes, least) = (asked.unwrap_or(JOURNAL_BYTES), 4 * segment_bytes);
@@ -154,6 +165,7 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: Owner) -> Result<Tun
             shape: Shape::default(),
         },
         owner,
+        holding: Holding::Asks,
     })
 }
 

@@ -21,6 +21,9 @@ layout! {
 /// The longest text in a lease, bytes.
 const TEXT_BYTES_MAX: usize = 4096;
 
+/// For how many seconds one number of a follower's lease counts.
+pub const FOLLOWER_SECONDS: u32 = 60;
+
 /// A process that uses a filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -91,7 +94,7 @@ pub struct Lease {
     pub seconds: u32,
     /// Of a follower the oldest published checkpoint whose state it reads, 0 while that may be any; of a writer 0.
     pub checkpoint: u64,
-    /// Of a writer its epoch, of a follower that of the generation which it reads, 0 before it knows.
+    /// Of a writer its epoch, of a follower 0.
     pub epoch: u32,
 }
 

@@ -2,13 +2,15 @@
 
 use super::attr::Attr;
 use super::entries::COOKIE_FIRST;
-use super::error::{Stop, damaged};
+use super::error::{Error, Stop, damaged};
 use super::work::Work;
 use super::{Cx, Fs};
 use crate::format::ids::InodeNo;
 use crate::format::inode::CookieValue;
 use crate::format::key::{self, Key};
+use crate::map::Seen;
 use bytes::Bytes;
+use std::sync::Arc;
 
 const COOKIE_SELF: u64 = 1;
 const COOKIE_PARENT: u64 = 2;
@@ -48,6 +50,38 @@ impl Fs {
             }
         }
         Ok(out)
+    }
+}
+
+impl Fs {
+    /// As [`Fs::readdir_plus`] on a follower: the names of the state that `cx` reads, and attributes as they are in the newest, or
+    /// as they were if the inode is gone.
+    pub fn readdir_plus_in(
+        &self,
+        cx: &Cx,
+        ino: InodeNo,
+        after: u64,
+        max: usize,
+        newest: &Arc<Seen>,
+    ) -> Result<Vec<(DirEntry, Attr)>, Stop> {
+        let _held = self.locks.shared(ino);
+        let (mut then, mut now) = (self.begin(cx), Work::new(self.db.begin_at(&cx.pins, Some(newest)), cx, false));
+        let mut out = Vec::new();
+        for entry in then.list(ino, after, max)? {
+            let inode = match now.glance(entry.ino) {
+                Err(Stop::Error(Error::NoSuchInode(_))) => then.glance(entry.ino)?,
+                found => found?,
+            };
+            out.push((entry, inode));
+        }
+        let out = out.into_iter().map(|(entry, inode)| {
+            let attr = Attr::of(entry.ino, &inode);
+            if entry.cookie >= COOKIE_FIRST {
+                self.uses.add_lookup(attr.ino);
+            }
+            (entry, attr)
+        });
+        Ok(out.collect())
     }
 }
 

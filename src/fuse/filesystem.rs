@@ -4,8 +4,8 @@ use super::answer::Nobody;
 use super::convert::{self, ino, name};
 use super::requests::{Frontend, Target};
 use super::shown::Shown;
-use super::{GENERATION, LIFETIME, negotiate};
-use crate::fs::{Attr, Cx, Fs, SetAttr};
+use super::{GENERATION, negotiate};
+use crate::fs::{Attr, Cx, DirEntry, Fs, SetAttr};
 use bytes::Bytes;
 use fuser::{
     AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig, LockOwner,
@@ -17,23 +17,38 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-/// There is no state behind an open file.
+/// There is no state behind an open file of a writer.
 const HANDLE: FileHandle = FileHandle(0);
 /// Directory entries fetched for one request: a little more than fit into the kernel's smallest buffer.
-const ENTRIES: usize = 128;
+pub(super) const ENTRIES: usize = 128;
 
 fn open_flags() -> FopenFlags {
     FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH
 }
 
-fn say_entry(shown: Shown) -> impl FnOnce(ReplyEntry, Attr) {
-    move |reply, attr| reply.entry(&LIFETIME, &shown.attr(&attr), GENERATION)
+/// Each opening on a follower reads one state, so what one has read is not for another.
+fn open_flags_following() -> FopenFlags {
+    FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_NOFLUSH
 }
 
-fn say_attr(shown: Shown) -> impl FnOnce(ReplyAttr, Attr) {
-    move |reply, attr| reply.attr(&LIFETIME, &shown.attr(&attr))
+pub(super) fn say_entry(shown: Shown, lifetime: Duration) -> impl FnOnce(ReplyEntry, Attr) {
+    move |reply, attr| reply.entry(&lifetime, &shown.attr(&attr), GENERATION)
+}
+
+pub(super) fn say_attr(shown: Shown, lifetime: Duration) -> impl FnOnce(ReplyAttr, Attr) {
+    move |reply, attr| reply.attr(&lifetime, &shown.attr(&attr))
+}
+
+/// Names of a directory, as many as fit.
+pub(super) fn say_names(mut reply: ReplyDirectory, entries: Vec<DirEntry>) {
+    for e in entries {
+        if reply.add(INodeNo(e.ino.0), e.cookie, convert::entry_type(e.kind), OsStr::from_bytes(&e.name)) {
+            break;
+        }
+    }
+    reply.ok();
 }
 
 /// Bytes for a buffer of `size`; a buffer of none asks how many there are.
@@ -51,19 +66,19 @@ fn say_ok(reply: ReplyEmpty, (): ()) {
 
 impl Filesystem for Frontend {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        negotiate(config, self.volume.write_bytes_max(), self.writeback, self.shown);
+        negotiate(config, self);
         Ok(())
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
-        let (entry, shown) = (name(entry), self.shown);
+        let (entry, shown, lifetime) = (name(entry), self.shown, self.lifetime());
         self.ask(
             request,
             reply,
             move |fs, cx| fs.lookup(cx, ino(parent), &entry),
             move |reply, found| match found {
-                Some(attr) => say_entry(shown)(reply, attr),
-                None => reply.entry(&LIFETIME, &convert::no_such_name(), GENERATION),
+                Some(attr) => say_entry(shown, lifetime)(reply, attr),
+                None => reply.entry(&lifetime, &convert::no_such_name(), GENERATION),
             },
         );
     }
@@ -73,7 +88,10 @@ impl Filesystem for Frontend {
     }
 
     fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.ask(request, reply, move |fs, cx| fs.getattr(cx, ino(inode)), say_attr(self.shown));
+        if let Some(following) = &self.following {
+            return self.getattr_following(following, request, ino(inode), reply);
+        }
+        self.ask(request, reply, move |fs, cx| fs.getattr(cx, ino(inode)), self.say_attr());
     }
 
     fn setattr(
@@ -100,7 +118,7 @@ impl Filesystem for Frontend {
         };
         let (atime, mtime) = (atime.map(convert::set_time), mtime.map(convert::set_time));
         let set = SetAttr { mode, uid, gid, size, atime, mtime, ctime: ctime.map(convert::asked_time) };
-        self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), say_attr(self.shown));
+        self.change(request, reply, move |fs, cx| fs.setattr(cx, ino(inode), set), self.say_attr());
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
@@ -123,7 +141,7 @@ impl Filesystem for Frontend {
             cx.umask = umask;
             fs.mknod(cx, ino(parent), &entry, mode, rdev)
         };
-        self.add(request, reply, make, say_entry(self.shown));
+        self.add(request, reply, make, self.say_entry());
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, entry: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
@@ -132,7 +150,7 @@ impl Filesystem for Frontend {
             cx.umask = umask;
             fs.mkdir(cx, ino(parent), &entry, mode)
         };
-        self.add(request, reply, make, say_entry(self.shown));
+        self.add(request, reply, make, self.say_entry());
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, reply: ReplyEmpty) {
@@ -147,7 +165,7 @@ impl Filesystem for Frontend {
 
     fn symlink(&self, request: &Request, parent: INodeNo, entry: &OsStr, target: &Path, reply: ReplyEntry) {
         let (entry, target) = (name(entry), Bytes::copy_from_slice(target.as_os_str().as_bytes()));
-        self.add(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), say_entry(self.shown));
+        self.add(request, reply, move |fs, cx| fs.symlink(cx, ino(parent), &entry, &target), self.say_entry());
     }
 
     fn rename(
@@ -166,10 +184,13 @@ impl Filesystem for Frontend {
 
     fn link(&self, request: &Request, inode: INodeNo, parent: INodeNo, entry: &OsStr, reply: ReplyEntry) {
         let entry = name(entry);
-        self.add(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), say_entry(self.shown));
+        self.add(request, reply, move |fs, cx| fs.link(cx, ino(inode), ino(parent), &entry), self.say_entry());
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if let Some(following) = &self.following {
+            return self.open_following(following, request, inode, Fs::open, open_flags_following(), reply);
+        }
         let writers = self.mapped.writers.clone();
         self.ask(
             request,
@@ -192,14 +213,15 @@ impl Filesystem for Frontend {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (entry, writers, shown) = (name(entry), self.mapped.writers.clone(), self.shown);
+        let (entry, writers) = (name(entry), self.mapped.writers.clone());
+        let (shown, lifetime) = (self.shown, self.lifetime());
         let make = move |fs: &Fs, cx: &mut Cx| {
             cx.umask = umask;
             fs.create(cx, ino(parent), &entry, mode)
         };
         self.add(request, reply, make, move |reply, attr| {
             writers.opened(attr.ino, flags);
-            reply.created(&LIFETIME, &shown.attr(&attr), GENERATION, HANDLE, open_flags());
+            reply.created(&lifetime, &shown.attr(&attr), GENERATION, HANDLE, open_flags());
         });
     }
 
@@ -207,13 +229,16 @@ impl Filesystem for Frontend {
         &self,
         request: &Request,
         inode: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         offset: u64,
         size: u32,
         flags: OpenFlags,
-        _: Option<LockOwner>,
+        owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if let Some(following) = &self.following {
+            return self.read_following(following, request, (ino(inode), handle), (offset, size), owner, reply);
+        }
         let requests = self.requests.clone();
         let read = move |fs: &Fs, cx: &mut Cx| fs.read(cx, ino(inode), offset, size);
         let say = move |reply: ReplyData, data: Vec<u8>| {
@@ -255,13 +280,16 @@ impl Filesystem for Frontend {
         &self,
         request: &Request,
         inode: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         flags: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.mapped.writers.released(ino(inode), flags.0);
+        match &self.following {
+            Some(following) => following.handles.close(handle),
+            None => self.mapped.writers.released(ino(inode), flags.0),
+        }
         self.ask(request, reply, move |fs, cx| fs.release(cx, ino(inode)), say_ok);
     }
 
@@ -273,25 +301,44 @@ impl Filesystem for Frontend {
         self.sync(reply);
     }
 
-    /// Never asked again: the kernel then keeps directories cached by itself.
-    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.error(Errno::ENOSYS);
-    }
-
-    fn readdir(&self, request: &Request, inode: INodeNo, _: FileHandle, after: u64, reply: ReplyDirectory) {
-        let list = move |fs: &Fs, cx: &mut Cx| fs.readdir(cx, ino(inode), after, ENTRIES);
-        self.read(request, ino(inode), reply, list, |mut reply, entries| {
-            for e in entries {
-                if reply.add(INodeNo(e.ino.0), e.cookie, convert::entry_type(e.kind), OsStr::from_bytes(&e.name)) {
-                    break;
-                }
+    /// Never asked again by the kernel of a writer, which then keeps directories cached by itself.
+    fn opendir(&self, request: &Request, inode: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match &self.following {
+            Some(following) => {
+                self.open_following(following, request, inode, Fs::opendir, FopenFlags::empty(), reply);
             }
-            reply.ok();
-        });
+            None => reply.error(Errno::ENOSYS),
+        }
     }
 
-    fn readdirplus(&self, request: &Request, inode: INodeNo, _: FileHandle, after: u64, reply: ReplyDirectoryPlus) {
-        self.list(request, inode, after, reply);
+    fn readdir(&self, request: &Request, inode: INodeNo, handle: FileHandle, after: u64, reply: ReplyDirectory) {
+        if let Some(following) = &self.following {
+            return self.readdir_following(following, request, (ino(inode), handle), after, reply);
+        }
+        let list = move |fs: &Fs, cx: &mut Cx| fs.readdir(cx, ino(inode), after, ENTRIES);
+        self.read(request, ino(inode), reply, list, say_names);
+    }
+
+    fn readdirplus(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        after: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        match &self.following {
+            Some(following) => self.list_following(following, request, (ino(inode), handle), after, reply),
+            None => self.list(request, inode, after, reply),
+        }
+    }
+
+    fn releasedir(&self, request: &Request, inode: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        if let Some(following) = &self.following {
+            following.handles.close(handle);
+            return self.ask(request, reply, move |fs, cx| fs.release(cx, ino(inode)), say_ok);
+        }
+        reply.ok();
     }
 
     fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
@@ -354,9 +401,17 @@ impl Filesystem for Frontend {
         self.add(request, reply, move |fs, cx| fs.fallocate(cx, ino(inode), offset, length, mode), say_ok);
     }
 
-    fn lseek(&self, request: &Request, inode: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
         match convert::seek(offset, whence) {
-            Ok((offset, what)) => self.seek(request, ino(inode), offset, what, reply),
+            Ok((offset, what)) => self.seek(request, (ino(inode), handle), offset, what, reply),
             Err(errno) => reply.error(errno),
         }
     }

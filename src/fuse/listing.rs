@@ -4,8 +4,9 @@
 use super::convert::ino;
 use super::requests::Frontend;
 use super::{GENERATION, LIFETIME};
-use crate::format::ids::InodeNo;
-use crate::fs::{Cx, DirEntry};
+use crate::base::clock::Time;
+use crate::fs::{Attr, Cx, DirEntry};
+use crate::volume::Volume;
 use fuser::{FileAttr, INodeNo, ReplyDirectoryPlus, Request};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -25,12 +26,12 @@ impl Fetch {
         Fetch(AtomicUsize::new(ENTRIES_FIRST))
     }
 
-    fn entries(&self) -> usize {
+    pub(super) fn entries(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Of `fetched` entries `taken` fitted.
-    fn learn(&self, fetched: usize, taken: usize) {
+    pub(super) fn learn(&self, fetched: usize, taken: usize) {
         let last = self.entries();
         if taken < fetched {
             self.0.store(taken + 1, Ordering::Relaxed);
@@ -56,13 +57,17 @@ impl Frontend {
                     entries.iter().take_while(|(entry, attr)| !add(&mut reply, entry, &shown.attr(attr))).count();
                 fetch.learn(entries.len(), taken);
                 reply.ok();
-                let left = entries[taken..].iter().filter(|(entry, _)| entry.cookie > DOTS);
-                let left: Vec<InodeNo> = left.map(|(entry, _)| entry.ino).collect();
-                for inode in left {
-                    volume.follow(Cx { uid, gid, now, ..Cx::default() }, move |fs, cx| fs.forget(cx, inode, 1));
-                }
+                give_back(&volume, (uid, gid, now), &entries[taken..]);
             },
         );
+    }
+}
+
+/// Entries that the kernel did not get are no look-ups.
+pub(super) fn give_back(volume: &Volume, (uid, gid, now): (u32, u32, Time), left: &[(DirEntry, Attr)]) {
+    for (entry, _) in left.iter().filter(|(entry, _)| entry.cookie > DOTS) {
+        let inode = entry.ino;
+        volume.follow(Cx { uid, gid, now, ..Cx::default() }, move |fs, cx| fs.forget(cx, inode, 1));
     }
 }
 

@@ -5,16 +5,17 @@
 //! `cp` of the file would take what was stored for a hole. So it is made to first: told to drop a file's cached pages, it
 //! writes the changed ones. That is needed only where somebody has the file open for writing; a mapping keeps it open.
 //!
-//! The same thread has the kernel drop pages for `skylog evict`.
+//! The same thread has the kernel drop pages for `skylog evict`, and on a follower those of mapped files that have changed.
 //!
 //! Telling waits for writes that event threads answer, so a thread of its own does it. It ends when the frontend is gone.
 
+use super::following::LOOK_EVERY;
 use crate::format::ids::InodeNo;
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
@@ -85,6 +86,11 @@ impl Mapped {
         self.tell(Notice { ino, then: Box::new(then) });
     }
 
+    /// Goes on with `then` once the kernel keeps no pages of the file any more.
+    pub fn drop_pages(&self, ino: InodeNo, then: impl FnOnce() + Send + 'static) {
+        self.tell(Notice { ino, then: Box::new(then) });
+    }
+
     fn tell(&self, notice: Notice) {
         if let Err(unsent) = self.inbox.send(notice) {
             (unsent.0.then)();
@@ -118,17 +124,20 @@ impl Unwritten {
     /// Goes on with `then` once the kernel keeps no pages of a file any more, having sent what it holds back of them.
     pub fn pages_dropped(&self, ino: InodeNo, then: impl FnOnce() + Send + 'static) {
         match self.0.upgrade() {
-            Some(mapped) => mapped.tell(Notice { ino, then: Box::new(then) }),
+            Some(mapped) => mapped.drop_pages(ino, then),
             None => then(),
         }
     }
 }
 
+/// What a follower has done every [`LOOK_EVERY`].
+pub type Look = Box<dyn Fn() + Send>;
+
 impl Inbox {
     /// Starts the thread.
-    pub fn serve(self, notifier: Notifier) -> io::Result<JoinHandle<()>> {
+    pub fn serve(self, notifier: Notifier, look: Option<Look>) -> io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("mapped".to_owned()).spawn(move || {
-            for Notice { ino, then } in self.0 {
+            while let Some(Notice { ino, then }) = self.next(look.as_ref()) {
                 match notifier.inval_inode(INodeNo(ino.0), 0, 0) {
                     // It knows nothing of this inode, so there is nothing to drop.
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -140,6 +149,18 @@ impl Inbox {
                 then();
             }
         })
+    }
+
+    /// The next notice, and what is due before it; nothing at the end.
+    fn next(&self, look: Option<&Look>) -> Option<Notice> {
+        let Some(look) = look else { return self.0.recv().ok() };
+        loop {
+            match self.0.recv_timeout(LOOK_EVERY) {
+                Ok(notice) => return Some(notice),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => look(),
+            }
+        }
     }
 }
 

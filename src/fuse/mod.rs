@@ -8,6 +8,8 @@
 //! - real `open`, and truncation apart from it (no `ATOMIC_O_TRUNC`): the kernel looks whether the file is a running program
 //!   between the two, so truncation as a part of `open` would end the program before the caller is refused;
 //! - no `opendir`, no `flush`: they would carry nothing;
+//! - but of a follower, where another machine writes: lifetimes of a second, `opendir`, and no cached pages but those of
+//!   mappings (`following.rs`);
 //! - set-id bits and capabilities of programs are taken away by `fs/` on every write, truncation and change of owner
 //!   (`HANDLE_KILLPRIV_V2`): the kernel then asks for `security.capability` once, not before every write;
 //! - access control lists that the kernel obeys (`POSIX_ACL`), unless the mount itself says who may, and the umask left to `fs/`, which alone knows whether a default
@@ -18,6 +20,8 @@ mod caller;
 mod convert;
 mod counted;
 mod filesystem;
+mod following;
+mod handles;
 mod listing;
 mod mapped;
 mod requests;
@@ -28,6 +32,8 @@ pub use counted::Requests;
 pub use mapped::Unwritten;
 pub use session::{MountConfig, Mounted, mount};
 pub use shown::Shown;
+
+use requests::Frontend;
 
 use fuser::{Generation, InitFlags, KernelConfig};
 use std::time::Duration;
@@ -42,28 +48,32 @@ const WRITE_BYTES_MAX: u32 = 1 << 20;
 const BACKGROUND_MAX: u16 = 64;
 
 /// What is asked of the kernel if it knows it.
-const CAPABILITIES: [InitFlags; 8] = [
+const CAPABILITIES: [InitFlags; 7] = [
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_NO_OPENDIR_SUPPORT,
     InitFlags::FUSE_ASYNC_DIO,
     InitFlags::FUSE_DONT_MASK,
 ];
 
 /// Agrees with the kernel on how to talk.
-fn negotiate(config: &mut KernelConfig, write_bytes_max: usize, writeback: bool, shown: Shown) {
-    let writeback = writeback.then_some(InitFlags::FUSE_WRITEBACK_CACHE);
+fn negotiate(config: &mut KernelConfig, frontend: &Frontend) {
+    let follows = frontend.following.is_some();
+    let writeback = (frontend.writeback && !follows).then_some(InitFlags::FUSE_WRITEBACK_CACHE);
     // An access control list would give what the mount says that nobody has.
-    let lists = (shown == Shown::default()).then_some(InitFlags::FUSE_POSIX_ACL);
-    for capability in CAPABILITIES.into_iter().chain(writeback).chain(lists) {
+    let lists = (frontend.shown == Shown::default()).then_some(InitFlags::FUSE_POSIX_ACL);
+    let handles = match follows {
+        true => InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+        false => InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+    };
+    for capability in CAPABILITIES.into_iter().chain(writeback).chain(lists).chain([handles]) {
         if let Err(missing) = config.add_capabilities(capability) {
             log::info!("the kernel does not know {missing:?}");
         }
     }
-    let write = u32::try_from(write_bytes_max).unwrap_or(WRITE_BYTES_MAX).min(WRITE_BYTES_MAX);
+    let write = u32::try_from(frontend.volume.write_bytes_max()).unwrap_or(WRITE_BYTES_MAX).min(WRITE_BYTES_MAX);
     if let Err(nearest) = config.set_max_write(write) {
         log::warn!("writes of {write} bytes are not possible, {nearest} would be");
     }

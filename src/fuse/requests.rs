@@ -6,15 +6,17 @@ use super::answer::Answer;
 use super::caller;
 use super::convert;
 use super::counted::{Requests, Timed};
+use super::filesystem::{say_attr, say_entry};
+use super::following::Following;
 use super::listing::Fetch;
 use super::mapped::{Inbox, Mapped};
 use super::session::MountConfig;
 use super::shown::Shown;
 use crate::format::ids::{InodeNo, Lsn};
-use crate::fs::{Caller, Cx, Error, Fs, Seek, Stop};
+use crate::fs::{Attr, Caller, Cx, Error, Fs, Seek, Stop};
 use crate::volume::Volume;
 use bytes::Bytes;
-use fuser::{Errno, ReplyLseek, ReplyWrite, Request};
+use fuser::{Errno, FileHandle, ReplyAttr, ReplyEntry, ReplyLseek, ReplyWrite, Request};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub struct Frontend {
     pub(super) writeback: bool,
     /// Whether reading is noted in access times.
     relatime: bool,
+    /// There for a follower.
+    pub(super) following: Option<Following>,
 }
 
 /// Where and how something is written.
@@ -46,6 +50,7 @@ impl Frontend {
     /// The frontend, and the inbox of the thread that it needs.
     pub fn new(volume: Arc<Volume>, config: &MountConfig) -> (Frontend, Inbox) {
         let (mapped, inbox) = Mapped::new();
+        let following = volume.seen().map(|_| Following::default());
         let frontend = Frontend {
             volume,
             fetch: Arc::new(Fetch::new()),
@@ -54,6 +59,7 @@ impl Frontend {
             shown: config.shown,
             writeback: config.writeback,
             relatime: config.relatime,
+            following,
         };
         (frontend, inbox)
     }
@@ -77,6 +83,16 @@ impl Frontend {
         self.volume.start(self.cx(request), op, self.answer(reply, say));
     }
 
+    /// Says what was found under a name.
+    pub(super) fn say_entry(&self) -> impl FnOnce(ReplyEntry, Attr) + use<> {
+        say_entry(self.shown, self.lifetime())
+    }
+
+    /// Says attributes.
+    pub(super) fn say_attr(&self) -> impl FnOnce(ReplyAttr, Attr) + use<> {
+        say_attr(self.shown, self.lifetime())
+    }
+
     /// An operation that changes something: answered when the sync policy allows.
     pub fn change<R: Answer, T: Send + 'static>(
         &self,
@@ -85,7 +101,10 @@ impl Frontend {
         op: impl FnMut(&Fs, &mut Cx) -> Result<(T, Lsn), Stop> + Send + 'static,
         say: impl FnOnce(R, T) + Send + 'static,
     ) {
-        self.volume.start_changing(self.cx(request), 0, op, self.answer(reply, say));
+        match self.following {
+            Some(_) => reply.fail(Errno::EROFS),
+            None => self.volume.start_changing(self.cx(request), 0, op, self.answer(reply, say)),
+        }
     }
 
     /// The same for one that adds: answered later when the journal fills up faster than it is emptied.
@@ -96,7 +115,10 @@ impl Frontend {
         op: impl FnMut(&Fs, &mut Cx) -> Result<(T, Lsn), Stop> + Send + 'static,
         say: impl FnOnce(R, T) + Send + 'static,
     ) {
-        self.volume.start_adding(self.cx(request), 0, op, self.answer(reply, say));
+        match self.following {
+            Some(_) => reply.fail(Errno::EROFS),
+            None => self.volume.start_adding(self.cx(request), 0, op, self.answer(reply, say)),
+        }
     }
 
     /// An operation that reads a file, a directory or a link: as [`Frontend::ask`], and once it is answered the access is
@@ -123,6 +145,9 @@ impl Frontend {
     /// kernel does not ask again for the rest of a page it writes back. When one of these fails, the answer is how much was
     /// written; but for pages written back it is the error, since the kernel would take the rest for written.
     pub fn write(&self, request: &Request, ino: InodeNo, to: Target, data: &[u8], reply: ReplyWrite) {
+        if self.following.is_some() {
+            return reply.error(Errno::EROFS);
+        }
         let mut cx = self.cx(request);
         cx.written_back = to.written_back;
         if to.keeps_set_id {
@@ -152,15 +177,31 @@ impl Frontend {
     }
 
     /// Looks for data or for a hole.
-    pub fn seek(&self, request: &Request, ino: InodeNo, offset: u64, what: Seek, reply: ReplyLseek) {
-        let (volume, cx) = (self.volume.clone(), self.cx(request));
+    pub fn seek(
+        &self,
+        request: &Request,
+        (ino, handle): (InodeNo, FileHandle),
+        offset: u64,
+        what: Seek,
+        reply: ReplyLseek,
+    ) {
+        let (volume, mut cx) = (self.volume.clone(), self.cx(request));
+        if let Some(following) = &self.following {
+            match following.handles.state(handle) {
+                Ok(seen) => cx.seen = Some(seen),
+                Err(errno) => return reply.error(errno),
+            }
+        }
         let say = |reply: ReplyLseek, found: u64| reply.offset(i64::try_from(found).unwrap_or(i64::MAX));
         let done = self.answer(reply, say);
         self.mapped.written_back(ino, move || volume.start(cx, move |fs, cx| fs.seek(cx, ino, offset, what), done));
     }
 
-    /// Answers once everything acknowledged so far is durable.
+    /// Answers once everything acknowledged so far is durable, which on a follower is nothing.
     pub fn sync(&self, reply: fuser::ReplyEmpty) {
+        if self.following.is_some() {
+            return reply.ok();
+        }
         let timed = Timed::take();
         self.volume.sync(move |synced| {
             match synced {
@@ -173,7 +214,7 @@ impl Frontend {
     }
 
     /// What answers in the end.
-    fn answer<R: Answer, T>(
+    pub(super) fn answer<R: Answer, T>(
         &self,
         reply: R,
         say: impl FnOnce(R, T) + Send + 'static,

@@ -49,10 +49,12 @@ pub struct Mounted {
 
 /// Mounts the volume. When this returns the mount is live.
 pub fn mount(volume: Arc<Volume>, config: &MountConfig) -> io::Result<Mounted> {
-    let (frontend, mapped) = Frontend::new(volume, config);
+    let (frontend, mapped) = Frontend::new(volume.clone(), config);
     let (requests, unwritten) = (frontend.requests.clone(), Unwritten::new(&frontend.mapped));
+    let (following, told) = (frontend.following.clone(), Arc::downgrade(&frontend.mapped));
     let session = Session::new(Counted::new(frontend), &config.dir, &fuser_config(config))?.spawn()?;
-    let mapped = mapped.serve(session.notifier())?;
+    let look = following.map(|following| following.begin(session.notifier(), volume, told));
+    let mapped = mapped.serve(session.notifier(), look)?;
     match raise_read_ahead(&config.dir) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             log::debug!("the kernel's read-ahead is root's to change")

@@ -25,6 +25,29 @@ impl Owner {
         })
     }
 
+    /// The same for those who look at it from anywhere. Many machines have one name, and what a process number means ends where its
+    /// namespace does; so the boot also tells the machine and the namespace.
+    pub fn seen_anywhere(mount_point: &str) -> io::Result<Owner> {
+        let here = Owner::this_process(mount_point)?;
+        let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+        let pids = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        Ok(Owner { boot: format!("{} {} {}", here.boot, pids.display(), machine.trim()), ..here })
+    }
+
+    /// What is known here of an owner, both of them made by [`Owner::seen_anywhere`]. In doubt it is elsewhere.
+    pub fn standing_anywhere(&self, here: &Owner) -> Standing {
+        if self.boot == here.boot {
+            return self.standing(here);
+        }
+        let [theirs, ours] = [self, here].map(|owner| owner.boot.splitn(3, ' ').collect::<Vec<_>>());
+        match (&theirs[..], &ours[..]) {
+            ([then, _, theirs], [now, _, ours]) if then != now && theirs == ours && !ours.is_empty() => {
+                if self.host == here.host { Standing::Dead } else { Standing::Elsewhere }
+            }
+            _ => Standing::Elsewhere,
+        }
+    }
+
     /// Whether only that other machine can tell if this owner lives.
     pub fn is_elsewhere(&self, here: &Owner) -> bool {
         matches!(self.standing(here), Standing::Elsewhere)
@@ -222,6 +245,33 @@ mod tests {
         assert!(matches!(disk.break_lock("lock", &me()), Err(LockError::Held { .. })));
         drop(held);
         disk.lock("lock", &me()).expect("free again");
+    }
+
+    #[test]
+    fn an_owner_is_dead_only_where_machine_boot_and_space_of_processes_say_so() {
+        let here = Owner::seen_anywhere("/mnt").expect("known");
+        let here = Owner { boot: "now pid:[1] machine".into(), ..here };
+        let at = |boot: &str| Owner { boot: boot.into(), pid: 1, started: start_of(1).expect("runs"), ..here.clone() };
+        let gone = |boot: &str| Owner { started: u64::MAX, ..at(boot) };
+        for (owner, expected) in [
+            (at("now pid:[1] machine"), Standing::Lives),
+            (gone("now pid:[1] machine"), Standing::Dead),
+            (here.clone(), Standing::Dead),
+            (at("before pid:[1] machine"), Standing::Dead),
+            (at("before pid:[2] machine"), Standing::Dead),
+            // A container beside this one, or a machine that has the same name.
+            (gone("now pid:[2] machine"), Standing::Elsewhere),
+            (gone("before pid:[1] other"), Standing::Elsewhere),
+            // A clone, told by its name.
+            (Owner { host: "clone".into(), ..gone("before pid:[1] machine") }, Standing::Elsewhere),
+            (gone("before"), Standing::Elsewhere),
+            (gone(""), Standing::Elsewhere),
+        ] {
+            assert_eq!(owner.standing_anywhere(&here), expected, "{owner:?}");
+        }
+        let nameless = Owner { boot: "now pid:[1] ".into(), ..here.clone() };
+        assert_eq!(gone("before pid:[1] ").standing_anywhere(&nameless), Standing::Elsewhere);
+        assert_eq!(gone("now pid:[1] ").standing_anywhere(&nameless), Standing::Dead);
     }
 
     #[test]

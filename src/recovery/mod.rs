@@ -5,24 +5,30 @@
 //! | pass | needs | does |
 //! |---|---|---|
 //! | superblock | store, or what the caller knows of it | checks format version, features, UUID |
-//! | takeover | no local state | reads the newest generation, makes local state of it, wins it with a closing object |
+//! | takeover | no local state, nobody who holds it | reads the newest generation, makes local state of it, wins it with a closing object |
 //! | checkpoint | manifest | reads the roots |
 //! | replay | journal segments | later batches over the roots; reads only |
 //! | accept | the replayed end | syncs what was accepted, records its end, starts this mount's first segment |
 //! | import | checkpoint of a takeover | what log increments carried after it goes into the journal |
 //! | resume | store | takes up what earlier lives published |
+//! | hold | the fence | says in the store who holds the filesystem from now on |
 //! | settle | checkpoint | what the last merge learned and no batch says yet |
 //!
 //! When the store is away, a mount with local state goes on without it: the pass `resume` is put off until the store
 //! answers, as the first job of the shipper (`checkpoint/startup.rs`).
 
 mod fetch;
+mod hold;
 mod mkfs;
+mod reader;
 mod tail;
 mod takeover;
 
 pub use fetch::{Fetched, Fetcher};
+pub use hold::{Hold, HoldError, Holding};
 pub use mkfs::{MkfsOptions, mkfs};
+use reader::Needed;
+pub(crate) use reader::Reader;
 pub use tail::Tail;
 pub(crate) use tail::TailReader;
 pub use takeover::{Remote, read_remote};
@@ -33,20 +39,17 @@ use crate::base::random::Random;
 use crate::cache::{self, Cache, Keeper};
 use crate::checkpoint::nodes::{NODES, NodeStore};
 use crate::checkpoint::{self, CheckpointError, Checkpointer, Desk, Policy, files};
-use crate::format::FormatError;
 use crate::format::batch::{Batch, TreeId};
-use crate::format::ids::{Lsn, NodePtr, Nonce, Uuid};
-use crate::format::key;
+use crate::format::ids::{Lsn, Nonce, Uuid};
 use crate::format::lease::Owner;
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
 use crate::format::publication::{Position, Publication};
-use crate::format::space::{self, Mark, Published, WindowRecord};
+use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::{Superblock, SuperblockError};
-use crate::format::usage::{Usage, UsageLimit};
-use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
+use crate::journal::{self, JournalError, MANIFEST, ManifestError, ManifestStore, Writer};
 use crate::locate::{CacheBytes, Locate, SegmentReader};
-use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Pins, Start, View};
+use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Start, View};
 use crate::media::Media;
 use crate::ship::publish::{Identity, Past, Publisher};
 use crate::ship::{self, ShipError, Shipper, Syncer};
@@ -108,10 +111,13 @@ pub enum MountError {
     },
     /// Somebody else owns the filesystem now.
     #[error(
-        "{0}; the changes that only this state directory has can be salvaged from it, to mount what the store has, use \
-         another --state DIR"
+        "{0}; `skylog salvage STATE OUT` writes out what only this state directory has, another --state DIR mounts what the \
+         store has"
     )]
     Fenced(ShipError),
+    /// Somebody else holds it.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
     /// Another mount took over at the same moment, again and again.
     #[error("other mounts keep taking this filesystem over; unmount them first")]
     Contended,
@@ -200,10 +206,9 @@ pub struct Tuning {
     pub fetches: usize,
     /// The process that mounts.
     pub owner: Owner,
+    /// How it deals with others who hold the filesystem.
+    pub holding: Holding,
 }
-
-/// Nodes that are asked for together.
-const NODES_TOGETHER: usize = 256;
 
 /// Told how far a long pass has come: (done, total), in bytes.
 pub type ProgressFn<'a> = dyn FnMut(u64, u64) + 'a;
@@ -234,6 +239,8 @@ pub struct Mounted {
     pub replay: Replay,
     /// What was fetched to make local state, if there was none.
     pub taken_over: Option<Fetched>,
+    /// What the store is told of who holds the filesystem.
+    pub hold: Option<Hold>,
 }
 
 /// How long the pass `replay` took, and for what.
@@ -276,13 +283,14 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
     nodes.expect_copies()?;
     let cache = Arc::new(NodeCache::new(tuning.node_cache_bytes));
     let fetcher = Fetcher::new(tuning.fetches);
-    let (mut taken_over, begin) = (None, world.clock.elapsed());
+    let (mut taken_over, mut before, begin) = (None, None, world.clock.elapsed());
     let manifest = match manifest {
         Some(manifest) => manifest,
         // Taking over would remove the segments, and with them the only copy of what was never shipped.
         None if has_journal(&*world.media)? => return Err(MountError::NoManifest),
         None if away.is_some() => return Err(not_local("the filesystem", away.unwrap_or_default())),
         None => {
+            before = Some(hold::ask(world, tuning, superblock.uuid)?);
             let manifest = takeover::take_over(world, tuning, &superblock, &nodes, &cache, &fetcher)?;
             let Fetched { asked, rounds } = *taken_over.insert(fetcher.figures());
             let took = world.clock.elapsed().saturating_sub(begin).as_millis();
@@ -290,9 +298,47 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
             manifest
         }
     };
+    let hold = Hold::new(world, tuning, &manifest.current(), before.is_some());
+    let is_new = before.is_some();
+    let lost = hold.as_ref().zip(before).and_then(|(hold, before)| {
+        hold.take();
+        before.end(&*world.store)
+    });
     let offline = away.is_some();
-    Opening { world, tuning, superblock, nodes, reader, cache, files, keeper, manifest, offline, fetcher, taken_over }
-        .open(progress)
+    let opening = Opening {
+        world,
+        tuning,
+        superblock,
+        nodes,
+        reader,
+        cache,
+        files,
+        keeper,
+        manifest,
+        offline,
+        fetcher,
+        taken_over,
+    };
+    let mounted = opening.open(progress).map_err(|e| match (e, &hold) {
+        (MountError::Fenced(ShipError::Fenced { by, .. }), Some(hold)) if is_new => overtaken(world, hold, by),
+        (e, _) => e,
+    })?;
+    lost.iter().for_each(|lost| log::warn!("{lost}"));
+    // A store that is away is told when it is back.
+    if let Some(hold) = hold.as_ref().filter(|_| !mounted.checkpointer.figures().lock().offline) {
+        hold.take();
+    }
+    Ok(Mounted { hold, ..mounted })
+}
+
+/// Won, and lost again before anything was done with it: nothing is worth a word but who has it now, and the state directory, which
+/// holds what the store has, is as good as new.
+fn overtaken(world: &World, hold: &Hold, by: String) -> MountError {
+    hold.withdraw();
+    if let Err(e) = world.media.remove(MANIFEST) {
+        log::warn!("the state directory stays: {e}");
+    }
+    HoldError::Overtaken { by }.into()
 }
 
 /// The store's configuration; when the store is away, what the caller knows of it, and how the store does not answer.
@@ -449,11 +495,13 @@ impl Opening<'_> {
             nodes: nodes.clone(),
             locate,
             stored: syncer.stored(),
+            owner: tuning.owner.clone(),
+            epoch: known.epoch,
             segment_bytes: tuning.policy.segment_bytes,
             uploads: tuning.policy.uploads,
         };
         let shipper = Shipper::new(parts, publisher);
-        let cache = cache_files;
+        let (cache, hold) = (cache_files, None);
         Ok(Mounted {
             superblock,
             db,
@@ -467,6 +515,7 @@ impl Opening<'_> {
             syncer,
             replay,
             taken_over,
+            hold,
         })
     }
 }
@@ -487,14 +536,6 @@ fn resume_late(publisher: &Publisher) -> Result<Option<Vec<Publication>>, MountE
         Err(e) if e.is_away() => Ok(None),
         Err(e) => Err(e.into()),
     }
-}
-
-/// What of the maps must be known before the first operation.
-struct Needed {
-    usage: Option<Usage>,
-    usage_limit: UsageLimit,
-    inode_mark: u64,
-    windows: Vec<(Lsn, Lsn)>,
 }
 
 /// Where this state directory publishes next: behind what it recorded, or at the start of the generation it won.
@@ -520,84 +561,6 @@ pub(crate) fn apply(overlays: &mut [Overlay; 2], batch: Batch) {
     let headers = batch.headers();
     for (tree, edit) in batch.edits {
         overlays[tree as usize].apply(batch.lsn, &edit.resolve(batch.lsn, &headers));
-    }
-}
-
-/// Reads maps before there is a [`Db`]; waits for what is not in memory.
-pub(crate) struct Reader<'a> {
-    /// Nodes in memory.
-    pub cache: &'a NodeCache,
-    /// Where nodes come from.
-    pub nodes: &'a NodeStore,
-    /// Brings many of them.
-    pub fetcher: &'a Fetcher,
-}
-
-impl Reader<'_> {
-    /// A key's value, decoded.
-    pub fn value<T>(
-        &self,
-        view: &View<'_>,
-        key: &[u8],
-        decode: impl Fn(&[u8]) -> Result<T, FormatError>,
-    ) -> Result<Option<T>, MountError> {
-        let found = self.fetching(|pins| view.get(self.cache, pins, key))?;
-        found.map(|value| decode(&value).map_err(|e| damaged("metadata tree", e))).transpose()
-    }
-
-    fn needed(&self, files: &View<'_>, space: &View<'_>) -> Result<Needed, MountError> {
-        Ok(Needed {
-            usage: self.value(files, &key::usage(), Usage::decode)?,
-            usage_limit: self.value(files, &key::limit(), UsageLimit::decode)?.unwrap_or_default(),
-            inode_mark: self.value(space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0),
-            windows: self.windows(space)?,
-        })
-    }
-
-    /// All recorded windows: (end, start).
-    pub fn windows(&self, view: &View<'_>) -> Result<Vec<(Lsn, Lsn)>, MountError> {
-        let (mut from, to) = space::windows();
-        let mut pins = Pins::default();
-        loop {
-            let missing = view.missing(self.cache, &pins, &from, &to, NODES_TOGETHER);
-            if missing.is_empty() {
-                break;
-            }
-            let fetched = self.fetcher.all(&missing, |ptr| self.cache.fetch(ptr, self.nodes));
-            for (ptr, node) in missing.into_iter().zip(fetched) {
-                pins.pin_node(ptr, node?);
-            }
-        }
-        let mut found = Vec::new();
-        loop {
-            let rows = self.fetching_with(&mut pins, |pins| view.scan(self.cache, pins, &from, &to, 1024))?;
-            let Some((last, _)) = rows.last() else { return Ok(found) };
-            from = [last, &b"\0"[..]].concat().into();
-            for (key, value) in rows {
-                let space::Key::Window(end) = space::Key::decode(&key).map_err(|e| damaged("space tree", e))? else {
-                    return Err(damaged("space tree", "a foreign key among windows"));
-                };
-                let record = WindowRecord::decode(&value).map_err(|e| damaged("space tree", e))?;
-                found.push((end, record.start));
-            }
-        }
-    }
-
-    fn fetching<T>(&self, read: impl FnMut(&Pins) -> Result<T, NodePtr>) -> Result<T, MountError> {
-        self.fetching_with(&mut Pins::default(), read)
-    }
-
-    fn fetching_with<T>(
-        &self,
-        pins: &mut Pins,
-        mut read: impl FnMut(&Pins) -> Result<T, NodePtr>,
-    ) -> Result<T, MountError> {
-        loop {
-            match read(pins) {
-                Ok(value) => return Ok(value),
-                Err(ptr) => pins.pin_node(ptr, self.cache.fetch(&ptr, self.nodes)?),
-            }
-        }
     }
 }
 

@@ -5,8 +5,9 @@
 //! other writer publishes meanwhile is found at the number that was to be won, and read then.
 
 use super::tail::Tail;
-use super::{Fetcher, MountError, Reader, Tuning, World, apply, damaged, put_mark};
+use super::{Fetcher, HoldError, Holding, MountError, Reader, Tuning, World, apply, damaged, put_mark};
 use crate::base::canary::{self, Canary};
+use crate::base::clock::Time;
 use crate::checkpoint::files;
 use crate::checkpoint::merge::{Merged, merge_all};
 use crate::checkpoint::nodes::{NodeStore, NodeWriter};
@@ -72,6 +73,12 @@ fn generations(store: &dyn Store) -> Result<BTreeMap<u64, u64>, MountError> {
         ControlFlow::Continue(())
     })?;
     Ok(found)
+}
+
+/// The highest number of the highest generation in the store.
+pub(super) fn newest_publication(store: &dyn Store) -> Result<Position, MountError> {
+    let newest = generations(store)?.pop_last();
+    newest.map(|(generation, number)| Position { generation, number }).ok_or_else(no_generation)
 }
 
 /// The highest generation in the store.
@@ -334,7 +341,22 @@ fn win(
         end: remote.end,
         body: Body::Closing(Closing { next_epoch: epoch, owner: tuning.owner.describe() }),
     };
-    Ok(matches!(fence::win(&*world.store, &closing)?, Win::Won))
+    match fence::win(&*world.store, &closing)? {
+        Win::Won => Ok(true),
+        Win::Lost(found) => found.map_or(Ok(()), |found| overtaken(tuning, &found, epoch)).map(|()| false),
+    }
+}
+
+/// Fails if it is another mount that has the number, of which nobody has been told; not the writer until now, which ends a
+/// generation in its own epoch.
+fn overtaken(tuning: &Tuning, found: &Publication, epoch: u32) -> Result<(), MountError> {
+    match &found.body {
+        Body::Closing(other) if found.epoch == epoch && tuning.holding != Holding::Untold => {
+            let by = format!("{}, at {}", other.owner, Time::from_nanos(found.wall));
+            Err(HoldError::Overtaken { by }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Taking<'a> {

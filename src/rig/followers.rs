@@ -2,13 +2,17 @@
 
 use super::{Rig, small};
 use crate::base::random::{Random, SeededRandom};
+use crate::checkpoint::Replay;
 use crate::follow::{self, Changed, Opened, POLL, Progress};
 use crate::format::ids::{InodeNo, Lsn};
+use crate::format::lease::{Lease, LeaseState};
+use crate::format::names;
 use crate::format::publication::{Body, Position, Publication};
 use crate::fs::{self, Cx, DiskSpace, Error, Fs, Stop};
 use crate::map::Seen;
 use crate::media::sim::SimDisk;
 use crate::recovery::{MountError, Tuning, World};
+use crate::store::Created;
 use crate::volume::resolve;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,6 +44,7 @@ impl Reader {
 
     /// All that it can do now; what changed.
     fn step(&mut self) -> Vec<Changed> {
+        self.opened.renewal.step();
         let mut all = Vec::new();
         loop {
             match self.opened.follower.step() {
@@ -168,6 +173,16 @@ fn go_on(rig: &mut Rig, model: &mut Model, random: &SeededRandom) {
     rig.advance(Duration::from_millis(random.below(500)));
 }
 
+/// An fsync that waits for the store.
+fn sync_to_store(rig: &mut Rig) {
+    let last = rig.mounted.db.last();
+    rig.mounted.db.journal().tail().set_open(true);
+    rig.mounted.db.journal().when_durable(last, Box::new(|_| {}));
+    while rig.step_journal() {}
+    rig.mounted.syncer.stored().when_stored(last, Box::new(|_| {}));
+    while rig.step_syncer() {}
+}
+
 /// A random change.
 fn change(rig: &mut Rig, random: &SeededRandom) {
     let name = format!("file {}", random.below(20));
@@ -204,28 +219,303 @@ fn a_follower_reads_what_was_published_and_changes_nothing() {
     assert_eq!(refused.errno(), libc::EROFS, "{refused}");
 }
 
-#[test]
-fn every_state_of_a_follower_is_one_of_the_writers_and_none_is_older_than_a_poll() {
+/// The store never deletes anything.
+fn keeping() -> Tuning {
     let mut tuning = small();
     tuning.policy.grace = Duration::from_secs(24 * 60 * 60);
-    for seed in 1..6 {
-        let mut rig = Rig::new(seed, &tuning);
+    tuning
+}
+
+/// The newest state, after a poll that finds the store at rest.
+fn assert_is_newest(rig: &Rig, reader: &mut Reader) {
+    rig.advance(POLL);
+    reader.step();
+    let Publication { generation, number, .. } = newest(rig);
+    assert_eq!(reader.seen().position, Position { generation, number });
+}
+
+#[test]
+fn every_state_of_a_follower_is_one_of_the_writers_and_none_is_older_than_a_poll() {
+    for (seed, tuning) in (1..6).zip([small(), keeping()].iter().cycle()) {
+        let mut rig = Rig::new(seed, tuning);
         let (random, mut model) = (SeededRandom::new(seed), Model::default());
         model.note(&mut rig);
-        let mut reader = Reader::open(&rig, seed, &small()).expect("opens");
-        let mut generations = BTreeSet::new();
+        let mut reader = Reader::open(&rig, seed, tuning).expect("opens");
+        let (mut generations, mut held) = (BTreeSet::new(), Vec::new());
         for _ in 0..150 {
             go_on(&mut rig, &mut model, &random);
             if random.below(2) == 0 {
-                rig.advance(POLL);
-                reader.step();
-                let Publication { generation, number, .. } = newest(&rig);
-                assert_eq!(reader.seen().position, Position { generation, number });
+                assert_is_newest(&rig, &mut reader);
             }
             let seen = reader.seen();
             model.assert_is(&reader, &seen);
             generations.insert(seen.position.generation);
+            // Some are read on, for a while.
+            if random.below(10) == 0 {
+                held.push(seen);
+            }
+            if !held.is_empty() && random.below(10) == 0 {
+                let seen = held.swap_remove(random.below(held.len() as u64) as usize);
+                model.assert_is(&reader, &seen);
+            }
+        }
+        for seen in &held {
+            model.assert_is(&reader, seen);
         }
         assert!(generations.len() > 3, "{generations:?}");
     }
+}
+
+#[test]
+fn what_an_fsync_brought_into_the_store_is_followed_at_once() {
+    let mut in_no_window = 0;
+    for seed in 20..26 {
+        let mut rig = Rig::new(seed, &small());
+        let (random, mut model) = (SeededRandom::new(seed), Model::default());
+        model.note(&mut rig);
+        let mut reader = Reader::open(&rig, seed, &Tuning { fetches: 4, ..small() }).expect("opens");
+        let (mut held, mut lives) = (Vec::new(), 0);
+        for round in 0..200 {
+            go_on(&mut rig, &mut model, &random);
+            let last = rig.mounted.db.last();
+            if random.below(2) == 0 {
+                sync_to_store(&mut rig);
+            }
+            assert_is_newest(&rig, &mut reader);
+            let seen = reader.seen();
+            model.assert_is(&reader, &seen);
+            let stored = rig.mounted.syncer.stored().published().end();
+            if stored >= last {
+                assert_eq!(reader.tree(None), *model.at(last));
+            }
+            in_no_window += u64::from(seen.objects.bytes() > 0);
+            held.extend((random.below(20) == 0).then_some(seen));
+            if round % 50 == 49 {
+                let published = newest(&rig).end.max(stored);
+                model.0.retain(|last, _| *last <= published);
+                let Rig { log, store, clock, .. } = rig;
+                lives += 1;
+                rig = Rig::mount(log.clone(), SimDisk::new(&log), store, clock, 1000 + lives, &small()).expect("taken");
+                model.note(&mut rig);
+            }
+        }
+        held.iter().for_each(|seen| model.assert_is(&reader, seen));
+        let opened = Reader::open(&rig, 99, &small()).expect("opens");
+        assert_eq!(opened.seen().last, reader.seen().last);
+        assert_eq!(opened.tree(None), reader.tree(None));
+    }
+    assert!(in_no_window > 100, "{in_no_window} states with objects that no window held");
+}
+
+#[test]
+fn a_state_that_is_read_stays_as_it_is_while_the_writer_removes_everything() {
+    let mut rig = Rig::new(3, &small());
+    for n in 0..40 {
+        put(&mut rig, &format!("file {n}"), &[n; 3000]);
+    }
+    rig.drain();
+    let published = tree_of_writer(&mut rig);
+    let mut reader = Reader::open(&rig, 4, &small()).expect("opens");
+    let held = reader.seen();
+    for round in 0..40 {
+        rig.run(|fs, cx| fs.unlink(cx, InodeNo::ROOT, format!("file {round}").as_bytes())).expect("removed");
+        put(&mut rig, "other", &[round; 9000]);
+        rig.drain();
+        assert_is_newest(&rig, &mut reader);
+        rig.advance(Duration::from_secs(5));
+    }
+    assert_eq!(reader.tree(None), tree_of_writer(&mut rig));
+    assert_eq!(reader.tree(Some(&held)), published);
+    let held_bytes = rig.store_bytes();
+    drop(held);
+    for _ in 0..20 {
+        rig.advance(Duration::from_secs(10));
+        reader.step();
+        rig.drain();
+    }
+    assert!(rig.store_bytes() * 2 < held_bytes, "{} of {held_bytes} bytes are left", rig.store_bytes());
+    assert_eq!(reader.tree(None), tree_of_writer(&mut rig));
+}
+
+#[test]
+fn a_follower_goes_on_through_takeovers() {
+    let tuning = small();
+    let mut rig = Rig::new(5, &tuning);
+    let (random, mut model) = (SeededRandom::new(5), Model::default());
+    model.note(&mut rig);
+    let mut reader = Reader::open(&rig, 6, &tuning).expect("opens");
+    for round in 0..6 {
+        for _ in 0..25 {
+            go_on(&mut rig, &mut model, &random);
+            if random.below(3) == 0 {
+                assert_is_newest(&rig, &mut reader);
+            }
+            model.assert_is(&reader, &reader.seen());
+        }
+        // What was not published goes with the machine.
+        let before = reader.seen();
+        let published = newest(&rig).end;
+        model.0.retain(|last, _| *last <= published);
+        let Rig { log, store, clock, .. } = rig;
+        rig = Rig::mount(log.clone(), SimDisk::new(&log), store, clock, 100 + round, &tuning).expect("taken over");
+        let shown = tree_of_writer(&mut rig);
+        assert_eq!(shown, *model.at(published));
+        assert_is_newest(&rig, &mut reader);
+        model.assert_is(&reader, &before);
+        model.note(&mut rig);
+    }
+    assert_eq!(reader.opened.follower.figures().lock().reopened, 0);
+}
+
+#[test]
+fn a_follower_whose_generation_is_gone_opens_the_newest() {
+    let tuning = keeping();
+    let mut rig = Rig::new(7, &tuning);
+    let (random, mut model) = (SeededRandom::new(7), Model::default());
+    model.note(&mut rig);
+    let mut reader = Reader::open(&rig, 8, &tuning).expect("opens");
+    let first = reader.seen().position.generation;
+    while newest(&rig).generation < first + 3 {
+        go_on(&mut rig, &mut model, &random);
+        reader.opened.renewal.step();
+    }
+    // As an older program would, which knows nothing of followers; what ends a generation stays.
+    for generation in first..newest(&rig).generation {
+        let mut names = rig.world.store.list(&format!("gen/{generation:010}")).expect("listed");
+        names.sort();
+        names.truncate(names.len() - 2);
+        names.iter().for_each(|name| rig.world.store.delete(name).expect("deleted"));
+    }
+    for _ in 0..20 {
+        model.assert_is(&reader, &reader.seen());
+        rig.advance(POLL);
+        reader.step();
+    }
+    assert_is_newest(&rig, &mut reader);
+    model.assert_is(&reader, &reader.seen());
+    assert_eq!(reader.opened.follower.figures().lock().reopened, 1);
+}
+
+#[test]
+fn a_lost_lease_ends_every_state_and_another_one_begins_with_the_newest() {
+    let mut rig = Rig::new(9, &keeping());
+    put(&mut rig, "file", b"first");
+    rig.drain();
+    let mut reader = Reader::open(&rig, 10, &keeping()).expect("opens");
+    let held = reader.seen();
+    put(&mut rig, "file", b"other");
+    rig.drain();
+    // Nobody was there to renew it.
+    rig.advance(Duration::from_secs(60));
+    let stale = |reader: &Reader, seen: Option<&Arc<Seen>>| {
+        let listed = reader.run(seen, |fs, cx| fs.members(cx, InodeNo::ROOT, 0, 10)).map(drop);
+        let looked_up = reader.run(seen, |fs, cx| fs.getattr(cx, InodeNo::ROOT)).map(drop);
+        (listed, looked_up) == (Err(Error::LeaseLost), Err(Error::LeaseLost))
+    };
+    assert_eq!(Error::LeaseLost.errno(), libc::ESTALE);
+    assert!(stale(&reader, None) && stale(&reader, Some(&held)));
+    assert_eq!(reader.step(), [Changed::Everything]);
+    assert_eq!(reader.tree(None), tree_of_writer(&mut rig));
+    assert!(stale(&reader, Some(&held)), "what was read before stays dead");
+    assert_eq!(reader.opened.follower.figures().lock().leases_lost, 1);
+}
+
+#[test]
+fn who_misses_something_finds_out_that_the_lease_was_closed() {
+    let mut rig = Rig::new(11, &keeping());
+    put(&mut rig, "file", &[7; 5000]);
+    rig.drain();
+    let reader = Reader::open(&rig, 12, &keeping()).expect("opens");
+    let seen = reader.seen();
+    let store = &rig.world.store;
+    // The writer saw no renewal for too long, by its own clock.
+    let name = store.list("lease").expect("listed").into_iter().max().expect("a lease");
+    let lease = Lease::decode(&store.get(&name).expect("there")).expect("whole");
+    let closed = Lease { number: lease.number + 1, state: LeaseState::Closed, ..lease };
+    let next = names::lease(closed.who, closed.number);
+    assert!(matches!(store.create(&next, closed.encode().into()), Ok(Created::New)));
+    assert!(!seen.is_lost(), "it does not know yet");
+    reader.opened.renewal.confirm();
+    assert!(seen.is_lost());
+    let why = reader.opened.renewal.why_lost().expect("known");
+    assert!(why.contains("closed"), "{why}");
+}
+
+#[test]
+fn a_damaged_publication_leaves_the_state_before_it_until_it_is_whole() {
+    let mut rig = Rig::new(13, &keeping());
+    put(&mut rig, "file", b"first");
+    rig.drain();
+    let mut reader = Reader::open(&rig, 14, &keeping()).expect("opens");
+    let before = reader.tree(None);
+    put(&mut rig, "file", b"other");
+    rig.drain();
+    let Publication { generation, number, .. } = newest(&rig);
+    let (name, store) = (names::publication(generation, number), rig.world.store.clone());
+    let whole = store.get(&name).expect("there");
+    let mut damaged = whole.to_vec();
+    *damaged.last_mut().expect("bytes") ^= 1;
+    let replace = |bytes: Vec<u8>| {
+        store.delete(&name).expect("deleted");
+        assert!(matches!(store.create(&name, bytes.into()), Ok(Created::New)));
+    };
+    replace(damaged);
+    let error = |reader: &Reader| reader.opened.follower.figures().lock().error.clone();
+    for _ in 0..3 {
+        rig.advance(POLL);
+        reader.step();
+        assert_eq!(reader.tree(None), before);
+        assert!(error(&reader).is_some_and(|error| error.contains(&name)));
+    }
+    replace(whole.to_vec());
+    assert_is_newest(&rig, &mut reader);
+    assert_eq!((reader.tree(None), error(&reader)), (tree_of_writer(&mut rig), None));
+}
+
+#[test]
+fn a_store_that_is_away_leaves_what_is_read_as_it_is() {
+    let mut rig = Rig::new(15, &keeping());
+    put(&mut rig, "file", b"first");
+    rig.drain();
+    let mut reader = Reader::open(&rig, 16, &keeping()).expect("opens");
+    let before = reader.tree(None);
+    put(&mut rig, "file", b"other");
+    rig.drain();
+    rig.store.set_down(true);
+    for _ in 0..20 {
+        rig.advance(POLL);
+        assert_eq!(reader.step(), []);
+        assert_eq!(reader.tree(None), before, "what is in memory is read on");
+    }
+    assert!(Reader::open(&rig, 17, &keeping()).is_err());
+    rig.store.set_down(false);
+    assert_is_newest(&rig, &mut reader);
+    assert_eq!(reader.tree(None), tree_of_writer(&mut rig));
+    assert_eq!(reader.opened.follower.figures().lock().leases_lost, 0);
+}
+
+#[test]
+fn memory_stays_flat_over_thousands_of_publications() {
+    let mut tuning = small();
+    tuning.policy.replay = Replay::after(40, 1 << 20);
+    let mut rig = Rig::new(17, &tuning);
+    let random = SeededRandom::new(17);
+    let mut reader = Reader::open(&rig, 18, &tuning).expect("opens");
+    let (mut most, mut publications) = ([0; 3], 0);
+    while publications < 2000 {
+        put(&mut rig, &format!("file {}", random.below(60)), &[random.u64() as u8; 100]);
+        rig.mounted.checkpointer.wanted().checkpoint();
+        rig.settle();
+        assert_is_newest(&rig, &mut reader);
+        let figures = reader.opened.follower.figures().lock().clone();
+        publications = figures.publications;
+        let now = [figures.layers as u64, figures.bytes, figures.windows as u64];
+        if publications < 400 {
+            most = [0, 1, 2].map(|n| now[n].max(most[n]));
+        } else {
+            assert!((0..3).all(|n| now[n] <= most[n] + most[n] / 2), "{now:?} after {most:?}");
+        }
+    }
+    assert!(most[0] <= 8, "{most:?}");
+    assert_eq!(reader.tree(None), tree_of_writer(&mut rig));
 }

@@ -4,6 +4,8 @@
 //! durable.** The shipper does what one job says and reports; the owner of the space tree records the report.
 
 pub mod fence;
+mod guard;
+pub mod leases;
 pub mod pack;
 pub mod publish;
 pub mod syncer;
@@ -15,10 +17,11 @@ use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
 use crate::base::random::Random;
 use crate::checkpoint::files;
-use crate::checkpoint::jobs::{BaseJob, Job, NodesIn, Report, Shipped, WindowJob};
+use crate::checkpoint::jobs::{BaseJob, DeleteJob, Deleted, Job, NodesIn, Report, Shipped, WindowJob};
 use crate::checkpoint::nodes::{NodeStore, node_file};
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
+use crate::format::lease::Owner;
 use crate::format::names::{self, SUPERBLOCK};
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
@@ -26,6 +29,7 @@ use crate::map::MapError;
 use crate::media::Media;
 use crate::store::{Created, Store, StoreError, probe_create};
 use bytes::Bytes;
+use guard::Guard;
 use pack::{Window, pack};
 use parking_lot::Mutex;
 use publish::{Actor, Draft, Outcome, Publisher};
@@ -35,6 +39,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use upload::Uploads;
 
+/// Objects of a store that is far away which are deleted at a time.
+const DELETES: usize = 16;
 /// After so many failures a job that deletes gives up the rest.
 const DELETE_FAILURES_MAX: u32 = 8;
 
@@ -142,10 +148,12 @@ pub struct Shipper {
     random: Arc<dyn Random>,
     nodes: Arc<NodeStore>,
     locate: Arc<Locate>,
+    guard: Guard,
     publisher: Arc<Publisher>,
     stored: Arc<Stored>,
     segment_bytes: usize,
     uploads: Uploads,
+    deletes: Uploads,
     /// Node segments of a base that is not published yet which this shipper has put, with their sizes: a job that is given
     /// again does not put them again.
     nodes_put: Arc<Mutex<BTreeMap<SegmentNo, u64>>>,
@@ -171,6 +179,10 @@ pub struct Parts {
     pub locate: Arc<Locate>,
     /// Who waits for what it publishes.
     pub stored: Arc<Stored>,
+    /// This process,
+    pub owner: Owner,
+    /// and its epoch.
+    pub epoch: u32,
     /// Bytes at which a store segment is full.
     pub segment_bytes: usize,
     /// Segments that are uploaded at a time. One more is in memory.
@@ -180,7 +192,22 @@ pub struct Parts {
 impl Shipper {
     /// A shipper that publishes through `publisher`.
     pub fn new(parts: Parts, publisher: Arc<Publisher>) -> Shipper {
-        let Parts { filesystem, media, store, clock, random, nodes, locate, stored, segment_bytes, uploads } = parts;
+        let Parts {
+            filesystem,
+            media,
+            store,
+            clock,
+            random,
+            nodes,
+            locate,
+            stored,
+            owner,
+            epoch,
+            segment_bytes,
+            uploads,
+        } = parts;
+        let guard = Guard::new(filesystem, owner, epoch);
+        let deletes = Uploads::new(if uploads > 1 { DELETES } else { 1 });
         let (uploads, nodes_put, put_bytes) = (Uploads::new(uploads), Arc::default(), Arc::default());
         Shipper {
             filesystem,
@@ -190,10 +217,12 @@ impl Shipper {
             random,
             nodes,
             locate,
+            guard,
             publisher,
             stored,
             segment_bytes,
             uploads,
+            deletes,
             nodes_put,
             put_bytes,
         }
@@ -205,7 +234,7 @@ impl Shipper {
             Job::Resume => self.resume(),
             Job::Increment(window) => self.increment(window),
             Job::Base(base) => self.base(base),
-            Job::Delete(names) => self.delete(names),
+            Job::Delete(job) => Ok(Report::Deleted(self.delete(job)?)),
         }
     }
 
@@ -284,6 +313,9 @@ impl Shipper {
             }
         };
         let Draft { checkpoint, end, .. } = draft;
+        if base.is_some() {
+            self.stored.tail().generation_begins();
+        }
         self.stored.window_published(end, checkpoint);
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();
@@ -292,6 +324,9 @@ impl Shipper {
     }
 
     fn adopted(&self, found: Box<Publication>) -> Report {
+        if matches!(found.body, Body::Base(_)) {
+            self.stored.tail().generation_begins();
+        }
         if matches!(found.body, Body::Base(_) | Body::Increment(_)) {
             self.stored.window_published(found.end, found.checkpoint);
         }
@@ -399,25 +434,66 @@ impl Shipper {
         Ok(wanted.iter().map(size).collect())
     }
 
-    fn delete(&self, names: &[String]) -> Result<Report, ShipError> {
-        let (mut gone, mut failures) = (Vec::new(), 0);
-        for name in names {
-            match self.store.delete(name) {
-                Ok(()) => {
-                    self.locate.forget(name);
-                    gone.push(name.clone());
+    /// Nobody may come to read what is deleted. What followers hold, and everything when that is not to be known, stays.
+    fn delete(&mut self, job: &DeleteJob) -> Result<Deleted, ShipError> {
+        let allowed = match self.guard.allows(&*self.store, &*self.clock, job) {
+            Ok(allowed) => allowed,
+            Err(e) => {
+                let reason = format!("nothing is deleted, for the leases of followers cannot be read: {e}");
+                log::warn!("{reason}");
+                return Ok(Deleted { followers: self.guard.followers(), refused: Some(reason), ..Deleted::default() });
+            }
+        };
+        let deleting =
+            Arc::new(Deleting { store: self.store.clone(), locate: self.locate.clone(), state: Mutex::default() });
+        self.deletes.run(|give| {
+            for dead in job.dead.iter().filter(|dead| dead.checkpoint <= allowed) {
+                if deleting.state.lock().given_up {
+                    break;
                 }
-                // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
-                Err(e) => {
-                    log::warn!("{e}");
-                    failures += 1;
-                    if failures == DELETE_FAILURES_MAX || matches!(e, StoreError::Away { .. }) {
-                        break;
-                    }
-                }
+                let (deleting, name) = (deleting.clone(), dead.name.clone());
+                give(Box::new(move || {
+                    deleting.delete(name);
+                    Ok(())
+                }))?;
+            }
+            Ok(())
+        })?;
+        let names = std::mem::take(&mut deleting.state.lock().gone);
+        Ok(Deleted { names, allowed, followers: self.guard.followers(), refused: None })
+    }
+}
+
+/// A job that deletes, several at a time: log increments die by the hundred.
+struct Deleting {
+    store: Arc<dyn Store>,
+    locate: Arc<Locate>,
+    state: Mutex<Gone>,
+}
+
+#[derive(Default)]
+struct Gone {
+    gone: Vec<String>,
+    failures: u32,
+    given_up: bool,
+}
+
+impl Deleting {
+    fn delete(&self, name: String) {
+        let deleted = self.store.delete(&name);
+        if deleted.is_ok() {
+            self.locate.forget(&name);
+        }
+        let mut state = self.state.lock();
+        match deleted {
+            Ok(()) => state.gone.push(name),
+            // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
+            Err(e) => {
+                log::warn!("{e}");
+                state.failures += 1;
+                state.given_up |= state.failures >= DELETE_FAILURES_MAX || matches!(e, StoreError::Away { .. });
             }
         }
-        Ok(Report::Deleted(gone))
     }
 }
 

@@ -207,6 +207,11 @@ impl Stored {
         self.journal.tail()
     }
 
+    fn nothing_to_send(&self, end: Lsn) {
+        self.journal.tail().nothing_to_send(end);
+        self.answer();
+    }
+
     fn log_published(&self, end: Lsn) -> usize {
         self.journal.tail().log_published(end);
         self.answer()
@@ -379,12 +384,12 @@ impl Syncer {
             Due::Batches { published, batches } => (published, log_of(&batches)?),
         };
         if log.batches.is_empty() {
-            self.stored.log_published(end);
+            self.stored.nothing_to_send(end);
             return Ok(Step::Worked);
         }
         let (begin, bytes) = (clock.elapsed(), log.batches.len() as u64);
         let Published { checkpoint, .. } = published;
-        let draft = Draft { wall: clock.now(), checkpoint, start: published.end(), end };
+        let draft = Draft { wall: clock.now(), checkpoint, start: published.said(), end };
         let outcome = held.publish(draft, Body::Log(log))?;
         drop(held);
         match outcome {

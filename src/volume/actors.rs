@@ -8,6 +8,7 @@ use crate::follow::Follower;
 use crate::format::names::SUPERBLOCK;
 use crate::journal::{self, Writer};
 use crate::locate::SegmentReader;
+use crate::recovery::Hold;
 use crate::ship::Shipper;
 use crate::ship::syncer::{Step, Syncer};
 use crate::store::Store;
@@ -99,6 +100,7 @@ impl Threads {
     ) -> Threads {
         let mut threads = Threads::start_waiters(shared, keeper, store);
         threads.callers.push(follower::start(shared, follower));
+        threads.callers.push(follower::renew(shared));
         threads
     }
 
@@ -259,6 +261,8 @@ fn run_shipper(shared: &Shared, mut shipper: Shipper) {
                 if !matches!(report, Report::Deleted(_)) {
                     shared.store_full.store(false, Ordering::Relaxed);
                     *shared.ship_error.lock() = None;
+                    // It was away at the mount, or took nothing then.
+                    shared.hold.iter().for_each(Hold::take);
                 }
                 shared.desk.report(report);
             }

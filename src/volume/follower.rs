@@ -5,8 +5,8 @@ use super::actors::{IDLE, Threads, spawn, stopping};
 use super::health::{Health, Watched};
 use super::{Shared, Volume};
 use crate::checkpoint::{Desk, Figures, Wanted};
-use crate::follow::{self, Changed, Follower, Opened, Progress};
-use crate::fs::{self, DiskSpace, Fs};
+use crate::follow::{self, Changed, Follower, Opened, Progress, Renewal};
+use crate::fs::{self, Cx, DiskSpace, Error, Fs};
 use crate::map::Seen;
 use crate::recovery::{MountError, Replay, Tuning, World};
 use parking_lot::Mutex;
@@ -22,6 +22,7 @@ type Listener = Box<dyn Fn(&Changed) + Send + Sync>;
 pub(crate) struct Following {
     figures: Arc<Mutex<follow::Figures>>,
     listener: Mutex<Option<Listener>>,
+    renewal: Arc<Renewal>,
 }
 
 /// A write is never taken; this is what one could have.
@@ -34,6 +35,8 @@ pub struct FollowStatus {
     pub figures: follow::Figures,
     /// Whether the lease that keeps what is read from being deleted was lost, and no new one taken yet.
     pub is_lost: bool,
+    /// Why, as far as that is known.
+    pub why_lost: Option<String>,
     /// Since when the store has not said that this is the newest state.
     pub lag: Duration,
     /// States that somebody reads.
@@ -50,7 +53,7 @@ impl Volume {
         let store_counters = world.store.counters();
         let store = Arc::new(Watched::new(world.store.clone(), health.clone()));
         let world = &World { store: store.clone(), ..world.clone() };
-        let Opened { superblock, db, nodes, cache, keeper, follower } = follow::open(world, tuning)?;
+        let Opened { superblock, db, nodes, cache, keeper, follower, renewal } = follow::open(world, tuning)?;
         // What is there is what the files take.
         let options = fs::Options { write_bytes_max: WRITE_BYTES_MAX, space: Box::new(DiskSpace::default) };
         let mut shared = Shared::new(
@@ -60,7 +63,7 @@ impl Volume {
             world.clock.clone(),
             health,
         );
-        shared.following = Some(Following { figures: follower.figures(), listener: Mutex::default() });
+        shared.following = Some(Following { figures: follower.figures(), listener: Mutex::default(), renewal });
         let shared = Arc::new(shared);
         let threads = Threads::start_follower(&shared, follower, keeper, store);
         let replay = Replay { batches: 0, bytes: 0, took: Duration::ZERO };
@@ -89,15 +92,50 @@ impl Volume {
     /// What there is to say of a follower.
     pub fn follow_status(&self) -> Option<FollowStatus> {
         let Shared { db, clock, following, .. } = &*self.shared;
-        let figures = following.as_ref()?.figures.lock().clone();
+        let Following { figures, renewal, .. } = following.as_ref()?;
+        let figures = figures.lock().clone();
         let in_use = db.seen_in_use();
         Some(FollowStatus {
             is_lost: db.seen()?.is_lost(),
+            why_lost: renewal.why_lost(),
             lag: clock.elapsed().saturating_sub(figures.current_at),
             states_in_use: in_use.len(),
             oldest_checkpoint: in_use.iter().map(|seen| seen.checkpoint).min()?,
             figures,
         })
+    }
+}
+
+/// The thread that renews the lease; not that which follows, for reading may take long.
+pub(super) fn renew(shared: &Arc<Shared>) -> JoinHandle<()> {
+    let shared = shared.clone();
+    spawn("lease", move || {
+        let Some(Following { renewal, .. }) = &shared.following else { return };
+        let body = || {
+            let mut due = shared.clock.elapsed();
+            while !stopping(&shared) {
+                if shared.clock.elapsed() >= due {
+                    due = shared.clock.elapsed() + renewal.step();
+                }
+                std::thread::sleep(IDLE);
+            }
+            renewal.release();
+        };
+        if catch_unwind(AssertUnwindSafe(body)).is_err() {
+            log::error!(
+                "the lease thread panicked: what is read will be stale in a minute; please report what the log says"
+            );
+        }
+    })
+}
+
+impl Shared {
+    /// What is said of something that is in the store no more: that its lease was lost, if it was, which this finds out.
+    pub(super) fn missing(&self, cx: &Cx) -> Error {
+        if let Some(following) = &self.following {
+            following.renewal.confirm();
+        }
+        if cx.seen.as_ref().is_some_and(|seen| seen.is_lost()) { Error::LeaseLost } else { Error::Io }
     }
 }
 

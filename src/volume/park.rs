@@ -9,6 +9,7 @@ use crate::format::ids::NodePtr;
 use crate::fs::{Cx, Error, Fs, Stop};
 use crate::locate::LocateError;
 use crate::map::{Db, MapError, Pins, Wait};
+use crate::store::StoreError;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -416,13 +417,17 @@ impl Task {
             }
             Err(Unresolved::Away(_)) => return self.wait_for_store(shared, begun),
             Err(Unresolved::Failed(reason)) if self.failed.as_ref() == Some(&self.wait) => {
-                if self.cx.seen.as_ref().is_some_and(|seen| seen.is_lost()) {
-                    return self.refuse(shared, Error::LeaseLost);
-                }
                 shared.parking.note_damage(reason);
                 return self.refuse(shared, Error::Io);
             }
-            Err(Unresolved::Failed(_)) => self.failed = Some(self.wait.clone()),
+            Err(Unresolved::Missing(reason)) if self.failed.as_ref() == Some(&self.wait) => {
+                let error = shared.missing(&self.cx);
+                if error == Error::Io {
+                    shared.parking.note_damage(reason);
+                }
+                return self.refuse(shared, error);
+            }
+            Err(Unresolved::Failed(_) | Unresolved::Missing(_)) => self.failed = Some(self.wait.clone()),
         }
         self.resume(shared);
     }
@@ -474,20 +479,33 @@ pub enum Unresolved {
     /// The store does not answer: worth another try, for as long as the operation may wait.
     #[error("{0}")]
     Away(String),
-    /// It is not there, or not what it should be, or cannot be read.
+    /// It is not there.
+    #[error("{0}")]
+    Missing(String),
+    /// It is not what it should be, or cannot be read.
     #[error("{0}")]
     Failed(String),
 }
 
 impl From<MapError> for Unresolved {
     fn from(e: MapError) -> Unresolved {
-        if e.is_away() { Unresolved::Away(e.to_string()) } else { Unresolved::Failed(e.to_string()) }
+        match e {
+            e if e.is_away() => Unresolved::Away(e.to_string()),
+            MapError::Missing { .. } => Unresolved::Missing(e.to_string()),
+            e => Unresolved::Failed(e.to_string()),
+        }
     }
 }
 
 impl From<LocateError> for Unresolved {
     fn from(e: LocateError) -> Unresolved {
-        if e.is_away() { Unresolved::Away(e.to_string()) } else { Unresolved::Failed(e.to_string()) }
+        match e {
+            e if e.is_away() => Unresolved::Away(e.to_string()),
+            LocateError::Nowhere { .. } | LocateError::Store(StoreError::NotFound { .. }) => {
+                Unresolved::Missing(e.to_string())
+            }
+            e => Unresolved::Failed(e.to_string()),
+        }
     }
 }
 

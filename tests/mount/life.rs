@@ -184,14 +184,20 @@ fn a_volume_that_was_taken_over_can_be_unmounted() {
     fs::create_dir(&other).unwrap();
     // As from a machine that shares the folder but not its locks.
     fs::remove_file(scratch.root.join("store/lock")).unwrap();
-    skylog(&["mount", "--journal-size", "32MiB", "--state", words(&state), scratch.store(), words(&other)]).succeeds();
+    let elsewhere = ["--journal-size", "32MiB", "--state", words(&state), scratch.store(), words(&other)];
+    let said = skylog(&[&["mount"], &elsewhere[..]].concat()).fails();
+    assert!(said.contains(&format!("process {}", scratch.pid())) && said.contains("--takeover"), "{said}");
+    skylog(&[&["mount", "--takeover"], &elsewhere[..]].concat()).succeeds();
     fs::write(scratch.mnt.join("file"), "too late").unwrap();
     let said = skylog(&["umount", words(&scratch.mnt)]).fails();
-    assert!(said.contains("still mounted") && said.contains("skylog umount --now"), "{said}");
-    assert_eq!(scratch.status()["state"], "fenced");
-    let said = skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
-    assert!(said.contains("stay in the journal"), "{said}");
+    let salvage = format!("skylog salvage {} OUT", words(&scratch.root.join("store/state")));
+    assert!(said.contains("stay in the journal") && said.contains(&salvage), "{said}");
+    assert!(said.contains(&format!("mounted at {}", words(&other))), "{said}");
     scratch.gone();
+    // The lock of the folder is that of the other by now.
+    fs::remove_file(scratch.root.join("store/lock")).unwrap();
+    let said = skylog(&["mount", "--takeover", scratch.store(), words(&scratch.mnt)]).fails();
+    assert!(said.contains("taken over") && said.contains(&salvage) && said.contains("--state"), "{said}");
     skylog(&["umount", words(&other)]).succeeds();
     skylog(&["check", "--state", words(&state), scratch.store()]).succeeds();
 }

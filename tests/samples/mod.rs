@@ -247,7 +247,7 @@ fn lease() -> Lease {
         wall: WALL,
         seconds: 60,
         checkpoint: 6,
-        epoch: 2,
+        epoch: 0,
     }
 }
 

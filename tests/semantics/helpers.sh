@@ -68,6 +68,24 @@ mount_own() {
     cd "$OWN"
 }
 
+# follow [MOUNT-OPTION…]: a mount at $THERE that follows the block's own, from a state that holds all that was written so far.
+follow() {
+    THERE=$SCRATCH/there
+    mkdir "$THERE"
+    remount --ship-interval 1
+    trap 'umount -lq "$THERE" || true; leave_mount' EXIT
+    "$SKYLOG" mount --read-only --state "$SCRATCH/there.state" -o allow_other "$@" "$SCRATCH/store" "$THERE" >"$SCRATCH/said"
+}
+
+# seen is WANTED FILE: waits until the file's lines are this. seen COMMAND…: waits until it succeeds.
+seen() {
+    if [ "$1" = is ]; then
+        until [ "$2" = "$(tr '\n' ' ' <"$3" 2>"$SCRATCH/unseen" | sed 's/ $//')" ]; do sleep 0.1; done
+    else
+        until "$@"; do sleep 0.1; done
+    fi
+}
+
 daemon_pid() {
     "$SKYLOG" status --json "$OWN" | python3 -c 'import json, sys; print(json.load(sys.stdin)["pid"])'
 }

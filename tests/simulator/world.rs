@@ -15,7 +15,7 @@ use skylog::journal;
 use skylog::locate::CacheBytes;
 use skylog::map::{Limits, Shape, Wait};
 use skylog::media::sim::{CallLog, Image, SimDisk};
-use skylog::recovery::{MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
+use skylog::recovery::{Holding, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
 use skylog::ship::ShipError;
 use skylog::store::sim::SimStore;
 use skylog::volume::resolve;
@@ -53,6 +53,7 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
             shape: Shape { node_bytes: 512 },
         },
         owner: Owner::of_test("simulator"),
+        holding: Holding::Untold,
     };
     Tuning { cache_files: cache_files(tuning.cache.data), ..tuning }
 }

@@ -39,6 +39,10 @@ pub struct Said {
 }
 
 impl Said {
+    pub fn is_success(&self) -> bool {
+        self.output.status.success()
+    }
+
     /// It did what it was asked; what it printed, errors last.
     pub fn succeeds(self) -> String {
         let text = self.text();
@@ -180,6 +184,19 @@ impl Scratch {
     pub fn try_mount(&self, options: &[&str]) -> Said {
         let place = ["--state", words(&self.state), &self.url, words(&self.mnt)];
         self.skylog(&[&["mount", "--journal-size", "64MiB"], options, &place].concat())
+    }
+
+    /// Leaves the mount to the test; its process.
+    pub fn detach(&mut self) -> i32 {
+        i32::try_from(self.pid.take().expect("it is mounted")).expect("small")
+    }
+
+    /// All names of the store below this one.
+    pub fn names(&self, below: &str) -> Vec<String> {
+        let path = format!("/{}?list-type=2&prefix=some/prefix/{below}", self.bucket);
+        let answer = server::request(self.upstream, "GET", &path);
+        let keys = answer.split("<Key>").skip(1);
+        keys.filter_map(|rest| rest.split_once("</Key>")).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// Unmounts; everything is in the store then.

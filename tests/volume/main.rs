@@ -1,5 +1,7 @@
 //! The threaded volume on simulated disk and store: what waiting, waking and ending add to the step functions.
 
+mod durability;
+mod follower;
 mod life;
 mod outage;
 mod pressure;
@@ -77,6 +79,9 @@ impl Clock for Ticking {
     fn elapsed(&self) -> Duration {
         self.0.advance(Duration::from_millis(1));
         self.0.elapsed()
+    }
+    fn elapsed_asleep(&self) -> Duration {
+        self.0.elapsed_asleep()
     }
 }
 

@@ -102,11 +102,14 @@ impl Writer {
         Publication { uuid: FILESYSTEM, state, nonce, epoch, generation, number, wall, checkpoint, start, end, body }
     }
 
+    /// As a checkpoint freezes it: several batches, all at its end.
     fn window(&mut self, end: Lsn) -> Publication {
         let heads = self.between(self.window, end).map(|bytes| {
             let (batch, _) = Batch::decode(bytes, 0).expect("whole");
-            let count = u32::try_from(batch.edits.len()).expect("few");
-            encode_head(batch.lsn, count, &encode_edits(&batch.edits), &batch.headers(), false)
+            let (lsn, headers) = (batch.lsn, batch.headers());
+            let edits = batch.edits.into_iter().map(|(tree, edit)| (tree, edit.resolve(lsn, &headers)));
+            let edits: Vec<(TreeId, Edit)> = edits.collect();
+            encode_head(end, u32::try_from(edits.len()).expect("few"), &encode_edits(&edits), &[], false)
         });
         let batches = heads.collect::<Vec<_>>().concat().into();
         let start = std::mem::replace(&mut self.window, end);

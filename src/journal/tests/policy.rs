@@ -126,4 +126,7 @@ impl crate::base::clock::Clock for Ticking {
         self.0.advance(Duration::from_millis(1));
         self.0.elapsed()
     }
+    fn elapsed_asleep(&self) -> Duration {
+        self.0.elapsed_asleep()
+    }
 }

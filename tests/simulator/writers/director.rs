@@ -149,9 +149,12 @@ impl Director {
             0..=4 => Command::Op,
             5 => Command::Writer,
             6 => Command::Checkpointer,
-            7..=8 => Command::Shipper,
-            9..=16 => Command::Go(1 + self.stage.below(6)),
-            17 => Command::Want,
+            7 => Command::Shipper,
+            8..=9 => Command::Syncer,
+            10..=15 => Command::Go(1 + self.stage.below(6)),
+            16 => Command::Want,
+            17..=18 => Command::Fsync,
+            _ if self.stage.one_in(6) => Command::Switch,
             _ => Command::Fsync,
         };
         self.tell(i, command);
@@ -166,19 +169,17 @@ impl Director {
 
     /// Gives a command, and lets the machine go as far as it gets.
     fn tell(&mut self, i: usize, command: Command) {
+        self.stage.tell(|| format!("turn {}: machine {} is told {command:?}", self.turn, i + 1));
         self.players[i].slot.lock().command = Some(command);
         if matches!(command, Command::Mount) {
             self.players[i].mounted = false;
         }
         self.players[i].busy = true;
-        self.resume_with(i, command);
+        self.resume(i);
     }
 
+    /// Lets a machine go on.
     fn resume(&mut self, i: usize) {
-        self.resume_with(i, Command::Op);
-    }
-
-    fn resume_with(&mut self, i: usize, _command: Command) {
         self.stage.turns.hand(DIRECTOR, i + 1);
         let Some(outcome) = self.players[i].slot.lock().outcome.take() else {
             let stopped = self.players[i].slot.lock().wire.as_ref().is_some_and(|wire| wire.take_stopped());
@@ -188,6 +189,7 @@ impl Director {
             return;
         };
         self.players[i].busy = false;
+        self.stage.tell(|| format!("turn {}: machine {}: {outcome:?}", self.turn, i + 1));
         let done = outcome.unwrap_or_else(|e| panic!("machine {}: {e}", i + 1));
         let life = self.players[i].slot.lock().life;
         let dead = self.players[i].slot.lock().wire.as_ref().is_some_and(|wire| wire.is_dead());
@@ -268,6 +270,7 @@ impl Director {
         let wire = self.players[i].slot.lock().wire.clone();
         let Some(wire) = wire.filter(|_| self.players[i].busy || self.players[i].mounted) else { return };
         wire.kill();
+        self.stage.tell(|| format!("turn {}: machine {} dies, with its power {power}", self.turn, i + 1));
         self.stage.count(|figures| if power { figures.cuts += 1 } else { figures.kills += 1 });
         self.gone(i, power);
         if self.players[i].busy {
@@ -337,6 +340,7 @@ impl Director {
         slot.life = None;
         slot.wire = None;
         self.players[i].refused = false;
+        self.stage.tell(|| format!("turn {}: machine {} is wiped", self.turn, i + 1));
         self.stage.count(|figures| figures.wipes += 1);
     }
 
@@ -369,6 +373,7 @@ impl Director {
         slot.held = Some(Held { old: true, ..held });
         slot.life = None;
         self.players[i].refused = false;
+        self.stage.tell(|| format!("turn {}: machine {} gets an earlier copy", self.turn, i + 1));
         self.stage.count(|figures| figures.copies += 1);
     }
 
@@ -442,8 +447,8 @@ impl Director {
             truth.seen_len() >= line.last_change(line.len()),
             "the last writer is drained, and not all is published"
         );
-        let (published, closings, deletes, unshipped) =
-            (truth.published, truth.closings, truth.deletes, truth.unshipped);
+        let (published, logs, closings, strays) = (truth.published, truth.logs, truth.closings, truth.strays);
+        let (deletes, unshipped) = (truth.deletes, truth.unshipped);
         drop(truth);
         let reader = self.reader();
         let disk = SimDisk::from_image(&self.players[owner].slot.lock().disk.image(), &CallLog::new());
@@ -452,6 +457,8 @@ impl Director {
             figures.histories += 1;
             figures.checks += 1;
             figures.published += published;
+            figures.logs += logs;
+            figures.strays += strays;
             figures.closings += closings;
             figures.deleted += deletes;
             figures.unshipped += unshipped;

@@ -43,6 +43,8 @@ pub struct Stage {
     pub truth: Mutex<Truth>,
     adrift: Mutex<Vec<Sent>>,
     figures: Mutex<Figures>,
+    /// One history is looked at: what happens is printed.
+    loud: bool,
 }
 
 impl Stage {
@@ -58,6 +60,7 @@ impl Stage {
             odds,
             adrift: Mutex::default(),
             figures: Mutex::default(),
+            loud: crate::env("SKYLOG_SIM_WRITERS") == Some(1),
         }
     }
 
@@ -71,6 +74,13 @@ impl Stage {
 
     pub fn seed(&self) -> u64 {
         self.random.u64()
+    }
+
+    /// Prints what happens, if one history is looked at.
+    pub fn tell(&self, what: impl FnOnce() -> String) {
+        if self.loud {
+            println!("{}", what());
+        }
     }
 
     pub fn count(&self, add: impl FnOnce(&mut Figures)) {
@@ -96,6 +106,7 @@ impl Stage {
             let at = self.below(adrift.len());
             if self.one_in(6) { adrift[at].clone() } else { adrift.swap_remove(at) }
         };
+        self.tell(|| "late:".to_owned());
         let changed = self.apply(sent.life, &sent.call);
         let numbered = matches!(&sent.call, StoreCall::Create { name, .. } if name.starts_with("gen/"));
         self.count(|figures| {
@@ -122,6 +133,7 @@ impl Stage {
             StoreCall::Delete { name } => self.store.delete(name).map(|()| true),
         };
         let changed = changed.expect("the shared store itself never fails");
+        self.tell(|| format!("  life {life}: {call:?}, changed {changed}"));
         if let (StoreCall::Create { name, blob }, true) = (call, changed) {
             truth.created(life, name, &blob.bytes);
         }

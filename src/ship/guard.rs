@@ -1,0 +1,106 @@
+//! What the leases of followers allow to be deleted.
+//!
+//! **A dead object that was listed at checkpoint c is deleted only when the leases, listed after c was published, show no
+//! follower that may read a state before c.** That once so, it stays so: a follower takes its lease before it reads the newest
+//! publication, and never goes back. What cannot be listed or read holds everything.
+
+use super::leases::Leases;
+use crate::base::canary::{self, Canary};
+use crate::base::clock::Clock;
+use crate::checkpoint::jobs::{DeleteJob, Follower};
+use crate::format::ids::Uuid;
+use crate::format::lease::{LeaseKind, LeaseState, Owner};
+use crate::format::names;
+use crate::store::{Store, StoreError};
+use std::time::Duration;
+
+/// Objects of a lease that has ended go when its end was seen so long ago. A follower that was stopped since then knows by its own
+/// clock that it has none.
+const ENDED_FOR: Duration = Duration::from_secs(600);
+
+/// Numbers of a lease that goes on which its holder may still want.
+const RECENT: usize = 8;
+
+/// Asks for the leases before something is deleted.
+pub struct Guard {
+    leases: Leases,
+    /// Who closes leases.
+    owner: Owner,
+    /// The writer's epoch.
+    epoch: u32,
+    /// What was listed up to here may go.
+    allowed: u64,
+}
+
+impl Guard {
+    /// Nothing may go yet.
+    pub fn new(filesystem: Uuid, owner: Owner, epoch: u32) -> Guard {
+        Guard { leases: Leases::new(filesystem), owner, epoch, allowed: 0 }
+    }
+
+    /// Up to which checkpoint's list dead objects may be deleted. The store is asked only when that is not known for all of
+    /// the job.
+    pub fn allows(&mut self, store: &dyn Store, clock: &dyn Clock, job: &DeleteJob) -> Result<u64, StoreError> {
+        if canary::removed(Canary::LeaseBeforeDelete) {
+            return Ok(u64::MAX);
+        }
+        if job.dead.iter().all(|dead| dead.checkpoint <= self.allowed) {
+            return Ok(self.allowed);
+        }
+        self.leases.look(store, clock)?;
+        let following = self.leases.holders().filter(|holder| holder.may_follow());
+        let oldest = following.map(|holder| holder.newest.as_ref().map_or(0, |lease| lease.checkpoint)).min();
+        self.allowed = self.allowed.max(job.published.min(oldest.unwrap_or(u64::MAX)));
+        self.close_dead(store, clock);
+        self.remove_ended(store, clock.elapsed());
+        Ok(self.allowed)
+    }
+
+    /// A follower that did not renew its lease in time has lost it. It still holds what it held until the list shows that it
+    /// is closed.
+    fn close_dead(&self, store: &dyn Store, clock: &dyn Clock) {
+        let now = clock.elapsed();
+        for holder in self.leases.holders().filter(|holder| holder.may_follow() && holder.is_over(now)) {
+            match self.leases.close(store, holder.who, &self.owner, clock.now()) {
+                Ok(true) => log::warn!("the lease of {} was not renewed and is closed", describe(holder)),
+                Ok(false) => {}
+                Err(e) => log::warn!("the lease of {} stays: {e}", describe(holder)),
+            }
+        }
+    }
+
+    /// Removes what nobody asks for any more. The newest number goes last: without it an older one would count again.
+    fn remove_ended(&self, store: &dyn Store, now: Duration) {
+        for holder in self.leases.holders() {
+            let Ok(lease) = &holder.newest else { continue };
+            let ended = lease.state != LeaseState::Held && now.saturating_sub(holder.seen) >= ENDED_FOR;
+            // Another writer's hold: the fence ended its epoch.
+            let old = lease.kind == LeaseKind::Writer && lease.epoch < self.epoch;
+            let writer_of_now = lease.kind == LeaseKind::Writer && !old;
+            let count = if (ended && !writer_of_now) || old { 0 } else { RECENT };
+            for number in &holder.numbers[..holder.numbers.len().saturating_sub(count)] {
+                if let Err(e) = store.delete(&names::lease(holder.who, *number)) {
+                    log::warn!("what is left of a lease stays: {e}");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The followers of the last list.
+    pub fn followers(&self) -> Vec<Follower> {
+        let shown = |holder: &super::leases::Holder| Follower {
+            name: describe(holder),
+            checkpoint: holder.newest.as_ref().map_or(0, |lease| lease.checkpoint),
+            seen: holder.seen,
+        };
+        self.leases.holders().filter(|holder| holder.may_follow()).map(shown).collect()
+    }
+}
+
+fn describe(holder: &super::leases::Holder) -> String {
+    match &holder.newest {
+        Ok(lease) => lease.owner.describe(),
+        Err(e) => format!("{} ({e})", names::lease(holder.who, holder.number())),
+    }
+}
