@@ -32,6 +32,10 @@ pub enum Canary {
     CopyVerified,
     /// What a log increment carries is durable in the journal before it is sent.
     LogAfterDurable,
+    /// An fsync is answered only when the store has said that it has what it covers.
+    AnswerAfterStore,
+    /// A new generation starts with what log increments of the one before carried.
+    BaseCarriesTail,
     /// A number of a generation is created only if there is none.
     NumbersOnce,
     /// Who finds another's object at the number it wants has lost.

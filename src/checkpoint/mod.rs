@@ -20,6 +20,7 @@ mod commit;
 mod copies;
 mod cost;
 mod desk;
+mod ended;
 pub mod files;
 pub mod jobs;
 pub mod merge;
@@ -30,6 +31,7 @@ mod startup;
 
 pub use cost::Replay;
 pub use desk::{Asking, Desk, Figures, Wanted};
+pub use ended::deletable;
 pub(crate) use shipping::spread;
 
 use crate::base::canary::{self, Canary};
@@ -296,9 +298,7 @@ impl Checkpointer {
             ..Figures::default()
         };
         let epoch = db.epoch();
-        if !db.files_changed() {
-            db.journal().tail().nothing_behind(checkpoint.lsn);
-        }
+        db.journal().tail().begin(if db.files_changed() { db.last() } else { checkpoint.lsn });
         Checkpointer {
             filesystem,
             media,

@@ -8,7 +8,6 @@ use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, 
 use crate::format::ids::{SegmentNo, Uuid};
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
-use crate::ship::fence;
 use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
@@ -119,6 +118,8 @@ impl Checkpointer {
         let mut waiting = Chain::default();
         self.plans.iter().for_each(|plan| waiting += plan.chain);
         let mut chain = Chain { increments: self.published.number, ..self.chain };
+        // Log increments have numbers too, and are read with them.
+        chain.bytes += self.db.journal().tail().logged_bytes();
         chain += waiting;
         let nodes = NewNodes { segments: self.new_nodes.len() as u64, bytes: self.new_nodes.values().sum() };
         let now = self.clock.elapsed();
@@ -293,6 +294,7 @@ impl Checkpointer {
         if shipped.base.is_some() {
             self.chain = Chain::default();
             self.based_at = Some(self.clock.elapsed());
+            self.db.journal().tail().base_published();
         } else if let Some(plan) = self.plans.iter().find(|plan| plan.number == shipped.checkpoint) {
             self.chain += plan.chain;
         }
@@ -313,6 +315,7 @@ impl Checkpointer {
             Body::Increment(Increment { windows, .. }) => self.record(windows, None, checkpoint, at)?,
             Body::Base(Base { windows, node_segments, .. }) => {
                 self.record(windows, Some(node_segments), checkpoint, at)?;
+                self.db.journal().tail().generation_begins();
                 self.closed = false;
             }
             // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.
@@ -371,7 +374,7 @@ impl Checkpointer {
     /// What a new base has made history of, but for what outlives all others.
     fn list_ended(&mut self) -> Result<(), CheckpointError> {
         for closing in &self.ended {
-            self.context().list_dead(&fence::deletable(*closing))?;
+            self.context().list_dead(&super::deletable(*closing))?;
         }
         self.ended.clear();
         Ok(())

@@ -6,8 +6,10 @@ use super::progress::Progress;
 use super::remote_words::RemoteWords;
 use super::site::Site;
 use super::store_arg::{Found, SUPERBLOCK, StoreArg};
+use super::users::Users;
 use super::{ask, follower, output, state_dir, world};
 use skylog::format::names::{self, LOCK};
+use skylog::media::Standing;
 use skylog::store::{Store, StoreError, is_probe};
 use std::fs;
 use std::ops::ControlFlow;
@@ -26,7 +28,7 @@ const DELETES: usize = 16;
 pub struct Destroy {
     /// The store: a directory or a URL.
     store: StoreArg,
-    /// Do not ask.
+    /// Do not ask, not even when another machine uses the filesystem.
     #[arg(long)]
     yes: bool,
     /// The state directory, if it is not the usual one.
@@ -53,6 +55,7 @@ impl Destroy {
     fn remove(&self, store: &StoreArg, site: &Site) -> Outcome {
         state_dir::existing(site, self.state.is_some())?;
         let (url, state) = (store.url(), site.state.as_path());
+        self.refuse_to_harm(store, site)?;
         self.ask(&format!("This removes {url} ({}) and all files in it", site.superblock.uuid))?;
         let in_use = state.is_dir().then_some(state);
         let lock = world::lock(store, in_use, "nowhere, it is being destroyed", Duration::ZERO)?;
@@ -66,6 +69,22 @@ impl Destroy {
         follower::remove_copies(site.superblock.uuid)?;
         output::line(format_args!("removed {url}"));
         Ok(())
+    }
+
+    /// What others use is not removed, unless that was meant.
+    fn refuse_to_harm(&self, store: &StoreArg, site: &Site) -> Outcome {
+        if self.yes {
+            return Ok(());
+        }
+        let users = Users::of(store, site.superblock.uuid)?.all();
+        match users.iter().find(|user| user.standing != Standing::Dead) {
+            None => Ok(()),
+            Some(user) => Err(Failure::failed(format_args!(
+                "{} is in use by {}; unmount it there, or remove it all the same with --yes",
+                store.url(),
+                user.words
+            ))),
+        }
     }
 
     /// Without a network in between a destruction is not interrupted easily; here it is gone on with.

@@ -40,6 +40,7 @@ mod status;
 mod store_arg;
 mod sync;
 mod umount;
+mod users;
 mod utab;
 mod warm;
 mod world;

@@ -134,13 +134,16 @@ const COUNTERS_OF_WRITERS: &[&str] = &[
 /// `name: value` lines; what is nested follows its name, indented. Sizes come with a unit too.
 fn print_lines(indent: &str, value: &Value) {
     let Value::Object(fields) = value else { return };
-    let (nested, flat): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| value.is_object());
+    let is_nested = |value: &Value| value.is_object() || value.as_array().is_some_and(|list| !list.is_empty());
+    let (nested, flat): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_nested(value));
     for (name, value) in flat {
         output::line(format_args!("{indent}{}", line(name, value)));
     }
     for (name, value) in nested {
-        output::line(format_args!("{indent}{}:", name.replace('_', " ")));
-        print_lines(&format!("{indent}  "), value);
+        for value in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+            output::line(format_args!("{indent}{}:", name.replace('_', " ")));
+            print_lines(&format!("{indent}  "), value);
+        }
     }
 }
 
@@ -148,7 +151,7 @@ fn line(name: &str, value: &Value) -> String {
     let words = name.replace('_', " ");
     match (value, value.as_u64()) {
         (Value::String(text), _) => format!("{words}: {text}"),
-        (Value::Null, _) => format!("{words}: none"),
+        (Value::Null | Value::Array(_), _) => format!("{words}: none"),
         (_, Some(bytes)) if name.ends_with("_bytes") && bytes >= 1024 => {
             format!("{words}: {bytes} ({})", size::show(bytes))
         }

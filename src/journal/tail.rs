@@ -37,6 +37,7 @@ struct State {
     batches: VecDeque<TailBatch>,
     retained_bytes: u64,
     waiting_bytes: u64,
+    logged_bytes: u64,
 }
 
 /// What of the log is in the store.
@@ -46,14 +47,21 @@ pub struct Published {
     pub window: Lsn,
     /// with this checkpoint,
     pub checkpoint: u64,
-    /// and logs up to this one.
+    /// and logs up to this one: the newest that was sent ends there, or behind it comes nothing that a log would carry.
     pub log: Lsn,
+    /// The end of the newest log that was sent into the newest generation.
+    pub sent: Lsn,
 }
 
 impl Published {
     /// Everything up to this one is in the store.
     pub fn end(&self) -> Lsn {
         self.window.max(self.log)
+    }
+
+    /// Where the next log starts: the ends of what was published leave no gap before it.
+    pub fn said(&self) -> Lsn {
+        self.window.max(self.sent)
     }
 }
 
@@ -103,8 +111,9 @@ impl Tail {
         Tail { state: Mutex::new(State { whole_from: last, known_from: last, ..State::default() }) }
     }
 
-    /// No batch behind `lsn` concerns files: said before the first batch of a mount.
-    pub fn nothing_behind(&self, lsn: Lsn) {
+    /// Said before the first batch of a mount: behind `lsn` nothing that concerns files was submitted. What of the batches up
+    /// to there an earlier mount published is not known.
+    pub fn begin(&self, lsn: Lsn) {
         let mut state = self.state.lock();
         (state.whole_from, state.known_from) = (lsn, lsn);
     }
@@ -156,11 +165,37 @@ impl Tail {
         state.sort();
     }
 
-    /// A log up to `end` is in the store.
-    pub fn log_published(&self, end: Lsn) {
+    /// A base was published: no log was sent into its generation yet.
+    pub fn generation_begins(&self) {
+        self.state.lock().published.sent = Lsn::ZERO;
+    }
+
+    /// Up to `end` comes nothing that a log would carry, so none is sent.
+    pub fn nothing_to_send(&self, end: Lsn) {
         let mut state = self.state.lock();
         state.published.log = state.published.log.max(end);
         state.sort();
+    }
+
+    /// A log up to `end` is in the store.
+    pub fn log_published(&self, end: Lsn) {
+        let mut state = self.state.lock();
+        let before = state.published.log;
+        state.published.log = before.max(end);
+        state.published.sent = state.published.sent.max(end);
+        let bytes = state.between(before, end).iter().map(TailBatch::bytes).sum::<u64>();
+        state.logged_bytes += bytes;
+        state.sort();
+    }
+
+    /// Bytes of the logs over the newest base, as far as this mount published them.
+    pub fn logged_bytes(&self) -> u64 {
+        self.state.lock().logged_bytes
+    }
+
+    /// A base was published: no log is over it but what it carries itself.
+    pub fn base_published(&self) {
+        self.state.lock().logged_bytes = 0;
     }
 
     /// What is known to be in the store.

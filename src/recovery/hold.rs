@@ -122,7 +122,10 @@ impl Hold {
 
     /// Says that it does so no longer: everything it had is in the store.
     pub fn release(&self) {
-        self.say(LeaseState::Released, &mut self.said.lock());
+        let mut said = self.said.lock();
+        self.say(LeaseState::Released, &mut said);
+        // Whatever the shipper does until it ends does not take it again.
+        said.held = true;
     }
 
     /// Takes back what was said: the filesystem was lost before anything was done with it.
@@ -212,10 +215,10 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// They have lost the filesystem.
-    pub fn end(self, store: &dyn Store) {
-        self.lost.iter().for_each(|lost| log::warn!("{lost}"));
+    /// They have lost the filesystem. Returns what is to be told of that once the mount is sure to have it.
+    pub fn end(self, store: &dyn Store) -> Option<String> {
         delete(store, self.names);
+        self.lost
     }
 }
 

@@ -300,10 +300,10 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
     };
     let hold = Hold::new(world, tuning, &manifest.current(), before.is_some());
     let is_new = before.is_some();
-    if let Some((hold, before)) = hold.as_ref().zip(before) {
+    let lost = hold.as_ref().zip(before).and_then(|(hold, before)| {
         hold.take();
-        before.end(&*world.store);
-    }
+        before.end(&*world.store)
+    });
     let offline = away.is_some();
     let opening = Opening {
         world,
@@ -323,6 +323,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
         (MountError::Fenced(ShipError::Fenced { by, .. }), Some(hold)) if is_new => overtaken(world, hold, by),
         (e, _) => e,
     })?;
+    lost.iter().for_each(|lost| log::warn!("{lost}"));
     // A store that is away is told when it is back.
     if let Some(hold) = hold.as_ref().filter(|_| !mounted.checkpointer.figures().lock().offline) {
         hold.take();

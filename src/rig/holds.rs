@@ -149,6 +149,17 @@ fn a_hold_that_cannot_be_written_fails_no_mount_and_is_written_later() {
 }
 
 #[test]
+fn what_was_let_go_is_not_taken_again_by_what_still_runs() {
+    let rig = held_by(&elsewhere());
+    rig.store.fail(Nth::new(1).of(StoreOp::Create).on(LEASES).forever(), StoreFault::Refused);
+    let other = mount(&rig, &here(), true).expect("taken over");
+    rig.store.heal();
+    hold(&other).release();
+    hold(&other).take();
+    assert_eq!(leases(&rig.store)[0].state, LeaseState::Released);
+}
+
+#[test]
 fn a_store_that_is_away_hears_of_the_hold_when_it_is_back() {
     let rig = held_by(&elsewhere());
     hold(&rig).release();

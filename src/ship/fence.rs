@@ -1,6 +1,8 @@
 //! What of the fence needs nothing but the store: where a chain goes on, how its next number is won by somebody else, and what
 //! of a generation that has ended may be deleted. The rules and their proof are in `docs/fence.md`.
 
+pub use crate::checkpoint::deletable;
+
 use super::ShipError;
 use super::publish::read;
 use crate::base::canary::{self, Canary};
@@ -72,21 +74,6 @@ pub fn find_closing(store: &dyn Store, generation: u64) -> Result<Option<Positio
     }
     let at = Position { generation, number: last };
     Ok(read(store, at)?.filter(|found| matches!(found.body, Body::Closing(_))).map(|_| at))
-}
-
-/// The objects of a generation that may be deleted once a later one has a base: all but its number 0, which tells who finds a gap
-/// in the generation before that this one is there; its closing object; and the number before that, which a writer that was
-/// paused may still try to create.
-pub fn deletable(closing: Position) -> Vec<String> {
-    let kept = |rule: Canary| !canary::removed(rule);
-    let stays = |number: u64| match number {
-        0 => kept(Canary::FirstNumberStays),
-        last if last == closing.number => kept(Canary::ClosingStays),
-        last if last + 1 == closing.number => kept(Canary::LastNumberStays),
-        _ => false,
-    };
-    let gone = (0..=closing.number).filter(|number| !stays(*number));
-    gone.map(|number| names::publication(closing.generation, number)).collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// What is added to the time for which a lease counts, for clocks that run at another speed.
 pub const MARGIN: Duration = Duration::from_secs(15);
 
+/// A list whose numbers go while they are read is made anew so often.
+const LOOKS: u32 = 4;
+
 /// A holder: all that is in the store under one name.
 #[derive(Clone, Debug)]
 pub struct Holder {
@@ -75,6 +78,17 @@ impl Leases {
 
     /// Asks the store: one list of names, and each number that is new. After an error nothing has changed here.
     pub fn look(&mut self, store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
+        let mut looks = 1;
+        loop {
+            match self.look_once(store, clock) {
+                // A holder that went on removed what was listed.
+                Err(StoreError::NotFound { .. }) if looks < LOOKS => looks += 1,
+                looked => return looked,
+            }
+        }
+    }
+
+    fn look_once(&mut self, store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
         let mut listed: BTreeMap<u128, Vec<u64>> = BTreeMap::new();
         for name in store.list(LEASES)? {
             if let Some(Parsed::Lease(who, number)) = names::parse(&name) {

@@ -23,7 +23,7 @@ use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::lease::Owner;
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry, WindowSegment};
+use crate::format::publication::{Base, Body, Increment, Log, Position, Publication, WindowEntry, WindowSegment};
 use crate::locate::{Locate, LocateError};
 use crate::map::MapError;
 use crate::media::Media;
@@ -39,6 +39,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use upload::Uploads;
 
+/// Objects of a store that is far away which are deleted at a time.
+const DELETES: usize = 16;
 /// After so many failures a job that deletes gives up the rest.
 const DELETE_FAILURES_MAX: u32 = 8;
 
@@ -151,6 +153,7 @@ pub struct Shipper {
     stored: Arc<Stored>,
     segment_bytes: usize,
     uploads: Uploads,
+    deletes: Uploads,
     /// Node segments of a base that is not published yet which this shipper has put, with their sizes: a job that is given
     /// again does not put them again.
     nodes_put: Arc<Mutex<BTreeMap<SegmentNo, u64>>>,
@@ -204,6 +207,7 @@ impl Shipper {
             uploads,
         } = parts;
         let guard = Guard::new(filesystem, owner, epoch);
+        let deletes = Uploads::new(if uploads > 1 { DELETES } else { 1 });
         let (uploads, nodes_put, put_bytes) = (Uploads::new(uploads), Arc::default(), Arc::default());
         Shipper {
             filesystem,
@@ -218,6 +222,7 @@ impl Shipper {
             stored,
             segment_bytes,
             uploads,
+            deletes,
             nodes_put,
             put_bytes,
         }
@@ -229,7 +234,7 @@ impl Shipper {
             Job::Resume => self.resume(),
             Job::Increment(window) => self.increment(window),
             Job::Base(base) => self.base(base),
-            Job::Delete(job) => Ok(Report::Deleted(self.delete(job))),
+            Job::Delete(job) => Ok(Report::Deleted(self.delete(job)?)),
         }
     }
 
@@ -275,7 +280,10 @@ impl Shipper {
         if let Some(end) = held.found_logs() {
             self.stored.tail().log_published(end);
         }
-        let log = syncer::log_of(&self.stored.tail().retained(checkpoint.lsn))?;
+        let log = match canary::removed(Canary::BaseCarriesTail) {
+            true => Log::default(),
+            false => syncer::log_of(&self.stored.tail().retained(checkpoint.lsn))?,
+        };
         let ended = held.closings(job.recorded)?;
         let body = Body::Base(Base {
             roots: checkpoint.roots,
@@ -308,6 +316,9 @@ impl Shipper {
             }
         };
         let Draft { checkpoint, end, .. } = draft;
+        if base.is_some() {
+            self.stored.tail().generation_begins();
+        }
         self.stored.window_published(end, checkpoint);
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();
@@ -316,6 +327,9 @@ impl Shipper {
     }
 
     fn adopted(&self, found: Box<Publication>) -> Report {
+        if matches!(found.body, Body::Base(_)) {
+            self.stored.tail().generation_begins();
+        }
         if matches!(found.body, Body::Base(_) | Body::Increment(_)) {
             self.stored.window_published(found.end, found.checkpoint);
         }
@@ -424,33 +438,65 @@ impl Shipper {
     }
 
     /// Nobody may come to read what is deleted. What followers hold, and everything when that is not to be known, stays.
-    fn delete(&mut self, job: &DeleteJob) -> Deleted {
+    fn delete(&mut self, job: &DeleteJob) -> Result<Deleted, ShipError> {
         let allowed = match self.guard.allows(&*self.store, &*self.clock, job) {
             Ok(allowed) => allowed,
             Err(e) => {
                 let reason = format!("nothing is deleted, for the leases of followers cannot be read: {e}");
                 log::warn!("{reason}");
-                return Deleted { followers: self.guard.followers(), refused: Some(reason), ..Deleted::default() };
+                return Ok(Deleted { followers: self.guard.followers(), refused: Some(reason), ..Deleted::default() });
             }
         };
-        let (mut names, mut failures) = (Vec::new(), 0);
-        for dead in job.dead.iter().filter(|dead| dead.checkpoint <= allowed) {
-            match self.store.delete(&dead.name) {
-                Ok(()) => {
-                    self.locate.forget(&dead.name);
-                    names.push(dead.name.clone());
+        let deleting =
+            Arc::new(Deleting { store: self.store.clone(), locate: self.locate.clone(), state: Mutex::default() });
+        self.deletes.run(|give| {
+            for dead in job.dead.iter().filter(|dead| dead.checkpoint <= allowed) {
+                if deleting.state.lock().given_up {
+                    break;
                 }
-                // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
-                Err(e) => {
-                    log::warn!("{e}");
-                    failures += 1;
-                    if failures == DELETE_FAILURES_MAX || matches!(e, StoreError::Away { .. }) {
-                        break;
-                    }
-                }
+                let (deleting, name) = (deleting.clone(), dead.name.clone());
+                give(Box::new(move || {
+                    deleting.delete(name);
+                    Ok(())
+                }))?;
+            }
+            Ok(())
+        })?;
+        let names = std::mem::take(&mut deleting.state.lock().gone);
+        Ok(Deleted { names, allowed, followers: self.guard.followers(), refused: None })
+    }
+}
+
+/// A job that deletes, several at a time: log increments die by the hundred.
+struct Deleting {
+    store: Arc<dyn Store>,
+    locate: Arc<Locate>,
+    state: Mutex<Gone>,
+}
+
+#[derive(Default)]
+struct Gone {
+    gone: Vec<String>,
+    failures: u32,
+    given_up: bool,
+}
+
+impl Deleting {
+    fn delete(&self, name: String) {
+        let deleted = self.store.delete(&name);
+        if deleted.is_ok() {
+            self.locate.forget(&name);
+        }
+        let mut state = self.state.lock();
+        match deleted {
+            Ok(()) => state.gone.push(name),
+            // What cannot be deleted stays listed, and stops nothing else; a store that is away is left alone.
+            Err(e) => {
+                log::warn!("{e}");
+                state.failures += 1;
+                state.given_up |= state.failures >= DELETE_FAILURES_MAX || matches!(e, StoreError::Away { .. });
             }
         }
-        Deleted { names, allowed, followers: self.guard.followers(), refused: None }
     }
 }
 

@@ -202,15 +202,26 @@ impl Publisher {
     fn go_behind(&self, state: &mut State) -> Result<Vec<Publication>, ShipError> {
         let before = state.next.number.checked_sub(1).map(|number| Position { number, ..state.next });
         // A closing object of another writer tells more than what that writer has deleted since.
-        let found = self.walk(state)?;
-        self.check_open(state.next)?;
-        if let Some(before) = before {
-            if read(&*self.store, before)?.is_none() {
-                let place = names::publication(before.generation, before.number);
-                return Err(ShipError::Damaged { place, reason: "was published and is gone".to_owned() });
+        let mut found = self.walk(state)?;
+        let gone = match before {
+            Some(before) if read(&*self.store, before)?.is_none() => Some(before),
+            _ => None,
+        };
+        // After all that was read: what is gone may have gone with a generation that has ended. What comes to the free number itself
+        // meanwhile is no later generation.
+        while let Some(later) = behind_gap(&*self.store, state.next)? {
+            self.check_ours(&later)?;
+            if (later.generation, later.number) != (state.next.generation, state.next.number) {
+                return Err(ShipError::OldState { published: later.end });
             }
+            found.extend(self.walk(state)?);
         }
+        // First: who published what is not ours to know may also have deleted it.
         found.iter().try_for_each(|publication| state.past.check(publication))?;
+        if let Some(Position { generation, number }) = gone {
+            let place = names::publication(generation, number);
+            return Err(ShipError::Damaged { place, reason: "was published and is gone".to_owned() });
+        }
         Ok(found)
     }
 

@@ -51,6 +51,8 @@ pub struct Status {
     pub when_full: WhenFull,
     /// `ok`; `away since` when, and why; or `offline` until a store that was away at the mount answers.
     pub store_state: String,
+    /// Mounts that follow this one, as far as that was asked: before something was deleted from the store.
+    pub followers: Vec<FollowerStatus>,
     /// Operations that wait for a store that does not answer.
     pub waiting_for_store: u64,
     /// The newest checkpoint.
@@ -83,6 +85,17 @@ pub struct Status {
     pub last_error: Option<String>,
     /// Everything counted since the mount.
     pub counters: Counters,
+}
+
+/// See [`Status::followers`].
+#[derive(Clone, Debug, Serialize)]
+pub struct FollowerStatus {
+    /// Process and machine.
+    pub name: String,
+    /// The oldest checkpoint that it reads; 0 for any.
+    pub checkpoint: u64,
+    /// How many seconds ago its newest lease was seen.
+    pub seen_s_ago: u64,
 }
 
 /// See [`Status::counters`].
@@ -218,6 +231,7 @@ impl Volume {
             .or(stats.latched)
             .or_else(|| ship_error.lock().clone())
             .or(figures.last_error)
+            .or(figures.deletion_refused)
             .or_else(|| follower.and_then(|follower| follower.figures.error))
             .or_else(|| parking.damage())
             .or(stats.last_error);
@@ -235,6 +249,12 @@ impl Volume {
         );
         let some = |limit: u64| (limit > 0).then_some(limit);
         let cache = self.cache.as_ref().map(|cache| cache.stats());
+        let now_elapsed = clock.elapsed();
+        let followers = figures.followers.into_iter().map(|follower| FollowerStatus {
+            name: follower.name,
+            checkpoint: follower.checkpoint,
+            seen_s_ago: now_elapsed.saturating_sub(follower.seen).as_secs(),
+        });
         Status {
             pid: std::process::id(),
             uuid: self.filesystem.to_string(),
@@ -258,6 +278,7 @@ impl Volume {
                 (true, Some(outage)) => format!("offline, {outage}"),
                 (false, _) => self.shared.health.to_string(),
             },
+            followers: followers.collect(),
             waiting_for_store: parking.waiting_for_store(),
             checkpoint: figures.checkpoint,
             checkpoint_age_s: u64::try_from((now - figures.checkpoint_wall) / 1_000_000_000).unwrap_or(0),

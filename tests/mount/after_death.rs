@@ -49,11 +49,11 @@ fn promise_x1_a_handle_of_a_killed_daemon_never_syncs_again() {
     assert_eq!(fs::read(scratch.mnt.join("folder/file")).unwrap(), b"synced");
 }
 
-/// A writer that another mount has taken over from, and knows it, and that mount.
-fn fenced(open: impl FnOnce(&Scratch) -> Open) -> (Scratch, Open, Other) {
+/// A writer that another mount has taken over from, and that mount.
+fn overtaken(options: &[&str], open: impl FnOnce(&Scratch) -> Open) -> (Scratch, Open, Other) {
     let mut scratch = Scratch::new();
     scratch.make();
-    scratch.mount_with(&["--ship-interval", "1"]);
+    scratch.mount_with(options);
     let open = open(&scratch);
     let other = Other(scratch.root.join("other"));
     fs::create_dir(&other.0).unwrap();
@@ -62,7 +62,14 @@ fn fenced(open: impl FnOnce(&Scratch) -> Open) -> (Scratch, Open, Other) {
     let state = scratch.root.join("other-state");
     let elsewhere = ["--journal-size", "32MiB", "--state", words(&state), scratch.store(), words(&other.0)];
     skylog(&[&["mount", "--takeover"], &elsewhere[..]].concat()).succeeds();
-    fs::write(scratch.mnt.join("too late"), "").unwrap();
+    (scratch, open, other)
+}
+
+/// The same, when the writer knows it.
+fn fenced(open: impl FnOnce(&Scratch) -> Open) -> (Scratch, Open, Other) {
+    let (scratch, open, other) = overtaken(&["--ship-interval", "1"], open);
+    // It may know already.
+    fs::write(scratch.mnt.join("too late"), "").ok();
     let begin = Instant::now();
     while scratch.status()["state"] != "fenced" {
         assert!(begin.elapsed() < Duration::from_secs(60), "{}", scratch.status());
@@ -92,6 +99,16 @@ fn promise_x1_a_handle_of_a_fenced_writer_never_syncs_again_also_what_was_durabl
     let refused = (&open.file).write_all(b"lost").expect_err("it is read-only");
     assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
     assert_eq!(fs::read(scratch.mnt.join("folder/file")).unwrap(), b"synced", "reading goes on");
+}
+
+#[test]
+fn promise_x1_an_fsync_that_asks_the_store_fails_from_the_takeover_on() {
+    let (scratch, open, _other) = overtaken(&["--durability", "store", "--ship-interval", "3600"], Open::of);
+    (&open.file).write_all(b"too late").expect("it does not know yet");
+    for synced in open.syncs() {
+        assert_eq!(synced.expect_err("another writer has taken over").raw_os_error(), Some(libc::EIO));
+    }
+    assert_eq!(scratch.status()["state"], "fenced");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod copies;
 mod exposition;
 mod follower;
 mod helpers;
+mod leases;
 mod life;
 mod limits;
 mod metrics;

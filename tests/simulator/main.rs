@@ -5,7 +5,8 @@
 //!
 //! A failure prints what it takes to see it again. `SKYLOG_SIM_SEED=n` starts with another seed, `SKYLOG_SIM_HISTORIES=n` runs
 //! more or fewer histories, `SKYLOG_SIM_CRASH=n` judges one crash of each, `SKYLOG_SIM_PLANS=n` looks at more states of each
-//! moment, `SKYLOG_SIM_SAMPLE=n` looks closely at one state of n.
+//! moment, `SKYLOG_SIM_SAMPLE=n` looks closely at one state of n, `SKYLOG_SIM_WRITERS=n` runs more or fewer histories of
+//! several writers: see [`writers`].
 
 #[path = "../model/mod.rs"]
 mod model;

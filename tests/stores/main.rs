@@ -4,6 +4,7 @@
 #[path = "../busy/mod.rs"]
 mod busy;
 mod commands;
+mod durability;
 #[path = "../exposition/mod.rs"]
 mod exposition;
 mod faults;
@@ -21,3 +22,4 @@ mod refusals;
 mod scratch;
 mod seeing;
 mod server;
+mod wiped;

@@ -121,11 +121,14 @@ fn assert_prefix(tree: &Tree, folder: &str) {
 fn a_writer_that_was_stopped_and_goes_on_after_a_takeover_changes_nothing() {
     let scratch = Scratch::new(3);
     scratch.make();
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let (mut random, mut stored) = (0x9e37_79b9_7f4a_7c15_u64, 0);
     for round in 0..rounds(4) {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let folder = format!("load {round}");
-        let mut first = Place::mounted(&scratch, &format!("first.{round}"), &["--ship-interval", "1"]);
+        // The first one goes on while the second is at work, or when nobody is; its fsync asks the store, or its own disk.
+        let (early, durability) = (round % 2 == 0, if round / 2 % 2 == 0 { "store" } else { "local" });
+        let options = ["--ship-interval", "1", "--durability", durability];
+        let mut first = Place::mounted(&scratch, &format!("first.{round}"), &options);
         fs::create_dir(first.mnt.join(&folder)).expect("a mount");
         let loading = load(first.mnt.join(&folder));
         // Somewhere between two requests to the store.
@@ -148,8 +151,6 @@ fn a_writer_that_was_stopped_and_goes_on_after_a_takeover_changes_nothing() {
             }
         };
         write_more(0);
-        // The first one goes on while the second is at work, or when nobody is.
-        let early = round % 2 == 0;
         if early {
             first.signal(Signal::SIGCONT);
             write_more(20);
@@ -162,7 +163,18 @@ fn a_writer_that_was_stopped_and_goes_on_after_a_takeover_changes_nothing() {
             first.signal(Signal::SIGCONT);
             first.until_fenced(&scratch);
         }
-        assert!(loading.join().expect("it does not panic") > 0);
+        let synced = loading.join().expect("it does not panic");
+        if durability == "store" {
+            stored += synced;
+            let whole = |n: &u64| {
+                tree.get(&format!("{folder}/{n:06}")).is_some_and(|found| *found == contents(*n).into_bytes())
+            };
+            assert_eq!(
+                (0..synced).find(|n| !whole(n)),
+                None,
+                "round {round}: of {synced} synced files this one is lost"
+            );
+        }
         assert!(look(&scratch, &format!("look.{round}")) == tree, "round {round}: what others see has changed");
         scratch.skylog(&["check", &scratch.url]).succeeds();
 
@@ -176,4 +188,5 @@ fn a_writer_that_was_stopped_and_goes_on_after_a_takeover_changes_nothing() {
             "round {round}: a mount that was refused changed something"
         );
     }
+    assert!(stored > 0, "no fsync ever asked the store");
 }

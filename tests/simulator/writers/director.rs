@@ -149,9 +149,12 @@ impl Director {
             0..=4 => Command::Op,
             5 => Command::Writer,
             6 => Command::Checkpointer,
-            7..=8 => Command::Shipper,
-            9..=16 => Command::Go(1 + self.stage.below(6)),
-            17 => Command::Want,
+            7 => Command::Shipper,
+            8..=9 => Command::Syncer,
+            10..=15 => Command::Go(1 + self.stage.below(6)),
+            16 => Command::Want,
+            17..=18 => Command::Fsync,
+            _ if self.stage.one_in(6) => Command::Switch,
             _ => Command::Fsync,
         };
         self.tell(i, command);
@@ -444,8 +447,8 @@ impl Director {
             truth.seen_len() >= line.last_change(line.len()),
             "the last writer is drained, and not all is published"
         );
-        let (published, closings, deletes, unshipped) =
-            (truth.published, truth.closings, truth.deletes, truth.unshipped);
+        let (published, logs, closings, strays) = (truth.published, truth.logs, truth.closings, truth.strays);
+        let (deletes, unshipped) = (truth.deletes, truth.unshipped);
         drop(truth);
         let reader = self.reader();
         let disk = SimDisk::from_image(&self.players[owner].slot.lock().disk.image(), &CallLog::new());
@@ -454,6 +457,8 @@ impl Director {
             figures.histories += 1;
             figures.checks += 1;
             figures.published += published;
+            figures.logs += logs;
+            figures.strays += strays;
             figures.closings += closings;
             figures.deleted += deletes;
             figures.unshipped += unshipped;
@@ -473,31 +478,27 @@ impl Director {
         life.is_some_and(|life| !self.stage.truth.lock().is_superseded(life))
     }
 
-    /// Nobody is left: somebody begins from the store alone.
+    /// Nobody is left: somebody begins from the store alone, and changes something.
     fn take_over(&mut self) -> usize {
         self.kill(0, false);
         self.wipe(0);
-        self.tell(0, Command::Mount);
-        while self.players[0].busy {
-            self.calm(0);
-            self.resume(0);
-        }
-        for _ in 0..5 {
-            if self.players[0].mounted {
-                break;
-            }
+        for _ in 0..8 {
             self.tell(0, Command::Mount);
             while self.players[0].busy {
                 self.calm(0);
                 self.resume(0);
             }
+            self.calm(0);
+            for command in [Command::Drain, Command::Op, Command::Drain] {
+                if self.players[0].mounted {
+                    self.tell(0, command);
+                }
+            }
+            if self.players[0].mounted {
+                return 0;
+            }
         }
-        assert!(self.players[0].mounted, "nobody can take over");
-        self.calm(0);
-        for command in [Command::Op, Command::Op, Command::Drain] {
-            self.tell(0, command);
-        }
-        0
+        panic!("nobody can take over");
     }
 
     /// Ends all threads, whatever they were doing.

@@ -18,7 +18,7 @@ use skylog::fs::{self, Cx, DiskSpace, Fs, Options};
 use skylog::map::Wait;
 use skylog::media::sim::SimDisk;
 use skylog::recovery::{MountError, Mounted, World, mount};
-use skylog::ship::ShipError;
+use skylog::ship::{ShipError, syncer};
 use skylog::volume::resolve;
 use std::sync::Arc;
 
@@ -37,11 +37,14 @@ pub enum Command {
     Writer,
     Checkpointer,
     Shipper,
+    Syncer,
     /// So many steps of each of them.
     Go(usize),
     /// Asks for a checkpoint.
     Want,
     Fsync,
+    /// Another durability.
+    Switch,
     /// Everything is shipped and reclaimed, unless another has taken over.
     Drain,
     /// Ends the mount cleanly.
@@ -134,7 +137,12 @@ impl Host {
             Command::Writer => drop(instance.mounted.writer.step()),
             Command::Checkpointer => drop(instance.mounted.checkpointer.step()),
             Command::Shipper => drop(instance.ship()),
+            Command::Syncer => drop(instance.sync()),
             Command::Go(times) => instance.go(times),
+            Command::Switch => {
+                let tail = instance.mounted.db.journal().tail();
+                tail.set_open(!tail.is_open());
+            }
             Command::Want => instance.mounted.checkpointer.wanted().checkpoint(),
             Command::Fsync => instance.fsync(),
             Command::Drain => instance.drain(),
@@ -215,6 +223,7 @@ impl Host {
         let root = Who { uid: 0, gid: 0 };
         let free = |fs: &Fs, cx: &Cx| fs.free_orphans(cx);
         while instance.run(root, Time::default(), free).is_ok_and(|(freed, _)| freed > 0) {}
+        instance.mounted.db.journal().tail().set_open(!stage.one_in(4));
         self.instance = Some(instance);
         Done::Fine
     }
@@ -323,6 +332,21 @@ impl Instance {
         true
     }
 
+    /// One step of who publishes what fsyncs wait for.
+    fn sync(&mut self) -> bool {
+        if self.fenced {
+            return false;
+        }
+        match self.mounted.syncer.step() {
+            Ok(step) => step == syncer::Step::Worked,
+            Err(e) if e.ends_writing() => {
+                self.ends(&e);
+                true
+            }
+            Err(_) => true,
+        }
+    }
+
     fn ends(&mut self, e: &ShipError) {
         if !self.wire.is_dead() {
             let truth = self.stage.truth.lock();
@@ -336,15 +360,36 @@ impl Instance {
             self.stage.count(|figures| figures.fenced += 1);
         }
         self.mounted.db.journal().latch(e.to_string());
+        self.mounted.syncer.stored().end(&e.to_string());
         self.fenced = true;
     }
 
+    /// An fsync, which the store is to answer: with log increments, or else when its window is recorded as shipped.
     fn fsync(&mut self) {
-        let (db, life) = (self.mounted.db.clone(), self.life);
-        self.stage.truth.lock().ask(life, db.last());
-        self.stage.count(|figures| figures.asked += 1);
-        db.journal().when_durable(db.last(), Box::new(|_| {}));
-        self.mounted.checkpointer.wanted().checkpoint();
+        let (db, life, wire, stage) = (&self.mounted.db, self.life, self.wire.clone(), self.stage.clone());
+        let (journal, lsn) = (db.journal().clone(), db.last());
+        stage.count(|figures| figures.asked += 1);
+        if !journal.tail().is_open() {
+            stage.truth.lock().ask(life, lsn);
+            self.mounted.checkpointer.wanted().checkpoint();
+            return journal.when_synced(lsn, Box::new(|_| {}));
+        }
+        let n = stage.truth.lock().line(life).len();
+        let answered = move |result: Result<(), String>| {
+            if result.is_ok() && !wire.is_dead() {
+                stage.truth.lock().acknowledge(life, n);
+                stage.count(|figures| {
+                    figures.acknowledged += 1;
+                    figures.stored += 1;
+                });
+            }
+        };
+        let stored = self.mounted.syncer.stored();
+        let local = move |synced: Result<(), String>| match synced {
+            Ok(()) => stored.when_stored(lsn, Box::new(answered)),
+            Err(reason) => answered(Err(reason)),
+        };
+        journal.when_synced(lsn, Box::new(local));
     }
 
     /// Notes what is durable and answers fsyncs; whether it knows that it is fenced.
@@ -365,6 +410,7 @@ impl Instance {
         for _ in 0..times {
             self.mounted.writer.step();
             self.mounted.checkpointer.step();
+            self.sync();
             self.ship();
             self.note();
         }
@@ -381,9 +427,10 @@ impl Instance {
             }
             let journal = self.mounted.writer.step() == skylog::journal::Progress::Worked;
             let checkpointer = self.mounted.checkpointer.step() == skylog::checkpoint::Progress::Worked;
+            let syncer = self.sync();
             let shipper = self.ship();
             self.note();
-            if journal || checkpointer || shipper {
+            if journal || checkpointer || syncer || shipper {
                 idle = 0;
                 continue;
             }

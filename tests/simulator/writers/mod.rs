@@ -7,6 +7,7 @@
 //!
 //! `SKYLOG_SIM_WRITERS=n` runs more or fewer of these histories, from `SKYLOG_SIM_SEED` on.
 
+mod canaries;
 mod director;
 mod figures;
 mod host;
