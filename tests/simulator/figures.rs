@@ -28,6 +28,9 @@ figures! {
     histories: "histories",
     operations: "operations",
     syncs: "syncs",
+    stored_asked: "syncs that waited for the store",
+    stored: "of these, answered",
+    logs: "log increments",
     switches: "policy switches",
     mounts: "mounts",
     takeovers: "takeovers",
@@ -63,6 +66,9 @@ impl Figures {
         self.deleted += figures.objects_deleted;
         self.recycled += instance.mounted.db.journal().stats().recycled;
         self.bases += instance.bases;
+        let synced = instance.mounted.syncer.stored().figures();
+        self.stored += synced.answered;
+        self.logs += synced.increments;
         self.add_cache(instance);
     }
 

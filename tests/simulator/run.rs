@@ -23,6 +23,10 @@ use std::time::Duration;
 /// Operations of a history.
 pub const OPS: usize = 50;
 
+/// What makes the dice for the store others than those for cache files. With this none of the histories that failed once has
+/// any.
+const STORE_DICE: u64 = 9;
+
 /// Calls of one disk that are to be crashed.
 pub struct Span {
     pub disk: SimDisk,
@@ -64,6 +68,8 @@ pub struct Runner {
     pub random: SeededRandom,
     /// The dice of cache files, thrown apart: then a seed still means the history that it always meant.
     pub cache_random: SeededRandom,
+    /// The same for fsyncs that wait for the store, in histories that have such.
+    pub store_random: Option<SeededRandom>,
     pub log: Arc<CallLog>,
     pub machine: Machine,
     pub instance: Option<Instance>,
@@ -122,6 +128,7 @@ impl Runner {
             seed,
             random,
             cache_random: SeededRandom::new(!seed),
+            store_random: Some(SeededRandom::new(!seed ^ STORE_DICE)).filter(|random| random.below(4) == 0),
             log,
             machine,
             instance: None,
@@ -198,10 +205,31 @@ impl Runner {
         db.journal().when_durable(db.last(), Box::new(acknowledged));
     }
 
+    /// Asks for everything so far to be in the store, as an fsync with `--durability store` does.
+    fn promise_stored(&mut self, n: usize) {
+        let (book, line) = (self.book.clone(), self.book.last().line);
+        let answered = move |result: Result<(), String>| {
+            if result.is_ok() && book.last().line == line {
+                book.note(|note| note.shipped = note.shipped.max(n));
+            }
+        };
+        let instance = self.instance();
+        let (lsn, stored) = (instance.mounted.db.last(), instance.mounted.syncer.stored());
+        let local = move |synced: Result<(), String>| match synced {
+            Ok(()) => stored.when_stored(lsn, Box::new(answered)),
+            Err(reason) => answered(Err(reason)),
+        };
+        instance.mounted.db.journal().when_synced(lsn, Box::new(local));
+        self.figures.stored_asked += 1;
+    }
+
     /// A sync, as `fsync` asks for it; half of them are waited for.
     pub fn sync(&mut self, wait: bool) {
         let n = self.line().len();
         self.promise(n);
+        if self.store_random.is_some() {
+            self.promise_stored(n);
+        }
         self.figures.syncs += 1;
         while wait && self.book.last().synced < n {
             self.instance().step(Actor::Writer);
@@ -236,6 +264,9 @@ impl Runner {
             }
             if self.cache_random.below(3) == 0 {
                 self.step(Actor::Keeper);
+            }
+            if self.store_random.as_ref().is_some_and(|random| random.below(2) == 0) {
+                self.step(Actor::Syncer);
             }
         }
     }
@@ -302,6 +333,7 @@ impl Runner {
             mounted => mounted,
         };
         let mut instance = mounted.unwrap_or_else(|e| panic!("the mount failed: {e}"));
+        instance.mounted.db.journal().tail().set_open(self.store_random.is_some());
         self.cached.look();
         let found = match self.machine.store.is_down() {
             // Reading everything would end the outage.

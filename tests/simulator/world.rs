@@ -17,6 +17,7 @@ use skylog::map::{Limits, Shape, Wait};
 use skylog::media::sim::{CallLog, Image, SimDisk};
 use skylog::recovery::{Holding, MkfsOptions, MountError, Mounted, Tuning, World, mkfs, mount};
 use skylog::ship::ShipError;
+use skylog::ship::syncer::Step;
 use skylog::store::sim::SimStore;
 use skylog::volume::resolve;
 use std::sync::Arc;
@@ -106,12 +107,14 @@ pub enum Actor {
     Writer,
     Checkpointer,
     Shipper,
+    /// Who publishes what fsyncs wait for.
+    Syncer,
     /// Who writes and removes cache files, and who fetches ahead.
     Keeper,
 }
 
 /// All of them, in the order in which they work best.
-const ACTORS: [Actor; 4] = [Actor::Writer, Actor::Checkpointer, Actor::Shipper, Actor::Keeper];
+const ACTORS: [Actor; 5] = [Actor::Writer, Actor::Checkpointer, Actor::Shipper, Actor::Syncer, Actor::Keeper];
 
 /// A mounted filesystem.
 pub struct Instance {
@@ -164,6 +167,7 @@ impl Instance {
             Actor::Writer => self.mounted.writer.step() == journal::Progress::Worked,
             Actor::Checkpointer => self.mounted.checkpointer.step() == checkpoint::Progress::Worked,
             Actor::Shipper => self.ship(),
+            Actor::Syncer => self.sync(),
             Actor::Keeper => {
                 let kept = self.mounted.keeper.as_mut().is_some_and(|keeper| keeper.step() == cache::Progress::Worked);
                 let reader = self.mounted.db.locate().reader();
@@ -187,14 +191,31 @@ impl Instance {
                 self.mounted.desk.report(report);
                 self.job = None;
             }
-            Err(e) if e.ends_writing() => {
-                self.mounted.db.journal().latch(e.to_string());
-                self.fenced = true;
-            }
+            Err(e) if e.ends_writing() => self.end_writing(&e),
             Err(ShipError::Store(_) | ShipError::Locate(_) | ShipError::Probe(_)) => {}
             Err(e) => assert!(self.machine.tolerant, "shipping failed: {e}"),
         }
         true
+    }
+
+    /// One step of who publishes what fsyncs wait for.
+    fn sync(&mut self) -> bool {
+        if self.fenced {
+            return false;
+        }
+        match self.mounted.syncer.step() {
+            Ok(step) => return step == Step::Worked,
+            Err(e) if e.ends_writing() => self.end_writing(&e),
+            Err(ShipError::Store(_)) => {}
+            Err(e) => assert!(self.machine.tolerant, "a log increment failed: {e}"),
+        }
+        true
+    }
+
+    fn end_writing(&mut self, e: &ShipError) {
+        self.mounted.db.journal().latch(e.to_string());
+        self.mounted.syncer.stored().end(&e.to_string());
+        self.fenced = true;
     }
 
     fn note(&mut self, report: &Report) {

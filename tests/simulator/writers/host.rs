@@ -307,6 +307,14 @@ impl Host {
     }
 }
 
+impl Drop for Instance {
+    /// Nobody waits for a process that is gone. Those who did hold what they waited for.
+    fn drop(&mut self) {
+        self.mounted.db.journal().latch("the process is gone".to_owned());
+        self.mounted.syncer.stored().end("the process is gone");
+    }
+}
+
 impl Instance {
     /// One try of the shipper's job, if it has one.
     fn ship(&mut self) -> bool {
