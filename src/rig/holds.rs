@@ -2,8 +2,9 @@
 
 use super::{Rig, new_store, small};
 use crate::base::random::SeededRandom;
+use crate::format::ids::Uuid;
 use crate::format::lease::{Lease, LeaseState, Owner};
-use crate::format::names::LEASES;
+use crate::format::names::{self, LEASES};
 use crate::media::sim::{CallLog, Nth, SimDisk};
 use crate::recovery::{Hold, HoldError, Holding, MountError, Tuning};
 use crate::store::Store;
@@ -126,6 +127,18 @@ fn a_hold_that_cannot_be_read_is_one_unless_it_may_be_taken_over() {
         "{refused}"
     );
     mount(&rig, &here(), true).expect("taken over");
+}
+
+#[test]
+fn a_lease_of_somebody_else_that_cannot_be_read_keeps_nobody_from_mounting() {
+    let rig = held_by(&elsewhere());
+    hold(&rig).release();
+    let follower = names::lease(Uuid(77), 4);
+    rig.store.put(&follower, "not a lease".into()).expect("put");
+    mount(&rig, &here(), false).expect("nobody holds it");
+    assert!(rig.store.image().object(&follower).is_some(), "whose lease it is ends it");
+    // And does not hide who does.
+    assert!(matches!(mount(&rig, &elsewhere(), false), Err(MountError::Hold(HoldError::Held { .. }))));
 }
 
 #[test]
