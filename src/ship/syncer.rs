@@ -212,11 +212,6 @@ impl Stored {
         self.answer();
     }
 
-    fn log_published(&self, end: Lsn) -> usize {
-        self.journal.tail().log_published(end);
-        self.answer()
-    }
-
     /// Answers whom what is published covers; how many.
     fn answer(&self) -> usize {
         let mut state = self.state.lock();
@@ -294,6 +289,12 @@ impl Syncer {
         Syncer { parts, stored, gather: Gather::default(), failures: 0, retry_at: Duration::ZERO, asked: None }
     }
 
+    /// One that looks at another clock.
+    #[cfg(test)]
+    pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
+        self.parts.clock = clock;
+    }
+
     /// Where to wait.
     pub fn stored(&self) -> Arc<Stored> {
         self.stored.clone()
@@ -365,10 +366,17 @@ impl Syncer {
         let (begin, bytes) = (clock.elapsed(), log.batches.len() as u64);
         let Published { checkpoint, .. } = published;
         if canary::removed(Canary::AnswerAfterStore) {
-            self.stored.log_published(end);
+            journal.tail().log_published(end);
+            self.stored.answer();
         }
         let draft = Draft { wall: clock.now(), checkpoint, start: published.said(), end };
         let outcome = held.publish(draft, Body::Log(log))?;
+        // Before anybody else publishes: a base carries what is noted as published, and nothing else brings it into its generation.
+        match &outcome {
+            Outcome::Published(_) => journal.tail().log_published(end),
+            Outcome::Adopted(found) => journal.tail().log_published(found.end),
+            Outcome::NoBase => {}
+        }
         drop(held);
         match outcome {
             Outcome::Published(_) => {
@@ -378,12 +386,12 @@ impl Syncer {
                 state.figures.bytes += bytes;
                 state.figures.round_trip = round_trip;
                 drop(state);
-                let answered = self.stored.log_published(end);
+                let answered = self.stored.answer();
                 let expected = answered + self.stored.figures().waiting;
                 self.gather = Gather { expected, round_trip, until: None };
             }
-            Outcome::Adopted(found) => {
-                self.stored.log_published(found.end);
+            Outcome::Adopted(_) => {
+                self.stored.answer();
             }
             Outcome::NoBase => {
                 self.ask_for_window(self.parts.clock.elapsed());
