@@ -3,7 +3,6 @@
 use super::ahead::Ahead;
 use super::changed::Changed;
 use super::figures::Figures;
-use super::lease::FollowerLease;
 use super::renewal::{Renewal, term_of};
 use super::state::{State, Taken};
 use super::windows::Windows;
@@ -42,6 +41,8 @@ pub struct Follower {
     state: State,
     renewal: Arc<Renewal>,
     term: Arc<Term>,
+    /// Of the lease that was taken after `term` was over, while nothing was read under it yet.
+    next_term: Option<Arc<Term>>,
     poll_at: Duration,
     /// Nothing of the generation of the next number was deleted before this moment, by a clock that goes on while the machine sleeps.
     intact_at: Duration,
@@ -50,21 +51,37 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub(super) fn new(source: Source, locate: Arc<Locate>, lease: FollowerLease, newest: Newest) -> Follower {
+    /// `newest` was read under that lease.
+    pub(super) fn new(
+        source: Source,
+        locate: Arc<Locate>,
+        (renewal, term): (Arc<Renewal>, Arc<Term>),
+        newest: Newest,
+    ) -> Follower {
         let Newest { state, windows: listed } = newest;
         let mut windows = Windows::new(locate.clone());
         windows.replace(&listed, 0);
-        let term = term_of(&lease);
         let seen = Arc::new(state.seen(&term));
         let (clock, now) = (source.clock.clone(), source.clock.elapsed());
         let figures = Arc::new(Mutex::new(Figures::new(&seen, now)));
         let db = Arc::new(Db::follower(seen, locate, source.cache.clone()));
-        let renewal = Arc::new(Renewal::new(lease));
-        let (poll_at, ahead) = (now + POLL, Ahead::default());
+        let (poll_at, ahead, next_term) = (now + POLL, Ahead::default(), None);
         // It is not known how long ago it was read.
         let intact_at = Duration::ZERO;
-        let mut follower =
-            Follower { source, clock, db, windows, state, renewal, term, poll_at, intact_at, ahead, figures };
+        let mut follower = Follower {
+            source,
+            clock,
+            db,
+            windows,
+            state,
+            renewal,
+            term,
+            next_term,
+            poll_at,
+            intact_at,
+            ahead,
+            figures,
+        };
         follower.forget();
         follower
     }
@@ -153,7 +170,7 @@ impl Follower {
 
     /// Opens the newest generation in place of one that has ended.
     fn open_newest(&mut self) -> Result<Progress, MountError> {
-        let newest = self.source.newest()?;
+        let newest = self.source.newest(&self.renewal)?;
         self.open(newest)?;
         self.figures.lock().reopened += 1;
         self.show();
@@ -213,20 +230,29 @@ impl Follower {
         Ok(())
     }
 
-    /// Takes another lease in place of one that was lost, and opens the newest state under it.
+    /// Takes another lease in place of one that was lost, and opens the newest state under it. It is renewed meanwhile, and kept
+    /// for the next try.
     fn begin_again(&mut self) -> Result<Progress, MountError> {
         // A term may end before the renewal has noticed.
         self.term.end();
+        let term = match self.next_term.take().filter(|term| !term.is_over()) {
+            Some(term) => term,
+            None => self.take_another()?,
+        };
+        self.next_term = Some(term.clone());
+        let newest = self.source.newest(&self.renewal)?;
+        self.open(newest)?;
+        (self.term, self.next_term) = (term, None);
+        self.show();
+        Ok(Progress::Advanced(Changed::Everything))
+    }
+
+    fn take_another(&mut self) -> Result<Arc<Term>, MountError> {
         let lease = self.source.take_lease()?;
-        let opened = self.source.newest().and_then(|newest| self.open(newest));
-        if let Err(e) = opened {
-            return Err(self.source.give_back(lease, e));
-        }
-        self.term = term_of(&lease);
+        let term = term_of(&lease);
         let why = self.renewal.replace(lease).unwrap_or_else(|| "it was not renewed in time".to_owned());
         log::warn!("the lease was lost, and with it what was open; there is another one now ({why})");
         self.figures.lock().leases_lost += 1;
-        self.show();
-        Ok(Progress::Advanced(Changed::Everything))
+        Ok(term)
     }
 }

@@ -53,6 +53,7 @@ use crate::recovery::{configuration, first_free, newest_base, newest_generation,
 use crate::ship::fence::behind_gap;
 use crate::store::Store;
 use lease::FollowerLease;
+use renewal::term_of;
 use state::{State, Taken};
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,12 +102,17 @@ pub fn open(world: &World, tuning: &Tuning) -> Result<Opened, MountError> {
     };
     // Before anything is read: from now on nothing is deleted that a newer state names.
     let lease = source.take_lease()?;
-    let newest = match source.newest() {
+    let term = term_of(&lease);
+    let renewal = Arc::new(Renewal::new(lease));
+    let newest = match source.newest(&renewal) {
         Ok(newest) => newest,
-        Err(e) => return Err(source.give_back(lease, e)),
+        Err(e) => {
+            renewal.release();
+            return Err(e);
+        }
     };
-    let follower = Follower::new(source, locate, lease, newest);
-    let (db, renewal) = (follower.db().clone(), follower.renewal().clone());
+    let follower = Follower::new(source, locate, (renewal.clone(), term), newest);
+    let db = follower.db().clone();
     Ok(Opened { superblock, db, nodes, cache: files, keeper, follower, renewal })
 }
 
@@ -138,19 +144,11 @@ impl Source {
         Ok(FollowerLease::take(store, clock, &*self.random, self.filesystem, self.owner.clone())?)
     }
 
-    /// Nothing is read under a lease, because of `why`.
-    fn give_back(&self, lease: FollowerLease, why: MountError) -> MountError {
-        if let Err(e) = lease.release() {
-            log::debug!("a lease was not given back, and ends by itself: {e}");
-        }
-        why
-    }
-
-    /// Reads base and increments of the newest generation.
-    fn newest(&self) -> Result<Newest, MountError> {
+    /// Reads base and increments of the newest generation, and renews the lease meanwhile: that may take longer than it lasts.
+    fn newest(&self, renewal: &Renewal) -> Result<Newest, MountError> {
         let mut newest = newest_generation(&*self.store)?;
         loop {
-            let found = self.read_from(newest);
+            let found = self.read_from(newest, renewal);
             // What was read of a generation that has ended meanwhile may be full of holes.
             let free = found.as_ref().map_or(Position { generation: newest, number: 1 }, |found| found.state.next);
             match behind_gap(&*self.store, free)? {
@@ -160,10 +158,12 @@ impl Source {
         }
     }
 
-    fn read_from(&self, newest: u64) -> Result<Newest, MountError> {
+    fn read_from(&self, newest: u64, renewal: &Renewal) -> Result<Newest, MountError> {
         let (mut numbers, base) = newest_base(&*self.store, &self.fetcher, newest)?;
         let (mut state, mut windows) = State::of_base(self.filesystem, base, &self.trees())?;
+        renewal.step();
         while let Some(publication) = numbers.next()? {
+            renewal.step();
             let Taken::Changes(more, _) = state.take(publication, &self.trees())? else { break };
             windows.extend(more.iter().filter(|entry| entry.objects > 0).map(|entry| (entry.end, entry.start)));
         }
