@@ -207,15 +207,9 @@ impl Stored {
         self.journal.tail()
     }
 
-<<<<<<< ours
     fn nothing_to_send(&self, end: Lsn) {
-        self.journal.tail().nothing_to_send(end);
-        self.answer();
-=======
-    fn log_published(&self, end: Lsn) -> usize {
         self.journal.tail().log_published(end);
-        self.answer()
->>>>>>> theirs
+        self.answer();
     }
 
     /// Answers whom what is published covers; how many.
@@ -366,7 +360,7 @@ impl Syncer {
             Due::Batches { published, batches } => (published, log_of(&batches)?),
         };
         if log.batches.is_empty() {
-            self.stored.log_published(end);
+            self.stored.nothing_to_send(end);
             return Ok(Step::Worked);
         }
         let (begin, bytes) = (clock.elapsed(), log.batches.len() as u64);
@@ -377,16 +371,14 @@ impl Syncer {
         }
         let draft = Draft { wall: clock.now(), checkpoint, start: published.said(), end };
         let outcome = held.publish(draft, Body::Log(log))?;
-<<<<<<< ours
         // Before anybody else publishes: a base carries what is noted as published, and nothing else brings it into its generation.
         match &outcome {
-            Outcome::Published(_) => journal.tail().log_published(end),
+            Outcome::Published(_) => {
+                journal.tail().log_published(end);
+                journal.tail().log_sent(end);
+            }
             Outcome::Adopted(found) => journal.tail().log_published(found.end),
             Outcome::NoBase => {}
-=======
-        if matches!(outcome, Outcome::Published(_)) {
-            self.stored.tail().log_sent(end);
->>>>>>> theirs
         }
         drop(held);
         match outcome {
