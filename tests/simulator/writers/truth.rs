@@ -117,8 +117,8 @@ struct Visible {
     base: u64,
     /// Operations that windows of it hold.
     windows: usize,
-    /// The end of the newest log.
-    logged: Lsn,
+    /// Windows and logs of it reach up to here.
+    reached: Lsn,
     /// Who may publish, by the takeover it began with.
     owner: LifeNo,
 }
@@ -160,7 +160,7 @@ impl Truth {
         let next = Position { generation: 1, number: 2 };
         Truth {
             lives: vec![maker],
-            visible: Visible { life: 0, n: 0, next, base: 1, windows: 0, logged: Lsn::ZERO, owner: 0 },
+            visible: Visible { life: 0, n: 0, next, base: 1, windows: 0, reached: Lsn::ZERO, owner: 0 },
             ops: 0,
             acknowledged: BTreeSet::new(),
             numbers: BTreeMap::new(),
@@ -259,17 +259,16 @@ impl Truth {
                 assert!(n >= self.visible.windows, "{name} goes back behind the window before it");
                 self.visible.windows = n;
                 // What logs said after its end stays.
-                let tail = self.visible.logged;
-                self.publish(life, name, found.end.max(tail));
+                self.visible.reached = self.visible.reached.max(found.end);
+                self.publish(life, name, self.visible.reached);
             }
             Body::Log(log) => {
                 self.claim_all(name, log);
                 assert_eq!(at.generation, self.visible.base, "{name} is a log");
-                // One whose answer was lost may have gone further.
-                let end = self.visible.logged.max(found.end);
-                self.visible.logged = end;
+                // A log or a window whose answer was lost may have gone further: then this one adds nothing.
+                self.visible.reached = self.visible.reached.max(found.end);
                 self.logs += 1;
-                self.publish(life, name, end);
+                self.publish(life, name, self.visible.reached);
             }
         }
     }
