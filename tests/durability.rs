@@ -156,19 +156,6 @@ fn all_that_wait_share_one_object() {
 }
 
 #[test]
-fn those_that_were_just_answered_are_waited_for_and_one_alone_is_not() {
-    let mut rig = mounted(4, &small());
-    // The virtual clock stands still in a call, so no round trip takes any time, and nobody is waited for.
-    for _ in 0..3 {
-        write(&mut rig, "file", 1000);
-        let (one, two) = (fsync(&mut rig), fsync(&mut rig));
-        assert_eq!(rig.mounted.syncer.step().expect("published"), Step::Worked);
-        assert_eq!((told(&one), told(&two)), (Some(true), Some(true)));
-    }
-    assert_eq!(rig.mounted.syncer.stored().figures().increments, 3);
-}
-
-#[test]
 fn nothing_goes_into_a_generation_without_a_base() {
     let mut rig = Rig::new(5, &small());
     rig.mounted.db.journal().tail().set_open(true);

@@ -53,16 +53,13 @@ fn publication(check: &mut Check<'_>, at: Position) -> Option<Option<Publication
 
 fn walk(check: &mut Check<'_>, base: Publication) -> bool {
     let mut at = Position { generation: base.generation, number: 0 };
-    let (mut end, mut checkpoint, mut reached) = (Lsn::ZERO, base.checkpoint, None);
+    let (mut end, mut checkpoint) = (Lsn::ZERO, base.checkpoint);
     let mut next = Some(base);
     while let Some(publication) = next {
         check.report.figures.publications += 1;
         check.newest = Some(at);
         let place = names::publication(at.generation, at.number);
         for what in problems_of(&publication, end, checkpoint) {
-            check.problem(&place, what);
-        }
-        if let Some(what) = gap_before(&publication, &mut reached) {
             check.problem(&place, what);
         }
         if publication.uuid != check.uuid {
@@ -103,19 +100,6 @@ fn check_size(check: &mut Check<'_>, place: &str, name: &str, expected: u64) {
         Ok(found) => check.problem(name, format!("has {found} bytes where {place} says {expected}")),
         Err(e) => check.problem(name, format!("{e}, yet {place} names it")),
     }
-}
-
-/// Windows and logs follow one another without a gap. `reached` is how far they go so far; not known right after a base that has
-/// a log, which may end in batches that no log carries.
-fn gap_before(publication: &Publication, reached: &mut Option<Lsn>) -> Option<String> {
-    let Publication { start, end, .. } = *publication;
-    let before = reached.filter(|reached| matches!(publication.body, Body::Log(_)) && *reached < start);
-    *reached = match &publication.body {
-        Body::Base(base) => Some(end).filter(|_| base.log.batches.is_empty()),
-        Body::Increment(_) | Body::Log(_) => Some(reached.map_or(end, |reached| reached.max(end))),
-        Body::Closing(_) => *reached,
-    };
-    before.map(|before| format!("starts at {start}, what comes before it ends at {before}"))
 }
 
 fn log_problems(log: &Log, start: Lsn, end: Lsn) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! The step function that goes on to what is published.
 
+use super::ahead::Ahead;
 use super::changed::Changed;
 use super::figures::Figures;
 use super::lease::FollowerLease;
@@ -12,7 +13,6 @@ use crate::format::publication::Publication;
 use crate::locate::Locate;
 use crate::map::{Db, Term};
 use crate::recovery::{MountError, damaged, newest_generation};
-use crate::ship::publish::read;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +43,7 @@ pub struct Follower {
     poll_at: Duration,
     /// Since when the next number is not there, or the last look at whether it can still come.
     missing_since: Option<Duration>,
+    ahead: Ahead,
     figures: Arc<Mutex<Figures>>,
 }
 
@@ -57,9 +58,9 @@ impl Follower {
         let figures = Arc::new(Mutex::new(Figures::new(&seen, now)));
         let db = Arc::new(Db::follower(seen, locate, source.cache.clone()));
         let renewal = Arc::new(Renewal::new(lease));
-        let (poll_at, missing_since) = (now + POLL, None);
+        let (poll_at, missing_since, ahead) = (now + POLL, None, Ahead::default());
         let mut follower =
-            Follower { source, clock, db, windows, state, renewal, term, poll_at, missing_since, figures };
+            Follower { source, clock, db, windows, state, renewal, term, poll_at, missing_since, ahead, figures };
         follower.forget();
         follower
     }
@@ -108,7 +109,7 @@ impl Follower {
     }
 
     fn read_next(&mut self, now: Duration) -> Result<Progress, MountError> {
-        match read(&*self.source.store, self.state.next)? {
+        match self.ahead.next(&*self.source.store, &self.source.fetcher, self.state.next)? {
             Some(publication) => {
                 self.missing_since = None;
                 self.take(publication)

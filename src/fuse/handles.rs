@@ -35,8 +35,8 @@ pub struct Handles(Mutex<Table>);
 struct Table {
     last: u64,
     open: HashMap<u64, Handle>,
-    /// What the pages of mapped files are of.
-    mapped: HashMap<InodeNo, Version>,
+    /// What the pages of open files are of that have any; nothing if not all of them are of one known version.
+    paged: HashMap<InodeNo, Option<Version>>,
 }
 
 struct Handle {
@@ -158,19 +158,22 @@ impl Handles {
         newest: &Arc<Seen>,
         now: Duration,
     ) -> Result<Arc<Seen>, Errno> {
-        self.with(handle, |handle| {
-            let end = match handle.pages {
-                Pages::Nothing if offset <= AHEAD_MAX => Some(0),
-                Pages::Sequence { end, .. } if offset <= end.saturating_add(AHEAD_MAX) => Some(end),
-                _ => None,
-            };
-            let Some(end) = end.filter(|_| handle.seen.is_some()) else {
-                handle.pages = Pages::Mapped;
-                return Ok(newest.clone());
-            };
-            handle.pages = Pages::Sequence { end: end.max(offset.saturating_add(u64::from(bytes))), last: now };
-            handle.state()
-        })
+        let mut table = self.0.lock();
+        let Table { open, paged, .. } = &mut *table;
+        let handle = open.get_mut(&handle.0).ok_or(Errno::EBADF)?;
+        let version = paged.entry(handle.ino).or_default();
+        let end = match handle.pages {
+            Pages::Nothing if offset <= AHEAD_MAX => Some(0),
+            Pages::Sequence { end, .. } if offset <= end.saturating_add(AHEAD_MAX) => Some(end),
+            _ => None,
+        };
+        let Some(end) = end.filter(|_| handle.seen.is_some()) else {
+            handle.pages = Pages::Mapped;
+            return Ok(newest.clone());
+        };
+        *version = None;
+        handle.pages = Pages::Sequence { end: end.max(offset.saturating_add(u64::from(bytes))), last: now };
+        handle.state()
     }
 
     /// What a listing of the directory reads that goes on after this cookie.
@@ -190,19 +193,25 @@ impl Handles {
         seen.max_by_key(|seen| seen.position).cloned()
     }
 
-    /// Time has passed: gives up what was read for too long. Returns the files that seem to be mapped.
+    /// Time has passed: gives up what was read for too long. Returns the files whose pages are for mappings, as it seems.
     pub fn age(&self, newest: &Arc<Seen>, now: Duration) -> HashSet<InodeNo> {
         let mut table = self.0.lock();
         table.open.values_mut().for_each(|handle| handle.age(newest, now));
-        let mapped = table.open.values().filter(|handle| matches!(handle.pages, Pages::Mapped));
-        let mapped: HashSet<InodeNo> = mapped.map(|handle| handle.ino).collect();
-        table.mapped.retain(|ino, _| mapped.contains(ino));
-        mapped
+        let Table { open, paged, .. } = &mut *table;
+        let of = |is: fn(&Pages) -> bool| -> HashSet<InodeNo> {
+            open.values().filter(|handle| is(&handle.pages)).map(|handle| handle.ino).collect()
+        };
+        let (all, mapped) = (of(|_| true), of(|pages| matches!(pages, Pages::Mapped)));
+        let in_sequence = of(|pages| matches!(pages, Pages::Sequence { .. }));
+        paged.retain(|ino, _| all.contains(ino));
+        let looked_at = paged.keys().filter(|ino| mapped.contains(ino) || !in_sequence.contains(ino));
+        looked_at.copied().collect()
     }
 
-    /// Whether the pages of a mapped file are of another version than this one; from now on they are of this.
+    /// Whether the pages of a file may be of another version than this one; from now on they are of this.
     pub fn has_changed(&self, ino: InodeNo, version: Version) -> bool {
-        self.0.lock().mapped.insert(ino, version) != Some(version)
+        let mut table = self.0.lock();
+        table.paged.get_mut(&ino).is_some_and(|paged| paged.replace(version) != Some(version))
     }
 }
 
@@ -329,6 +338,22 @@ mod tests {
         assert!(!handles.has_changed(FILE, version(1)) && handles.has_changed(FILE, version(2)));
         handles.close(file);
         handles.age(&newest, now);
-        assert!(handles.has_changed(FILE, version(2)), "it was forgotten with its last opening");
+        assert!(!handles.has_changed(FILE, version(3)), "it was forgotten with its last opening");
+    }
+
+    #[test]
+    fn pages_of_an_old_state_that_others_may_have_mapped_are_dropped_after_the_sequence() {
+        let (handles, now, first, second) = (Handles::default(), Duration::ZERO, state(1), state(2));
+        let [sent, mapped] = [(); 2].map(|()| handles.open(FILE, first.clone(), now));
+        let version = (Time::default(), Time::default(), 1, 0);
+        for (file, begin) in [(sent, now), (mapped, now + PAUSE_MAX)] {
+            assert_eq!(number(handles.pages(file, 0, PIECE, &second, begin)), Ok(1));
+            let after = begin + PAUSE_MAX;
+            assert_eq!(handles.age(&second, after), HashSet::from([FILE]));
+            assert!(handles.has_changed(FILE, version) && !handles.has_changed(FILE, version));
+        }
+        handles.close(sent);
+        assert_eq!(number(handles.pages(mapped, 0, PIECE, &second, now)), Ok(2));
+        assert!(!handles.has_changed(FILE, version), "that is what it shows");
     }
 }

@@ -17,12 +17,7 @@ pub(super) fn cost(edits_len: usize, objects: &[usize]) -> u64 {
 
 /// The same for a batch whose length is known.
 pub(super) fn cost_encoded(batch_len: usize, objects: usize) -> u64 {
-    padded_len(batch_len) as u64 + entry_cost(objects as u64)
-}
-
-/// What so many objects take in the directory, at worst.
-pub(super) fn entry_cost(objects: u64) -> u64 {
-    objects * ENTRY_COST
+    padded_len(batch_len) as u64 + objects as u64 * ENTRY_COST
 }
 
 /// The most that one batch may cost: a quarter of a segment. So no batch, and no object, spans segments, and the end of

@@ -42,7 +42,7 @@ mod tail;
 mod tests;
 mod writer;
 
-pub use import::Import;
+pub use import::FILLER_BYTES;
 pub use manifest_store::{MANIFEST, ManifestError, ManifestStore};
 pub use open::open;
 pub use replay::{Replayed, replay};
@@ -253,9 +253,6 @@ pub enum JournalError {
     /// Not even one segment fits on the disk.
     #[error("no room on the disk for the journal: {0}")]
     DiskFull(String),
-    /// What a takeover found in the store beyond its newest window does not fit.
-    #[error("the journal is too small for the changes that the store holds; mount with a larger --journal-size")]
-    TooSmall,
     /// A size in the configuration cannot work.
     #[error("{0}")]
     Config(&'static str),

@@ -59,6 +59,8 @@ pub(super) struct State {
     pub spares: u64,
     /// No other segment can be made for now.
     pub disk_full: bool,
+    /// What an earlier writer left comes in: as many segments as that takes.
+    pub importing: bool,
     /// Since when the writer is at work on the disk.
     pub busy_since: Option<Duration>,
     /// People were told that the writer has been away for long.
@@ -101,6 +103,7 @@ impl State {
             segments,
             spares,
             disk_full,
+            importing: false,
             busy_since: None,
             slow: Trouble::default(),
             latched: None,
@@ -163,7 +166,7 @@ impl State {
     }
 
     pub fn may_grow(&self, config: &Config) -> bool {
-        self.slots() < config.slots_max()
+        self.importing || self.slots() < config.slots_max()
     }
 
     /// Whether another segment should be made ready: before an ordinary batch would have to wait for one, and well before

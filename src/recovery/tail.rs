@@ -13,7 +13,7 @@ use crate::format::checkpoint::{Checkpoint, TailFile};
 use crate::format::ids::Lsn;
 use crate::format::names;
 use crate::format::publication::{Body, Log, LogBatch, Position};
-use crate::journal::{Import, Journal, PendingBatch, Writer};
+use crate::journal::{FILLER_BYTES, Journal, PendingBatch, Writer};
 use crate::media::{File, Media};
 use crate::ship::publish::read;
 use crate::store::Store;
@@ -32,8 +32,6 @@ pub struct Tail {
     parts: Vec<Part>,
     /// Bytes in memory.
     held: usize,
-    /// Windows and logs reach up to here; not known right after a base that has a log.
-    reached: Option<Lsn>,
 }
 
 /// What one numbered object adds.
@@ -41,7 +39,8 @@ struct Part {
     at: Position,
     /// Its last batch.
     last: Lsn,
-    import: Import,
+    /// Bytes of journal that it takes.
+    bytes: u64,
     /// Nothing if it is to be read again.
     log: Option<Log>,
 }
@@ -49,44 +48,31 @@ struct Part {
 impl Tail {
     /// Behind a base that ends at `end`.
     pub fn of_base(at: Position, end: Lsn, log: Log) -> Result<Tail, MountError> {
-        let mut tail = Tail { reached: Some(end), ..Tail::default() };
-        if !log.batches.is_empty() {
-            tail.add(at, end, log)?;
-            tail.reached = None;
-        }
+        let mut tail = Tail::default();
+        tail.take(at, end, log)?;
         Ok(tail)
-    }
-
-    /// Goes on by a log increment with the Lsns (`start`, `end`]; the newest window ends at `window`.
-    pub fn take(&mut self, at: Position, (start, end): (Lsn, Lsn), window: Lsn, log: Log) -> Result<(), MountError> {
-        if let Some(reached) = self.reached.filter(|reached| *reached < start) {
-            return Err(damaged(&place(at), format!("starts at {start}, what comes before it ends at {reached}")));
-        }
-        self.add(at, window, log)?;
-        self.reached = Some(self.reached.map_or(end, |reached| reached.max(end)));
-        Ok(())
     }
 
     /// A window that ends there has what the tail has up to there.
     pub fn supersede(&mut self, window: Lsn) {
         self.parts.retain(|part| part.last > window);
         self.held = self.parts.iter().map(Part::held).sum();
-        self.reached = Some(self.reached.map_or(window, |reached| reached.max(window)));
     }
 
-    fn add(&mut self, at: Position, window: Lsn, log: Log) -> Result<(), MountError> {
+    /// Goes on by what the object at a number carries; the newest window ends at `window`. That no number is missing says that no
+    /// batch is.
+    pub fn take(&mut self, at: Position, window: Lsn, log: Log) -> Result<(), MountError> {
         let before = self.end().unwrap_or(window);
-        let (mut last, mut import) = (before, Import::default());
+        let (mut last, mut batches, mut bytes) = (before, 0, 0);
         each_after(at, &log, &mut last, &mut |batch| {
-            import.bytes += batch.encoded.len() as u64;
-            import.objects += batch.batch.objects.len() as u64;
-            import.batches += 1;
+            batches += 1;
+            bytes += batch.encoded.len() as u64;
             Ok(())
         })?;
         if last > before {
-            import.positions = last.pos - before.pos;
+            bytes = (last.pos - before.pos - batches).saturating_mul(FILLER_BYTES).saturating_add(bytes);
             let log = Some(log).filter(|log| self.held + log.batches.len() <= HELD_MAX);
-            let part = Part { at, last, import, log };
+            let part = Part { at, last, bytes, log };
             self.held += part.held();
             self.parts.push(part);
         }
@@ -98,9 +84,9 @@ impl Tail {
         self.parts.last().map(|part| part.last)
     }
 
-    /// What bringing it into a journal takes, at most.
-    pub fn import(&self) -> Import {
-        self.parts.iter().map(|part| part.import).sum()
+    /// Bytes of journal that it takes, at most.
+    pub fn bytes(&self) -> u64 {
+        self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.bytes))
     }
 
     /// Shows each batch after `window`, in order.

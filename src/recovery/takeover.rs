@@ -269,7 +269,7 @@ impl Remote {
             }
             Body::Base(_) => return Err(damaged(&name, "a base in the middle of a generation")),
             Body::Log(log) => {
-                self.tail.take(Position { generation, number }, (start, end), self.end, log)?;
+                self.tail.take(Position { generation, number }, self.end, log)?;
                 self.free.number += 1;
                 return Ok(true);
             }
@@ -388,9 +388,7 @@ impl Taking<'_> {
         let mut remote = read_remote(store, self.superblock.uuid, self.fetcher)?;
         let (mut made, mut tries) = (self.make_checkpoint(&mut remote)?, 1);
         for _ in 0..RACES {
-            if !self.tuning.journal.takes(&remote.tail.import()) {
-                return Err(JournalError::TooSmall.into());
-            }
+            self.check_room(&remote.tail)?;
             if win(self.world, self.tuning, self.superblock, state, &remote)? {
                 return self.commit(made, &remote, state);
             }
@@ -405,6 +403,20 @@ impl Taking<'_> {
             }
         }
         Err(MountError::Contended)
+    }
+
+    /// The journal takes the tail, whatever its size, if the disk does.
+    fn check_room(&self, tail: &Tail) -> Result<(), MountError> {
+        let need = tail.bytes().saturating_add(tail.bytes() / 4);
+        if need == 0 {
+            return Ok(());
+        }
+        let available = self.world.media.space()?.available;
+        if need > available {
+            let what = format!("the store holds {need} bytes that it must take, {available} are free");
+            return Err(JournalError::DiskFull(what).into());
+        }
+        Ok(())
     }
 
     /// The manifest never names a checkpoint whose tail is not durable.

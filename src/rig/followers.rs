@@ -1,6 +1,6 @@
 //! A writer, and beside it a follower on a machine of its own, stepped by hand.
 
-use super::{Rig, small};
+use super::{Rig, cache, small};
 use crate::base::random::{Random, SeededRandom};
 use crate::checkpoint::Replay;
 use crate::follow::{self, Changed, Opened, POLL, Progress};
@@ -45,6 +45,7 @@ impl Reader {
     /// All that it can do now; what changed.
     fn step(&mut self) -> Vec<Changed> {
         self.opened.renewal.step();
+        while self.opened.keeper.as_mut().is_some_and(|keeper| keeper.step() == cache::Progress::Worked) {}
         let mut all = Vec::new();
         loop {
             match self.opened.follower.step() {
@@ -173,6 +174,16 @@ fn go_on(rig: &mut Rig, model: &mut Model, random: &SeededRandom) {
     rig.advance(Duration::from_millis(random.below(500)));
 }
 
+/// An fsync that waits for the store.
+fn sync_to_store(rig: &mut Rig) {
+    let last = rig.mounted.db.last();
+    rig.mounted.db.journal().tail().set_open(true);
+    rig.mounted.db.journal().when_durable(last, Box::new(|_| {}));
+    while rig.step_journal() {}
+    rig.mounted.syncer.stored().when_stored(last, Box::new(|_| {}));
+    while rig.step_syncer() {}
+}
+
 /// A random change.
 fn change(rig: &mut Rig, random: &SeededRandom) {
     let name = format!("file {}", random.below(20));
@@ -257,6 +268,47 @@ fn every_state_of_a_follower_is_one_of_the_writers_and_none_is_older_than_a_poll
 }
 
 #[test]
+fn what_an_fsync_brought_into_the_store_is_followed_at_once() {
+    let mut in_no_window = 0;
+    for seed in 20..26 {
+        let mut rig = Rig::new(seed, &small());
+        let (random, mut model) = (SeededRandom::new(seed), Model::default());
+        model.note(&mut rig);
+        let mut reader = Reader::open(&rig, seed, &Tuning { fetches: 4, ..small() }).expect("opens");
+        let (mut held, mut lives) = (Vec::new(), 0);
+        for round in 0..200 {
+            go_on(&mut rig, &mut model, &random);
+            let last = rig.mounted.db.last();
+            if random.below(2) == 0 {
+                sync_to_store(&mut rig);
+            }
+            assert_is_newest(&rig, &mut reader);
+            let seen = reader.seen();
+            model.assert_is(&reader, &seen);
+            let stored = rig.mounted.syncer.stored().published().end();
+            if stored >= last {
+                assert_eq!(reader.tree(None), *model.at(last));
+            }
+            in_no_window += u64::from(seen.objects.bytes() > 0);
+            held.extend((random.below(20) == 0).then_some(seen));
+            if round % 50 == 49 {
+                let published = newest(&rig).end.max(stored);
+                model.0.retain(|last, _| *last <= published);
+                let Rig { log, store, clock, .. } = rig;
+                lives += 1;
+                rig = Rig::mount(log.clone(), SimDisk::new(&log), store, clock, 1000 + lives, &small()).expect("taken");
+                model.note(&mut rig);
+            }
+        }
+        held.iter().for_each(|seen| model.assert_is(&reader, seen));
+        let opened = Reader::open(&rig, 99, &small()).expect("opens");
+        assert_eq!(opened.seen().last, reader.seen().last);
+        assert_eq!(opened.tree(None), reader.tree(None));
+    }
+    assert!(in_no_window > 100, "{in_no_window} states with objects that no window held");
+}
+
+#[test]
 fn a_state_that_is_read_stays_as_it_is_while_the_writer_removes_everything() {
     let mut rig = Rig::new(3, &small());
     for n in 0..40 {
@@ -284,6 +336,29 @@ fn a_state_that_is_read_stays_as_it_is_while_the_writer_removes_everything() {
     }
     assert!(rig.store_bytes() * 2 < held_bytes, "{} of {held_bytes} bytes are left", rig.store_bytes());
     assert_eq!(reader.tree(None), tree_of_writer(&mut rig));
+}
+
+#[test]
+fn a_follower_of_a_store_that_is_far_away_reads_through_cache_files() {
+    let limits = cache::Limits { bytes_max: 64 << 20, free_bytes_min: 0 };
+    let far = Tuning { cache_files: Some(limits), node_cache_bytes: 0, ..small() };
+    let mut rig = Rig::new(30, &small());
+    let (random, mut model) = (SeededRandom::new(30), Model::default());
+    model.note(&mut rig);
+    let mut reader = Reader::open(&rig, 31, &far).expect("opens");
+    for _ in 0..100 {
+        go_on(&mut rig, &mut model, &random);
+        assert_is_newest(&rig, &mut reader);
+        model.assert_is(&reader, &reader.seen());
+    }
+    rig.drain();
+    assert_is_newest(&rig, &mut reader);
+    let tree = reader.tree(None);
+    reader.step();
+    let stats = reader.opened.cache.as_ref().expect("a cache").stats();
+    assert!(stats.used_bytes > 0 && stats.pending_bytes == 0, "{stats:?}");
+    rig.store.set_down(true);
+    assert_eq!(reader.tree(None), tree, "all of it is on this machine");
 }
 
 #[test]

@@ -279,11 +279,7 @@ pub struct Parts {
 pub struct Syncer {
     parts: Parts,
     stored: Arc<Stored>,
-    /// Answered by the newest log increment.
-    last_group: usize,
-    round_trip: Duration,
-    /// Until when those that were just answered are waited for.
-    gather_until: Option<Duration>,
+    gather: Gather,
     /// Tries that failed in a row, and when the next is due.
     failures: u32,
     retry_at: Duration,
@@ -295,16 +291,7 @@ impl Syncer {
     /// A syncer for whom nobody waits.
     pub fn new(parts: Parts) -> Syncer {
         let stored = Arc::new(Stored::new(parts.journal.clone()));
-        Syncer {
-            parts,
-            stored,
-            last_group: 0,
-            round_trip: Duration::ZERO,
-            gather_until: None,
-            failures: 0,
-            retry_at: Duration::ZERO,
-            asked: None,
-        }
+        Syncer { parts, stored, gather: Gather::default(), failures: 0, retry_at: Duration::ZERO, asked: None }
     }
 
     /// Where to wait.
@@ -319,7 +306,7 @@ impl Syncer {
             return Ok(Step::Idle);
         }
         let Some((count, lsn)) = self.stored.group() else {
-            self.gather_until = None;
+            self.gather.until = None;
             self.stored.state.lock().failing = false;
             return Ok(Step::Idle);
         };
@@ -330,10 +317,11 @@ impl Syncer {
         }
         let at_once = std::mem::take(&mut self.stored.state.lock().retry);
         let pause = if at_once { None } else { self.retry_at.checked_sub(now).filter(|pause| !pause.is_zero()) };
-        if let Some(pause) = pause.or_else(|| self.gather(count, now)) {
+        if let Some(pause) = pause.or_else(|| self.gather.pause(count, now)) {
+            self.stored.state.lock().wake_at = Some(self.gather.expected);
             return Ok(Step::Later(pause));
         }
-        self.gather_until = None;
+        self.gather.until = None;
         self.stored.state.lock().wake_at = None;
         let published = self.publish();
         match &published {
@@ -354,19 +342,6 @@ impl Syncer {
             return self.parts.journal.submitted();
         }
         wanted.min(self.parts.journal.durable())
-    }
-
-    /// Lets those that were just answered come again before the next goes, if they come soon: else they would all wait for
-    /// the one after it. Nobody is waited for who was alone.
-    fn gather(&mut self, count: usize, now: Duration) -> Option<Duration> {
-        if self.last_group < 2 || count >= self.last_group {
-            return None;
-        }
-        let most = (self.round_trip / GATHER_SHARE).min(GATHER_MAX);
-        let until = *self.gather_until.get_or_insert(now + most);
-        let left = until.checked_sub(now).filter(|left| !left.is_zero())?;
-        self.stored.state.lock().wake_at = Some(self.last_group);
-        Some(left)
     }
 
     fn publish(&mut self) -> Result<Step, ShipError> {
@@ -397,13 +372,15 @@ impl Syncer {
         drop(held);
         match outcome {
             Outcome::Published(_) => {
-                self.round_trip = clock.elapsed().saturating_sub(begin);
+                let round_trip = clock.elapsed().saturating_sub(begin);
                 let mut state = self.stored.state.lock();
                 state.figures.increments += 1;
                 state.figures.bytes += bytes;
-                state.figures.round_trip = self.round_trip;
+                state.figures.round_trip = round_trip;
                 drop(state);
-                self.last_group = self.stored.log_published(end);
+                let answered = self.stored.log_published(end);
+                let expected = answered + self.stored.figures().waiting;
+                self.gather = Gather { expected, round_trip, until: None };
             }
             Outcome::Adopted(found) => {
                 self.stored.log_published(found.end);
@@ -429,6 +406,29 @@ impl Syncer {
     }
 }
 
+/// Lets those that were just answered come again before the next goes, if they come soon: else they would all wait for the one
+/// after it. Nobody is waited for who was alone.
+#[derive(Default)]
+struct Gather {
+    /// Those that were just answered, and those that waited already.
+    expected: usize,
+    round_trip: Duration,
+    /// Until when they are waited for, from the first that is there.
+    until: Option<Duration>,
+}
+
+impl Gather {
+    /// How long to wait on, when so many are there.
+    fn pause(&mut self, count: usize, now: Duration) -> Option<Duration> {
+        if self.expected < 2 || count >= self.expected {
+            return None;
+        }
+        let most = (self.round_trip / GATHER_SHARE).min(GATHER_MAX);
+        let until = *self.until.get_or_insert(now + most);
+        until.checked_sub(now).filter(|left| !left.is_zero())
+    }
+}
+
 /// What a log carries of batches.
 pub(super) fn log_of(batches: &[TailBatch]) -> Result<Log, ShipError> {
     let mut bytes = Vec::new();
@@ -439,4 +439,41 @@ pub(super) fn log_of(batches: &[TailBatch]) -> Result<Log, ShipError> {
         part.map_err(damaged)?.iter().for_each(|part| bytes.extend_from_slice(part));
     }
     Ok(Log { batches: bytes.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn after(expected: usize, round_trip: Duration) -> Gather {
+        Gather { expected, round_trip, until: None }
+    }
+
+    #[test]
+    fn those_that_were_just_answered_are_waited_for_a_short_time() {
+        let mut gather = after(64, 48 * MS);
+        assert_eq!(gather.pause(1, 100 * MS), Some(6 * MS));
+        assert_eq!(gather.pause(40, 104 * MS), Some(2 * MS));
+        assert_eq!(gather.pause(63, 106 * MS), None, "an eighth of a round trip is over");
+        assert_eq!(after(64, 48 * MS).pause(64, 100 * MS), None, "all are there");
+        assert_eq!(after(64, 2000 * MS).pause(1, MS), Some(20 * MS));
+    }
+
+    #[test]
+    fn nobody_is_waited_for_who_was_alone() {
+        assert_eq!(after(0, 48 * MS).pause(1, MS), None);
+        assert_eq!(after(1, 48 * MS).pause(1, MS), None);
+        assert_eq!(after(2, 48 * MS).pause(1, MS), Some(6 * MS));
+        assert_eq!(after(2, Duration::ZERO).pause(1, MS), None);
+    }
+
+    #[test]
+    fn durability_is_a_word() {
+        for durability in [Durability::Local, Durability::Store] {
+            assert_eq!(durability.to_string().parse(), Ok(durability));
+        }
+        assert!("cloud".parse::<Durability>().unwrap_err().contains("store"));
+    }
 }

@@ -7,8 +7,9 @@ use super::Volume;
 use crate::format::ids::{InodeNo, ObjectId};
 use crate::fs::{Contents, Cx, DirEntry, Error, Fs, Stop};
 use crate::locate::{Evicted, LocateError, Nearest, Warmed};
+use crate::map::Seen;
 use serde::{Deserialize, Serialize};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 /// Objects of a file looked up at a time.
 const BATCH: usize = 64;
@@ -114,13 +115,14 @@ impl Volume {
         Ok(visit.all)
     }
 
-    /// Runs an operation that reads, and waits for it.
+    /// Runs an operation that reads, of a follower this state or the newest, and waits for it.
     fn ask<T: Send + 'static>(
         &self,
+        seen: Option<Arc<Seen>>,
         op: impl FnMut(&Fs, &mut Cx) -> Result<T, Stop> + Send + 'static,
     ) -> Result<T, Error> {
         let (tell, told) = mpsc::sync_channel(1);
-        let cx = Cx { now: self.shared.clock.now(), ..Cx::default() };
+        let cx = Cx { now: self.shared.clock.now(), seen, ..Cx::default() };
         self.start(cx, op, move |result| drop(tell.send(result)));
         told.recv().unwrap_or(Err(Error::Io))
     }
@@ -147,14 +149,14 @@ impl Visit<'_, '_> {
     fn walk(&mut self, inodes: &[InodeNo]) -> Result<(), String> {
         for inode in inodes {
             let ino = *inode;
-            let Some(attr) = there(self.volume.ask(move |fs, cx| fs.getattr(cx, ino)))? else { continue };
+            let Some(attr) = there(self.volume.ask(None, move |fs, cx| fs.getattr(cx, ino)))? else { continue };
             if attr.mode & libc::S_IFMT != libc::S_IFDIR {
                 self.file(ino)?;
                 continue;
             }
             let mut open = vec![(ino, 0)];
             while let Some((dir, after)) = open.pop() {
-                let members = self.volume.ask(move |fs, cx| fs.members(cx, dir, after, PAGE));
+                let members = self.volume.ask(None, move |fs, cx| fs.members(cx, dir, after, PAGE));
                 let members: Vec<DirEntry> = there(members)?.unwrap_or_default();
                 let Some(last) = members.last() else { continue };
                 open.push((dir, last.cookie));
@@ -170,14 +172,20 @@ impl Visit<'_, '_> {
     fn file(&mut self, ino: InodeNo) -> Result<(), String> {
         self.all.files += 1;
         (self.begin)(ino);
+        // Held, so that nothing of it is deleted meanwhile.
+        let seen = self.volume.seen();
         let mut from = Some(0);
         while let Some(at) = from {
-            let contents = self.volume.ask(move |fs, cx| fs.contents(cx, ino, at, BATCH));
+            let contents = self.volume.ask(seen.clone(), move |fs, cx| fs.contents(cx, ino, at, BATCH));
             let Contents { objects, next } = there(contents)?.unwrap_or_default();
             for (object, bytes) in objects {
                 let bytes = u64::from(bytes);
                 self.all.bytes += bytes;
-                self.all.add((self.deed)(&object, bytes).map_err(|e| sentence(&e))?);
+                let came_whole = seen.as_ref().is_some_and(|seen| seen.objects.get(&object).is_some());
+                self.all.add(match came_whole {
+                    true => Copies { here_bytes: bytes, ..Copies::default() },
+                    false => (self.deed)(&object, bytes).map_err(|e| sentence(&e))?,
+                });
             }
             (self.step)(&self.all)?;
             from = next;

@@ -17,6 +17,7 @@ mod cached;
 mod canaries;
 mod crash;
 mod failing;
+mod fence;
 mod figures;
 mod fixed;
 mod middle;

@@ -174,8 +174,10 @@ impl Work {
         for n in (0..self.careful.len()).filter(|_| syncs) {
             let work = self.clone();
             threads.push(thread::spawn(move || {
-                while !work.stop.load(Ordering::SeqCst) && work.careful[n].step(&work).is_ok() {
-                    std::hint::spin_loop();
+                while !work.stop.load(Ordering::SeqCst) {
+                    if work.careful[n].step(&work).is_err() {
+                        return;
+                    }
                 }
             }));
         }

@@ -1,6 +1,7 @@
 //! The threaded volume on simulated disk and store: what waiting, waking and ending add to the step functions.
 
 mod durability;
+mod follower;
 mod life;
 mod outage;
 mod pressure;
