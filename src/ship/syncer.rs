@@ -207,11 +207,6 @@ impl Stored {
         self.journal.tail()
     }
 
-    fn nothing_to_send(&self, end: Lsn) {
-        self.journal.tail().nothing_to_send(end);
-        self.answer();
-    }
-
     fn log_published(&self, end: Lsn) -> usize {
         self.journal.tail().log_published(end);
         self.answer()
@@ -359,7 +354,7 @@ impl Syncer {
             Due::Batches { published, batches } => (published, log_of(&batches)?),
         };
         if log.batches.is_empty() {
-            self.stored.nothing_to_send(end);
+            self.stored.log_published(end);
             return Ok(Step::Worked);
         }
         let (begin, bytes) = (clock.elapsed(), log.batches.len() as u64);
@@ -369,6 +364,9 @@ impl Syncer {
         }
         let draft = Draft { wall: clock.now(), checkpoint, start: published.said(), end };
         let outcome = held.publish(draft, Body::Log(log))?;
+        if matches!(outcome, Outcome::Published(_)) {
+            self.stored.tail().log_sent(end);
+        }
         drop(held);
         match outcome {
             Outcome::Published(_) => {

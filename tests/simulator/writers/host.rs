@@ -214,7 +214,7 @@ impl Host {
                 return Done::Refused;
             }
         };
-        truth.mounted(life, held.as_ref(), found);
+        truth.mounted(life, held.as_ref(), found, instance.mounted.db.last());
         drop(truth);
         stage.count(|figures| match held {
             Some(_) => figures.restarts += 1,
