@@ -42,6 +42,7 @@ impl BreakLock {
             broken.extend(self.break_in(folder, &here)?);
         }
         broken.dedup();
+        broken.iter().for_each(|owner| output::line(format_args!("broke the lock of {}", owner.describe())));
         let ended = if site.away.is_some() { 0 } else { self.end_leases(&store, &site)? };
         match broken.is_empty() {
             true if ended > 0 => {}
@@ -49,14 +50,13 @@ impl BreakLock {
                 "there was no lock on this machine, and a remote store has none; what another machine holds `skylog mount --takeover` mounts"
             )),
             true => output::line(format_args!("there was no lock")),
-            false => {
-                broken.iter().for_each(|owner| output::line(format_args!("broke the lock of {}", owner.describe())))
-            }
+            false => {}
         }
         Ok(())
     }
 
-    /// Ends the leases of those who are dead, as far as that is known here or said by the user. One that lives all the same notices,
+    /// Ends the leases of those who are dead, as far as that is known here or said by the user; a writer on another machine is left to
+    /// who takes its place. One that lives all the same notices,
     /// says ESTALE for what it had open, and takes a new lease. Returns how many have ended or were left alone.
     fn end_leases(&self, store: &StoreArg, site: &Site) -> Result<usize, Failure> {
         let users = Users::of(store, site.superblock.uuid)?;
@@ -66,6 +66,11 @@ impl BreakLock {
             match user.standing {
                 Standing::Lives => {
                     output::line(format_args!("left alone: {words}; it lives, unmount it there"));
+                    continue;
+                }
+                // Without it anybody would mount, and fence a writer that lives, without a word.
+                Standing::Elsewhere if user.writes => {
+                    output::line(format_args!("left alone: {words}; `skylog mount --takeover` takes its place"));
                     continue;
                 }
                 Standing::Elsewhere if !self.yes => {

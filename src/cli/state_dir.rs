@@ -167,7 +167,7 @@ fn is_node_segment(name: &str) -> bool {
 }
 
 fn is_checkpoint(name: &str) -> bool {
-    is_number(name.strip_suffix(".plan").or_else(|| name.strip_suffix(".edits")).unwrap_or(name))
+    is_number([".plan", ".edits", ".tail"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name))
 }
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ mod tests {
         for ours in ["0000000001-0000000000000002", "0000000001-0000000000000002.part"] {
             assert!(is_node_segment(ours), "{ours}");
         }
-        for ours in ["0000000001", "0000000001.plan", "0000000001.edits"] {
+        for ours in ["0000000001", "0000000001.plan", "0000000001.edits", "0000000001.tail"] {
             assert!(is_checkpoint(ours), "{ours}");
         }
         for foreign in ["", "slot-", "diary-2026", "2026.txt", "-", "1-", "notes.plan", ".plan"] {

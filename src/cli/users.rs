@@ -29,6 +29,8 @@ pub struct User {
     pub who: Uuid,
     /// Process and machine, what it does, and when it was heard of.
     pub words: String,
+    /// Whether it holds the filesystem for writing.
+    pub writes: bool,
     /// What is known here of it.
     pub standing: Standing,
 }
@@ -54,7 +56,8 @@ impl Users {
             Ok(lease) => (describe(lease), self.standing(lease)),
             Err(e) => (format!("somebody ({}: {e})", names::lease(holder.who, holder.number())), Standing::Elsewhere),
         };
-        Some(User { who, words, standing })
+        let writes = matches!(&holder.newest, Ok(lease) if lease.kind == LeaseKind::Writer);
+        Some(User { who, words, writes, standing })
     }
 
     fn standing(&self, lease: &Lease) -> Standing {

@@ -3,22 +3,23 @@
 use super::ahead::Ahead;
 use super::changed::Changed;
 use super::figures::Figures;
-use super::lease::FollowerLease;
 use super::renewal::{Renewal, term_of};
 use super::state::{State, Taken};
 use super::windows::Windows;
 use super::{Newest, POLL, Source};
 use crate::base::clock::Clock;
-use crate::format::publication::Publication;
+use crate::format::publication::{Position, Publication};
 use crate::locate::Locate;
 use crate::map::{Db, Term};
 use crate::recovery::{MountError, damaged, newest_generation};
+use crate::ship::fence::behind_gap;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A number that is missing for so long may be missing because its generation is gone.
-const MISSING_MAX: Duration = Duration::from_secs(15);
+/// So long after it was known that nothing of a generation is deleted, some of it may be. Whoever deletes waits for leases, and for
+/// longer than this; but that is by clocks.
+const LOOK_AFTER: Duration = Duration::from_secs(15);
 
 /// What a step came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,27 +41,47 @@ pub struct Follower {
     state: State,
     renewal: Arc<Renewal>,
     term: Arc<Term>,
+    /// Of the lease that was taken after `term` was over, while nothing was read under it yet.
+    next_term: Option<Arc<Term>>,
     poll_at: Duration,
-    /// Since when the next number is not there, or the last look at whether it can still come.
-    missing_since: Option<Duration>,
+    /// Nothing of the generation of the next number was deleted before this moment, by a clock that goes on while the machine sleeps.
+    intact_at: Duration,
     ahead: Ahead,
     figures: Arc<Mutex<Figures>>,
 }
 
 impl Follower {
-    pub(super) fn new(source: Source, locate: Arc<Locate>, lease: FollowerLease, newest: Newest) -> Follower {
+    /// `newest` was read under that lease.
+    pub(super) fn new(
+        source: Source,
+        locate: Arc<Locate>,
+        (renewal, term): (Arc<Renewal>, Arc<Term>),
+        newest: Newest,
+    ) -> Follower {
         let Newest { state, windows: listed } = newest;
         let mut windows = Windows::new(locate.clone());
         windows.replace(&listed, 0);
-        let term = term_of(&lease);
         let seen = Arc::new(state.seen(&term));
         let (clock, now) = (source.clock.clone(), source.clock.elapsed());
         let figures = Arc::new(Mutex::new(Figures::new(&seen, now)));
         let db = Arc::new(Db::follower(seen, locate, source.cache.clone()));
-        let renewal = Arc::new(Renewal::new(lease));
-        let (poll_at, missing_since, ahead) = (now + POLL, None, Ahead::default());
-        let mut follower =
-            Follower { source, clock, db, windows, state, renewal, term, poll_at, missing_since, ahead, figures };
+        let (poll_at, ahead, next_term) = (now + POLL, Ahead::default(), None);
+        // It is not known how long ago it was read.
+        let intact_at = Duration::ZERO;
+        let mut follower = Follower {
+            source,
+            clock,
+            db,
+            windows,
+            state,
+            renewal,
+            term,
+            next_term,
+            poll_at,
+            intact_at,
+            ahead,
+            figures,
+        };
         follower.forget();
         follower
     }
@@ -109,13 +130,51 @@ impl Follower {
     }
 
     fn read_next(&mut self, now: Duration) -> Result<Progress, MountError> {
-        match self.ahead.next(&*self.source.store, &self.source.fetcher, self.state.next)? {
-            Some(publication) => {
-                self.missing_since = None;
-                self.take(publication)
-            }
-            None => self.miss(now),
+        let found = self.ahead.next(&*self.source.store, &self.source.fetcher, self.state.next);
+        // After what was read: it may have been read long after it was asked for.
+        if self.clock.elapsed_asleep() >= self.intact_at + LOOK_AFTER && self.has_ended(matches!(found, Ok(None)))? {
+            return self.open_newest();
         }
+        let progress = match found {
+            Ok(Some(publication)) => self.take(publication),
+            Ok(None) => {
+                self.figures.lock().current_at = now;
+                return Ok(Progress::Idle);
+            }
+            Err(e) => Err(e),
+        };
+        match progress {
+            // What does not fit may have come late to a number that was deleted.
+            Err(e) => match self.has_ended(false) {
+                Ok(true) => self.open_newest(),
+                Ok(false) | Err(_) => Err(e),
+            },
+            progress => progress,
+        }
+    }
+
+    /// Whether the generation of the next number has ended, so that what is found there, or not found, says nothing. One that is
+    /// only behind its end is taken for such a one too.
+    fn has_ended(&mut self, gap: bool) -> Result<bool, MountError> {
+        let (store, asked) = (&*self.source.store, self.clock.elapsed_asleep());
+        let Position { generation, number } = self.state.next;
+        // Number 0 itself stays for ever.
+        let ended = behind_gap(store, Position { generation, number: number.max(1) })?.is_some();
+        // An older program deletes number 0 too.
+        let ended = ended || gap && newest_generation(store)? > generation;
+        if !ended {
+            self.intact_at = asked;
+        }
+        Ok(ended)
+    }
+
+    /// Opens the newest generation in place of one that has ended.
+    fn open_newest(&mut self) -> Result<Progress, MountError> {
+        let newest = self.source.newest(&self.renewal)?;
+        self.open(newest)?;
+        self.figures.lock().reopened += 1;
+        self.show();
+        Ok(Progress::Advanced(Changed::Everything))
     }
 
     fn take(&mut self, publication: Publication) -> Result<Progress, MountError> {
@@ -159,24 +218,6 @@ impl Follower {
         self.figures.lock().windows = self.windows.len();
     }
 
-    /// The next number is not there: usually because nothing was published since.
-    fn miss(&mut self, now: Duration) -> Result<Progress, MountError> {
-        self.figures.lock().current_at = now;
-        let since = *self.missing_since.get_or_insert(now);
-        if now < since + MISSING_MAX {
-            return Ok(Progress::Idle);
-        }
-        self.missing_since = Some(now);
-        if newest_generation(&*self.source.store)? <= self.state.next.generation {
-            return Ok(Progress::Idle);
-        }
-        let newest = self.source.newest()?;
-        self.open(newest)?;
-        self.figures.lock().reopened += 1;
-        self.show();
-        Ok(Progress::Advanced(Changed::Everything))
-    }
-
     /// Goes on from the newest generation in place of one that is gone.
     fn open(&mut self, newest: Newest) -> Result<(), MountError> {
         let Newest { state, windows } = newest;
@@ -186,24 +227,32 @@ impl Follower {
         }
         self.windows.replace(&windows, self.state.generation());
         self.state = state;
-        self.missing_since = None;
         Ok(())
     }
 
-    /// Takes another lease in place of one that was lost, and opens the newest state under it.
+    /// Takes another lease in place of one that was lost, and opens the newest state under it. It is renewed meanwhile, and kept
+    /// for the next try.
     fn begin_again(&mut self) -> Result<Progress, MountError> {
         // A term may end before the renewal has noticed.
         self.term.end();
+        let term = match self.next_term.take().filter(|term| !term.is_over()) {
+            Some(term) => term,
+            None => self.take_another()?,
+        };
+        self.next_term = Some(term.clone());
+        let newest = self.source.newest(&self.renewal)?;
+        self.open(newest)?;
+        (self.term, self.next_term) = (term, None);
+        self.show();
+        Ok(Progress::Advanced(Changed::Everything))
+    }
+
+    fn take_another(&mut self) -> Result<Arc<Term>, MountError> {
         let lease = self.source.take_lease()?;
-        let opened = self.source.newest().and_then(|newest| self.open(newest));
-        if let Err(e) = opened {
-            return Err(self.source.give_back(lease, e));
-        }
-        self.term = term_of(&lease);
+        let term = term_of(&lease);
         let why = self.renewal.replace(lease).unwrap_or_else(|| "it was not renewed in time".to_owned());
         log::warn!("the lease was lost, and with it what was open; there is another one now ({why})");
         self.figures.lock().leases_lost += 1;
-        self.show();
-        Ok(Progress::Advanced(Changed::Everything))
+        Ok(term)
     }
 }

@@ -177,13 +177,7 @@ impl FollowerLease {
 
     /// Renews the lease if that is due. A lease that is over is never renewed: what it held may be gone.
     pub fn step(&mut self) -> Step {
-        if let Some(why) = &self.lost {
-            return Step::Lost { why: why.clone() };
-        }
-        if !self.is_valid() {
-            return self.lose(format!("the lease was not renewed for {FOLLOWER_SECONDS} s"));
-        }
-        if self.sent.is_none() && self.due_in() > Duration::ZERO {
+        if self.is_valid() && self.sent.is_none() && self.due_in() > Duration::ZERO {
             return Step::Held { again: self.due_in() };
         }
         self.renew()
@@ -193,6 +187,10 @@ impl FollowerLease {
     pub fn renew(&mut self) -> Step {
         if let Some(why) = &self.lost {
             return Step::Lost { why: why.clone() };
+        }
+        // Whoever closed it may have tidied up since, and the number be free again.
+        if !self.is_valid() {
+            return self.lose(format!("the lease was not renewed for {FOLLOWER_SECONDS} s"));
         }
         match self.create(LeaseState::Held) {
             Ok(Found::Other(why)) => self.lose(why),

@@ -11,7 +11,11 @@
 //! | a log increment | a layer over those of the windows, until a window holds the same batches |
 //! | a closing object | the base of the generation after it is next |
 //! | a base | root and layers are replaced; kept states keep theirs |
-//! | nothing, for long | the store is asked whether there is a newer generation; then the newest is opened |
+//!
+//! **A generation that has ended is left.** Its numbers may be deleted, and be put there again by a create that comes late
+//! (`docs/fence.md`, rule 6). So what is found at the next number counts, also if it is nothing, only if a while ago at most there
+//! was no base or closing object at number 0 of the generation behind; else the store is asked for that, after what was read, and
+//! if it is there, the newest generation is opened instead. The same with what does not fit, or cannot be read.
 //!
 //! **A lease comes before what is read under it.** It names the oldest checkpoint whose state is read, so nothing is deleted that
 //! a state needs which somebody holds. When it is lost, all states read under it are dead for ever, also those that handles
@@ -40,12 +44,16 @@ use crate::cache::{Cache, Keeper};
 use crate::checkpoint::nodes::NodeStore;
 use crate::format::ids::{Lsn, Uuid};
 use crate::format::lease::Owner;
+use crate::format::publication::Position;
 use crate::format::superblock::Superblock;
 use crate::locate::{Locate, SegmentReader};
 use crate::map::{Db, NodeCache};
-use crate::recovery::{Fetcher, MountError, Reader, Tuning, World, configuration, newest_base, not_local, open_cache};
+use crate::recovery::{Fetcher, MountError, Reader, Tuning, World};
+use crate::recovery::{configuration, first_free, newest_base, newest_generation, not_local, open_cache};
+use crate::ship::fence::behind_gap;
 use crate::store::Store;
 use lease::FollowerLease;
+use renewal::term_of;
 use state::{State, Taken};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,12 +102,17 @@ pub fn open(world: &World, tuning: &Tuning) -> Result<Opened, MountError> {
     };
     // Before anything is read: from now on nothing is deleted that a newer state names.
     let lease = source.take_lease()?;
-    let newest = match source.newest() {
+    let term = term_of(&lease);
+    let renewal = Arc::new(Renewal::new(lease));
+    let newest = match source.newest(&renewal) {
         Ok(newest) => newest,
-        Err(e) => return Err(source.give_back(lease, e)),
+        Err(e) => {
+            renewal.release();
+            return Err(e);
+        }
     };
-    let follower = Follower::new(source, locate, lease, newest);
-    let (db, renewal) = (follower.db().clone(), follower.renewal().clone());
+    let follower = Follower::new(source, locate, (renewal.clone(), term), newest);
+    let db = follower.db().clone();
     Ok(Opened { superblock, db, nodes, cache: files, keeper, follower, renewal })
 }
 
@@ -131,21 +144,32 @@ impl Source {
         Ok(FollowerLease::take(store, clock, &*self.random, self.filesystem, self.owner.clone())?)
     }
 
-    /// Nothing is read under a lease, because of `why`.
-    fn give_back(&self, lease: FollowerLease, why: MountError) -> MountError {
-        if let Err(e) = lease.release() {
-            log::debug!("a lease was not given back, and ends by itself: {e}");
+    /// Reads base and increments of the newest generation, and renews the lease meanwhile: that may take longer than it lasts.
+    fn newest(&self, renewal: &Renewal) -> Result<Newest, MountError> {
+        let mut newest = newest_generation(&*self.store)?;
+        loop {
+            let found = self.read_from(newest, renewal);
+            // What was read of a generation that has ended meanwhile may be full of holes.
+            let free = found.as_ref().map_or(Position { generation: newest, number: 1 }, |found| found.state.next);
+            match behind_gap(&*self.store, free)? {
+                Some(later) => newest = later.generation,
+                None => return found,
+            }
         }
-        why
     }
 
-    /// Reads base and increments of the newest generation.
-    fn newest(&self) -> Result<Newest, MountError> {
-        let (mut numbers, base) = newest_base(&*self.store, &self.fetcher)?;
+    fn read_from(&self, newest: u64, renewal: &Renewal) -> Result<Newest, MountError> {
+        let (mut numbers, base) = newest_base(&*self.store, &self.fetcher, newest)?;
         let (mut state, mut windows) = State::of_base(self.filesystem, base, &self.trees())?;
+        renewal.step();
         while let Some(publication) = numbers.next()? {
+            renewal.step();
             let Taken::Changes(more, _) = state.take(publication, &self.trees())? else { break };
             windows.extend(more.iter().filter(|entry| entry.objects > 0).map(|entry| (entry.end, entry.start)));
+        }
+        if state.generation() < newest {
+            // Generations behind it were closed before they had a base.
+            state.next = first_free(&*self.store, newest)?;
         }
         Ok(Newest { state, windows })
     }

@@ -1,7 +1,7 @@
 //! The lease of the states that are read now, between the thread that renews it, the one that takes another when it was lost, and
 //! those that miss something and ask.
 
-use super::lease::{FollowerLease, Step};
+use super::lease::{FollowerLease, LeaseWatch, Step};
 use crate::map::Term;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -14,12 +14,15 @@ const LOST: Duration = Duration::from_secs(1);
 pub struct Renewal {
     /// Held across requests to the store, by those threads only. `None` at the end.
     lease: Mutex<Option<FollowerLease>>,
+    /// Of the same lease, for who must not wait for a request.
+    watch: Mutex<LeaseWatch>,
     why_lost: Mutex<Option<String>>,
 }
 
 impl Renewal {
     pub(super) fn new(lease: FollowerLease) -> Renewal {
-        Renewal { lease: Mutex::new(Some(lease)), why_lost: Mutex::new(None) }
+        let watch = Mutex::new(lease.watch());
+        Renewal { lease: Mutex::new(Some(lease)), watch, why_lost: Mutex::new(None) }
     }
 
     /// Renews the lease if that is due; in how long it is to be called again.
@@ -34,7 +37,9 @@ impl Renewal {
     }
 
     fn with(&self, ask: impl FnOnce(&mut FollowerLease) -> Step) -> Duration {
-        match self.lease.lock().as_mut().map(ask) {
+        // Held to the end: the reason is told of the lease that was lost, not of the next one.
+        let mut lease = self.lease.lock();
+        match lease.as_mut().map(ask) {
             Some(Step::Held { again }) => again,
             Some(Step::Lost { why }) => {
                 *self.why_lost.lock() = Some(why);
@@ -46,7 +51,9 @@ impl Renewal {
 
     /// Goes on with another lease in place of one that was lost. Returns why it was.
     pub(super) fn replace(&self, lease: FollowerLease) -> Option<String> {
-        *self.lease.lock() = Some(lease);
+        let mut current = self.lease.lock();
+        *self.watch.lock() = lease.watch();
+        *current = Some(lease);
         self.why_lost.lock().take()
     }
 
@@ -57,9 +64,7 @@ impl Renewal {
 
     /// States before this checkpoint are not read any more.
     pub(super) fn set_oldest(&self, checkpoint: u64) {
-        if let Some(lease) = &*self.lease.lock() {
-            lease.set_oldest(checkpoint);
-        }
+        self.watch.lock().set_oldest(checkpoint);
     }
 
     /// Gives the lease back: nothing is read any more.

@@ -54,7 +54,8 @@ impl Following {
         for ino in self.handles.age(&newest, volume.elapsed()) {
             let (handles, mapped) = (self.handles.clone(), mapped.clone());
             let done = move |found: Result<Attr, Error>| {
-                let version = found.map_or(Version::default(), |a| (a.mtime, a.ctime, a.size, a.blocks));
+                // What cannot be asked now, or is not there any more, may be mapped on as it is.
+                let Ok(version) = found.map(|a| -> Version { (a.mtime, a.ctime, a.size, a.blocks) }) else { return };
                 if let Some(mapped) = mapped.upgrade().filter(|_| handles.has_changed(ino, version)) {
                     mapped.drop_pages(ino, || ());
                 }
@@ -146,9 +147,17 @@ impl Frontend {
         );
         let mut cx = self.cx(request);
         cx.seen = Some(seen);
-        let requests = self.requests.clone();
+        let (requests, handles_of) = (self.requests.clone(), handles.clone());
         let read = move |fs: &Fs, cx: &mut Cx| match fs.read(cx, inode, offset, bytes) {
             Err(Stop::Error(Error::NoSuchInode(_))) if may_be_gone => Ok(Vec::new()),
+            // What is mapped and not there any more has the bytes of the last state that is open.
+            Err(Stop::Error(Error::NoSuchInode(_))) if !is_read => {
+                let last = handles_of.of(inode).ok_or(Error::NoSuchInode(inode))?;
+                let newest = cx.seen.replace(last);
+                let read = fs.read(cx, inode, offset, bytes);
+                cx.seen = newest;
+                read
+            }
             read => read,
         };
         let say = move |reply: ReplyData, data: Vec<u8>| {

@@ -129,8 +129,10 @@ impl Handles {
     /// What a reader of the file reads.
     pub fn read(&self, handle: FileHandle, newest: &Arc<Seen>, now: Duration) -> Result<Reading, Errno> {
         self.with(handle, |handle| {
-            let may_be_gone = std::mem::take(&mut handle.at_end);
+            // When the newest is lost there will be another one soon.
+            let may_be_gone = handle.at_end && !newest.is_lost();
             if may_be_gone {
+                handle.at_end = false;
                 handle.take(newest, now);
             }
             Ok(Reading { seen: handle.state()?, may_be_gone })
@@ -307,6 +309,21 @@ mod tests {
             (read(&handles, half, &second, now), read(&handles, unread, &second, now)),
             (Err(libc::ESTALE), Ok(2))
         );
+    }
+
+    #[test]
+    fn who_waits_at_the_end_goes_on_under_another_lease() {
+        let (handles, now, first, third) = (Handles::default(), Duration::ZERO, state(1), state(3));
+        let file = handles.open(FILE, first.clone(), now);
+        assert_eq!(read(&handles, file, &first, now), Ok(1));
+        handles.ended(file);
+        let lost = state(2);
+        lost.term.end();
+        for _ in 0..2 {
+            assert!(!handles.read(file, &lost, now).expect("it is open").may_be_gone);
+            handles.age(&lost, now);
+        }
+        assert_eq!(read(&handles, file, &third, now), Ok(3));
     }
 
     #[test]

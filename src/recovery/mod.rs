@@ -33,7 +33,7 @@ pub(crate) use reader::Reader;
 pub use tail::Tail;
 pub(crate) use tail::TailReader;
 pub use takeover::{Remote, read_remote};
-pub(crate) use takeover::{newest_base, newest_generation};
+pub(crate) use takeover::{first_free, newest_base, newest_generation};
 pub use withdrawn::WITHDRAWN;
 
 use crate::base::clock::Clock;

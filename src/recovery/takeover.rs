@@ -121,15 +121,14 @@ fn read_from(
     Ok(remote)
 }
 
-/// The base of the newest generation that has one, and the numbers that follow it. Where they end at a gap, that may be the hole of
-/// a generation that has ended meanwhile.
+/// The base of generation `newest`, or of the last one before it that has one if it was closed without, and the numbers that
+/// follow it. Where they end at a gap, that may be the hole of a generation that has ended meanwhile.
 pub(crate) fn newest_base<'a>(
     store: &'a dyn Store,
     fetcher: &'a Fetcher,
+    newest: u64,
 ) -> Result<(Numbers<'a>, Publication), MountError> {
-    let listed = generations(store)?;
-    let newest = *listed.last_key_value().ok_or_else(no_generation)?.0;
-    base_of(store, fetcher, &listed, newest)
+    base_of(store, fetcher, &generations(store)?, newest)
 }
 
 fn base_of<'a>(
@@ -201,7 +200,8 @@ impl<'a> Numbers<'a> {
     }
 }
 
-fn first_free(store: &dyn Store, generation: u64) -> Result<Position, MountError> {
+/// The first free number of a generation that has no base: it may be closed.
+pub(crate) fn first_free(store: &dyn Store, generation: u64) -> Result<Position, MountError> {
     match read(store, Position { generation, number: 0 })? {
         None => Ok(Position { generation, number: 0 }),
         Some(_) => Ok(Position { generation: generation + 1, number: 0 }),

@@ -1,5 +1,8 @@
 //! A writer, and beside it a follower on a machine of its own, stepped by hand.
 
+mod ended;
+mod slow;
+
 use super::{Rig, cache, small};
 use crate::base::random::{Random, SeededRandom};
 use crate::checkpoint::Replay;

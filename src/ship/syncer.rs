@@ -206,9 +206,9 @@ impl Stored {
         self.journal.tail()
     }
 
-    fn nothing_to_send(&self, end: Lsn) {
-        self.journal.tail().nothing_to_send(end);
-        self.answer();
+    fn log_published(&self, end: Lsn) -> usize {
+        self.journal.tail().log_published(end);
+        self.answer()
     }
 
     /// Answers whom what is published covers; how many.
@@ -359,7 +359,7 @@ impl Syncer {
             Due::Batches { published, batches } => (published, log_of(&batches)?),
         };
         if log.batches.is_empty() {
-            self.stored.nothing_to_send(end);
+            self.stored.log_published(end);
             return Ok(Step::Worked);
         }
         let (begin, bytes) = (clock.elapsed(), log.batches.len() as u64);
@@ -372,7 +372,10 @@ impl Syncer {
         let outcome = held.publish(draft, Body::Log(log))?;
         // Before anybody else publishes: a base carries what is noted as published, and nothing else brings it into its generation.
         match &outcome {
-            Outcome::Published(_) => journal.tail().log_published(end),
+            Outcome::Published(_) => {
+                journal.tail().log_sent(end);
+                journal.tail().log_published(end);
+            }
             Outcome::Adopted(found) => journal.tail().log_published(found.end),
             Outcome::NoBase => {}
         }

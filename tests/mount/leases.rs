@@ -23,17 +23,21 @@ fn place(scratch: &Scratch, number: u64) -> PathBuf {
 
 /// A follower of this name, heard of so many seconds ago.
 fn plant(scratch: &Scratch, owner: Owner, seconds_ago: i64) {
+    plant_one(scratch, (LeaseKind::Follower, 60), owner, seconds_ago);
+}
+
+fn plant_one(scratch: &Scratch, (kind, seconds): (LeaseKind, u32), owner: Owner, seconds_ago: i64) {
     let wall = SystemClock::new().now().as_nanos() - seconds_ago * 1_000_000_000;
     let lease = Lease {
         filesystem: filesystem(scratch),
         who: WHO,
         number: 4,
-        kind: LeaseKind::Follower,
+        kind,
         state: LeaseState::Held,
         owner,
         since: wall,
         wall,
-        seconds: 60,
+        seconds,
         checkpoint: 1,
         epoch: 0,
     };
@@ -87,6 +91,16 @@ fn promise_g10_break_lock_ends_the_lease_of_the_dead_and_asks_about_another_mach
     plant(&scratch, Owner { started: u64::MAX, ..here }, 5);
     skylog(&["break-lock", scratch.store()]).succeeds();
     assert_eq!(state(&scratch, 5), Some(LeaseState::Closed), "nobody need be asked");
+}
+
+#[test]
+fn promise_g10_break_lock_leaves_a_writer_on_another_machine_to_a_takeover() {
+    let scratch = Scratch::new();
+    scratch.make();
+    plant_one(&scratch, (LeaseKind::Writer, 0), Owner::of_test("elsewhere"), 5);
+    let said = skylog(&["break-lock", "--yes", scratch.store()]).succeeds();
+    assert!(said.contains("left alone: process 1 on elsewhere") && said.contains("mount --takeover"), "{said}");
+    assert_eq!(state(&scratch, 5), None, "whoever mounts is still told of it");
 }
 
 #[test]

@@ -140,6 +140,18 @@ fn a_renewal_that_arrives_when_the_lease_is_over_renews_nothing() {
 }
 
 #[test]
+fn who_asks_after_the_lease_was_over_renews_nothing_though_its_number_is_free() {
+    let fixture = Fixture::new();
+    let mut lease = fixture.taken();
+    // Closed, and tidied up, while the follower stood still.
+    fixture.wait(1000);
+    fixture.store.delete(&names::lease(lease.who(), 1)).expect("deleted");
+    assert!(why(lease.renew()).contains("not renewed for 60 s"));
+    assert!(!lease.is_valid());
+    assert_eq!(fixture.numbers(&lease), [] as [u64; 0]);
+}
+
+#[test]
 fn a_follower_that_was_stopped_a_machine_that_slept_and_a_host_that_stopped_it_lose_the_lease() {
     type Pause = fn(&Fixture);
     let pauses: [Pause; 3] = [
