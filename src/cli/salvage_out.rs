@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, fchown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -43,22 +43,30 @@ impl Out {
 
     /// Writes all of it, durably.
     pub fn write(&mut self, salvage: &Salvage) -> Result<Written, Failure> {
-        let findings = salvage.findings().map_err(Failure::failed)?;
+        let findings = salvage.findings();
         self.say(&format!(
             "# filesystem {}, batches after {} up to {}\n",
             salvage.filesystem(),
             salvage.range().0,
             salvage.range().1
         ))?;
+        for missed in &findings.missed {
+            self.missed(missed)?;
+        }
         for found in findings.found {
-            self.found(salvage, found)?;
+            // The others are worth as much.
+            if let Err(e) = self.found(salvage, found) {
+                self.missed(e.sentence())?;
+            }
         }
         for path in &findings.removed {
             self.written.removed += 1;
             self.line("removed", path, "")?;
         }
         for (path, found) in std::mem::take(&mut self.directories).into_iter().rev() {
-            attributes(&path, &found).map_err(|e| failed(&path, &e))?;
+            if let Err(e) = File::open(&path).and_then(|dir| attributes(&dir, &found)) {
+                self.missed(failed(&path, &e).sentence())?;
+            }
         }
         let synced = self.list.flush().and_then(|()| self.list.get_ref().sync_all());
         synced.and_then(|()| sync_folder(&self.files)).map_err(|e| failed(&self.files, &e))?;
@@ -100,15 +108,19 @@ impl Out {
     fn file(&mut self, salvage: &Salvage, found: &Found, path: &Path, name: &[u8]) -> Result<(), Failure> {
         let file = File::create_new(path).map_err(|e| failed(path, &e))?;
         let read = salvage.read(found, &mut |piece| file.write_all_at(&piece.bytes, piece.offset));
-        let missing = read.map_err(Failure::failed)?.map_err(|e| failed(path, &e))?;
-        file.set_len(found.inode.size).and_then(|()| attributes(path, found)).map_err(|e| failed(path, &e))?;
+        let read = read.map(|written| written.map_err(|e| failed(path, &e)));
+        file.set_len(found.inode.size).and_then(|()| attributes(&file, found)).map_err(|e| failed(path, &e))?;
         file.sync_all().map_err(|e| failed(path, &e))?;
         self.written.files += 1;
         self.written.bytes += found.inode.size;
         let mut said = format!("{} bytes", found.inode.size);
-        if !missing.is_empty() {
+        let lacks = match read {
+            Ok(missing) => Some(missing?).filter(|missing| !missing.is_empty()).map(|missing| told(&missing)),
+            Err(e) => Some(format!("what was not read: {e}")),
+        };
+        if let Some(lacks) = lacks {
             self.written.incomplete += 1;
-            said += &format!("; zeros instead of {}", told(&missing));
+            said += &format!("; zeros instead of {lacks}");
         }
         self.line("file", name, &said)
     }
@@ -119,6 +131,12 @@ impl Out {
         let parent = path.parent().unwrap_or(&self.files);
         fs::create_dir_all(parent).map_err(|e| failed(parent, &e))?;
         Ok(path)
+    }
+
+    /// What is not there, or not as it was.
+    fn missed(&mut self, what: &str) -> Result<(), Failure> {
+        self.written.incomplete += 1;
+        self.line("missed", what.as_bytes(), "")
     }
 
     fn line(&mut self, what: &str, path: &[u8], more: &str) -> Result<(), Failure> {
@@ -150,15 +168,15 @@ fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).escape_debug().to_string()
 }
 
-/// Permissions and times as they were, owners where that is allowed. Nothing becomes set-id by being salvaged.
-fn attributes(path: &Path, found: &Found) -> io::Result<()> {
+/// Permissions and times as they were, owners where that is allowed; by the open file, for it may be one that nobody may open then.
+/// Nothing becomes set-id by being salvaged.
+fn attributes(file: &File, found: &Found) -> io::Result<()> {
     let inode = &found.inode;
+    file.set_times(FileTimes::new().set_accessed(wall(inode.atime)).set_modified(wall(inode.mtime)))?;
     if nix::unistd::geteuid().is_root() {
-        chown(path, Some(inode.uid), Some(inode.gid))?;
+        fchown(file, Some(inode.uid), Some(inode.gid))?;
     }
-    fs::set_permissions(path, Permissions::from_mode(inode.mode & 0o777))?;
-    let times = FileTimes::new().set_accessed(wall(inode.atime)).set_modified(wall(inode.mtime));
-    File::open(path)?.set_times(times)
+    file.set_permissions(Permissions::from_mode(inode.mode & 0o777))
 }
 
 fn wall(time: Time) -> SystemTime {

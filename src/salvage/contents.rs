@@ -1,7 +1,7 @@
 //! The bytes of a file, as far as they can be had.
 
 use super::{Found, Salvage};
-use crate::format::ids::ObjectId;
+use crate::format::ids::{NodePtr, ObjectId};
 use crate::format::inode::Extent;
 use crate::format::key::{self, Key};
 use crate::recovery::MountError;
@@ -34,12 +34,26 @@ impl Salvage {
         found: &Found,
         write: &mut dyn FnMut(Piece) -> Result<(), E>,
     ) -> Result<Result<Vec<Missing>, E>, MountError> {
+        let whole = self.read_over(self.root, found, write);
+        let Err(e) = whole else { return whole };
+        let reason = format!("only what was changed is there: {e}");
+        let lacks = Missing { offset: 0, len: found.inode.size, reason };
+        let changed = self.read_over(None, found, write)?;
+        Ok(changed.map(|missing| std::iter::once(lacks).chain(missing).collect()))
+    }
+
+    fn read_over<E>(
+        &self,
+        root: Option<NodePtr>,
+        found: &Found,
+        write: &mut dyn FnMut(Piece) -> Result<(), E>,
+    ) -> Result<Result<Vec<Missing>, E>, MountError> {
         let (ino, size) = (found.ino, found.inode.size);
-        if let Some(bytes) = self.get(&key::inline(ino))? {
+        if let Some(bytes) = self.get_over(root, &key::inline(ino))? {
             return Ok(write(Piece { offset: 0, bytes }).map(|()| Vec::new()));
         }
         let (mut missing, mut failed) = (Vec::new(), None);
-        self.scan(key::extents_of(ino), &mut |key, value| {
+        self.scan_over(root, key::extents_of(ino), &mut |key, value| {
             let damaged = |e| MountError::Damaged { place: format!("inode {ino}"), reason: format!("{e}") };
             let (Key::Extent(_, offset), extent) =
                 (Key::decode(key).map_err(damaged)?, Extent::decode(value).map_err(damaged)?)
@@ -70,6 +84,9 @@ impl Salvage {
     }
 
     fn whole(&self, object: &ObjectId) -> Result<Bytes, String> {
+        if let Some(bytes) = self.beside.get(object) {
+            return Ok(bytes.clone());
+        }
         match self.replayed.read(object) {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => self.locate.fetch(object).map_err(|e| e.to_string()),

@@ -1,10 +1,14 @@
 //! Layer 6: what a state directory holds that the store may not have, as files. For the loser of a fence, or a filesystem whose
 //! store is gone for good. Offline; only reads.
 //!
+//! What cannot be read is named, and the rest is written all the same: the store may be gone, or another writer have deleted what it
+//! held for this one.
+//!
 //! What was changed after the newest window that the state directory recorded as shipped counts as un-shipped: some of it may
 //! be in the store all the same, where a publication was not recorded any more. Saying too much loses nothing.
 //!
-//! **Memory** grows with the number of changed inodes and names, some 200 bytes each, and with what replay keeps in overlays.
+//! **Memory** grows with the number of changed inodes and names, some 200 bytes each, with what replay keeps in overlays, and
+//! with what a takeover found in log increments, if it was not brought into the journal.
 
 mod contents;
 mod names;
@@ -15,18 +19,20 @@ pub use contents::{Missing, Piece};
 use crate::checkpoint::files;
 use crate::checkpoint::nodes::NodeStore;
 use crate::format::batch::TreeId;
-use crate::format::ids::{InodeNo, Lsn, NodePtr, Uuid};
+use crate::format::checkpoint::Checkpoint;
+use crate::format::ids::{InodeNo, Lsn, NodePtr, ObjectId, Uuid};
 use crate::format::inode::Inode;
 use crate::format::key;
+use crate::format::publication::LogBatch;
 use crate::format::space::{self, Published};
 use crate::journal::{JournalError, ManifestStore, Replayed, replay};
 use crate::locate::{CacheBytes, Locate};
 use crate::map::{MapError, NodeCache, Overlay, Pins, View};
 use crate::media::Media;
-use crate::recovery::{Fetcher, MountError, ProgressFn, Reader, apply};
+use crate::recovery::{Fetcher, MountError, ProgressFn, Reader, TailReader, apply};
 use crate::store::Store;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use touched::Touched;
 
@@ -46,6 +52,11 @@ pub struct Salvage {
     touched: Touched,
     uuid: Uuid,
     shipped: Lsn,
+    last: Lsn,
+    /// Objects beside the checkpoint of a takeover, that the journal does not have.
+    beside: HashMap<ObjectId, Bytes>,
+    /// What could not be read.
+    missed: Vec<String>,
 }
 
 /// Something that was made or changed.
@@ -66,6 +77,8 @@ pub struct Findings {
     pub found: Vec<Found>,
     /// Names that are not there any more. Some may never have been in the store.
     pub removed: Vec<Vec<u8>>,
+    /// What could not be read, and why: a sentence each.
+    pub missed: Vec<String>,
 }
 
 impl Salvage {
@@ -79,32 +92,45 @@ impl Salvage {
         let damaged = |reason: &str| MountError::Damaged { place: "MANIFEST".to_owned(), reason: reason.to_owned() };
         let number = manifest.checkpoint.ok_or_else(|| damaged("it names no checkpoint"))?.number;
         let checkpoint = files::read_checkpoint(&*state, number)?;
-        let (nodes, cache) = (NodeStore::new(state.clone(), store.clone(), None), NodeCache::new(NODE_CACHE_BYTES));
+        let (nodes, cache) = (NodeStore::unchanging(state.clone(), store.clone()), NodeCache::new(NODE_CACHE_BYTES));
         let mut overlays: [Overlay; 2] = Default::default();
-        let mut touched = Touched::default();
+        let (mut touched, mut beside, mut missed) = (Touched::default(), HashMap::new(), Vec::new());
         let replayed = replay(state.clone(), &manifest, checkpoint.lsn, progress, &mut |batch| {
             touched.note(&batch);
             apply(&mut overlays, batch);
             Ok::<(), JournalError>(())
         })?;
+        let mut last = replayed.last;
+        let imported = read_tail(&*state, &checkpoint, replayed.last, &mut |next| {
+            touched.note(&next.batch);
+            last = next.batch.lsn;
+            let objects = (0..).zip(0..next.batch.objects.len());
+            beside.extend(objects.map(|(n, at)| (ObjectId { lsn: last, n }, next.object(at))));
+            apply(&mut overlays, next.batch);
+        });
+        missed.extend(imported.err().map(|e| e.to_string()));
         let fetcher = Fetcher::new(1);
         let reader = Reader { cache: &cache, nodes: &nodes, fetcher: &fetcher };
         let view = View { overlay: &overlays[TreeId::Space as usize], layers: &[], root: checkpoint.roots[1] };
-        let published = reader.value(&view, &space::published(), Published::decode)?;
+        let published = reader.value(&view, &space::published(), Published::decode).unwrap_or_else(|e| {
+            missed.push(format!("what was shipped: {e}"));
+            None
+        });
         let shipped = published.map_or(Lsn::ZERO, |published| published.end);
         for plan in manifest.plans.iter().filter(|plan| plan.end > shipped) {
             touched.note_all(&files::read_edits(&*state, plan.number)?)?;
         }
         let locate = Locate::new(None, store, CACHE, None);
-        for (end, start) in reader.windows(&view)? {
-            locate.windows().add(start, end);
+        match reader.windows(&view) {
+            Ok(windows) => windows.into_iter().for_each(|(end, start)| locate.windows().add(start, end)),
+            Err(e) => missed.push(format!("where the store has parts of files: {e}")),
         }
         for entry in checkpoint.windows.iter().filter(|entry| entry.objects > 0) {
             locate.windows().add(entry.start, entry.end);
         }
         let [overlay, _] = overlays;
         let (uuid, root) = (manifest.uuid, checkpoint.roots[TreeId::Files as usize]);
-        Ok(Salvage { replayed, nodes, cache, locate, overlay, root, touched, uuid, shipped })
+        Ok(Salvage { replayed, nodes, cache, locate, overlay, root, touched, uuid, shipped, last, beside, missed })
     }
 
     /// The filesystem.
@@ -114,25 +140,61 @@ impl Salvage {
 
     /// The last batch that is known to be in the store, and the last one that is here.
     pub fn range(&self) -> (Lsn, Lsn) {
-        (self.shipped, self.replayed.last)
+        (self.shipped, self.last)
     }
 
     /// What was made, changed or removed.
-    pub fn findings(&self) -> Result<Findings, MountError> {
+    pub fn findings(&self) -> Findings {
+        let mut findings = Findings { missed: self.missed.clone(), ..Findings::default() };
+        let missed = &mut findings.missed;
         let mut names = names::Names::new(self);
         let mut entries: BTreeMap<InodeNo, BTreeSet<(InodeNo, Bytes)>> = BTreeMap::new();
         let mut gone = Vec::new();
         for (dir, name) in &self.touched.names {
-            match names.lookup(*dir, name)? {
-                Some(ino) => {
+            match names.lookup(*dir, name) {
+                Ok(Some(ino)) => {
                     entries.entry(ino).or_default().insert((*dir, name.clone()));
                 }
-                None => gone.push((*dir, name.clone())),
+                Ok(None) => gone.push((*dir, name.clone())),
+                Err(e) => missed.push(format!("{}: {e}", in_dir(*dir, name))),
             }
         }
+        let inodes = self.inodes(&mut names, &mut entries, missed);
+        let mut path = |dir: InodeNo, name: &Bytes| {
+            names.path(dir, name).unwrap_or_else(|e| {
+                missed.push(format!("the path of {}: {e}", in_dir(dir, name)));
+                None
+            })
+        };
+        for (ino, inode) in inodes {
+            let of = entries.remove(&ino).unwrap_or_default();
+            let paths = of.iter().filter_map(|(dir, name)| path(*dir, name)).collect();
+            findings.found.push(Found { ino, inode, paths });
+        }
+        findings.removed = gone.iter().filter_map(|(dir, name)| path(*dir, name)).collect();
+        findings.found.sort_by(|a, b| a.paths.cmp(&b.paths));
+        findings.removed.sort();
+        findings
+    }
+
+    /// The inodes that were changed or named, and are there; with all their names in `entries`.
+    fn inodes(
+        &self,
+        names: &mut names::Names<'_>,
+        entries: &mut BTreeMap<InodeNo, BTreeSet<(InodeNo, Bytes)>>,
+        missed: &mut Vec<String>,
+    ) -> BTreeMap<InodeNo, Inode> {
         let (mut inodes, mut unnamed) = (BTreeMap::new(), BTreeSet::new());
-        for ino in self.touched.inodes.iter().copied().chain(entries.keys().copied()) {
-            let Some(inode) = self.inode(ino)? else { continue };
+        let touched: BTreeSet<InodeNo> = self.touched.inodes.iter().chain(entries.keys()).copied().collect();
+        for ino in touched {
+            let inode = match self.inode(ino) {
+                Ok(Some(inode)) => inode,
+                Ok(None) => continue,
+                Err(e) => {
+                    missed.push(format!("inode {ino}: {e}"));
+                    continue;
+                }
+            };
             let is_dir = inode.mode & libc::S_IFMT == libc::S_IFDIR;
             // A directory that only got or lost names is told by these.
             if inode.nlink == 0 || (is_dir && !entries.contains_key(&ino)) {
@@ -144,21 +206,10 @@ impl Salvage {
             }
             inodes.insert(ino, inode);
         }
-        names.find(&unnamed, &mut entries)?;
-        let mut findings = Findings::default();
-        for (ino, inode) in inodes {
-            let mut paths = Vec::new();
-            for (dir, name) in entries.remove(&ino).unwrap_or_default() {
-                paths.extend(names.path(dir, &name)?);
-            }
-            findings.found.push(Found { ino, inode, paths });
+        if let Err(e) = names.find(&unnamed, entries) {
+            missed.push(format!("names of files that were changed: {e}"));
         }
-        findings.found.sort_by(|a, b| a.paths.cmp(&b.paths));
-        for (dir, name) in gone {
-            findings.removed.extend(names.path(dir, &name)?);
-        }
-        findings.removed.sort();
-        Ok(findings)
+        inodes
     }
 
     fn inode(&self, ino: InodeNo) -> Result<Option<Inode>, MountError> {
@@ -167,12 +218,13 @@ impl Salvage {
         self.get(&key::inode(ino))?.map(decode).transpose().map_err(damaged)
     }
 
-    fn view(&self) -> View<'_> {
-        View { overlay: &self.overlay, layers: &[], root: self.root }
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MapError> {
+        self.get_over(self.root, key)
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MapError> {
-        let (view, mut pins) = (self.view(), Pins::new());
+    /// By what the journal says over a tree; over none, what it says alone.
+    fn get_over(&self, root: Option<NodePtr>, key: &[u8]) -> Result<Option<Bytes>, MapError> {
+        let (view, mut pins) = (View { overlay: &self.overlay, layers: &[], root }, Pins::new());
         loop {
             match view.get(&self.cache, &pins, key) {
                 Ok(found) => return Ok(found),
@@ -184,11 +236,20 @@ impl Salvage {
     /// Visits the entries of a range in order until `visit` says that it has seen enough.
     fn scan(
         &self,
-        (from, to): (Bytes, Bytes),
+        range: (Bytes, Bytes),
+        visit: &mut dyn FnMut(&Bytes, &Bytes) -> Result<bool, MountError>,
+    ) -> Result<(), MountError> {
+        self.scan_over(self.root, range, visit)
+    }
+
+    fn scan_over(
+        &self,
+        root: Option<NodePtr>,
+        (mut from, to): (Bytes, Bytes),
         visit: &mut dyn FnMut(&Bytes, &Bytes) -> Result<bool, MountError>,
     ) -> Result<(), MountError> {
         const PAGE: usize = 256;
-        let (view, mut from, mut pins) = (self.view(), from, Pins::new());
+        let (view, mut pins) = (View { overlay: &self.overlay, layers: &[], root }, Pins::new());
         loop {
             let rows = match view.scan(&self.cache, &pins, &from, &to, PAGE) {
                 Ok(rows) => rows,
@@ -207,4 +268,27 @@ impl Salvage {
             }
         }
     }
+}
+
+fn in_dir(dir: InodeNo, name: &[u8]) -> String {
+    format!("\"{}\" in directory {dir}", String::from_utf8_lossy(name))
+}
+
+/// Shows what the file beside a takeover's checkpoint has after `last`: it died before it brought that into the journal.
+fn read_tail(
+    state: &dyn Media,
+    checkpoint: &Checkpoint,
+    last: Lsn,
+    visit: &mut dyn FnMut(LogBatch),
+) -> Result<(), MountError> {
+    if checkpoint.tail.is_none_or(|tail| tail.end <= last) {
+        return Ok(());
+    }
+    let Some(mut tail) = TailReader::open(state, checkpoint)? else { return Ok(()) };
+    while let Some(next) = tail.next()? {
+        if next.batch.lsn > last {
+            visit(next);
+        }
+    }
+    Ok(())
 }

@@ -16,17 +16,21 @@ pub(super) struct Names<'a> {
     salvage: &'a Salvage,
     /// Of directories; nothing for those that no name leads to.
     dirs: BTreeMap<InodeNo, Option<Vec<u8>>>,
+    /// Names that are known to lead to them, with the directory they are in: its others need not be read.
+    known: BTreeMap<InodeNo, (InodeNo, Bytes)>,
 }
 
 impl<'a> Names<'a> {
     pub fn new(salvage: &'a Salvage) -> Names<'a> {
-        Names { salvage, dirs: BTreeMap::from([(InodeNo::ROOT, Some(Vec::new()))]) }
+        Names { salvage, dirs: BTreeMap::from([(InodeNo::ROOT, Some(Vec::new()))]), known: BTreeMap::new() }
     }
 
     /// What a name of a directory leads to.
-    pub fn lookup(&self, dir: InodeNo, name: &[u8]) -> Result<Option<InodeNo>, MountError> {
+    pub fn lookup(&mut self, dir: InodeNo, name: &Bytes) -> Result<Option<InodeNo>, MountError> {
         let value = self.salvage.get(&key::name(dir, name))?;
-        value.map(|value| decode(dir, &value)).transpose()
+        let found = value.map(|value| decode(dir, &value)).transpose()?;
+        self.known.extend(found.map(|ino| (ino, (dir, name.clone()))));
+        Ok(found)
     }
 
     /// The path of a name; nothing if no path leads to its directory, or if it is no name that may stand in one.
@@ -59,6 +63,9 @@ impl<'a> Names<'a> {
 
     /// The name of a directory in its parent.
     fn name_in(&self, parent: InodeNo, ino: InodeNo) -> Result<Option<Bytes>, MountError> {
+        if let Some((_, name)) = self.known.get(&ino).filter(|(dir, _)| *dir == parent) {
+            return Ok(Some(name.clone()));
+        }
         let mut found = None;
         self.salvage.scan(key::names_of(parent), &mut |key, value| {
             if let (Ok(Key::Name(_, name)), true) = (Key::decode(key), decode(parent, value)? == ino) {

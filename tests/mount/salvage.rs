@@ -102,6 +102,39 @@ fn what_only_the_store_has_is_missed_by_name_when_the_store_is_gone() {
     assert!(fs::read_to_string(out.join("list")).unwrap().contains("zeros instead of"));
 }
 
+/// All files below a directory, with their sizes.
+fn files_of(dir: &Path) -> Vec<(std::path::PathBuf, u64)> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => all.extend(files_of(&entry.path())),
+            // It tells who had it last.
+            false if entry.file_name() == "lock" => {}
+            false => all.push((entry.path(), entry.metadata().unwrap().len())),
+        }
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn what_is_there_is_salvaged_when_nodes_are_gone_here_and_in_the_store() {
+    let (scratch, _) = fenced_off();
+    let (state, out) = (Path::new(scratch.store()).join("state"), scratch.root.join("out"));
+    let nodes: Vec<_> = fs::read_dir(state.join("nodes")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!nodes.is_empty());
+    nodes.iter().for_each(|node| fs::remove_file(node).unwrap());
+    fs::remove_dir_all(Path::new(scratch.store()).join("seg")).unwrap();
+    let before = files_of(&state);
+    let refused = skylog(&["salvage", words(&state), words(&out)]).fails();
+    assert!(refused.contains("or could not be read"), "{refused}");
+    let files = out.join("files");
+    assert_eq!(fs::read(files.join("new/deep/tiny")).unwrap(), b"tiny");
+    assert!(fs::read(files.join("new/deep/large")).unwrap() == bytes(5, 500_000));
+    assert!(list(&out).iter().any(|(what, _)| what == "missed"), "{:?}", list(&out));
+    assert_eq!(files_of(&state), before);
+}
+
 #[test]
 fn what_is_no_state_directory_is_said_to_be_none() {
     let scratch = Scratch::new();
