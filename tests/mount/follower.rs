@@ -80,6 +80,8 @@ fn a_follower_needs_no_writer_and_says_what_it_is() {
     let status = follower.status();
     assert_eq!((&status["role"], &status["state"]), (&"follower".into(), &"following".into()), "{status}");
     assert!(status["number"].is_u64() && status["lag_s"].is_u64() && status.get("policy").is_none(), "{status}");
+    let until = status["lease_until"].as_str().expect("it is said until when it holds");
+    assert!(until > status["published"].as_str().expect("a time") && until.ends_with('Z'), "{status}");
     let refused = fs::write(follower.mnt.join("file"), "more").expect_err("it only reads");
     assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
     let mnt = words(&follower.mnt);
