@@ -7,6 +7,7 @@ use super::wire::Sent;
 use parking_lot::Mutex;
 use skylog::base::clock::SimClock;
 use skylog::base::random::{Random, SeededRandom};
+use skylog::format::publication::{Body, Publication};
 use skylog::media::sim::StoreCall;
 use skylog::recovery::Tuning;
 use skylog::store::sim::SimStore;
@@ -139,6 +140,18 @@ impl Stage {
         };
         let changed = changed.expect("the shared store itself never fails");
         self.tell(|| format!("  life {life}: {call:?}, changed {changed}"));
+        if let StoreCall::Create { name, blob } = call {
+            if let (true, Ok(found)) = (name.starts_with("gen/"), Publication::decode(&blob.bytes)) {
+                let Publication { start, end, checkpoint, nonce, body, .. } = found;
+                let kind = match body {
+                    Body::Base(_) => "base",
+                    Body::Increment(_) => "window",
+                    Body::Closing(_) => "closing",
+                    Body::Log(_) => "log",
+                };
+                self.tell(|| format!("  {kind} {start}-{end}, checkpoint {checkpoint}, {nonce:?}"));
+            }
+        }
         if let (StoreCall::Create { name, blob }, true) = (call, changed) {
             truth.created(life, name, &blob.bytes, late);
         }
