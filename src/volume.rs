@@ -395,7 +395,8 @@ impl Volume {
     /// operation comes any more; the store is not waited for longer than `patience`.
     pub fn release(&self, patience: Duration) {
         let shared = self.shared.clone();
-        if shared.hold.is_none() || !self.is_drained() || shared.fenced.lock().is_some() {
+        // What has begun since the drain and changes no file keeps nobody from it.
+        if shared.hold.is_none() || shared.db.files_changed() || shared.fenced.lock().is_some() {
             return;
         }
         let (tell, told) = mpsc::sync_channel(1);

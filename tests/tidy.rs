@@ -31,7 +31,7 @@ const LAYERS: [(&str, u32); 20] = [
 ];
 
 /// Imports between two folders of one layer that are meant to be.
-const SIBLINGS: [(&str, &str); 15] = [
+const SIBLINGS: [(&str, &str); 16] = [
     ("store", "media"),
     ("map", "locate"),
     // The shipper does the jobs of the owner of the space tree.
@@ -46,6 +46,8 @@ const SIBLINGS: [(&str, &str); 15] = [
     ("follow", "recovery"),
     ("follow", "checkpoint"),
     ("follow", "ship"),
+    // What is salvaged is read as a check reads: nothing is left behind.
+    ("salvage", "check"),
     ("salvage", "recovery"),
     ("salvage", "checkpoint"),
     ("rig", "volume"),

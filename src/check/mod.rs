@@ -43,7 +43,7 @@ use crate::media::Media;
 use crate::recovery::{MountError, Tail, superblock};
 use crate::store::Store;
 use maps::Maps;
-use nodes::Nodes;
+pub(crate) use nodes::Nodes;
 use objects::Objects;
 use space::Space;
 use std::collections::{BTreeMap, BTreeSet};

@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 /// A [`NodeSource`] that keeps nothing on disk.
-pub(super) struct Nodes {
+pub(crate) struct Nodes {
     state: Option<Arc<dyn Media>>,
     store: Arc<dyn Store>,
     /// Neighbours lie in the same file.

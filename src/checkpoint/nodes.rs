@@ -79,27 +79,12 @@ pub struct NodeStore {
     reader: Option<Arc<SegmentReader>>,
     /// Whether there are node segments on local disk.
     has_files: bool,
-    /// Whether those that are missed there are put there.
-    keeps: bool,
 }
 
 impl NodeStore {
     /// Reads from `nodes/` of the state directory, else from the store, through `reader` if there is one.
     pub fn new(media: Arc<dyn Media>, store: Arc<dyn Store>, reader: Option<Arc<SegmentReader>>) -> NodeStore {
-        NodeStore {
-            media,
-            store,
-            files: Mutex::default(),
-            downloading: Mutex::new(()),
-            reader,
-            has_files: true,
-            keeps: true,
-        }
-    }
-
-    /// The same, node by node from the store, and nothing is changed in the state directory.
-    pub fn unchanging(media: Arc<dyn Media>, store: Arc<dyn Store>) -> NodeStore {
-        NodeStore { keeps: false, ..NodeStore::new(media, store, None) }
+        NodeStore { media, store, files: Mutex::default(), downloading: Mutex::new(()), reader, has_files: true }
     }
 
     /// Reads from the store alone, node by node, through `reader` if there is one: for a follower.
@@ -212,7 +197,7 @@ impl NodeStore {
         }
         let file = match self.media.open(&node_file(no)) {
             Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound && (self.reader.is_some() || !self.keeps) => return Ok(None),
+            Err(e) if e.kind() == ErrorKind::NotFound && self.reader.is_some() => return Ok(None),
             Err(e) if e.kind() == ErrorKind::NotFound => self.download(no, false)?,
             Err(e) => return Err(MapError::io(no, e)),
         };
@@ -332,8 +317,6 @@ impl NodeSource for NodeStore {
         }
         match &self.reader {
             Some(reader) => self.fetch_instead(reader, ptr, bytes),
-            // If the store does not have it, the damage is what there is to report.
-            None if !self.keeps => Ok(self.read_shipped(ptr).unwrap_or(bytes)),
             None => self.download_instead(ptr, bytes),
         }
     }

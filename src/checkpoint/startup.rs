@@ -7,10 +7,14 @@
 //! store alone.
 
 use super::jobs::Job;
-use super::{CheckpointError, Checkpointer};
+use super::{CheckpointError, Checkpointer, NUMBERS_STEP};
 use crate::base::canary::{self, Canary};
 use crate::format::publication::Publication;
 use crate::format::space::{Mark, Published};
+
+/// Ranges of numbers among which the nonce of a mount chooses where its own begin, less one. A name has room for the numbers of
+/// two million mounts.
+const APART_MAX: u64 = (1 << 16) - 1;
 
 /// How far the taking up has come.
 pub(super) enum Startup {
@@ -50,9 +54,9 @@ impl Checkpointer {
 
     /// Deaths and checkpoints need this part.
     fn take_up_local(&mut self) -> Result<(), CheckpointError> {
-        let mark = self.context().mark(Mark::Segment)?;
-        self.numbers.next = mark;
-        self.numbers.mark = mark;
+        let first = self.context().mark(Mark::Segment)? + self.apart();
+        self.numbers.next = first;
+        self.numbers.mark = first;
         if let Some(published) = self.context().published()? {
             self.published = published;
         }
@@ -62,6 +66,15 @@ impl Checkpointer {
         }
         self.note_shipped();
         Ok(())
+    }
+
+    /// How far behind the mark this mount's numbers begin, by its nonce. An earlier copy of this state directory has the same mark,
+    /// and a segment that was sent from it may still be on its way when this one is used: with the same number it would come to
+    /// lie over one of ours.
+    fn apart(&self) -> u64 {
+        let manifest = self.db.journal().manifest().current();
+        let nonce = manifest.journal.last().map_or(0, |entry| entry.nonce.0);
+        (nonce as u64 & APART_MAX) * NUMBERS_STEP
     }
 
     /// Takes up all that earlier lives published.

@@ -17,6 +17,14 @@ pub struct Failure {
     said: bool,
 }
 
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for Failure {}
+
 impl Failure {
     /// The operation failed, or damage was found: exit code 1.
     pub fn failed(sentence: impl Display) -> Failure {

@@ -69,7 +69,7 @@ impl SalvageCommand {
         match written.incomplete {
             0 => Ok(()),
             n => Err(Failure::failed(format_args!(
-                "{n} files are not whole, or could not be read: lines of {} say what is missing",
+                "{n} files are not whole: their lines in {} say what is missing",
                 out.join("list").display()
             ))),
         }

@@ -41,31 +41,26 @@ impl Out {
         Ok(Out { files, list: BufWriter::new(list), written: Written::default(), directories: Vec::new() })
     }
 
-    /// Writes all of it, durably.
+    /// Writes all of it, durably. What cannot be written is a line of the list, and keeps nothing else from it.
     pub fn write(&mut self, salvage: &Salvage) -> Result<Written, Failure> {
         let findings = salvage.findings();
-        self.say(&format!(
-            "# filesystem {}, batches after {} up to {}\n",
-            salvage.filesystem(),
-            salvage.range().0,
-            salvage.range().1
-        ))?;
-        for missed in &findings.missed {
-            self.missed(missed)?;
+        let (from, to) = salvage.range();
+        self.say(&format!("# filesystem {}, batches after {from} up to {to}\n", salvage.filesystem()))?;
+        for what in &findings.unknown {
+            self.written.incomplete += 1;
+            self.say(&format!("unknown\t{}\n", what.escape_debug()))?;
         }
         for found in findings.found {
-            // The others are worth as much.
-            if let Err(e) = self.found(salvage, found) {
-                self.missed(e.sentence())?;
-            }
+            self.found(salvage, found)?;
         }
         for path in &findings.removed {
             self.written.removed += 1;
             self.line("removed", path, "")?;
         }
         for (path, found) in std::mem::take(&mut self.directories).into_iter().rev() {
+            let name = found.paths.first().cloned().unwrap_or_default();
             if let Err(e) = File::open(&path).and_then(|dir| attributes(&dir, &found)) {
-                self.missed(failed(&path, &e).sentence())?;
+                self.line("directory", &name, &format!("its attributes could not be set: {e}"))?;
             }
         }
         let synced = self.list.flush().and_then(|()| self.list.get_ref().sync_all());
@@ -76,67 +71,73 @@ impl Out {
     fn found(&mut self, salvage: &Salvage, found: Found) -> Result<(), Failure> {
         let unnamed = format!(".unnamed/{}", found.ino).into_bytes();
         let first = found.paths.first().unwrap_or(&unnamed).clone();
-        let path = self.place(&first)?;
-        match found.inode.mode & libc::S_IFMT {
-            libc::S_IFREG => self.file(salvage, &found, &path, &first)?,
-            libc::S_IFDIR => {
-                fs::create_dir_all(&path).map_err(|e| failed(&path, &e))?;
-                self.written.directories += 1;
-                self.line("directory", &first, "")?;
-                self.directories.push((path, found));
-                return Ok(());
-            }
-            libc::S_IFLNK => {
-                symlink(OsStr::from_bytes(&found.inode.target), &path).map_err(|e| failed(&path, &e))?;
-                self.written.others += 1;
-                self.line("symlink", &first, "")?;
-            }
-            _ => {
-                self.written.others += 1;
-                let what = format!("mode {:o}, device {:#x}: not made here", found.inode.mode, found.inode.rdev);
-                return self.line("special", &first, &what);
+        match self.make(salvage, &found, &first) {
+            Ok(()) => {}
+            Err(e) => {
+                self.written.incomplete += 1;
+                return self.line("failed", &first, &e.to_string());
             }
         }
         for other in found.paths.iter().skip(1) {
-            let link = self.place(other)?;
-            fs::hard_link(&path, &link).map_err(|e| failed(&link, &e))?;
-            self.line("link", other, &format!("to {}", shown(&first)))?;
+            let linked = self.place(&first).and_then(|path| fs::hard_link(path, self.place(other)?));
+            match linked {
+                Ok(()) => self.line("link", other, &format!("to {}", shown(&first)))?,
+                Err(e) => self.line("failed", other, &format!("link to {}: {e}", shown(&first)))?,
+            }
+        }
+        if is_dir(&found) {
+            self.directories.push((self.files.join(OsStr::from_bytes(&first)), found));
         }
         Ok(())
     }
 
-    fn file(&mut self, salvage: &Salvage, found: &Found, path: &Path, name: &[u8]) -> Result<(), Failure> {
-        let file = File::create_new(path).map_err(|e| failed(path, &e))?;
+    fn make(&mut self, salvage: &Salvage, found: &Found, name: &[u8]) -> io::Result<()> {
+        let path = self.place(name)?;
+        let said = match found.inode.mode & libc::S_IFMT {
+            libc::S_IFREG => return self.file(salvage, found, &path, name),
+            libc::S_IFDIR => {
+                fs::create_dir_all(&path)?;
+                self.written.directories += 1;
+                self.line("directory", name, "")
+            }
+            libc::S_IFLNK => {
+                symlink(OsStr::from_bytes(&found.inode.target), &path)?;
+                self.written.others += 1;
+                self.line("symlink", name, "")
+            }
+            _ => {
+                self.written.others += 1;
+                let what = format!("mode {:o}, device {:#x}: not made here", found.inode.mode, found.inode.rdev);
+                self.line("special", name, &what)
+            }
+        };
+        said.map_err(io::Error::other)
+    }
+
+    fn file(&mut self, salvage: &Salvage, found: &Found, path: &Path, name: &[u8]) -> io::Result<()> {
+        let file = File::create_new(path)?;
         let read = salvage.read(found, &mut |piece| file.write_all_at(&piece.bytes, piece.offset));
-        let read = read.map(|written| written.map_err(|e| failed(path, &e)));
-        file.set_len(found.inode.size).and_then(|()| attributes(&file, found)).map_err(|e| failed(path, &e))?;
-        file.sync_all().map_err(|e| failed(path, &e))?;
+        let missing = read.map_err(io::Error::other)??;
+        file.set_len(found.inode.size)?;
+        file.sync_all()?;
         self.written.files += 1;
         self.written.bytes += found.inode.size;
         let mut said = format!("{} bytes", found.inode.size);
-        let lacks = match read {
-            Ok(missing) => Some(missing?).filter(|missing| !missing.is_empty()).map(|missing| told(&missing)),
-            Err(e) => Some(format!("what was not read: {e}")),
-        };
-        if let Some(lacks) = lacks {
+        if !missing.is_empty() {
             self.written.incomplete += 1;
-            said += &format!("; zeros instead of {lacks}");
+            said += &format!("; zeros instead of {}", told(&missing));
         }
-        self.line("file", name, &said)
+        if let Err(e) = attributes(&file, found) {
+            said += &format!("; its attributes could not be set: {e}");
+        }
+        self.line("file", name, &said).map_err(io::Error::other)
     }
 
     /// Where something goes; the directories on the way are made.
-    fn place(&self, path: &[u8]) -> Result<PathBuf, Failure> {
+    fn place(&self, path: &[u8]) -> io::Result<PathBuf> {
         let path = self.files.join(OsStr::from_bytes(path));
-        let parent = path.parent().unwrap_or(&self.files);
-        fs::create_dir_all(parent).map_err(|e| failed(parent, &e))?;
+        fs::create_dir_all(path.parent().unwrap_or(&self.files))?;
         Ok(path)
-    }
-
-    /// What is not there, or not as it was.
-    fn missed(&mut self, what: &str) -> Result<(), Failure> {
-        self.written.incomplete += 1;
-        self.line("missed", what.as_bytes(), "")
     }
 
     fn line(&mut self, what: &str, path: &[u8], more: &str) -> Result<(), Failure> {
@@ -168,15 +169,19 @@ fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).escape_debug().to_string()
 }
 
-/// Permissions and times as they were, owners where that is allowed; by the open file, for it may be one that nobody may open then.
-/// Nothing becomes set-id by being salvaged.
+/// Permissions and times as they were, owners where that is allowed. Nothing becomes set-id by being salvaged.
 fn attributes(file: &File, found: &Found) -> io::Result<()> {
     let inode = &found.inode;
-    file.set_times(FileTimes::new().set_accessed(wall(inode.atime)).set_modified(wall(inode.mtime)))?;
     if nix::unistd::geteuid().is_root() {
         fchown(file, Some(inode.uid), Some(inode.gid))?;
     }
+    let times = FileTimes::new().set_accessed(wall(inode.atime)).set_modified(wall(inode.mtime));
+    file.set_times(times)?;
     file.set_permissions(Permissions::from_mode(inode.mode & 0o777))
+}
+
+fn is_dir(found: &Found) -> bool {
+    found.inode.mode & libc::S_IFMT == libc::S_IFDIR
 }
 
 fn wall(time: Time) -> SystemTime {

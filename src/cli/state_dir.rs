@@ -8,6 +8,7 @@ use skylog::format::names::LOCK;
 use skylog::format::store_file::STORE_FILE;
 use skylog::journal::{MANIFEST, ManifestStore};
 use skylog::media::LocalDisk;
+use skylog::recovery::WITHDRAWN;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -19,7 +20,8 @@ const FOLDERS: [(&str, IsOurs); 4] =
 type IsOurs = fn(&str) -> bool;
 
 /// Files of a state directory. The lock is the last to go.
-const FILES: [&str; 7] = [MANIFEST, "MANIFEST.new", STORE_FILE, "store.new", "skylog.log", "skylog.log.1", LOCK];
+const FILES: [&str; 8] =
+    [MANIFEST, "MANIFEST.new", WITHDRAWN, STORE_FILE, "store.new", "skylog.log", "skylog.log.1", LOCK];
 
 /// The filesystem that a state directory belongs to; `None` when it holds none.
 pub fn filesystem(state: &Path) -> Result<Option<Uuid>, Failure> {

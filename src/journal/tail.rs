@@ -170,19 +170,16 @@ impl Tail {
         self.state.lock().published.sent = Lsn::ZERO;
     }
 
-    /// Up to `end` comes nothing that a log would carry, so none is sent.
-    pub fn nothing_to_send(&self, end: Lsn) {
-        let mut state = self.state.lock();
-        state.published.log = state.published.log.max(end);
-        state.sort();
+    /// A log up to `end` went into the newest generation.
+    pub fn log_sent(&self, end: Lsn) {
+        self.state.lock().published.sent = end;
     }
 
-    /// A log up to `end` is in the store.
+    /// What a log would carry up to `end` is in the store.
     pub fn log_published(&self, end: Lsn) {
         let mut state = self.state.lock();
         let before = state.published.log;
         state.published.log = before.max(end);
-        state.published.sent = state.published.sent.max(end);
         let bytes = state.between(before, end).iter().map(TailBatch::bytes).sum::<u64>();
         state.logged_bytes += bytes;
         state.sort();

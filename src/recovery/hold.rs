@@ -13,20 +13,18 @@ use crate::format::ids::Uuid;
 use crate::format::lease::{Lease, LeaseKind, LeaseState, Owner};
 use crate::format::manifest::Manifest;
 use crate::format::names::{self, LEASES, Parsed};
+use crate::format::publication::Publication;
 use crate::media::Standing;
+use crate::ship::leases::Leases;
 use crate::ship::publish;
 use crate::store::{Created, Store, StoreError};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 /// A number that somebody else has is passed over so often.
 const TRIES: u64 = 16;
-
-/// A holder that writes its next number deletes the one before; a reader that came between lists again, so often.
-const LOOKS: u32 = 4;
 
 /// A process that was killed may take so long to end, and is looked at so often meanwhile.
 const DYING: (u32, Duration) = (25, Duration::from_millis(20));
@@ -186,14 +184,11 @@ impl Hold {
 fn numbers_of(store: &dyn Store, who: Uuid) -> Result<Vec<u64>, StoreError> {
     let any = names::lease(who, 0);
     let folder = any.rsplit_once('/').map_or(LEASES, |(folder, _)| folder);
-    Ok(store.list(folder)?.iter().filter_map(|name| number_in(name)).map(|(_, number)| number).collect())
-}
-
-fn number_in(name: &str) -> Option<(Uuid, u64)> {
-    match names::parse(name) {
-        Some(Parsed::Lease(who, number)) => Some((who, number)),
+    let number = |name: &String| match names::parse(name) {
+        Some(Parsed::Lease(_, number)) => Some(number),
         _ => None,
-    }
+    };
+    Ok(store.list(folder)?.iter().filter_map(number).collect())
 }
 
 /// What stays costs a few bytes, and is looked at by the next takeover.
@@ -225,25 +220,32 @@ impl Before {
 /// Fails when somebody else holds the filesystem, unless it may be taken over or that other one is known to be dead.
 pub(super) fn ask(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Before, MountError> {
     let (store, takes_over) = (&*world.store, tuning.holding == Holding::TakesOver);
-    let (mut newest, mut before): (Option<Lease>, Before) = Default::default();
+    let mut before = Before::default();
     if tuning.holding == Holding::Untold {
         return Ok(before);
     }
-    for (name, read) in newest_numbers(store)? {
-        match read.and_then(|lease| ours(lease, filesystem, &name)) {
+    let mut leases = Leases::new(filesystem);
+    leases.look(store, &*world.clock)?;
+    for holder in leases.holders() {
+        let numbers = || holder.numbers.iter().map(|number| names::lease(holder.who, *number));
+        match &holder.newest {
             Ok(lease) if lease.kind == LeaseKind::Follower => {}
-            Ok(lease) => {
-                before.names.push(name);
-                let at = |lease: &Lease| (lease.epoch, lease.since);
-                newest = newest.into_iter().chain([lease]).max_by_key(at);
+            Ok(_) => before.names.extend(numbers()),
+            Err(reason) => {
+                let name = names::lease(holder.who, holder.number());
+                // Whoever wrote last holds the filesystem, if anybody does; any other one is none that this mount would take it from.
+                if !takes_over && newest(store)?.state == holder.who {
+                    return Err(HoldError::Unknown { name, reason: reason.clone() }.into());
+                }
+                log::warn!("{name} is passed over: {reason}");
             }
-            Err(reason) if takes_over => log::warn!("{name} is passed over: {reason}"),
-            Err(reason) => return Err(HoldError::Unknown { name, reason }.into()),
         }
     }
-    let Some(held) = newest.filter(|lease| lease.state == LeaseState::Held) else { return Ok(before) };
+    let held = leases.writer().map(|(_, lease)| lease).filter(|lease| lease.state == LeaseState::Held);
+    let Some(held) = held else { return Ok(before) };
     let (who, since) = (held.owner.describe(), Time::from_nanos(held.since));
-    let published = last_published(store)?;
+    // By the clock of its writer.
+    let published = Time::from_nanos(newest(store)?.wall);
     let lost = format!("what it changed after its last publication, {published}, and did not ship");
     before.lost = Some(match (is_dead(&held.owner, &tuning.owner), takes_over) {
         (true, _) => {
@@ -259,45 +261,11 @@ pub(super) fn ask(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Be
     Ok(before)
 }
 
-/// When the newest publication was made, whatever it is, by the clock of its writer.
-fn last_published(store: &dyn Store) -> Result<Time, MountError> {
+/// The newest publication, whatever it is.
+fn newest(store: &dyn Store) -> Result<Publication, MountError> {
     let newest = newest_publication(store)?;
     let place = names::publication(newest.generation, newest.number);
-    let found = publish::read(store, newest)?;
-    found.map(|found| Time::from_nanos(found.wall)).ok_or_else(|| damaged(&place, "was listed and is gone"))
-}
-
-/// The contents of a lease, or why they cannot be told.
-type Read = Result<Lease, String>;
-
-/// The newest number of each holder.
-fn newest_numbers(store: &dyn Store) -> Result<Vec<(String, Read)>, StoreError> {
-    let mut looks = 0;
-    loop {
-        let mut newest: BTreeMap<u128, u64> = BTreeMap::new();
-        for (who, number) in store.list(LEASES)?.iter().filter_map(|name| number_in(name)) {
-            let known = newest.entry(who.0).or_default();
-            *known = number.max(*known);
-        }
-        let read = |(who, number)| {
-            let name = names::lease(Uuid(who), number);
-            let bytes = store.get(&name)?;
-            Ok((name, Lease::decode(&bytes).map_err(|e| e.to_string())))
-        };
-        looks += 1;
-        match newest.into_iter().map(read).collect() {
-            Err(StoreError::NotFound { .. }) if looks < LOOKS => {}
-            found => return found,
-        }
-    }
-}
-
-fn ours(lease: Lease, filesystem: Uuid, name: &str) -> Read {
-    match (lease.filesystem == filesystem, names::lease(lease.who, lease.number) == name) {
-        (true, true) => Ok(lease),
-        (true, false) => Err(format!("it says that it is {}", names::lease(lease.who, lease.number))),
-        (false, _) => Err(format!("it is of filesystem {}", lease.filesystem)),
-    }
+    publish::read(store, newest)?.ok_or_else(|| damaged(&place, "was listed and is gone"))
 }
 
 /// Whether the process of a hold has surely ended. One that was just killed is given a moment.

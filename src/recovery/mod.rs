@@ -23,6 +23,7 @@ mod mkfs;
 mod reader;
 mod tail;
 mod takeover;
+mod withdrawn;
 
 pub use fetch::{Fetched, Fetcher};
 pub use hold::{Hold, HoldError, Holding};
@@ -33,6 +34,7 @@ pub use tail::Tail;
 pub(crate) use tail::TailReader;
 pub use takeover::{Remote, read_remote};
 pub(crate) use takeover::{first_free, newest_base, newest_generation};
+pub use withdrawn::WITHDRAWN;
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -47,7 +49,7 @@ use crate::format::names::SUPERBLOCK;
 use crate::format::publication::{Position, Publication};
 use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::{Superblock, SuperblockError};
-use crate::journal::{self, JournalError, MANIFEST, ManifestError, ManifestStore, Writer};
+use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
 use crate::locate::{CacheBytes, Locate, SegmentReader};
 use crate::map::{Db, Limits, MapError, NodeCache, Overlay, Start, View};
 use crate::media::Media;
@@ -115,6 +117,9 @@ pub enum MountError {
          store has"
     )]
     Fenced(ShipError),
+    /// The same, and all that this state directory has is in the store.
+    #[error(transparent)]
+    Outlived(ShipError),
     /// Somebody else holds it.
     #[error(transparent)]
     Hold(#[from] HoldError),
@@ -263,13 +268,29 @@ pub fn superblock(store: &dyn Store) -> Result<Superblock, MountError> {
     }
 }
 
-/// Mounts: from local state if there is any, else by taking the store's newest generation over.
+/// Mounts: from local state if there is any, else by taking the store's newest generation over. Local state that somebody else has
+/// taken the filesystem from is none when the store has all of it: whoever has let go may have it again.
 pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
+    match mount_once(world, tuning, progress) {
+        Err(MountError::Outlived(e)) if tuning.holding == Holding::Untold => Err(MountError::Fenced(e)),
+        Err(MountError::Outlived(e)) => {
+            log::info!("{e}; the state directory holds nothing else and is made anew");
+            // Before anything goes.
+            hold::ask(world, tuning, superblock(&*world.store)?.uuid)?;
+            withdrawn::withdraw(&*world.media)?;
+            mount_once(world, tuning, progress)
+        }
+        mounted => mounted,
+    }
+}
+
+fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
     let (superblock, away) = configuration(world)?;
     for dir in [NODES, files::CHECKPOINTS] {
         world.media.make_dir(dir)?;
     }
     world.media.sync_dir("")?;
+    withdrawn::clear(&*world.media)?;
     let manifest = ManifestStore::load(world.media.clone())?;
     // Before anything there is changed.
     if let Some(found) = manifest.as_ref().map(|manifest| manifest.current().uuid).filter(|f| *f != superblock.uuid) {
@@ -287,7 +308,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
     let manifest = match manifest {
         Some(manifest) => manifest,
         // Taking over would remove the segments, and with them the only copy of what was never shipped.
-        None if has_journal(&*world.media)? => return Err(MountError::NoManifest),
+        None if withdrawn::has_journal(&*world.media)? => return Err(MountError::NoManifest),
         None if away.is_some() => return Err(not_local("the filesystem", away.unwrap_or_default())),
         None => {
             before = Some(hold::ask(world, tuning, superblock.uuid)?);
@@ -335,7 +356,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
 /// holds what the store has, is as good as new.
 fn overtaken(world: &World, hold: &Hold, by: String) -> MountError {
     hold.withdraw();
-    if let Err(e) = world.media.remove(MANIFEST) {
+    if let Err(e) = withdrawn::withdraw(&*world.media) {
         log::warn!("the state directory stays: {e}");
     }
     HoldError::Overtaken { by }.into()
@@ -368,14 +389,6 @@ pub(crate) fn open_cache(
     let Some(limits) = tuning.cache_files else { return Ok(None) };
     let opened = Cache::open(world.cache_media.clone(), world.clock.clone(), filesystem, limits);
     opened.map(Some).map_err(MountError::Cache)
-}
-
-fn has_journal(media: &dyn Media) -> Result<bool, MountError> {
-    match media.list(journal::FOLDER) {
-        Ok(names) => Ok(!names.is_empty()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e.into()),
-    }
 }
 
 struct Opening<'a> {
@@ -415,7 +428,11 @@ impl Opening<'_> {
         let checkpoint = files::read_checkpoint(&*world.media, number)?;
         let mut overlays: [Overlay; 2] = Default::default();
         let begin = world.clock.elapsed();
+        let mut newest_own = checkpoint.lsn;
         let replayed = journal::replay(world.media.clone(), &known, checkpoint.lsn, progress, &mut |batch| {
+            if batch.edits.iter().any(|(tree, _)| *tree == TreeId::Files) {
+                newest_own = batch.lsn;
+            }
             apply(&mut overlays, batch);
             Ok::<(), JournalError>(())
         })?;
@@ -445,7 +462,12 @@ impl Opening<'_> {
         let past = Past::new(world.media.clone(), &known, published).holding(lasts);
         let publisher = Publisher::new(world.store.clone(), identity, next, past).asking(tuning.fetches);
         let publisher = Arc::new(publisher);
-        let mut adopted = if offline { None } else { resume(&publisher)? };
+        let in_store = published.is_some_and(|published| newest_own <= published.end) && known.plans.is_empty();
+        let resumed = if offline { Ok(None) } else { resume(&publisher) };
+        let mut adopted = resumed.map_err(|e| match e {
+            MountError::Fenced(e) if in_store && taken_over.is_none() => MountError::Outlived(e),
+            e => e,
+        })?;
         let files = View { overlay: &overlays[0], layers: &[], root: checkpoint.roots[0] };
         // After the fence: who took over may have deleted a node that lies in the store alone, and that it did is what to say.
         let mut needed = state.needed(&files, &space);

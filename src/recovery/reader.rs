@@ -20,7 +20,7 @@ pub(super) struct Needed {
     pub windows: Vec<(Lsn, Lsn)>,
 }
 
-/// Reads maps before there is a [`Db`]; waits for what is not in memory.
+/// Reads maps before there is a [`crate::map::Db`]; waits for what is not in memory.
 pub(crate) struct Reader<'a> {
     /// Nodes in memory.
     pub cache: &'a NodeCache,

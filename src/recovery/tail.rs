@@ -284,3 +284,41 @@ pub(super) fn import(
     log::info!("took {batches} changes that the writer before had brought into the store up to {last}");
     Ok(last)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::batch::encode_head;
+
+    fn log(lsns: &[(u32, u64)]) -> Log {
+        let head = |&(epoch, pos): &(u32, u64)| encode_head(Lsn { epoch, pos }, 0, &[], &[], true);
+        Log { batches: lsns.iter().flat_map(head).collect::<Vec<u8>>().into() }
+    }
+
+    fn taken(window: (u32, u64), logs: &[&[(u32, u64)]]) -> Result<Tail, MountError> {
+        let mut tail = Tail::default();
+        for (number, lsns) in (1..).zip(logs) {
+            let window = Lsn { epoch: window.0, pos: window.1 };
+            tail.take(Position { generation: 3, number }, window, log(lsns))?;
+        }
+        Ok(tail)
+    }
+
+    #[test]
+    fn positions_go_on_across_epochs_and_each_takes_room() {
+        for logs in [&[&[(2, 6), (3, 9)][..]][..], &[&[(2, 6)], &[(3, 9)]], &[&[(2, 6)], &[(2, 6), (3, 9)]]] {
+            let tail = taken((1, 4), logs).expect("in order");
+            assert_eq!((tail.end(), tail.bytes()), (Some(Lsn { epoch: 3, pos: 9 }), 5 * FILLER_BYTES));
+        }
+    }
+
+    #[test]
+    fn a_later_epoch_whose_positions_go_back_is_damage() {
+        let logs: [&[&[(u32, u64)]]; 4] =
+            [&[&[(3, 4)]], &[&[(3, 2)]], &[&[(2, 6), (3, 6)]], &[&[(2, 6)], &[(3, 5), (3, 9)]]];
+        for logs in logs {
+            let refused = taken((2, 4), logs).err().expect("refused").to_string();
+            assert!(refused.contains("does not follow batch"), "{refused}");
+        }
+    }
+}

@@ -1,13 +1,17 @@
 //! What stays in the store of generations that have ended.
 
 use super::{Rig, small};
+use crate::base::clock::{Clock, SimClock, Time};
 use crate::format::ids::InodeNo;
 use crate::format::names;
-use crate::format::publication::{Body, Position};
+use crate::format::publication::{Body, Position, Publication};
+use crate::journal::Journal;
 use crate::media::sim::SimDisk;
 use crate::ship::publish::read;
 use crate::store::Store;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 fn publish_some(rig: &mut Rig, times: usize) {
@@ -71,4 +75,52 @@ fn what_a_writer_published_and_could_not_record_goes_after_a_takeover() {
     assert_only_ends(&other);
     let left = &numbers(&other)[&generation];
     assert_eq!(left[..], [0, before + 4, before + 5], "generation {generation}, {before} numbers before");
+}
+
+/// A clock at whose every look somebody else could act, and would see what is in the store.
+struct Looks {
+    clock: Arc<SimClock>,
+    store: Arc<dyn Store>,
+    journal: Arc<Journal>,
+    /// So often a log was there that a base would not have carried.
+    left_out: AtomicU32,
+}
+
+impl Clock for Looks {
+    fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        let (published, names) = (self.journal.tail().published(), self.store.list("gen").expect("listed"));
+        for name in names {
+            let found = Publication::decode(&self.store.get(&name).expect("listed")).expect("decodes");
+            let left_out = matches!(found.body, Body::Log(_)) && found.end > published.end();
+            self.left_out.fetch_add(u32::from(left_out), Ordering::Relaxed);
+        }
+        self.clock.elapsed()
+    }
+
+    fn elapsed_asleep(&self) -> Duration {
+        self.elapsed()
+    }
+}
+
+#[test]
+fn a_log_that_is_published_is_noted_before_a_base_can_leave_it_out() {
+    let mut rig = Rig::new(3, &small());
+    publish_some(&mut rig, 1);
+    let journal = rig.mounted.db.journal().clone();
+    journal.tail().set_open(true);
+    let (clock, store) = (rig.clock.clone(), rig.world.store.clone());
+    let looks = Arc::new(Looks { clock, store, journal: journal.clone(), left_out: AtomicU32::new(0) });
+    rig.mounted.syncer.set_clock(looks.clone());
+    rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, b"synced", 0o644)).expect("created");
+    let last = rig.mounted.db.last();
+    journal.when_durable(last, Box::new(|_| {}));
+    while rig.step_journal() {}
+    rig.mounted.syncer.stored().when_stored(last, Box::new(|answer| answer.expect("stored")));
+    assert!(rig.step_syncer());
+    assert_eq!(rig.mounted.syncer.stored().figures().increments, 1);
+    assert_eq!(looks.left_out.load(Ordering::Relaxed), 0);
 }

@@ -2,9 +2,10 @@
 
 use super::{Rig, new_store, small};
 use crate::base::random::SeededRandom;
+use crate::format::ids::{InodeNo, Uuid};
 use crate::format::lease::{Lease, LeaseState, Owner};
-use crate::format::names::LEASES;
-use crate::media::sim::{CallLog, Nth, SimDisk};
+use crate::format::names::{self, LEASES};
+use crate::media::sim::{CallLog, DiskFault, DiskOp, Nth, SimDisk};
 use crate::recovery::{Hold, HoldError, Holding, MountError, Tuning};
 use crate::store::Store;
 use crate::store::sim::{SimStore, StoreFault, StoreOp};
@@ -129,6 +130,18 @@ fn a_hold_that_cannot_be_read_is_one_unless_it_may_be_taken_over() {
 }
 
 #[test]
+fn a_lease_of_somebody_else_that_cannot_be_read_keeps_nobody_from_mounting() {
+    let rig = held_by(&elsewhere());
+    hold(&rig).release();
+    let follower = names::lease(Uuid(77), 4);
+    rig.store.put(&follower, "not a lease".into()).expect("put");
+    mount(&rig, &here(), false).expect("nobody holds it");
+    assert!(rig.store.image().object(&follower).is_some(), "whose lease it is ends it");
+    // And does not hide who does.
+    assert!(matches!(mount(&rig, &elsewhere(), false), Err(MountError::Hold(HoldError::Held { .. }))));
+}
+
+#[test]
 fn a_hold_whose_answer_was_lost_is_written_once() {
     let rig = held_by(&elsewhere());
     rig.store.fail(Nth::new(1).of(StoreOp::Create).on(LEASES), StoreFault::TriedAgain);
@@ -169,4 +182,94 @@ fn a_store_that_is_away_hears_of_the_hold_when_it_is_back() {
     assert_eq!(leases(&rig.store)[0].state, LeaseState::Released);
     hold(&rig).take();
     assert_eq!(leases(&rig.store)[0].state, LeaseState::Held);
+}
+
+fn make(rig: &mut Rig, name: &str) {
+    let (attr, _) = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, name.as_bytes(), 0o644)).expect("created");
+    rig.run(|fs, cx| fs.write(cx, attr.ino, 0, &[7; 5000])).expect("written");
+    rig.run(|fs, cx| fs.release(cx, attr.ino)).expect("released");
+    rig.run(|fs, cx| fs.forget(cx, attr.ino, 1)).expect("forgotten");
+}
+
+/// What two machines made, each in its turn; the first has let go and keeps its state directory.
+fn taken_in_turns() -> Rig {
+    let mut rig = held_by(&elsewhere());
+    make(&mut rig, "of the first");
+    rig.drain();
+    hold(&rig).release();
+    let mut other = mount(&rig, &here(), false).expect("nobody holds it");
+    make(&mut other, "of the second");
+    other.drain();
+    hold(&other).release();
+    rig
+}
+
+fn assert_both(rig: &mut Rig) {
+    for name in ["of the first", "of the second"] {
+        assert!(
+            rig.run(|fs, cx| fs.lookup(cx, InodeNo::ROOT, name.as_bytes())).expect("looked up").is_some(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn who_let_go_has_it_again_after_another_one_let_go() {
+    let mut rig = taken_in_turns().remount(5, &tuning(&elsewhere(), false)).expect("all that it had is in the store");
+    assert_both(&mut rig);
+    make(&mut rig, "later");
+    rig.drain();
+    hold(&rig).release();
+    assert_both(&mut rig.remount(6, &tuning(&elsewhere(), false)).expect("from local state"));
+}
+
+#[test]
+fn who_let_go_asks_whoever_has_it_since() {
+    let rig = taken_in_turns();
+    let other = mount(&rig, &here(), false).expect("released");
+    let disk = rig.disk.clone();
+    let again = |holding| Rig::mount(rig.log.clone(), disk.clone(), rig.store.clone(), rig.clock.clone(), 5, &holding);
+    let before = rig.store.image().hash();
+    assert!(matches!(again(tuning(&elsewhere(), false)), Err(MountError::Hold(HoldError::Held { .. }))));
+    assert_eq!(rig.store.image().hash(), before, "a refused mount changed the store");
+    assert_both(&mut again(tuning(&elsewhere(), true)).expect("told to take it"));
+    drop(other);
+}
+
+#[test]
+fn what_is_only_in_the_state_directory_stays_there() {
+    let mut rig = held_by(&elsewhere());
+    make(&mut rig, "shipped");
+    rig.drain();
+    make(&mut rig, "only here");
+    while rig.step_journal() {}
+    let mut other = mount(&rig, &here(), true).expect("taken over");
+    make(&mut other, "of the second");
+    other.drain();
+    hold(&other).release();
+    let refused = rig.remount(5, &tuning(&elsewhere(), true)).err().expect("refused");
+    assert!(matches!(refused, MountError::Fenced(_)), "{refused}");
+}
+
+#[test]
+fn a_crash_while_a_state_directory_is_made_anew_costs_nothing() {
+    let mut at = 0;
+    loop {
+        at += 1;
+        let rig = taken_in_turns();
+        let Rig { log, disk, store, clock, mut mounted, .. } = rig;
+        mounted.writer.close().expect("the journal closes");
+        disk.fail(Nth::new(at).of(DiskOp::Remove).forever(), DiskFault::Failed);
+        let first =
+            Rig::mount(log.clone(), disk.clone(), store.clone(), clock.clone(), 5, &tuning(&elsewhere(), false));
+        let is_done = first.is_ok();
+        drop(first);
+        disk.heal();
+        let again = Rig::mount(log, disk, store, clock, 6, &tuning(&elsewhere(), true));
+        assert_both(&mut again.unwrap_or_else(|e| panic!("after {at}: {e}")));
+        if is_done {
+            break;
+        }
+    }
+    assert!(at > 2, "nothing was removed");
 }

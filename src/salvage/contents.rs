@@ -1,11 +1,13 @@
 //! The bytes of a file, as far as they can be had.
 
-use super::{Found, Salvage};
-use crate::format::ids::{NodePtr, ObjectId};
+use super::{Found, Salvage, damaged};
+use crate::format::batch::TreeId;
+use crate::format::ids::ObjectId;
 use crate::format::inode::Extent;
 use crate::format::key::{self, Key};
 use crate::recovery::MountError;
 use bytes::Bytes;
+use std::cell::Cell;
 
 /// Some bytes of a file.
 pub struct Piece {
@@ -34,27 +36,14 @@ impl Salvage {
         found: &Found,
         write: &mut dyn FnMut(Piece) -> Result<(), E>,
     ) -> Result<Result<Vec<Missing>, E>, MountError> {
-        let whole = self.read_over(self.root, found, write);
-        let Err(e) = whole else { return whole };
-        let reason = format!("only what was changed is there: {e}");
-        let lacks = Missing { offset: 0, len: found.inode.size, reason };
-        let changed = self.read_over(None, found, write)?;
-        Ok(changed.map(|missing| std::iter::once(lacks).chain(missing).collect()))
-    }
-
-    fn read_over<E>(
-        &self,
-        root: Option<NodePtr>,
-        found: &Found,
-        write: &mut dyn FnMut(Piece) -> Result<(), E>,
-    ) -> Result<Result<Vec<Missing>, E>, MountError> {
         let (ino, size) = (found.ino, found.inode.size);
-        if let Some(bytes) = self.get_over(root, &key::inline(ino))? {
+        // Where the tree cannot be asked it cannot be asked for extents either, and that is told below.
+        if let Ok(Some(bytes)) = self.get(TreeId::Files, &key::inline(ino)) {
             return Ok(write(Piece { offset: 0, bytes }).map(|()| Vec::new()));
         }
         let (mut missing, mut failed) = (Vec::new(), None);
-        self.scan_over(root, key::extents_of(ino), &mut |key, value| {
-            let damaged = |e| MountError::Damaged { place: format!("inode {ino}"), reason: format!("{e}") };
+        let at = Cell::new(0);
+        let mut extent = |key: &Bytes, value: &Bytes| {
             let (Key::Extent(_, offset), extent) =
                 (Key::decode(key).map_err(damaged)?, Extent::decode(value).map_err(damaged)?)
             else {
@@ -62,6 +51,7 @@ impl Salvage {
             };
             // The last block of a file may have more than the file.
             let len = u64::from(extent.len).min(size.saturating_sub(offset));
+            at.set(offset + len);
             match self.object(&extent) {
                 Ok(bytes) => {
                     let bytes = bytes.slice(..usize::try_from(len).unwrap_or(bytes.len()).min(bytes.len()));
@@ -70,7 +60,14 @@ impl Salvage {
                 Err(reason) => missing.push(Missing { offset, len, reason }),
             }
             Ok(failed.is_none())
-        })?;
+        };
+        if let Err(e) = self.scan(TreeId::Files, key::extents_of(ino), &mut extent) {
+            // What was changed lately is here all the same; what lies between is not to be known.
+            let from = at.get();
+            let rest = (key::extent(ino, from), key::extents_of(ino).1);
+            self.scan_changes(TreeId::Files, rest, &mut extent)?;
+            missing.push(Missing { offset: from, len: size.saturating_sub(from), reason: format!("some of it: {e}") });
+        }
         Ok(failed.map_or(Ok(missing), Err))
     }
 
@@ -84,7 +81,7 @@ impl Salvage {
     }
 
     fn whole(&self, object: &ObjectId) -> Result<Bytes, String> {
-        if let Some(bytes) = self.beside.get(object) {
+        if let Some(bytes) = self.tail.get(object) {
             return Ok(bytes.clone());
         }
         match self.replayed.read(object) {

@@ -1,14 +1,10 @@
 //! Layer 6: what a state directory holds that the store may not have, as files. For the loser of a fence, or a filesystem whose
 //! store is gone for good. Offline; only reads.
 //!
-//! What cannot be read is named, and the rest is written all the same: the store may be gone, or another writer have deleted what it
-//! held for this one.
-//!
 //! What was changed after the newest window that the state directory recorded as shipped counts as un-shipped: some of it may
 //! be in the store all the same, where a publication was not recorded any more. Saying too much loses nothing.
 //!
-//! **Memory** grows with the number of changed inodes and names, some 200 bytes each, with what replay keeps in overlays, and
-//! with what a takeover found in log increments, if it was not brought into the journal.
+//! **Memory** grows with the number of changed inodes and names, some 200 bytes each, and with what replay keeps in overlays.
 
 mod contents;
 mod names;
@@ -16,23 +12,23 @@ mod touched;
 
 pub use contents::{Missing, Piece};
 
+use crate::check::Nodes;
 use crate::checkpoint::files;
-use crate::checkpoint::nodes::NodeStore;
+use crate::format::FormatError;
 use crate::format::batch::TreeId;
 use crate::format::checkpoint::Checkpoint;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, ObjectId, Uuid};
 use crate::format::inode::Inode;
 use crate::format::key;
-use crate::format::publication::LogBatch;
-use crate::format::space::{self, Published};
+use crate::format::space::{self, Published, WindowRecord};
 use crate::journal::{JournalError, ManifestStore, Replayed, replay};
 use crate::locate::{CacheBytes, Locate};
 use crate::map::{MapError, NodeCache, Overlay, Pins, View};
 use crate::media::Media;
-use crate::recovery::{Fetcher, MountError, ProgressFn, Reader, TailReader, apply};
+use crate::recovery::{MountError, ProgressFn, TailReader, apply};
 use crate::store::Store;
 use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use touched::Touched;
 
@@ -41,22 +37,21 @@ const NODE_CACHE_BYTES: u64 = 64 << 20;
 /// File data and window indexes in memory.
 const CACHE: CacheBytes = CacheBytes { data: 16 << 20, indexes: 32 << 20 };
 
-/// A state directory, read as a mount would recover it, without changing it.
+/// A state directory, read as a mount would recover it, without changing it. Of what cannot be read, because only the store has
+/// it, the rest does not suffer.
 pub struct Salvage {
     replayed: Replayed,
-    nodes: NodeStore,
+    /// Objects of what a takeover left beside its checkpoint and no mount has brought into the journal.
+    tail: BTreeMap<ObjectId, Bytes>,
+    nodes: Nodes,
     cache: NodeCache,
     locate: Locate,
-    overlay: Overlay,
-    root: Option<NodePtr>,
+    overlays: [Overlay; 2],
+    roots: [Option<NodePtr>; 2],
     touched: Touched,
     uuid: Uuid,
     shipped: Lsn,
     last: Lsn,
-    /// Objects beside the checkpoint of a takeover, that the journal does not have.
-    beside: HashMap<ObjectId, Bytes>,
-    /// What could not be read.
-    missed: Vec<String>,
 }
 
 /// Something that was made or changed.
@@ -77,8 +72,8 @@ pub struct Findings {
     pub found: Vec<Found>,
     /// Names that are not there any more. Some may never have been in the store.
     pub removed: Vec<Vec<u8>>,
-    /// What could not be read, and why: a sentence each.
-    pub missed: Vec<String>,
+    /// What could not be looked at, and why: some of what was changed may be missing here.
+    pub unknown: Vec<String>,
 }
 
 impl Salvage {
@@ -92,45 +87,75 @@ impl Salvage {
         let damaged = |reason: &str| MountError::Damaged { place: "MANIFEST".to_owned(), reason: reason.to_owned() };
         let number = manifest.checkpoint.ok_or_else(|| damaged("it names no checkpoint"))?.number;
         let checkpoint = files::read_checkpoint(&*state, number)?;
-        let (nodes, cache) = (NodeStore::unchanging(state.clone(), store.clone()), NodeCache::new(NODE_CACHE_BYTES));
         let mut overlays: [Overlay; 2] = Default::default();
-        let (mut touched, mut beside, mut missed) = (Touched::default(), HashMap::new(), Vec::new());
+        let mut touched = Touched::default();
         let replayed = replay(state.clone(), &manifest, checkpoint.lsn, progress, &mut |batch| {
             touched.note(&batch);
             apply(&mut overlays, batch);
             Ok::<(), JournalError>(())
         })?;
-        let mut last = replayed.last;
-        let imported = read_tail(&*state, &checkpoint, replayed.last, &mut |next| {
-            touched.note(&next.batch);
-            last = next.batch.lsn;
+        let last = replayed.last.max(checkpoint.lsn);
+        let mut salvage = Salvage {
+            replayed,
+            tail: BTreeMap::new(),
+            nodes: Nodes::new(Some(state.clone()), store.clone()),
+            cache: NodeCache::new(NODE_CACHE_BYTES),
+            locate: Locate::new(None, store, CACHE, None),
+            overlays,
+            roots: checkpoint.roots,
+            touched,
+            uuid: manifest.uuid,
+            shipped: Lsn::ZERO,
+            last,
+        };
+        salvage.read_tail(&*state, &checkpoint)?;
+        // Where that is not to be known, all that is here counts as un-shipped, and what is not here as missing.
+        salvage.shipped = salvage.published().unwrap_or(Lsn::ZERO);
+        if let Err(e) = salvage.add_windows(&checkpoint) {
+            log::warn!("which windows are in the store is not to be known: {e}");
+        }
+        for plan in manifest.plans.iter().filter(|plan| plan.end > salvage.shipped) {
+            salvage.touched.note_all(&files::read_edits(&*state, plan.number)?)?;
+        }
+        Ok(salvage)
+    }
+
+    /// What a takeover left beside its checkpoint, unless the journal has it.
+    fn read_tail(&mut self, state: &dyn Media, checkpoint: &Checkpoint) -> Result<(), MountError> {
+        if checkpoint.tail.is_none_or(|tail| tail.end <= self.last) {
+            return Ok(());
+        }
+        let Some(mut reader) = TailReader::open(state, checkpoint)? else { return Ok(()) };
+        while let Some(next) = reader.next()? {
+            let lsn = next.batch.lsn;
+            if lsn <= self.last {
+                continue;
+            }
             let objects = (0..).zip(0..next.batch.objects.len());
-            beside.extend(objects.map(|(n, at)| (ObjectId { lsn: last, n }, next.object(at))));
-            apply(&mut overlays, next.batch);
-        });
-        missed.extend(imported.err().map(|e| e.to_string()));
-        let fetcher = Fetcher::new(1);
-        let reader = Reader { cache: &cache, nodes: &nodes, fetcher: &fetcher };
-        let view = View { overlay: &overlays[TreeId::Space as usize], layers: &[], root: checkpoint.roots[1] };
-        let published = reader.value(&view, &space::published(), Published::decode).unwrap_or_else(|e| {
-            missed.push(format!("what was shipped: {e}"));
-            None
-        });
-        let shipped = published.map_or(Lsn::ZERO, |published| published.end);
-        for plan in manifest.plans.iter().filter(|plan| plan.end > shipped) {
-            touched.note_all(&files::read_edits(&*state, plan.number)?)?;
+            self.tail.extend(objects.map(|(n, at)| (ObjectId { lsn, n }, next.object(at))));
+            self.touched.note(&next.batch);
+            apply(&mut self.overlays, next.batch);
+            self.last = lsn;
         }
-        let locate = Locate::new(None, store, CACHE, None);
-        match reader.windows(&view) {
-            Ok(windows) => windows.into_iter().for_each(|(end, start)| locate.windows().add(start, end)),
-            Err(e) => missed.push(format!("where the store has parts of files: {e}")),
-        }
+        Ok(())
+    }
+
+    fn published(&self) -> Result<Lsn, MountError> {
+        let value = self.get(TreeId::Space, &space::published())?;
+        let published = value.map(|value| Published::decode(&value)).transpose().map_err(damaged)?;
+        Ok(published.map_or(Lsn::ZERO, |published| published.end))
+    }
+
+    fn add_windows(&self, checkpoint: &Checkpoint) -> Result<(), MountError> {
         for entry in checkpoint.windows.iter().filter(|entry| entry.objects > 0) {
-            locate.windows().add(entry.start, entry.end);
+            self.locate.windows().add(entry.start, entry.end);
         }
-        let [overlay, _] = overlays;
-        let (uuid, root) = (manifest.uuid, checkpoint.roots[TreeId::Files as usize]);
-        Ok(Salvage { replayed, nodes, cache, locate, overlay, root, touched, uuid, shipped, last, beside, missed })
+        self.scan(TreeId::Space, space::windows(), &mut |key, value| {
+            if let space::Key::Window(end) = space::Key::decode(key).map_err(damaged)? {
+                self.locate.windows().add(WindowRecord::decode(value).map_err(damaged)?.start, end);
+            }
+            Ok(true)
+        })
     }
 
     /// The filesystem.
@@ -145,9 +170,7 @@ impl Salvage {
 
     /// What was made, changed or removed.
     pub fn findings(&self) -> Findings {
-        let mut findings = Findings { missed: self.missed.clone(), ..Findings::default() };
-        let missed = &mut findings.missed;
-        let mut names = names::Names::new(self);
+        let (mut names, mut findings) = (names::Names::new(self), Findings::default());
         let mut entries: BTreeMap<InodeNo, BTreeSet<(InodeNo, Bytes)>> = BTreeMap::new();
         let mut gone = Vec::new();
         for (dir, name) in &self.touched.names {
@@ -156,75 +179,69 @@ impl Salvage {
                     entries.entry(ino).or_default().insert((*dir, name.clone()));
                 }
                 Ok(None) => gone.push((*dir, name.clone())),
-                Err(e) => missed.push(format!("{}: {e}", in_dir(*dir, name))),
+                Err(e) => findings.unknown.push(format!("a name in directory {dir}: {e}")),
             }
         }
-        let inodes = self.inodes(&mut names, &mut entries, missed);
-        let mut path = |dir: InodeNo, name: &Bytes| {
-            names.path(dir, name).unwrap_or_else(|e| {
-                missed.push(format!("the path of {}: {e}", in_dir(dir, name)));
-                None
-            })
+        let inodes = self.changed(&entries, &mut findings.unknown);
+        let lacking = |(ino, inode): (&InodeNo, &Inode)| {
+            let known = entries.get(ino).map_or(0, BTreeSet::len);
+            (!is_dir(inode) && known < inode.nlink as usize).then_some(*ino)
         };
+        let unnamed = inodes.iter().filter_map(lacking).collect();
+        if let Err(e) = names.find(&unnamed, &mut entries) {
+            findings.unknown.push(format!("names of {} changed files: {e}", unnamed.len()));
+        }
         for (ino, inode) in inodes {
-            let of = entries.remove(&ino).unwrap_or_default();
-            let paths = of.iter().filter_map(|(dir, name)| path(*dir, name)).collect();
+            let mut paths = Vec::new();
+            for (dir, name) in entries.remove(&ino).unwrap_or_default() {
+                match names.path(dir, &name) {
+                    Ok(path) => paths.extend(path),
+                    Err(e) => findings.unknown.push(format!("the path of inode {ino}: {e}")),
+                }
+            }
             findings.found.push(Found { ino, inode, paths });
         }
-        findings.removed = gone.iter().filter_map(|(dir, name)| path(*dir, name)).collect();
         findings.found.sort_by(|a, b| a.paths.cmp(&b.paths));
+        for (dir, name) in gone {
+            match names.path(dir, &name) {
+                Ok(path) => findings.removed.extend(path),
+                Err(e) => findings.unknown.push(format!("the path of a removed name in directory {dir}: {e}")),
+            }
+        }
         findings.removed.sort();
         findings
     }
 
-    /// The inodes that were changed or named, and are there; with all their names in `entries`.
-    fn inodes(
+    /// The inodes that are there and were made or changed. A directory that only got or lost names is told by these.
+    fn changed(
         &self,
-        names: &mut names::Names<'_>,
-        entries: &mut BTreeMap<InodeNo, BTreeSet<(InodeNo, Bytes)>>,
-        missed: &mut Vec<String>,
+        entries: &BTreeMap<InodeNo, BTreeSet<(InodeNo, Bytes)>>,
+        unknown: &mut Vec<String>,
     ) -> BTreeMap<InodeNo, Inode> {
-        let (mut inodes, mut unnamed) = (BTreeMap::new(), BTreeSet::new());
-        let touched: BTreeSet<InodeNo> = self.touched.inodes.iter().chain(entries.keys()).copied().collect();
-        for ino in touched {
-            let inode = match self.inode(ino) {
-                Ok(Some(inode)) => inode,
-                Ok(None) => continue,
-                Err(e) => {
-                    missed.push(format!("inode {ino}: {e}"));
-                    continue;
+        let mut inodes = BTreeMap::new();
+        for ino in self.touched.inodes.iter().copied().chain(entries.keys().copied()) {
+            match self.inode(ino) {
+                Ok(Some(inode)) if inode.nlink > 0 && (!is_dir(&inode) || entries.contains_key(&ino)) => {
+                    inodes.insert(ino, inode);
                 }
-            };
-            let is_dir = inode.mode & libc::S_IFMT == libc::S_IFDIR;
-            // A directory that only got or lost names is told by these.
-            if inode.nlink == 0 || (is_dir && !entries.contains_key(&ino)) {
-                continue;
+                Ok(_) => {}
+                Err(e) => unknown.push(format!("inode {ino}: {e}")),
             }
-            let known = entries.get(&ino).map_or(0, BTreeSet::len);
-            if !is_dir && known < inode.nlink as usize {
-                unnamed.insert(ino);
-            }
-            inodes.insert(ino, inode);
-        }
-        if let Err(e) = names.find(&unnamed, entries) {
-            missed.push(format!("names of files that were changed: {e}"));
         }
         inodes
     }
 
     fn inode(&self, ino: InodeNo) -> Result<Option<Inode>, MountError> {
-        let decode = |value: Bytes| Inode::decode(&value);
-        let damaged = |e| MountError::Damaged { place: format!("inode {ino}"), reason: format!("{e}") };
-        self.get(&key::inode(ino))?.map(decode).transpose().map_err(damaged)
+        let value = self.get(TreeId::Files, &key::inode(ino))?;
+        value.map(|value| Inode::decode(&value)).transpose().map_err(damaged)
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MapError> {
-        self.get_over(self.root, key)
+    fn view(&self, tree: TreeId) -> View<'_> {
+        View { overlay: &self.overlays[tree as usize], layers: &[], root: self.roots[tree as usize] }
     }
 
-    /// By what the journal says over a tree; over none, what it says alone.
-    fn get_over(&self, root: Option<NodePtr>, key: &[u8]) -> Result<Option<Bytes>, MapError> {
-        let (view, mut pins) = (View { overlay: &self.overlay, layers: &[], root }, Pins::new());
+    fn get(&self, tree: TreeId, key: &[u8]) -> Result<Option<Bytes>, MapError> {
+        let (view, mut pins) = (self.view(tree), Pins::new());
         loop {
             match view.get(&self.cache, &pins, key) {
                 Ok(found) => return Ok(found),
@@ -236,20 +253,31 @@ impl Salvage {
     /// Visits the entries of a range in order until `visit` says that it has seen enough.
     fn scan(
         &self,
+        tree: TreeId,
         range: (Bytes, Bytes),
         visit: &mut dyn FnMut(&Bytes, &Bytes) -> Result<bool, MountError>,
     ) -> Result<(), MountError> {
-        self.scan_over(self.root, range, visit)
+        self.scan_view(&self.view(tree), range, visit)
     }
 
-    fn scan_over(
+    /// The same of what was changed since the checkpoint, which is all here.
+    fn scan_changes(
         &self,
-        root: Option<NodePtr>,
+        tree: TreeId,
+        range: (Bytes, Bytes),
+        visit: &mut dyn FnMut(&Bytes, &Bytes) -> Result<bool, MountError>,
+    ) -> Result<(), MountError> {
+        self.scan_view(&View { root: None, ..self.view(tree) }, range, visit)
+    }
+
+    fn scan_view(
+        &self,
+        view: &View<'_>,
         (mut from, to): (Bytes, Bytes),
         visit: &mut dyn FnMut(&Bytes, &Bytes) -> Result<bool, MountError>,
     ) -> Result<(), MountError> {
         const PAGE: usize = 256;
-        let (view, mut pins) = (View { overlay: &self.overlay, layers: &[], root }, Pins::new());
+        let mut pins = Pins::new();
         loop {
             let rows = match view.scan(&self.cache, &pins, &from, &to, PAGE) {
                 Ok(rows) => rows,
@@ -270,25 +298,10 @@ impl Salvage {
     }
 }
 
-fn in_dir(dir: InodeNo, name: &[u8]) -> String {
-    format!("\"{}\" in directory {dir}", String::from_utf8_lossy(name))
+fn is_dir(inode: &Inode) -> bool {
+    inode.mode & libc::S_IFMT == libc::S_IFDIR
 }
 
-/// Shows what the file beside a takeover's checkpoint has after `last`: it died before it brought that into the journal.
-fn read_tail(
-    state: &dyn Media,
-    checkpoint: &Checkpoint,
-    last: Lsn,
-    visit: &mut dyn FnMut(LogBatch),
-) -> Result<(), MountError> {
-    if checkpoint.tail.is_none_or(|tail| tail.end <= last) {
-        return Ok(());
-    }
-    let Some(mut tail) = TailReader::open(state, checkpoint)? else { return Ok(()) };
-    while let Some(next) = tail.next()? {
-        if next.batch.lsn > last {
-            visit(next);
-        }
-    }
-    Ok(())
+fn damaged(e: FormatError) -> MountError {
+    MountError::Damaged { place: "metadata tree".to_owned(), reason: e.to_string() }
 }

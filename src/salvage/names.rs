@@ -1,6 +1,7 @@
 //! From an inode to its path: names lead down only, so the way up is looked for.
 
 use super::Salvage;
+use crate::format::batch::TreeId;
 use crate::format::ids::InodeNo;
 use crate::format::inode::NameValue;
 use crate::format::key::{self, KEY_BYTES_MAX, Key};
@@ -16,21 +17,17 @@ pub(super) struct Names<'a> {
     salvage: &'a Salvage,
     /// Of directories; nothing for those that no name leads to.
     dirs: BTreeMap<InodeNo, Option<Vec<u8>>>,
-    /// Names that are known to lead to them, with the directory they are in: its others need not be read.
-    known: BTreeMap<InodeNo, (InodeNo, Bytes)>,
 }
 
 impl<'a> Names<'a> {
     pub fn new(salvage: &'a Salvage) -> Names<'a> {
-        Names { salvage, dirs: BTreeMap::from([(InodeNo::ROOT, Some(Vec::new()))]), known: BTreeMap::new() }
+        Names { salvage, dirs: BTreeMap::from([(InodeNo::ROOT, Some(Vec::new()))]) }
     }
 
     /// What a name of a directory leads to.
-    pub fn lookup(&mut self, dir: InodeNo, name: &Bytes) -> Result<Option<InodeNo>, MountError> {
-        let value = self.salvage.get(&key::name(dir, name))?;
-        let found = value.map(|value| decode(dir, &value)).transpose()?;
-        self.known.extend(found.map(|ino| (ino, (dir, name.clone()))));
-        Ok(found)
+    pub fn lookup(&self, dir: InodeNo, name: &[u8]) -> Result<Option<InodeNo>, MountError> {
+        let value = self.salvage.get(TreeId::Files, &key::name(dir, name))?;
+        value.map(|value| decode(dir, &value)).transpose()
     }
 
     /// The path of a name; nothing if no path leads to its directory, or if it is no name that may stand in one.
@@ -63,16 +60,20 @@ impl<'a> Names<'a> {
 
     /// The name of a directory in its parent.
     fn name_in(&self, parent: InodeNo, ino: InodeNo) -> Result<Option<Bytes>, MountError> {
-        if let Some((_, name)) = self.known.get(&ino).filter(|(dir, _)| *dir == parent) {
-            return Ok(Some(name.clone()));
-        }
         let mut found = None;
-        self.salvage.scan(key::names_of(parent), &mut |key, value| {
+        let mut look = |key: &Bytes, value: &Bytes| {
             if let (Ok(Key::Name(_, name)), true) = (Key::decode(key), decode(parent, value)? == ino) {
                 found = Some(name);
             }
             Ok(found.is_none())
-        })?;
+        };
+        let whole = self.salvage.scan(TreeId::Files, key::names_of(parent), &mut look);
+        if whole.is_err() {
+            self.salvage.scan_changes(TreeId::Files, key::names_of(parent), &mut look)?;
+        }
+        if found.is_none() {
+            whole?;
+        }
         Ok(found)
     }
 
@@ -86,7 +87,7 @@ impl<'a> Names<'a> {
             return Ok(());
         }
         let all = (Bytes::new(), Bytes::from_static(&[0xff; KEY_BYTES_MAX + 1]));
-        self.salvage.scan(all, &mut |key, value| {
+        self.salvage.scan(TreeId::Files, all, &mut |key, value| {
             if let Ok(Key::Name(dir, name)) = Key::decode(key) {
                 let ino = decode(dir, value)?;
                 if wanted.contains(&ino) {

@@ -73,7 +73,7 @@ impl Leases {
     /// The hold of the writer with the newest epoch, whatever it says.
     pub fn writer(&self) -> Option<(&Holder, &Lease)> {
         let leases = self.holders().filter_map(|holder| Some((holder, holder.newest.as_ref().ok()?)));
-        leases.filter(|(_, lease)| lease.kind == LeaseKind::Writer).max_by_key(|(_, lease)| lease.epoch)
+        leases.filter(|(_, lease)| lease.kind == LeaseKind::Writer).max_by_key(|(_, lease)| (lease.epoch, lease.since))
     }
 
     /// Asks the store: one list of names, and each number that is new. After an error nothing has changed here.

@@ -293,6 +293,7 @@ impl Shipper {
             log,
         });
         let outcome = held.publish(draft, body)?;
+        self.stored.tail().generation_begins();
         drop(held);
         self.put_late(late)?;
         self.nodes_put.lock().clear();
@@ -316,9 +317,6 @@ impl Shipper {
             }
         };
         let Draft { checkpoint, end, .. } = draft;
-        if base.is_some() {
-            self.stored.tail().generation_begins();
-        }
         self.stored.window_published(end, checkpoint);
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();

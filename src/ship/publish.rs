@@ -212,7 +212,7 @@ impl Publisher {
         while let Some(later) = behind_gap(&*self.store, state.next)? {
             self.check_ours(&later)?;
             if (later.generation, later.number) != (state.next.generation, state.next.number) {
-                return Err(ShipError::OldState { published: later.end });
+                return Err(self.gone_on(later)?);
             }
             found.extend(self.walk(state)?);
         }
@@ -249,6 +249,17 @@ impl Publisher {
             }
             together = self.at_once;
         }
+    }
+
+    /// Without us, from a generation on that is not ours to know: by another, or by another copy of what we hold. The first
+    /// number of a generation is never deleted.
+    fn gone_on(&self, later: Publication) -> Result<ShipError, ShipError> {
+        let mut generation = later.generation + 1;
+        while let Some(next) = read(&*self.store, Position { generation, number: 0 })? {
+            self.check_ours(&next)?;
+            generation += 1;
+        }
+        Ok(ShipError::OldState { published: later.end })
     }
 
     /// Fails if the generation of a number that is not there has ended: then the number was deleted.

@@ -207,11 +207,6 @@ impl Stored {
         self.journal.tail()
     }
 
-    fn nothing_to_send(&self, end: Lsn) {
-        self.journal.tail().nothing_to_send(end);
-        self.answer();
-    }
-
     fn log_published(&self, end: Lsn) -> usize {
         self.journal.tail().log_published(end);
         self.answer()
@@ -294,6 +289,12 @@ impl Syncer {
         Syncer { parts, stored, gather: Gather::default(), failures: 0, retry_at: Duration::ZERO, asked: None }
     }
 
+    /// One that looks at another clock.
+    #[cfg(test)]
+    pub(crate) fn set_clock(&mut self, clock: Arc<dyn Clock>) {
+        self.parts.clock = clock;
+    }
+
     /// Where to wait.
     pub fn stored(&self) -> Arc<Stored> {
         self.stored.clone()
@@ -359,16 +360,26 @@ impl Syncer {
             Due::Batches { published, batches } => (published, log_of(&batches)?),
         };
         if log.batches.is_empty() {
-            self.stored.nothing_to_send(end);
+            self.stored.log_published(end);
             return Ok(Step::Worked);
         }
         let (begin, bytes) = (clock.elapsed(), log.batches.len() as u64);
         let Published { checkpoint, .. } = published;
         if canary::removed(Canary::AnswerAfterStore) {
-            self.stored.log_published(end);
+            journal.tail().log_published(end);
+            self.stored.answer();
         }
         let draft = Draft { wall: clock.now(), checkpoint, start: published.said(), end };
         let outcome = held.publish(draft, Body::Log(log))?;
+        // Before anybody else publishes: a base carries what is noted as published, and nothing else brings it into its generation.
+        match &outcome {
+            Outcome::Published(_) => {
+                journal.tail().log_sent(end);
+                journal.tail().log_published(end);
+            }
+            Outcome::Adopted(found) => journal.tail().log_published(found.end),
+            Outcome::NoBase => {}
+        }
         drop(held);
         match outcome {
             Outcome::Published(_) => {
@@ -378,12 +389,12 @@ impl Syncer {
                 state.figures.bytes += bytes;
                 state.figures.round_trip = round_trip;
                 drop(state);
-                let answered = self.stored.log_published(end);
+                let answered = self.stored.answer();
                 let expected = answered + self.stored.figures().waiting;
                 self.gather = Gather { expected, round_trip, until: None };
             }
-            Outcome::Adopted(found) => {
-                self.stored.log_published(found.end);
+            Outcome::Adopted(_) => {
+                self.stored.answer();
             }
             Outcome::NoBase => {
                 self.ask_for_window(self.parts.clock.elapsed());

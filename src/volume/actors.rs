@@ -66,7 +66,10 @@ fn spawn_actor(
     let shared = shared.clone();
     spawn(name, move || {
         if catch_unwind(AssertUnwindSafe(|| body(&shared))).is_err() {
-            shared.latch(format!("the {name} thread panicked; please report what the log says"));
+            let reason = format!("the {name} thread panicked; please report what the log says");
+            shared.latch(reason.clone());
+            // It may be the one that answers them.
+            shared.end_fsyncs(&reason);
         }
     })
 }

@@ -5,10 +5,11 @@ use crate::ship::{Durability, ShipError, SyncFigures};
 use std::time::Duration;
 
 impl Shared {
-    /// Gives up those who have waited for too long until the store has what they wrote, while it gives trouble.
+    /// Gives up those who have waited for too long until the store has what they wrote, while it gives trouble. Who leaves waits for
+    /// no store, however it is.
     pub(super) fn look_at_fsyncs(&self, now: Duration, timeout: Duration) {
         if let Some(stored) = &self.stored {
-            let trouble = self.hindrance().is_some() || self.figures.lock().last_error.is_some();
+            let trouble = timeout.is_zero() || self.hindrance().is_some() || self.figures.lock().last_error.is_some();
             stored.look(trouble, now, timeout);
         }
     }

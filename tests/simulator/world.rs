@@ -160,6 +160,14 @@ impl Machine {
     }
 }
 
+impl Drop for Instance {
+    /// Nobody waits for a process that is gone. Those who did hold what they waited for.
+    fn drop(&mut self) {
+        self.mounted.db.journal().latch("the process is gone".to_owned());
+        self.mounted.syncer.stored().end("the process is gone");
+    }
+}
+
 impl Instance {
     /// One step of one actor; whether it did something.
     pub fn step(&mut self, actor: Actor) -> bool {

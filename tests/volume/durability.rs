@@ -159,6 +159,18 @@ fn who_leaves_waits_for_no_store_that_is_away() {
 }
 
 #[test]
+fn who_leaves_waits_for_no_store_that_is_slow() {
+    let (life, gate) = storing();
+    gate.close();
+    life.create("file").expect("made");
+    let told = life.sync();
+    gate.wait_for_one();
+    life.volume.set_leaving(true);
+    told.recv_timeout(LONG).expect("answered").expect_err("it is not in the store");
+    gate.open();
+}
+
+#[test]
 fn a_fenced_writer_never_reports_success() {
     let (life, gate) = storing();
     gate.close();

@@ -20,7 +20,7 @@ fn salvaged(disk: &Image, store: &StoreImage, is_down: bool, name: &str) -> Opti
         bytes.extend_from_slice(&piece.bytes);
         Ok(())
     });
-    assert_eq!(read.expect("read"), Ok(Vec::new()), "{:?}", findings.missed);
+    assert_eq!(read.expect("read"), Ok(Vec::new()), "{:?}", findings.unknown);
     assert_eq!(disk.image().hash(), before, "the state directory stays as it is");
     Some(bytes)
 }

@@ -367,6 +367,8 @@ impl Director {
     fn put_back(&mut self, i: usize) {
         let Some((image, held)) = self.players[i].copy.clone() else { return };
         self.kill(i, false);
+        // Nobody puts a copy back while calls of what came after it are under way: it gives the same numbers to other segments.
+        self.stage.lose_adrift();
         let slot = self.players[i].slot.clone();
         let mut slot = slot.lock();
         slot.disk = SimDisk::from_image(&image, &CallLog::new());
@@ -449,13 +451,18 @@ impl Director {
         );
         let (published, logs, closings, strays) = (truth.published, truth.logs, truth.closings, truth.strays);
         let (deletes, unshipped) = (truth.deletes, truth.unshipped);
+        // Who goes on from an earlier copy gives numbers again that nothing published names: readers are right, the accounts of
+        // what may be deleted need not be.
+        let accounts = !truth.life(life).old;
         drop(truth);
         let reader = self.reader();
         let disk = SimDisk::from_image(&self.players[owner].slot.lock().disk.image(), &CallLog::new());
-        check_clean("at the end", &Machine { disk, ..reader }, true);
+        if accounts {
+            check_clean("at the end", &Machine { disk, ..reader }, true);
+        }
         self.stage.count(|figures| {
             figures.histories += 1;
-            figures.checks += 1;
+            figures.checks += u64::from(accounts);
             figures.published += published;
             figures.logs += logs;
             figures.strays += strays;

@@ -214,7 +214,7 @@ impl Host {
                 return Done::Refused;
             }
         };
-        truth.mounted(life, held.as_ref(), found);
+        truth.mounted(life, held.as_ref(), found, instance.mounted.db.last());
         drop(truth);
         stage.count(|figures| match held {
             Some(_) => figures.restarts += 1,
@@ -261,6 +261,7 @@ impl Host {
         let (before, failed) = (instance.mounted.db.last(), instance.wire.failed());
         let found = self.driver.apply(instance, now, &op);
         let last = instance.mounted.db.last();
+        stage.tell(|| format!("  life {life}: {op:?} at {before}, {last}: {found:?}"));
         let troubled = matches!(found, Err(libc::EIO | libc::EROFS | libc::EAGAIN)) && found != expected;
         if instance.wire.is_dead() {
             return Done::Trouble;

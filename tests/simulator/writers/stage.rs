@@ -107,7 +107,7 @@ impl Stage {
             if self.one_in(6) { adrift[at].clone() } else { adrift.swap_remove(at) }
         };
         self.tell(|| "late:".to_owned());
-        let changed = self.apply(sent.life, &sent.call);
+        let changed = self.arrive(sent.life, &sent.call, true);
         let numbered = matches!(&sent.call, StoreCall::Create { name, .. } if name.starts_with("gen/"));
         self.count(|figures| {
             figures.landed += 1;
@@ -121,8 +121,13 @@ impl Stage {
         self.adrift.lock().clear();
     }
 
-    /// A call arrives; whether it changed anything.
+    /// A call arrives in its time; whether it changed anything.
     pub fn apply(&self, life: LifeNo, call: &StoreCall) -> bool {
+        self.arrive(life, call, false)
+    }
+
+    /// The same for one of which the caller may have been told something else long ago.
+    pub fn arrive(&self, life: LifeNo, call: &StoreCall, late: bool) -> bool {
         let mut truth = self.truth.lock();
         truth.arrives(life, call);
         let changed = match call {
@@ -135,7 +140,7 @@ impl Stage {
         let changed = changed.expect("the shared store itself never fails");
         self.tell(|| format!("  life {life}: {call:?}, changed {changed}"));
         if let (StoreCall::Create { name, blob }, true) = (call, changed) {
-            truth.created(life, name, &blob.bytes);
+            truth.created(life, name, &blob.bytes, late);
         }
         changed
     }

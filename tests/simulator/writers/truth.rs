@@ -26,7 +26,7 @@ pub struct Step {
     pub digest: u64,
     /// The newest batch after it.
     pub lsn: Lsn,
-    /// Whether that is a batch of this operation.
+    /// Whether that is a batch of this operation, and a reader sees what it did.
     pub wrote: bool,
     /// What it made, and the number that got.
     pub born: Option<(Id, InodeNo)>,
@@ -223,12 +223,14 @@ impl Truth {
     }
 
     /// A call created an object.
-    pub fn created(&mut self, life: LifeNo, name: &str, bytes: &bytes::Bytes) {
+    pub fn created(&mut self, life: LifeNo, name: &str, bytes: &bytes::Bytes, late: bool) {
         let Some(at) = position(name) else { return };
         let next = self.visible.next;
         let found = Publication::decode(bytes).expect("what is published can be read");
-        if at < next && matches!(found.body, Body::Closing(_)) && self.lives[life].line.is_none() {
-            // Of a takeover that found the number free before it was deleted: it must see that it has not won.
+        if at < next && (late || matches!(found.body, Body::Closing(_)) && self.lives[life].line.is_none()) {
+            // Of a takeover that found the number free before it was deleted: it must see that it has not won. Or the number was
+            // taken before, and deleted, and a copy of some call comes late: nobody reads that generation any more.
+            assert!(at.generation < self.visible.base || late, "{name} is still read");
             self.strays += 1;
             return;
         }
@@ -253,7 +255,7 @@ impl Truth {
             }
             Body::Increment(_) => {
                 assert_eq!(at.generation, self.visible.base, "{name} is an increment");
-                let n = self.line(life).shown(found.end);
+                let n = self.line(life).last_change(self.line(life).shown(found.end));
                 assert!(n >= self.visible.windows, "{name} goes back behind the window before it");
                 self.visible.windows = n;
                 // What logs said after its end stays.
@@ -263,9 +265,11 @@ impl Truth {
             Body::Log(log) => {
                 self.claim_all(name, log);
                 assert_eq!(at.generation, self.visible.base, "{name} is a log");
-                self.visible.logged = found.end;
+                // One whose answer was lost may have gone further.
+                let end = self.visible.logged.max(found.end);
+                self.visible.logged = end;
                 self.logs += 1;
-                self.publish(life, name, found.end);
+                self.publish(life, name, end);
             }
         }
     }
@@ -344,6 +348,9 @@ impl Truth {
     pub fn done(&mut self, life: LifeNo, lsn: Lsn, wrote: bool, born: Option<(Id, InodeNo)>) {
         let life = &mut self.lives[life];
         let step = life.pending.take().expect("it was begun");
+        let line = life.line.as_ref().expect("mounted");
+        // What no reader can tell from what was before may be lost unseen.
+        let wrote = wrote && step.digest != line.last().digest;
         life.line.as_mut().expect("mounted").0.push(Step { lsn, wrote, born, ..step });
     }
 
@@ -394,7 +401,7 @@ impl Truth {
     }
 
     /// A mount came up, and this is what it found.
-    pub fn mounted(&mut self, life: LifeNo, held: Option<&Held>, found: u64) {
+    pub fn mounted(&mut self, life: LifeNo, held: Option<&Held>, found: u64, last: Lsn) {
         let Some(held) = held else {
             let expected = self.line(life).last().digest;
             assert_eq!(found, expected, "life {life} took over, and finds something else than was published then");
@@ -406,7 +413,13 @@ impl Truth {
             let elsewhere = self.line(before).find(found, 0, usize::MAX);
             panic!("life {life} finds no state between {from} and {to} of life {before}, but {elsewhere:?}");
         });
-        let line = self.line(before).cut(n);
+        let mut line = self.line(before).cut(n);
+        if let [.., earlier, step] = &mut line.0[..] {
+            // The process may have died in it, and nothing came after.
+            step.wrote = step.digest != earlier.digest;
+        }
+        // Batches that only the process knew are gone, and their Lsns go to others.
+        line.0.iter_mut().for_each(|step| step.lsn = step.lsn.min(last));
         if !held.old && !self.is_superseded(life) {
             let seen = self.seen().len() - 1;
             assert!(n >= seen, "life {life} finds {n} operations in its journal, the store has {seen}");

@@ -186,7 +186,7 @@ impl Wire {
             Fate::Twice => {
                 self.stage.apply(self.life, &call);
                 self.pause();
-                self.stage.apply(self.life, &call)
+                self.stage.arrive(self.life, &call, true)
             }
             Fate::Done | Fate::AnswerLost => self.stage.apply(self.life, &call),
         };

@@ -1,0 +1,45 @@
+//! A state directory of which nothing is needed any more: all that it holds is in the store, and the filesystem is somebody else's.
+//!
+//! A journal without its manifest is not to be told from one that has lost it, and is never removed. So the manifest gets another name
+//! first, which says that the journal may go; and that name is the last to go.
+
+use crate::journal::{FOLDER, MANIFEST};
+use crate::media::Media;
+use std::io::{self, ErrorKind};
+
+/// The name of a manifest whose state directory is no more.
+pub const WITHDRAWN: &str = "MANIFEST.withdrawn";
+
+/// Makes a state directory as good as new.
+pub(super) fn withdraw(media: &dyn Media) -> io::Result<()> {
+    media.rename(MANIFEST, WITHDRAWN)?;
+    media.sync_dir("")?;
+    clear(media)
+}
+
+/// Goes on with what a crash stopped, if anything.
+pub(super) fn clear(media: &dyn Media) -> io::Result<()> {
+    match media.open(WITHDRAWN) {
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found.map(drop)?,
+    }
+    let slots = slots(media)?;
+    slots.iter().try_for_each(|name| media.remove(&format!("{FOLDER}/{name}")))?;
+    if !slots.is_empty() {
+        media.sync_dir(FOLDER)?;
+    }
+    media.remove(WITHDRAWN)?;
+    media.sync_dir("")
+}
+
+/// Whether there is a journal, which may be the only copy of something.
+pub(super) fn has_journal(media: &dyn Media) -> io::Result<bool> {
+    Ok(!slots(media)?.is_empty())
+}
+
+fn slots(media: &dyn Media) -> io::Result<Vec<String>> {
+    match media.list(FOLDER) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
+    }
+}
