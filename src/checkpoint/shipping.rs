@@ -294,7 +294,6 @@ impl Checkpointer {
         if shipped.base.is_some() {
             self.chain = Chain::default();
             self.based_at = Some(self.clock.elapsed());
-            self.db.journal().tail().base_published();
         } else if let Some(plan) = self.plans.iter().find(|plan| plan.number == shipped.checkpoint) {
             self.chain += plan.chain;
         }
@@ -315,7 +314,6 @@ impl Checkpointer {
             Body::Increment(Increment { windows, .. }) => self.record(windows, None, checkpoint, at)?,
             Body::Base(Base { windows, node_segments, .. }) => {
                 self.record(windows, Some(node_segments), checkpoint, at)?;
-                self.db.journal().tail().generation_begins();
                 self.closed = false;
             }
             // Whatever was the reason for a new generation, it starts with a base: nobody reads an increment that has none.
@@ -324,7 +322,7 @@ impl Checkpointer {
                 self.ended.push(at);
             }
             // The window that holds its batches is recorded when it is published itself.
-            Body::Log(_) => self.db.journal().tail().log_published(publication.end),
+            Body::Log(_) => {}
         }
         self.context().settle_waiting(self.published.end)?;
         self.note_shipped();

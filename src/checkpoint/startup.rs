@@ -9,7 +9,7 @@
 use super::jobs::Job;
 use super::{CheckpointError, Checkpointer, NUMBERS_STEP};
 use crate::base::canary::{self, Canary};
-use crate::format::publication::Publication;
+use crate::format::publication::{Body, Publication};
 use crate::format::space::{Mark, Published};
 
 /// Ranges of numbers among which the nonce of a mount chooses where its own begin, less one. A name has room for the numbers of
@@ -79,8 +79,14 @@ impl Checkpointer {
 
     /// Takes up all that earlier lives published.
     pub(super) fn take_up_published(&mut self, found: &[Publication]) -> Result<(), CheckpointError> {
+        let journal = self.db.journal().clone();
         for publication in found {
             self.adopt(publication)?;
+            match publication.body {
+                Body::Base(_) => journal.tail().base_published(publication.end, publication.checkpoint),
+                Body::Log(_) => journal.tail().log_published(publication.end),
+                Body::Increment(_) | Body::Closing(_) => {}
+            }
         }
         self.context().drop_planned()?;
         self.drop_recorded_plans();

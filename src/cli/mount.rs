@@ -47,7 +47,9 @@ pub struct Mount {
     #[arg(long)]
     state: Option<PathBuf>,
     /// Follow what is written where the filesystem is mounted for writing, here or elsewhere, and change nothing: the same as -o ro.
-    #[arg(long, conflicts_with_all = ["create", "journal_size", "grace", "ship_interval", "when_full"])]
+    #[arg(long, conflicts_with_all = [
+        "create", "journal_size", "grace", "ship_interval", "when_full", "durability", "takeover",
+    ])]
     read_only: bool,
     /// Mount also what another machine holds: that one is read-only from then on, and keeps what it has not shipped.
     #[arg(long)]

@@ -111,6 +111,8 @@ impl MountOptions {
             ("journal_size", self.journal_bytes.is_some()),
             ("when_full", self.when_full.is_some()),
             ("writeback", self.writeback),
+            ("durability", self.durability.is_some()),
+            ("takeover", self.takeover),
         ];
         named.iter().find(|(_, named)| *named).map(|(name, _)| *name)
     }

@@ -93,6 +93,8 @@ pub fn of(volume: &Volume) -> Value {
     status["publications_read"] = json!(figures.publications);
     status["generations_reopened"] = json!(figures.reopened);
     status["lease"] = json!(follows.why_lost.map_or_else(|| "held".to_owned(), |why| format!("lost: {why}")));
+    let left = i64::try_from(follows.lease_left.as_nanos()).unwrap_or(0);
+    status["lease_until"] = json!(Time::from_nanos(volume.now().as_nanos().saturating_add(left)).to_string());
     status["leases_lost"] = json!(figures.leases_lost);
     status["states_in_use"] = json!(follows.states_in_use);
     status["oldest_checkpoint_in_use"] = json!(follows.oldest_checkpoint);

@@ -68,6 +68,12 @@ impl LeaseWatch {
         began.is_some_and(|began| began.age(&*self.shared.clock) < COUNTS)
     }
 
+    /// For how long it will be, if it is not renewed.
+    pub fn left(&self) -> Duration {
+        let began = *self.shared.began.lock();
+        began.map_or(Duration::ZERO, |began| COUNTS.saturating_sub(began.age(&*self.shared.clock)))
+    }
+
     /// States before this checkpoint are not read any more. The next renewal says so; it never goes back.
     pub fn set_oldest(&self, checkpoint: u64) {
         self.shared.oldest.fetch_max(checkpoint, Ordering::SeqCst);

@@ -57,6 +57,11 @@ impl Renewal {
         self.why_lost.lock().take()
     }
 
+    /// For how long the lease holds, if it is not renewed.
+    pub fn left(&self) -> Duration {
+        self.watch.lock().left()
+    }
+
     /// Why the lease was lost, until there is another one.
     pub fn why_lost(&self) -> Option<String> {
         self.why_lost.lock().clone()

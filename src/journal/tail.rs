@@ -4,6 +4,8 @@
 //! generation starts with it. What none has carried *waits*, as long as the tail is open. Both are bounded. A waiting part
 //! that grows too large is given up: its batches go into the store with their window. A retained part that is too large
 //! keeps more from being published, so it never loses anything.
+//!
+//! **What is published is noted here before anybody else can publish**: under the hold of the publisher. A base carries what is noted.
 
 use super::PendingBatch;
 use crate::format::ids::Lsn;
@@ -156,18 +158,17 @@ impl Tail {
         self.state.lock().ready = true;
     }
 
-    /// A window up to `end`, or a base there, is in the store, published with this checkpoint.
+    /// A window up to `end` is in the store, published with this checkpoint.
     pub fn window_published(&self, end: Lsn, checkpoint: u64) {
-        let mut state = self.state.lock();
-        let published = &mut state.published;
-        published.window = published.window.max(end);
-        published.checkpoint = published.checkpoint.max(checkpoint);
-        state.sort();
+        self.state.lock().window_published(end, checkpoint);
     }
 
-    /// A base was published: no log was sent into its generation yet.
-    pub fn generation_begins(&self) {
-        self.state.lock().published.sent = Lsn::ZERO;
+    /// A base that ends there is. It carries the logs behind it, and none was sent into its generation yet.
+    pub fn base_published(&self, end: Lsn, checkpoint: u64) {
+        let mut state = self.state.lock();
+        state.published.sent = Lsn::ZERO;
+        state.logged_bytes = 0;
+        state.window_published(end, checkpoint);
     }
 
     /// A log up to `end` went into the newest generation.
@@ -188,11 +189,6 @@ impl Tail {
     /// Bytes of the logs over the newest base, as far as this mount published them.
     pub fn logged_bytes(&self) -> u64 {
         self.state.lock().logged_bytes
-    }
-
-    /// A base was published: no log is over it but what it carries itself.
-    pub fn base_published(&self) {
-        self.state.lock().logged_bytes = 0;
     }
 
     /// What is known to be in the store.
@@ -247,6 +243,12 @@ impl State {
         self.ready
             && (to <= self.published.end()
                 || (self.published.end() >= self.whole_from && self.retained_bytes < RETAINED_BYTES_MAX))
+    }
+
+    fn window_published(&mut self, end: Lsn, checkpoint: u64) {
+        self.published.window = self.published.window.max(end);
+        self.published.checkpoint = self.published.checkpoint.max(checkpoint);
+        self.sort();
     }
 
     /// The first batch behind `lsn`.

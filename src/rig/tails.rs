@@ -1,5 +1,7 @@
 //! What log increments carry, on its way through a takeover into the journal of who took over.
 
+mod salvaged;
+
 use super::{Rig, small};
 use crate::check::check;
 use crate::checkpoint::files::CHECKPOINTS;

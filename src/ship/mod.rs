@@ -254,7 +254,14 @@ impl Shipper {
         let windows = vec![sent.entry.clone()];
         let body = Body::Increment(Increment { windows, settlement: checkpoint.settlement, batches });
         let draft = self.draft(window.checkpoint, window.start, window.end);
-        let outcome = self.publisher.hold(Actor::Shipper).publish(draft, body)?;
+        let mut held = self.publisher.hold(Actor::Shipper);
+        let outcome = held.publish(draft, body)?;
+        match &outcome {
+            Outcome::Published(_) => self.stored.tail().window_published(draft.end, draft.checkpoint),
+            Outcome::Adopted(found) => self.note(found),
+            Outcome::NoBase => {}
+        }
+        drop(held);
         self.put_late(late)?;
         self.put_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(self.report(outcome, vec![sent], draft, None, Vec::new()))
@@ -274,6 +281,8 @@ impl Shipper {
         // Nothing may come between the end of one generation and the base of the next: nobody would read it.
         let mut held = self.publisher.hold(Actor::Shipper);
         if let Outcome::Adopted(found) = held.start_generation(draft)? {
+            self.note(&found);
+            drop(held);
             return Ok(self.adopted(found));
         }
         // One that was found right now too.
@@ -293,7 +302,11 @@ impl Shipper {
             log,
         });
         let outcome = held.publish(draft, body)?;
-        self.stored.tail().generation_begins();
+        match &outcome {
+            Outcome::Published(_) => self.stored.tail().base_published(draft.end, draft.checkpoint),
+            Outcome::Adopted(found) => self.note(found),
+            Outcome::NoBase => {}
+        }
         drop(held);
         self.put_late(late)?;
         self.nodes_put.lock().clear();
@@ -316,21 +329,25 @@ impl Shipper {
                 return Report::Failed { reason, away: false };
             }
         };
-        let Draft { checkpoint, end, .. } = draft;
-        self.stored.window_published(end, checkpoint);
+        let checkpoint = draft.checkpoint;
+        self.stored.came();
         let put_bytes = self.put_bytes.swap(0, Ordering::Relaxed);
         let unused = sent.iter().flat_map(|sent| sent.unused.iter().copied()).collect();
         let windows = sent.into_iter().map(|sent| sent.entry).collect();
         Report::Shipped(Shipped { windows, checkpoint, at, base, ended, unused, put_bytes })
     }
 
+    /// Notes what an earlier try published, before the publisher is let go.
+    fn note(&self, found: &Publication) {
+        match found.body {
+            Body::Base(_) => self.stored.tail().base_published(found.end, found.checkpoint),
+            Body::Increment(_) => self.stored.tail().window_published(found.end, found.checkpoint),
+            Body::Closing(_) | Body::Log(_) => {}
+        }
+    }
+
     fn adopted(&self, found: Box<Publication>) -> Report {
-        if matches!(found.body, Body::Base(_)) {
-            self.stored.tail().generation_begins();
-        }
-        if matches!(found.body, Body::Base(_) | Body::Increment(_)) {
-            self.stored.window_published(found.end, found.checkpoint);
-        }
+        self.stored.came();
         Report::Adopted(found)
     }
 

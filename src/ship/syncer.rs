@@ -7,7 +7,7 @@
 //! 1. **What a log increment carries is durable in the journal before it is sent** ([`Syncer::end`]). Else a crash would leave a
 //!    journal that ends before what the store has, and the next mount would give the same Lsns to other batches.
 //! 2. An fsync is answered with success only when everything up to its Lsn is in the store: by a log increment, or by the
-//!    window that holds it, whichever comes first ([`Stored::window_published`]).
+//!    window that holds it, whichever comes first ([`Published::end`]).
 //! 3. Nothing is published before it is known what earlier lives published, nor into a generation without a base
 //!    (`ship/publish.rs`).
 //! 4. What is too large to go twice, or is not at hand, goes with its window: a checkpoint is asked for, and the fsync waits for
@@ -73,7 +73,7 @@ impl FromStr for Durability {
 pub struct Stored {
     journal: Arc<Journal>,
     state: Mutex<State>,
-    came: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -116,7 +116,7 @@ pub struct SyncFigures {
 impl Stored {
     /// Nobody waits yet.
     pub fn new(journal: Arc<Journal>) -> Stored {
-        Stored { journal, state: Mutex::default(), came: Condvar::new() }
+        Stored { journal, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// Calls `done` once everything up to `lsn` is in the store (at once if it is already), or with the reason why that will
@@ -135,13 +135,12 @@ impl Stored {
         state.waiting.push(Waiting { lsn, trouble_since: None, done });
         if state.waiting.len() == 1 || state.wake_at.is_some_and(|count| state.waiting.len() >= count) {
             state.woken = true;
-            self.came.notify_one();
+            self.changed.notify_one();
         }
     }
 
-    /// A window up to `end`, or a base there, is in the store, published with this checkpoint.
-    pub fn window_published(&self, end: Lsn, checkpoint: u64) {
-        self.journal.tail().window_published(end, checkpoint);
+    /// More is published, as the tail was told: who waited for that is answered, and what is left may go now.
+    pub fn came(&self) {
         self.answer();
         self.wake();
     }
@@ -181,7 +180,7 @@ impl Stored {
     pub fn wait(&self, timeout: Duration) {
         let mut state = self.state.lock();
         if !state.woken {
-            self.came.wait_for(&mut state, timeout);
+            self.changed.wait_for(&mut state, timeout);
         }
         state.woken = false;
     }
@@ -189,7 +188,7 @@ impl Stored {
     /// Wakes it.
     pub fn wake(&self) {
         self.state.lock().woken = true;
-        self.came.notify_one();
+        self.changed.notify_one();
     }
 
     /// Numbers for people.
@@ -207,9 +206,9 @@ impl Stored {
         self.journal.tail()
     }
 
-    fn nothing_to_send(&self, end: Lsn) {
+    fn log_published(&self, end: Lsn) -> usize {
         self.journal.tail().log_published(end);
-        self.answer();
+        self.answer()
     }
 
     /// Answers whom what is published covers; how many.
@@ -360,7 +359,7 @@ impl Syncer {
             Due::Batches { published, batches } => (published, log_of(&batches)?),
         };
         if log.batches.is_empty() {
-            self.stored.nothing_to_send(end);
+            self.stored.log_published(end);
             return Ok(Step::Worked);
         }
         let (begin, bytes) = (clock.elapsed(), log.batches.len() as u64);
@@ -374,8 +373,8 @@ impl Syncer {
         // Before anybody else publishes: a base carries what is noted as published, and nothing else brings it into its generation.
         match &outcome {
             Outcome::Published(_) => {
-                journal.tail().log_published(end);
                 journal.tail().log_sent(end);
+                journal.tail().log_published(end);
             }
             Outcome::Adopted(found) => journal.tail().log_published(found.end),
             Outcome::NoBase => {}

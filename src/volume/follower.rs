@@ -37,6 +37,8 @@ pub struct FollowStatus {
     pub is_lost: bool,
     /// Why, as far as that is known.
     pub why_lost: Option<String>,
+    /// For how long the lease holds, if it is not renewed.
+    pub lease_left: Duration,
     /// Since when the store has not said that this is the newest state.
     pub lag: Duration,
     /// States that somebody reads.
@@ -98,6 +100,7 @@ impl Volume {
         Some(FollowStatus {
             is_lost: db.seen()?.is_lost(),
             why_lost: renewal.why_lost(),
+            lease_left: renewal.left(),
             lag: clock.elapsed().saturating_sub(figures.current_at),
             states_in_use: in_use.len(),
             oldest_checkpoint: in_use.iter().map(|seen| seen.checkpoint).min()?,

@@ -80,6 +80,8 @@ fn a_follower_needs_no_writer_and_says_what_it_is() {
     let status = follower.status();
     assert_eq!((&status["role"], &status["state"]), (&"follower".into(), &"following".into()), "{status}");
     assert!(status["number"].is_u64() && status["lag_s"].is_u64() && status.get("policy").is_none(), "{status}");
+    let until = status["lease_until"].as_str().expect("it is said until when it holds");
+    assert!(until > status["published"].as_str().expect("a time") && until.ends_with('Z'), "{status}");
     let refused = fs::write(follower.mnt.join("file"), "more").expect_err("it only reads");
     assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
     let mnt = words(&follower.mnt);
@@ -108,6 +110,9 @@ fn what_a_follower_cannot_be_asked_is_refused_in_one_sentence() {
     assert!(said(&["--read-only", scratch.store()], 1).contains("no store"));
     scratch.make();
     assert!(said(&["-o", "ro,grace=5", scratch.store()], 2).contains("grace is for a mount that writes"));
+    assert!(said(&["-o", "ro,takeover", scratch.store()], 2).contains("takeover is for a mount that writes"));
+    assert!(said(&["--read-only", "--takeover", scratch.store()], 2).contains("--takeover"));
+    assert!(said(&["--read-only", "--durability", "store", scratch.store()], 2).contains("--durability"));
     let state = format!("{}/state", scratch.store());
     skylog(&["mount", scratch.store(), mnt]).succeeds();
     skylog(&["umount", mnt]).succeeds();
@@ -138,6 +143,31 @@ fn an_open_file_is_of_one_moment_and_goes_on_at_its_end() {
     assert_eq!(opened.metadata().expect("it is open").len(), 17);
     assert_eq!((at(17), at(17)), (String::new(), String::new()), "and nothing follows");
     drop(opened);
+    follower.umount();
+    scratch.umount();
+}
+
+#[test]
+fn a_mapped_file_that_was_removed_is_mapped_on() {
+    let mut scratch = mounted();
+    let follower = Follower::new(&scratch, "follower");
+    let (there, here) = (scratch.mnt.join("file"), follower.mnt.join("file"));
+    let file = fs::File::create(&there).expect("it is mounted");
+    for (byte, at) in [(b"x", 60 << 20), (b"y", 90 << 20)] {
+        std::os::unix::fs::FileExt::write_all_at(&file, byte, at).expect("it is mounted");
+    }
+    drop(file);
+    while fs::metadata(&here).map_or(0, |found| found.len()) <= 90 << 20 {}
+    let script = "import mmap, os, sys
+there, here = sys.argv[1:]
+m = mmap.mmap(os.open(here, os.O_RDONLY), 0, prot=mmap.PROT_READ)
+assert m[60 << 20] == ord('x')
+os.unlink(there)
+while os.path.exists(here): pass
+assert m[90 << 20] == ord('y')
+assert m[60 << 20] == ord('x')";
+    let ran = Command::new("python3").args(["-c", script]).args([&there, &here]).output().expect("python3 starts");
+    assert!(ran.status.success(), "{}: {}", ran.status, String::from_utf8_lossy(&ran.stderr));
     follower.umount();
     scratch.umount();
 }

@@ -203,6 +203,29 @@ fn what_a_helper_cannot_do_is_one_sentence_and_mounts_exit_code() {
 }
 
 #[test]
+fn a_line_of_fstab_with_ro_follows() {
+    let mut scratch = made();
+    scratch.mount();
+    fs::write(scratch.mnt.join("file"), "contents").unwrap();
+    scratch.umount();
+    let said = succeeds(
+        &scratch,
+        r#"
+        echo "$STORE $MNT skylog ro,noauto,nofail,_netdev,state=$ROOT/follower 0 0" > fstab
+        mount -T fstab "$MNT"
+        "$SKYLOG" status "$MNT" | sed -n 's/^role: //p'
+        findmnt -n -o OPTIONS "$MNT"
+        cat "$MNT/file"
+        if touch "$MNT/new" 2> /dev/null; then exit 1; fi
+        umount "$MNT"
+        "#,
+    );
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("follower", "contents"), "{said}");
+    assert!(lines[1].starts_with("ro,"), "{said}");
+}
+
+#[test]
 fn a_fake_mount_only_looks() {
     let scratch = made();
     let (code, said) = helper("mount.skylog", &[scratch.store(), words(&scratch.mnt), "-f", "-o", "rw"]);

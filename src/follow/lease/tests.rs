@@ -131,8 +131,10 @@ fn a_renewal_that_arrives_when_the_lease_is_over_renews_nothing() {
     assert_eq!(lease.step(), held(2));
     fixture.wait(44);
     assert!(lease.is_valid());
+    assert_eq!(lease.watch().left(), Duration::from_secs(1));
     fixture.wait(1);
     assert!(!lease.is_valid());
+    assert_eq!(lease.watch().left(), Duration::ZERO);
     fixture.store.land_adrift();
     assert!(why(lease.step()).contains("not renewed for 60 s"));
     assert!(!lease.is_valid());
