@@ -345,7 +345,8 @@ fn a_base_asks_for_no_node_segment_that_it_knows_to_be_there() {
         }
     });
     assert!(rig.mounted.checkpointer.figures().lock().bases >= bases + 2, "bases were published");
-    assert_eq!((calls.gets, calls.lists), (0, 0), "{calls:?}");
+    assert_eq!(calls.gets, 0, "{calls:?}");
+    assert!(calls.lists <= 1, "followers are asked for before the first deletion: {calls:?}");
 }
 
 #[test]
