@@ -226,6 +226,10 @@ impl State {
 
     /// How long until something is due that is not yet.
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
+        // What is queued after a latch is never written.
+        if self.latched.is_some() {
+            return None;
+        }
         let left = |since: Duration, after: Duration| (since + after).saturating_sub(now);
         let write = self.queue.front().map(|queued| left(queued.since, WRITE_AFTER));
         let sync = match self.policy {

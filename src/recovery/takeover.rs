@@ -20,13 +20,15 @@ use crate::format::names::{self, SUPERBLOCK};
 use crate::format::publication::{Base, Body, Closing, Position, Publication, WindowEntry};
 use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::Superblock;
-use crate::journal::{JournalError, ManifestStore};
+use crate::journal::{JournalError, MANIFEST, ManifestStore};
 use crate::map::{Frozen, Merge, NodeCache, Overlay, View};
+use crate::media::Media;
 use crate::ship::ShipError;
 use crate::ship::fence::{self, Win, behind_gap};
 use crate::ship::publish::read;
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -292,6 +294,11 @@ impl Remote {
     }
 }
 
+/// Whether a manifest may be there: it names a checkpoint, also where the last sync of its making failed.
+fn has_manifest(media: &dyn Media) -> bool {
+    !matches!(media.open(MANIFEST), Err(e) if e.kind() == ErrorKind::NotFound)
+}
+
 /// Makes local state of the newest generation, and wins it.
 pub(super) fn take_over(
     world: &World,
@@ -304,7 +311,7 @@ pub(super) fn take_over(
     let taking = Taking { world, tuning, superblock, nodes, cache, fetcher };
     taking.remove_leftovers()?;
     let taken = taking.run();
-    if taken.is_err() {
+    if taken.is_err() && !has_manifest(&*world.media) {
         // Without a manifest nobody looks at what is there; only the room is lost.
         if let Err(e) = taking.remove_leftovers() {
             log::warn!("what a takeover that failed has left stays until the next mount: {e}");

@@ -118,6 +118,16 @@ fn a_failed_write_latches_and_what_it_held_stays_readable() {
 }
 
 #[test]
+fn what_is_queued_when_writing_ends_keeps_nobody_awake() {
+    let mut rig = Rig::new(CONFIG);
+    rig.submit(&[3000]);
+    let due = |rig: &Rig| rig.journal.state.lock().next_due(Duration::from_secs(3600));
+    assert_eq!(due(&rig), Some(Duration::ZERO));
+    rig.journal.latch("another writer has taken over".to_owned());
+    assert_eq!((due(&rig), rig.writer.step()), (None, Progress::Idle));
+}
+
+#[test]
 fn the_writer_thread_waits_without_work_and_is_woken_by_it() {
     let Rig { journal, mut writer, .. } = Rig::new(CONFIG);
     let thread = std::thread::spawn({
