@@ -7,6 +7,7 @@
 //!
 //! **What nobody is given is a wrong byte.** Data that is lost is named as lost by the extents that had it, and reading it fails.
 
+pub mod gather;
 pub mod mend;
 
 use crate::checkpoint::CheckpointError;
