@@ -8,6 +8,7 @@
 //! **What nobody is given is a wrong byte.** Data that is lost is named as lost by the extents that had it, and reading it fails.
 
 pub mod mend;
+pub mod space;
 
 use crate::checkpoint::CheckpointError;
 use crate::format::ids::InodeNo;
