@@ -9,6 +9,7 @@
 
 pub mod gather;
 pub mod mend;
+pub mod space;
 
 use crate::checkpoint::CheckpointError;
 use crate::format::ids::InodeNo;
