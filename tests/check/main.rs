@@ -4,6 +4,7 @@ mod clean;
 mod crashes;
 mod damage;
 mod edits;
+mod lost;
 mod sharing;
 
 use skylog::check::{Report, check};
