@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod names;
 pub mod node;
 pub mod publication;
+pub mod repair_file;
 pub mod space;
 pub mod store_file;
 pub mod store_segment;
