@@ -212,7 +212,7 @@ pub enum Progress {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Bytes that were durable are not what was written.
-    #[error("journal segment {segment} is damaged at offset {offset}: {reason}; run: skylog check STORE")]
+    #[error("journal segment {segment} is damaged at offset {offset}: {reason}; run: skylog check --repair STORE")]
     Damaged {
         /// The segment.
         segment: JournalNo,
@@ -222,13 +222,13 @@ pub enum JournalError {
         reason: String,
     },
     /// A file that the manifest lists is not there.
-    #[error("{file} is listed in MANIFEST but missing; run: skylog check STORE")]
+    #[error("{file} is listed in MANIFEST but missing; run: skylog check --repair STORE")]
     Missing {
         /// Its name in the state directory.
         file: String,
     },
     /// A file has not the size that the manifest says.
-    #[error("{file} has {found} bytes where MANIFEST says {expected}; run: skylog check STORE")]
+    #[error("{file} has {found} bytes where MANIFEST says {expected}; run: skylog check --repair STORE")]
     WrongSize {
         /// Its name in the state directory.
         file: String,
