@@ -45,6 +45,10 @@ pub struct Figures {
     pub objects: u64,
     /// Bytes of file contents, without holes.
     pub bytes: u64,
+    /// Ranges of files whose data was lost before a repair. They are no problem: the files say so themselves.
+    pub lost_ranges: u64,
+    /// Bytes in them, which [`Figures::bytes`] counts too.
+    pub lost_bytes: u64,
     /// Windows.
     pub windows: u64,
     /// Store segments of file data.

@@ -56,6 +56,9 @@ impl Check {
             let unread = size::show(report.figures.unread_bytes);
             output::line(format_args!("contents of files were not read ({unread} in the store): --data verifies them"));
         }
+        if let Some(lost) = lost(&report.figures) {
+            output::line(lost);
+        }
         let problems = report.problems.len() as u64 + report.unlisted;
         match report.is_clean() {
             true => Ok(()),
@@ -63,6 +66,14 @@ impl Check {
             false => Err(Failure::failed(format_args!("{problems} problems in {}", store.url()))),
         }
     }
+}
+
+/// What is no problem any more, since a repair has said so, and still is a loss.
+fn lost(figures: &Figures) -> Option<String> {
+    let Figures { lost_ranges: ranges, lost_bytes: bytes, .. } = *figures;
+    let what = if ranges == 1 { "1 range".to_owned() } else { format!("{ranges} ranges") };
+    (ranges > 0)
+        .then(|| format!("lost before a repair: {what} of files with {}, which cannot be read", size::show(bytes)))
 }
 
 fn looked_at(figures: &Figures) -> String {

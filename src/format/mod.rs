@@ -20,6 +20,7 @@ pub mod names;
 pub mod node;
 pub mod object_table;
 pub mod publication;
+pub mod repair_file;
 pub mod space;
 pub mod store_file;
 pub mod store_segment;

@@ -23,6 +23,7 @@ mod verify;
 mod view;
 mod walk;
 
+pub(crate) use build::NewTree;
 pub use cache::NodeCache;
 pub use db::{Db, Frozen, Limits, Start, Stop, Tx, Wait};
 pub use error::MapError;

@@ -26,6 +26,7 @@ mod takeover;
 mod withdrawn;
 
 pub use fetch::{Fetched, Fetcher};
+pub(crate) use hold::{Asker, ask};
 pub use hold::{Hold, HoldError, Holding};
 pub use mkfs::{MkfsOptions, mkfs};
 use reader::Needed;
@@ -276,7 +277,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
         Err(MountError::Outlived(e)) => {
             log::info!("{e}; the state directory holds nothing else and is made anew");
             // Before anything goes.
-            hold::ask(world, tuning, superblock(&*world.store)?.uuid)?;
+            hold::ask(&Asker::of(world, tuning), superblock(&*world.store)?.uuid)?;
             withdrawn::withdraw(&*world.media)?;
             mount_once(world, tuning, progress)
         }
@@ -311,7 +312,7 @@ fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> 
         None if withdrawn::has_journal(&*world.media)? => return Err(MountError::NoManifest),
         None if away.is_some() => return Err(not_local("the filesystem", away.unwrap_or_default())),
         None => {
-            before = Some(hold::ask(world, tuning, superblock.uuid)?);
+            before = Some(hold::ask(&Asker::of(world, tuning), superblock.uuid)?);
             let manifest = takeover::take_over(world, tuning, &superblock, &nodes, &cache, &fetcher)?;
             let Fetched { asked, rounds } = *taken_over.insert(fetcher.figures());
             let took = world.clock.elapsed().saturating_sub(begin).as_millis();

@@ -5,6 +5,7 @@ mod crashes;
 mod damage;
 mod depth;
 mod edits;
+mod lost;
 mod sharing;
 
 use skylog::check::{Depth, Figures, Report, check};
