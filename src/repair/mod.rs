@@ -9,6 +9,7 @@
 
 pub mod gather;
 pub mod mend;
+pub mod tree;
 
 pub mod space;
 
