@@ -9,6 +9,8 @@
 
 pub mod gather;
 pub mod mend;
+pub mod tree;
+
 pub mod space;
 
 use crate::base::clock::Clock;
@@ -24,6 +26,11 @@ use crate::ship::ShipError;
 use crate::store::{Store, StoreError};
 use std::io;
 use std::sync::Arc;
+
+#[cfg(test)]
+mod aside;
+#[cfg(test)]
+mod write;
 
 /// What a repair works on, and with.
 pub struct Means {
