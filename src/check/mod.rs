@@ -32,6 +32,7 @@ mod report;
 mod segments;
 mod settlement;
 mod space;
+mod tables;
 mod tail;
 mod windows;
 
