@@ -51,10 +51,12 @@ pub struct Figures {
     pub lost_bytes: u64,
     /// Windows.
     pub windows: u64,
-    /// Store segments whose every chunk was read.
+    /// Store segments of file data.
     pub segments: u64,
     /// Chunks in them.
     pub chunks: u64,
+    /// Stored bytes of these chunks that were not read.
+    pub unread_bytes: u64,
     /// Store objects that nothing names, left by writers that died.
     pub leftovers: u64,
 }

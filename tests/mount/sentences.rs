@@ -220,7 +220,7 @@ fn promise_r7_disk_full_is_enospc_and_heals_without_a_remount() {
         assert_eq!(fs::read(scratch.mnt.join(format!("file-{n}"))).unwrap(), vec![n; 1 << 20]);
     }
     skylog(&["umount", words(&scratch.mnt)]).succeeds();
-    skylog(&["check", &store]).succeeds();
+    skylog(&["check", "--data", &store]).succeeds();
 }
 
 /// A disk of 40 MiB in memory.
