@@ -1,10 +1,9 @@
 //! Crashes of a recorded history: each moment, each state that is possible there.
 
 use crate::oracle::{Judge, Violation};
-use crate::run::{Recorded, Stage};
-use skylog::base::random::SeededRandom;
-use skylog::media::sim::{Call, Limits};
-use skylog::store::sim::{Crash, Recording};
+use crate::run::Recorded;
+use skylog::media::sim::{Call, Limits, SimDisk};
+use skylog::store::sim::{Crash, Recording, SimStore};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -69,14 +68,12 @@ fn describe(what: &Violation, stage: usize, crash: &Crash, recording: &Recording
     format!("{what}\n  stage {stage}, after call {after}, {plan:?}, late {late:?}\n{}", calls.join("\n"))
 }
 
-/// One of the states a power cut may leave at the end of a stage.
-pub fn any_at_end(stage: &Stage, random: &SeededRandom) -> Crash {
-    let span = stage.spans.last().expect("a stage ends with a span");
-    let recording = Recording::of(&span.disk, &stage.store);
-    let limits = Limits { plans_max: 32, seed: random.below(1 << 60), ..Limits::default() };
-    let mut crashes: Vec<Crash> = recording.crashes_between(&limits, span.to..=span.to).collect();
-    let index = usize::try_from(random.below(crashes.len() as u64)).expect("few");
-    crashes.swap_remove(index)
+/// The states a power cut may leave now, or some of them.
+pub fn states_at_end(disk: &SimDisk, store: &SimStore, seed: u64) -> Vec<Crash> {
+    let recording = Recording::of(disk, store);
+    let limits = Limits { plans_max: 32, seed, ..Limits::default() };
+    let now = recording.calls().len();
+    recording.crashes_between(&limits, now..=now).collect()
 }
 
 thread_local! {
