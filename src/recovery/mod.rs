@@ -25,6 +25,7 @@ mod tail;
 mod takeover;
 mod withdrawn;
 
+use crate::base::canary::{self, Canary};
 pub use fetch::{Fetched, Fetcher};
 pub use hold::{Hold, HoldError, Holding};
 pub use mkfs::{MkfsOptions, mkfs};
@@ -289,7 +290,7 @@ fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> 
     for dir in [NODES, files::CHECKPOINTS] {
         world.media.make_dir(dir)?;
     }
-    world.media.sync_dir("")?;
+    canary::sync(Canary::StateFoldersSync, || world.media.sync_dir(""))?;
     withdrawn::clear(&*world.media)?;
     let manifest = ManifestStore::load(world.media.clone())?;
     // Before anything there is changed.
