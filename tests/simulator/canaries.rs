@@ -25,10 +25,8 @@ enum Ring {
     Calls(failing::Search),
     /// A story that histories do not come to, crashed after every call.
     Story(fn() -> scenes::Told),
-    /// Flips in files and objects whose names start so,
-    Flips(&'static [&'static str]),
-    /// and in so many bytes at their ends.
-    FlipsAtEnd(&'static [&'static str], usize),
+    /// Flips in files and objects of such a filesystem whose names start so, in so many bytes at their ends.
+    Flips(End, &'static [&'static str], usize),
     /// In no ring: why no state differs.
     Nowhere(&'static str),
 }
@@ -37,8 +35,11 @@ enum Ring {
 const HISTORIES_MAX: u64 = 400;
 /// of several writers,
 const WRITERS_MAX: u64 = 3000;
-/// and flips.
-const FLIPS_MAX: u64 = 6000;
+/// and flips; when one was found that costs more than it must, or is told to nobody, so many are enough to look for wrong data.
+const FLIPS_MAX: u64 = 3000;
+const FLIPS_MORE: u64 = 400;
+/// All of a file.
+const ALL: usize = usize::MAX;
 
 /// What a search came to.
 enum Found {
@@ -78,35 +79,30 @@ fn exhaustive(rule: Canary) -> Found {
 }
 
 /// Wrong data; else damage that costs more than with the rule in place, or of which nobody is told.
-fn flips(rule: Canary, within: &[&str], tail: usize) -> Found {
-    let mut worse = None;
+fn flips(rule: Canary, end: End, within: &[&str], tail: usize) -> Found {
+    let whole = Whole::new(end as u64 + 1, end);
+    let flips = Flips::new(&whole, within, tail, 1);
+    let (mut worse, mut stop) = (None, FLIPS_MAX);
     let mut count = 0;
-    for (seed, end) in [(1, End::Closed), (2, End::Killed), (3, End::Committed), (4, End::TakenOver)] {
-        let whole = Whole::new(seed, end);
-        let flips = Flips::new(&whole, within, tail, seed);
-        if flips.files() == 0 {
-            continue;
-        }
-        for _ in 0..FLIPS_MAX / 4 {
-            count += 1;
-            let (flip, judged) = with_removed(rule, || flips.next());
-            match judged {
-                // With the rule in place this is a failure of its own.
-                Err(what) if whole.flip(&flip).is_err() => panic!("with all rules in place: {what}"),
-                Err(what) => return Found::Caught { ring: "flips", after: format!("{count} flips"), what },
-                Ok(without) if worse.is_none() => {
-                    let with = whole.flip(&flip).expect("looked at above");
-                    let words = match (with, without) {
-                        (Survived::Told | Survived::Unseen, Survived::Cost(_)) => {
-                            "costs a mount or a file, which it need not"
-                        }
-                        (Survived::Told | Survived::Cost(_), Survived::Unseen) => "is told to nobody",
-                        _ => continue,
-                    };
-                    worse = Some((count, format!("{flip:?}: the damage {words}")));
-                }
-                Ok(_) => {}
+    while count < stop {
+        count += 1;
+        let (flip, judged) = with_removed(rule, || flips.next());
+        match judged {
+            // With the rule in place this is a failure of its own.
+            Err(what) if whole.flip(&flip).is_err() => panic!("with all rules in place: {what}"),
+            Err(what) => return Found::Caught { ring: "flips", after: format!("{count} flips"), what },
+            Ok(without) if worse.is_none() => {
+                let words = match (whole.flip(&flip).expect("looked at above"), without) {
+                    (Survived::Told | Survived::Unseen, Survived::Cost(_)) => {
+                        "costs a mount or a file, which it need not"
+                    }
+                    (Survived::Told | Survived::Cost(_), Survived::Unseen) => "is told to nobody",
+                    _ => continue,
+                };
+                worse = Some((count, format!("{flip:?}: the damage {words}")));
+                stop = stop.min(count + FLIPS_MORE);
             }
+            Ok(_) => {}
         }
     }
     match worse {
@@ -137,8 +133,7 @@ fn look(rule: Canary, ring: Ring) -> Found {
         Ring::Fence => return exhaustive(rule),
         Ring::Calls(search) => with_removed(rule, || calls(search)),
         Ring::Story(tell) => with_removed(rule, || story(tell)),
-        Ring::Flips(within) => flips(rule, within, usize::MAX),
-        Ring::FlipsAtEnd(within, tail) => flips(rule, within, tail),
+        Ring::Flips(end, within, tail) => flips(rule, end, within, tail),
         Ring::Nowhere(why) => return Found::Nowhere(why),
     };
     match found {
@@ -274,23 +269,24 @@ fn ring_of(rule: Canary) -> Ring {
         | C::ClosingStays => Ring::Fence,
         C::LatchOnFailure | C::ForgetCached => Ring::Calls(Search::Journal),
         C::ManifestLatch => Ring::Calls(Search::Manifest),
-        C::TailRule | C::RecordedEnd | C::JournalReachesCheckpoint | C::GroupCrc | C::JournalObjectCrc => {
-            Ring::Flips(&["journal/"])
-        }
-        C::JournalFooterCrc => Ring::FlipsAtEnd(&["journal/"], 4 << 10),
-        C::JournalDirectoryCrc => Ring::FlipsAtEnd(&["journal/"], 4 << 10),
-        C::ManifestCrc => Ring::Flips(&["MANIFEST"]),
-        C::CheckpointCrc | C::PlanCrc | C::PlanBlockCrc => Ring::Flips(&["ckpt/"]),
+        C::JournalFooterCrc | C::JournalDirectoryCrc => Ring::Story(scenes::journal_directory),
+        C::TailRule | C::GroupCrc | C::JournalObjectCrc => Ring::Flips(End::Killed, &["journal/"], ALL),
+        C::RecordedEnd => Ring::Flips(End::Closed, &["journal/"], ALL),
+        C::JournalReachesCheckpoint => Ring::Flips(End::Committed, &["journal/"], ALL),
+        C::ManifestCrc => Ring::Flips(End::Closed, &["MANIFEST"], ALL),
+        C::CheckpointCrc | C::PlanCrc | C::PlanBlockCrc => Ring::Flips(End::Closed, &["ckpt/"], ALL),
+        C::BatchCrc => Ring::Flips(End::Killed, &["ckpt/"], ALL),
+        C::PayloadCrc => Ring::Flips(End::TakenOver, &["ckpt/"], ALL),
         C::StoreFileCrc => Ring::Story(scenes::store_file),
-        C::SuperblockCrc => Ring::Flips(&["skylog"]),
-        C::PublicationCrc => Ring::Flips(&["gen/"]),
-        C::PayloadCrc => Ring::Flips(&["ckpt/"]),
-        C::BatchCrc => Ring::Flips(&["ckpt/", "gen/", "journal/"]),
-        C::WindowCrc | C::WindowBlockCrc => Ring::Flips(&["win/"]),
-        C::NodeCrc => Ring::Flips(&["nodes/", "seg/"]),
-        C::ChunkCrc | C::SegmentCrc | C::FrameCrc => Ring::Flips(&["seg/"]),
-        C::SegmentDirectoryCrc => Ring::FlipsAtEnd(&["seg/"], 200),
-        C::SegmentFooterCrc => Ring::FlipsAtEnd(&["seg/"], 64),
+        C::SuperblockCrc => Ring::Flips(End::Closed, &["skylog"], ALL),
+        C::PublicationCrc => Ring::Flips(End::Closed, &["gen/"], ALL),
+        C::WindowCrc | C::WindowBlockCrc => Ring::Flips(End::Closed, &["win/"], ALL),
+        C::NodeCrc | C::ChunkCrc | C::FrameCrc => Ring::Flips(End::Closed, &["seg/"], ALL),
+        C::SegmentCrc => Ring::Flips(End::Closed, &["seg/"], ALL),
+        C::SegmentFooterCrc => Ring::Flips(End::Closed, &["seg/"], 64),
+        C::SegmentDirectoryCrc => Ring::Nowhere(
+            "bodies follow one another without gaps, and each entry is compared with the frame of its body, which has a checksum of its own",
+        ),
         C::LeaseCrc => Ring::Story(scenes::followed_by_damage),
     }
 }

@@ -9,6 +9,9 @@ use skylog::format::lease::Owner;
 use skylog::format::names::LEASES;
 use skylog::format::store_file::StoreFile;
 use skylog::format::superblock::Superblock;
+use skylog::journal::Config;
+use skylog::locate::CacheBytes;
+use skylog::media::Media;
 use skylog::media::sim::{CallLog, Image, Limits, SimDisk};
 use skylog::recovery::{Holding, Tuning};
 use skylog::rig::{Rig, new_store, small};
@@ -207,6 +210,58 @@ pub fn fenced() -> Told {
     }
 }
 
+/// A journal whose segments are large enough for directories of several blocks, and a bit of one flipped: the directory is made anew
+/// from the groups, and everything can be read.
+pub fn journal_directory() -> Told {
+    const OBJECTS: u64 = 320;
+    let journal =
+        Config { segment_bytes: 1 << 20, journal_bytes: 4 << 20, queue_bytes_max: 1 << 20, reserve_bytes: 128 << 10 };
+    let cache = CacheBytes { data: 0, indexes: 0 };
+    let tuning = Tuning { journal, cache, ..small() };
+    let mut rig = Rig::new(1, &tuning);
+    let (attr, _) = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, b"large", 0o644)).expect("created");
+    for n in 0..OBJECTS {
+        rig.run(|fs, cx| fs.write(cx, attr.ino, n * 2100, &[n as u8; 2100])).expect("written");
+    }
+    sync(&mut rig);
+    rig.mounted.writer.close().expect("the journal closes");
+    let (disk, store) = (rig.disk.image(), rig.store.image());
+    let slot = "journal/slot-000001";
+    let bytes = {
+        let disk = SimDisk::from_image(&disk, &CallLog::new());
+        let mut bytes = vec![0; 1 << 20];
+        disk.open(slot).expect("there").read_at(&mut bytes, 0).expect("read");
+        bytes
+    };
+    // Three blocks at its end.
+    let used: Vec<usize> = (bytes.len() - (12 << 10)..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+    assert!(used.len() > 2000, "{} bytes", used.len());
+    let random = SeededRandom::new(1);
+    for count in 1..=300 {
+        let at = used[usize::try_from(random.below(used.len() as u64)).expect("few")];
+        let log = CallLog::new();
+        let flipped = SimDisk::from_image(&disk, &log);
+        let bit = bytes[at] ^ 1 << random.below(8);
+        flipped.open(slot).expect("there").write_at(&[bit], at as u64).expect("written");
+        let look = || -> Result<(), String> {
+            let store = SimStore::from_image(&store, &log);
+            let mounted = Rig::mount(log.clone(), flipped.clone(), store, Arc::default(), 5, &tuning);
+            let mut rig = mounted.map_err(|e| format!("the mount failed: {e}"))?;
+            for n in 0..OBJECTS {
+                let read = rig.run(|fs, cx| fs.read(cx, attr.ino, n * 2100, 2100));
+                let read = read.map_err(|e| format!("write {n} cannot be read, though its group is whole: {e}"))?;
+                if read != [n as u8; 2100] {
+                    return Err(format!("write {n} reads wrong"));
+                }
+            }
+            Ok(())
+        };
+        let looked = quietly(look).and_then(|looked| looked);
+        looked.map_err(|e| (count, format!("a bit at {at} of {slot} is flipped: {e}")))?;
+    }
+    Ok(300)
+}
+
 /// Each bit of the file that says which store a state directory belongs to.
 pub fn store_file() -> Told {
     let superblock =
@@ -242,6 +297,11 @@ fn what_a_follower_may_read_stays() {
 #[test]
 fn a_machine_that_lost_the_fence_promises_nothing() {
     fenced().expect("it promises nothing");
+}
+
+#[test]
+fn a_damaged_directory_of_a_journal_segment_costs_nothing() {
+    journal_directory().expect("all can be read");
 }
 
 #[test]
