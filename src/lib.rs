@@ -2,8 +2,8 @@
 //!
 //! Modules from bottom to top; an import may only point down:
 //! [`base`], [`mod@format`], [`media`] and [`store`], [`journal`] and [`cache`], [`locate`] and [`map`], [`fs`], then [`checkpoint`],
-//! [`ship`], [`recovery`], [`follow`], [`check`] and [`salvage`], then [`volume`], which puts them together, and [`fuse`], which the
-//! kernel talks to.
+//! [`ship`], [`recovery`], [`follow`], [`check`], [`salvage`] and [`repair`], then [`volume`], which puts them together, and
+//! [`fuse`], which the kernel talks to.
 //!
 //! A whole filesystem on simulated disk and store, every actor stepped by hand:
 //!
@@ -32,6 +32,7 @@ pub mod locate;
 pub mod map;
 pub mod media;
 pub mod recovery;
+pub mod repair;
 pub mod rig;
 pub mod salvage;
 pub mod ship;

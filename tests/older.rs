@@ -6,7 +6,7 @@
 //! | `uncounted` | usage was counted, and inodes knew of extended attributes |
 
 use skylog::base::clock::SimClock;
-use skylog::check::check;
+use skylog::check::{Depth, check};
 use skylog::format::ids::InodeNo;
 use skylog::fs::{Error, SetLimit};
 use skylog::media::Media;
@@ -48,7 +48,7 @@ fn assert_clean(rig: &Rig, when: &str) {
     let log = CallLog::new();
     let store: Arc<dyn Store> = Arc::new(SimStore::from_image(&rig.store.image(), &log));
     let media: Arc<dyn Media> = Arc::new(SimDisk::from_image(&rig.disk.image(), &log));
-    let report = check(&store, Some(media), &mut |_, _, _| {});
+    let report = check(&store, Some(media), Depth::Data, &mut |_, _, _| {});
     assert!(report.is_clean(), "{when}: {:?}", report.problems);
 }
 

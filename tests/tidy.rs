@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Every folder or file of `src/` and its layer, from the bottom up.
-const LAYERS: [(&str, u32); 20] = [
+const LAYERS: [(&str, u32); 21] = [
     ("base", 0),
     ("format", 1),
     ("media", 2),
@@ -23,6 +23,7 @@ const LAYERS: [(&str, u32); 20] = [
     ("check", 6),
     ("follow", 6),
     ("salvage", 6),
+    ("repair", 6),
     ("volume", 7),
     ("rig", 7),
     ("fuse", 8),
@@ -31,7 +32,7 @@ const LAYERS: [(&str, u32); 20] = [
 ];
 
 /// Imports between two folders of one layer that are meant to be.
-const SIBLINGS: [(&str, &str); 16] = [
+const SIBLINGS: [(&str, &str); 20] = [
     ("store", "media"),
     ("map", "locate"),
     // The shipper does the jobs of the owner of the space tree.
@@ -50,6 +51,11 @@ const SIBLINGS: [(&str, &str); 16] = [
     ("salvage", "check"),
     ("salvage", "recovery"),
     ("salvage", "checkpoint"),
+    // A repair reads as a check and recovery do, and writes as the checkpointer and the shipper do.
+    ("repair", "check"),
+    ("repair", "recovery"),
+    ("repair", "checkpoint"),
+    ("repair", "ship"),
     ("rig", "volume"),
     ("main", "cli"),
 ];

@@ -3,7 +3,7 @@
 //! inode number is given twice.
 
 use skylog::base::random::SeededRandom;
-use skylog::check::check;
+use skylog::check::{Depth, check};
 use skylog::format::batch::TreeId;
 use skylog::format::ids::{InodeNo, Lsn};
 use skylog::format::inode::Inode;
@@ -44,7 +44,7 @@ fn assert_counted(rig: &mut Rig, when: &str) {
 fn assert_clean(rig: &Rig, image: Option<&Image>, when: &str) {
     let store: Arc<dyn Store> = Arc::new(SimStore::from_image(&rig.store.image(), &CallLog::new()));
     let media = image.map(|image| Arc::new(SimDisk::from_image(image, &CallLog::new())) as _);
-    let report = check(&store, media, &mut |_, _, _| {});
+    let report = check(&store, media, Depth::Data, &mut |_, _, _| {});
     assert!(report.is_clean(), "{when}: {:?}", report.problems);
 }
 

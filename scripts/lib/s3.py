@@ -85,7 +85,7 @@ class Volume:
             shutil.rmtree(folder, ignore_errors=True)
 
     def check(self):
-        self.run("check", "--state", self.state, self.url)
+        self.run("check", "--data", "--state", self.state, self.url)
 
 
 class Watch(threading.Thread):

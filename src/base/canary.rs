@@ -207,6 +207,8 @@ rules! {
     Checksum SegmentDirectoryCrc: "where bodies are when an index is lost",
     /// The footer of a store segment.
     Checksum SegmentFooterCrc: "where its directory is",
+    /// A table of objects in a store segment.
+    Checksum ObjectTableCrc: "which objects a segment has when its index is lost",
     /// A lease, or a hold.
     Checksum LeaseCrc: "what a follower may read, and who holds the filesystem",
 }

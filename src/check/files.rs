@@ -50,6 +50,7 @@ pub(super) fn check_files(check: &mut Check<'_>) -> bool {
         mismatched: Vec::new(),
         extents: 0,
         bytes: 0,
+        lost: (0, 0),
         recorded: None,
         blocks: 0,
     };
@@ -58,7 +59,7 @@ pub(super) fn check_files(check: &mut Check<'_>) -> bool {
     let scanned = check.maps.scan(TreeId::Files, all, &cache, &check.nodes, &mut |key, value| census.row(key, value));
     census.finish_inode();
     let usage_problem = if check.counted { census.usage_problem() } else { None };
-    let Census { objects, links, mut problems, mismatched, extents, bytes, .. } = census;
+    let Census { objects, links, mut problems, mismatched, extents, bytes, lost, .. } = census;
     for dir in mismatched {
         match entries_that_differ(check, &cache, dir) {
             Ok(found) => problems.extend(found.into_iter().map(|what| (format!("inode {dir}"), what))),
@@ -68,6 +69,7 @@ pub(super) fn check_files(check: &mut Check<'_>) -> bool {
     check.objects = objects;
     let figures = &mut check.report.figures;
     (figures.extents, figures.bytes, figures.inodes, figures.names) = (extents, bytes, links.inodes(), links.names());
+    (figures.lost_ranges, figures.lost_bytes) = lost;
     check.inode_max = links.inode_max();
     problems.extend(links.problems());
     problems.extend(usage_problem.map(|what| ("files tree".to_owned(), what)));
@@ -102,6 +104,8 @@ struct Current {
     blocks: u64,
     /// End of the last extent.
     end: Option<u64>,
+    /// The same, if its data is lost.
+    lost_end: Option<u64>,
 }
 
 struct Census {
@@ -116,6 +120,8 @@ struct Census {
     mismatched: Vec<InodeNo>,
     extents: u64,
     bytes: u64,
+    /// Ranges of files whose data is lost, and their bytes.
+    lost: (u64, u64),
     /// What the map says it holds.
     recorded: Option<Usage>,
     /// The sum of what the inodes say.
@@ -192,6 +198,7 @@ impl Census {
             access: None,
             blocks: 0,
             end: None,
+            lost_end: None,
         })
     }
 
@@ -221,14 +228,21 @@ impl Census {
 
     fn extent(&mut self, place: Place, extent: &Extent) {
         let at_checkpoint = self.at_checkpoint;
-        let usage = self.objects.name(place, extent);
-        usage.now += 1;
-        usage.at_checkpoint += u32::from(at_checkpoint);
+        if let Some(usage) = self.objects.name(place, extent) {
+            usage.now += 1;
+            usage.at_checkpoint += u32::from(at_checkpoint);
+        }
         self.extents += 1;
         self.bytes += u64::from(extent.len);
+        let end = place.at.saturating_add(u64::from(extent.len));
         let current = self.enter(place.ino);
         current.blocks += blocks_of(u64::from(extent.len));
-        let before = current.end.replace(place.at.saturating_add(u64::from(extent.len)));
+        let before = current.end.replace(end);
+        let lost_before = std::mem::replace(&mut current.lost_end, extent.is_lost().then_some(end));
+        if extent.is_lost() {
+            self.lost.0 += u64::from(lost_before != Some(place.at));
+            self.lost.1 += u64::from(extent.len);
+        }
         if let Some(before) = before.filter(|before| *before > place.at) {
             self.problems.push((place.to_string(), format!("the extent before it reaches to {before}")));
         }

@@ -73,7 +73,7 @@ pub(super) fn check_trees(check: &mut Check<'_>) -> bool {
             entries += 1;
             if let (true, TreeId::Files, Ok(Key::Extent(ino, at))) = (local, tree, Key::decode(key)) {
                 if let Ok(extent) = Extent::decode(value) {
-                    objects.name(files::Place { ino, at }, &extent).at_checkpoint += 1;
+                    objects.name_at_checkpoint(files::Place { ino, at }, &extent);
                 }
             }
         });

@@ -27,12 +27,22 @@ pub(super) struct Objects {
 }
 
 impl Objects {
-    /// The object that an extent names.
-    pub fn name(&mut self, place: Place, extent: &Extent) -> &mut Use {
+    /// The object that an extent names; `None` if its data is lost.
+    pub fn name(&mut self, place: Place, extent: &Extent) -> Option<&mut Use> {
+        if extent.is_lost() {
+            return None;
+        }
         let new = Use { at_checkpoint: 0, now: 0, end: 0, place, found: false };
         let object = self.uses.entry(extent.object).or_insert(new);
         object.end = object.end.max(extent.object_offset + extent.len);
-        object
+        Some(object)
+    }
+
+    /// Takes in an extent at the checkpoint.
+    pub fn name_at_checkpoint(&mut self, place: Place, extent: &Extent) {
+        if let Some(object) = self.name(place, extent) {
+            object.at_checkpoint += 1;
+        }
     }
 
     /// How many extents named the object at the checkpoint.

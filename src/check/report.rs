@@ -45,12 +45,18 @@ pub struct Figures {
     pub objects: u64,
     /// Bytes of file contents, without holes.
     pub bytes: u64,
+    /// Ranges of files whose data was lost before a repair. They are no problem: the files say so themselves.
+    pub lost_ranges: u64,
+    /// Bytes in them, which [`Figures::bytes`] counts too.
+    pub lost_bytes: u64,
     /// Windows.
     pub windows: u64,
-    /// Store segments whose every chunk was read.
+    /// Store segments of file data.
     pub segments: u64,
     /// Chunks in them.
     pub chunks: u64,
+    /// Stored bytes of these chunks that were not read.
+    pub unread_bytes: u64,
     /// Store objects that nothing names, left by writers that died.
     pub leftovers: u64,
 }

@@ -67,7 +67,7 @@ fn count_at_checkpoint(check: &mut Check<'_>) -> Result<(), MountError> {
     let scanned = check.maps.scan(TreeId::Files, all, &cache, &check.nodes, &mut |key, value| {
         // What cannot be read is told of when all of it is looked at.
         if let (Ok(Key::Extent(ino, at)), Ok(extent)) = (Key::decode(key), Extent::decode(value)) {
-            objects.name(Place { ino, at }, &extent).at_checkpoint += 1;
+            objects.name_at_checkpoint(Place { ino, at }, &extent);
         }
     });
     check.objects = objects;

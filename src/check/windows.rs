@@ -1,17 +1,13 @@
-//! Shipped windows: index and segments are read whole, and what the space tree says of them is compared with what a full
-//! scan of the extents found.
+//! Shipped windows: the index is read whole, the segments as [`super::segments`] does, and what the space tree says of them is
+//! compared with what a full scan of the extents found.
 
 use super::Check;
-use super::files::Place;
+use super::segments::{Expected, Found, read_segment, what_of};
 use super::space::PLACE;
-use crate::format::chunk::ChunkHeader;
-use crate::format::ids::{Lsn, SegmentKind, SegmentNo};
+use super::tables::check_tables;
+use crate::format::ids::Lsn;
 use crate::format::names;
-use crate::format::store_segment::StoreSegment;
 use crate::format::window::{IndexEntry, WindowIndex};
-use crate::store::StoreError;
-use bytes::Bytes;
-use std::collections::BTreeMap;
 
 /// A window and what must be true of it.
 struct Window {
@@ -20,32 +16,6 @@ struct Window {
     segments: Vec<Expected>,
     /// Whether the space tree records it; else only a publication lists it.
     recorded: bool,
-}
-
-/// A segment of a window.
-struct Expected {
-    no: SegmentNo,
-    /// `None` when all that was in it is dead.
-    bytes: Option<u64>,
-    objects: u32,
-    live_bytes: u64,
-    live_objects: u32,
-}
-
-/// What reading a segment gave.
-#[derive(Default)]
-struct Found {
-    /// Its chunks by offset, if its directory can be read.
-    chunks: Option<BTreeMap<u64, ChunkHeader>>,
-    /// Chunks that are damaged, and how.
-    damaged: BTreeMap<u64, String>,
-    /// Why nothing of it can be read.
-    lost: Option<String>,
-    objects: u32,
-    live_objects: u32,
-    dead_bytes: u64,
-    /// Extents that lost their data, first and how many, by the offset of the chunk; 0 when all is lost.
-    victims: BTreeMap<u64, (Place, u64)>,
 }
 
 pub(super) fn check_windows(check: &mut Check<'_>) -> bool {
@@ -113,60 +83,16 @@ fn read_index(check: &Check<'_>, window: &Window) -> Result<WindowIndex, String>
     Ok(index)
 }
 
-fn what_of(error: StoreError) -> String {
-    match error {
-        StoreError::NotFound { .. } => "is missing".to_owned(),
-        other => other.to_string(),
-    }
-}
-
 fn check_window(check: &mut Check<'_>, window: &Window, index: &WindowIndex) {
     let mut found: Vec<Found> = window.segments.iter().map(|expected| read_segment(check, expected)).collect();
     for entry in &index.entries {
         let (expected, found) = (&window.segments[entry.segment as usize], &mut found[entry.segment as usize]);
         check_entry(check, window, expected, found, entry);
     }
-    for (expected, found) in window.segments.iter().zip(&found) {
+    for (number, (expected, found)) in window.segments.iter().zip(&found).enumerate() {
         report_damage(check, expected, found);
+        check_tables(check, index, number, found);
         compare(check, window, expected, found);
-    }
-}
-
-/// Reads every byte of a segment.
-fn read_segment(check: &mut Check<'_>, expected: &Expected) -> Found {
-    let Some(bytes) = expected.bytes else { return Found::default() };
-    let mut found = Found::default();
-    match check.store.get(&names::segment(expected.no)) {
-        Ok(segment) => {
-            if segment.len() as u64 != bytes {
-                let what = format!("has {} bytes, {bytes} are recorded", segment.len());
-                check.problem(names::segment(expected.no), what);
-            }
-            found.open(check, expected.no, &segment);
-        }
-        Err(e) => found.lost = Some(what_of(e)),
-    }
-    check.report.figures.segments += 1;
-    check.report.figures.chunks += found.chunks.as_ref().map_or(0, |chunks| chunks.len() as u64);
-    found
-}
-
-impl Found {
-    fn open(&mut self, check: &Check<'_>, no: SegmentNo, bytes: &Bytes) {
-        let segment = match StoreSegment::parse(bytes) {
-            Ok(segment) => segment,
-            Err(e) => return self.lost = Some(e.to_string()),
-        };
-        let header = segment.header;
-        if (header.uuid, header.segment, header.kind) != (check.uuid, no, SegmentKind::Chunks) {
-            return self.lost = Some(format!("is segment {} of filesystem {}", header.segment, header.uuid));
-        }
-        for (i, entry) in segment.entries.iter().enumerate() {
-            if let Err(e) = segment.body(bytes, i) {
-                self.damaged.insert(entry.offset, e.to_string());
-            }
-        }
-        self.chunks = Some(segment.entries.iter().map(|entry| (entry.offset, entry.chunk)).collect());
     }
 }
 

@@ -81,11 +81,11 @@ impl Census {
         let decode = |v: &Bytes| {
             Extent::decode(v).map_err(|e| CheckpointError::Damaged(format!("extent of inode {ino} at {offset}: {e}")))
         };
-        if let Some(old) = old {
-            self.objects.entry(decode(old)?.object).or_default().delta -= 1;
+        // What is lost is no object, however many extents name it.
+        if let Some(old) = old.map(decode).transpose()?.filter(|old| !old.is_lost()) {
+            self.objects.entry(old.object).or_default().delta -= 1;
         }
-        let Some(new) = new else { return Ok(()) };
-        let extent = decode(new)?;
+        let Some(extent) = new.map(decode).transpose()?.filter(|new| !new.is_lost()) else { return Ok(()) };
         let change = self.objects.entry(extent.object).or_default();
         change.delta += 1;
         if extent.object.lsn > self.previous && !change.born {

@@ -40,7 +40,8 @@ pub fn node_file(no: SegmentNo) -> String {
     format!("{NODES}/{:010}-{:016}", no.epoch, no.number)
 }
 
-fn parse_node_file(name: &str) -> Option<SegmentNo> {
+/// The segment of which this is the name in the folder of node segments.
+pub fn parse_node_file(name: &str) -> Option<SegmentNo> {
     let (epoch, number) = name.split_once('-')?;
     Some(SegmentNo { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
 }

@@ -6,13 +6,15 @@ use super::remote_words::RemoteWords;
 use super::site::Site;
 use super::store_arg::StoreArg;
 use super::{output, size, state_dir, world};
-use skylog::check::{Figures, check};
+use skylog::check::{Depth, Figures, check};
 use skylog::media::{LocalDisk, Media};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Verify every checksum, the order of trees, link counts, extents, and the accounting of space against a full scan.
+/// Verify what is stored: checksums, the order of trees, link counts, extents, and the accounting of space against a full scan.
+///
+/// Of the contents of files in the store it verifies that they are there, and where; with --data every byte.
 #[derive(clap::Args)]
 pub struct Check {
     /// The store: a directory or a URL. It must not be mounted.
@@ -20,6 +22,9 @@ pub struct Check {
     /// The state directory, if it is not the store's own.
     #[arg(long)]
     state: Option<PathBuf>,
+    /// Read and verify the contents of files, too: every byte in the store.
+    #[arg(long)]
+    data: bool,
     #[command(flatten)]
     remote: RemoteWords,
 }
@@ -34,7 +39,8 @@ impl Check {
         let _lock = world::lock(&store, state.as_deref(), "nowhere, it is being checked", Duration::ZERO)?;
         let media = state.map(|state| Arc::new(LocalDisk::new(&state)) as Arc<dyn Media>);
         let progress = Progress::steps("checking");
-        let report = check(&store.open()?, media, &mut |pass, done, total| progress.step(pass, done, total));
+        let depth = if self.data { Depth::Data } else { Depth::Metadata };
+        let report = check(&store.open()?, media, depth, &mut |pass, done, total| progress.step(pass, done, total));
         progress.end();
         for problem in &report.problems {
             output::line(format_args!("{problem}"));
@@ -46,6 +52,13 @@ impl Check {
             output::line(format_args!("not checked because of these: {}", report.skipped.join(", ")));
         }
         output::line(format_args!("looked at {}", looked_at(&report.figures)));
+        if report.figures.unread_bytes > 0 {
+            let unread = size::show(report.figures.unread_bytes);
+            output::line(format_args!("contents of files were not read ({unread} in the store): --data verifies them"));
+        }
+        if let Some(lost) = lost(&report.figures) {
+            output::line(lost);
+        }
         let problems = report.problems.len() as u64 + report.unlisted;
         match report.is_clean() {
             true => Ok(()),
@@ -53,6 +66,14 @@ impl Check {
             false => Err(Failure::failed(format_args!("{problems} problems in {}", store.url()))),
         }
     }
+}
+
+/// What is no problem any more, since a repair has said so, and still is a loss.
+fn lost(figures: &Figures) -> Option<String> {
+    let Figures { lost_ranges: ranges, lost_bytes: bytes, .. } = *figures;
+    let what = if ranges == 1 { "1 range".to_owned() } else { format!("{ranges} ranges") };
+    (ranges > 0)
+        .then(|| format!("lost before a repair: {what} of files with {}, which cannot be read", size::show(bytes)))
 }
 
 fn looked_at(figures: &Figures) -> String {

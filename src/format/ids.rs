@@ -82,6 +82,11 @@ pub struct ObjectId {
     pub n: u32,
 }
 
+impl ObjectId {
+    /// What an extent names whose data is lost. It is no object: no batch has its Lsn.
+    pub const LOST: ObjectId = ObjectId { lsn: Lsn::ZERO, n: 0 };
+}
+
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.lsn, self.n)

@@ -333,6 +333,16 @@ pub struct Extent {
 }
 
 impl Extent {
+    /// Stands for `len` bytes that are lost.
+    pub fn lost(len: u32) -> Extent {
+        Extent { len, object: ObjectId::LOST, object_offset: 0 }
+    }
+
+    /// Whether its bytes are lost; then where they start in the object means nothing.
+    pub fn is_lost(&self) -> bool {
+        self.object == ObjectId::LOST
+    }
+
     /// The bytes of the value.
     pub fn encode(&self) -> Bytes {
         Bytes::copy_from_slice(&self.to_array())

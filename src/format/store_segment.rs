@@ -46,6 +46,10 @@ pub const SEGMENT_HEADER_BYTES: usize = header_at::SIZE;
 pub const FRAME_BYTES: usize = frame_at::SIZE;
 /// Bytes of the footer, the last of the segment.
 pub const SEGMENT_FOOTER_BYTES: usize = footer_at::SIZE;
+/// Bytes of its entry in the directory, for each body.
+pub const SEGMENT_ENTRY_BYTES: usize = entry_at::SIZE;
+/// Bytes that a body takes beside itself.
+pub const BODY_OVERHEAD_BYTES: usize = frame_at::SIZE + entry_at::SIZE;
 
 fn body_bytes_max(kind: SegmentKind) -> usize {
     match kind {

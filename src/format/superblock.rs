@@ -72,6 +72,11 @@ impl Superblock {
         format!("{text}{CRC_MEMBER}{crc:08x}\"\n}}\n").into_bytes()
     }
 
+    /// Whether the bytes end in the right checksum of what is before it, whatever that says.
+    pub fn is_sealed(bytes: &[u8]) -> bool {
+        check_crc(bytes).is_ok()
+    }
+
     /// Reads the bytes of the object. A newer version or an unknown feature is said before damage is looked for: their
     /// checksum may be computed in another way.
     pub fn decode(bytes: &[u8]) -> Result<Superblock, SuperblockError> {

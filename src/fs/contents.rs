@@ -40,6 +40,8 @@ impl Fs {
         }
         let pieces = work.starting_in(ino, from, FILE_BYTES_MAX, max)?;
         let next = pieces.last().filter(|_| pieces.len() == max).map(|last| last.end());
-        Ok(Contents { objects: pieces.iter().map(|piece| (piece.extent.object, piece.extent.len)).collect(), next })
+        // There is nothing to bring here or to drop of what is lost.
+        let extents = pieces.iter().map(|piece| piece.extent).filter(|extent| !extent.is_lost());
+        Ok(Contents { objects: extents.map(|extent| (extent.object, extent.len)).collect(), next })
     }
 }

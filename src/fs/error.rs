@@ -4,6 +4,7 @@ use crate::format::ids::InodeNo;
 use crate::format::usage::OnLimit;
 use crate::map::db::{self, Wait};
 use std::fmt::Display;
+use std::ops::Range;
 
 /// Why an operation failed. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -174,6 +175,14 @@ impl From<db::Stop> for Stop {
             db::Stop::Damaged(what) => damaged(what),
         }
     }
+}
+
+/// Logs which bytes of a file a repair could not bring back; reading them fails with EIO.
+pub(super) fn lost(ino: InodeNo, Range { start, end }: Range<u64>) -> Stop {
+    log::error!(
+        "inode {ino}: bytes {start} to {end} were lost before a repair; they can be read once they are written anew"
+    );
+    Error::Io.into()
 }
 
 /// Logs what is damaged; the operation fails with EIO and the rest of the filesystem serves on.

@@ -11,6 +11,8 @@
 //! - a file has either an inline value or extents, never both; with an inline value its size is at most [`INLINE_BYTES_MAX`];
 //! - no extent is longer than an object, none overlaps another, none reaches past the file's size;
 //! - extents may start anywhere, and any number of them, of one file or of several, may name the same object;
+//! - an extent whose data is lost names [`ObjectId::LOST`](crate::format::ids::ObjectId::LOST): reading it fails, whatever
+//!   else is done to it is done as to any other;
 //! - `blocks` is the sum over the inline value and the extents of their bytes in 512-byte units, each rounded up,
 //!   so what two files share counts in both;
 //! - a directory has for each name one name key and one cookie key that agree; `nlink` is 2 plus its subdirectories;

@@ -1,6 +1,7 @@
-//! Reading file contents. Holes, and what was never written, read as zeros. An access is noted elsewhere (`atime.rs`).
+//! Reading file contents. Holes, and what was never written, read as zeros; what is lost cannot be read. An access is noted
+//! elsewhere (`atime.rs`).
 
-use super::error::{Stop, damaged};
+use super::error::{Stop, damaged, lost};
 use super::extents::{Piece, Stored};
 use super::work::Work;
 use super::{Cx, Fs};
@@ -43,6 +44,9 @@ impl Work<'_> {
         let mut from = offset;
         loop {
             let pieces = self.overlapping(ino, from, end, PAGE)?;
+            if let Some(piece) = pieces.iter().find(|piece| piece.extent.is_lost()) {
+                return Err(lost(ino, piece.at..piece.end()));
+            }
             let objects = self.tx.read_objects(pieces.iter().map(|piece| piece.extent.object))?;
             for (piece, object) in pieces.iter().zip(&objects) {
                 append(ino, piece, object, offset..end, out)?;

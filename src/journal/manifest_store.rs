@@ -22,7 +22,7 @@ const TEMPORARY: &str = "MANIFEST.new";
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// What is on disk is not a manifest.
-    #[error("MANIFEST is damaged: {0}; run: skylog check STORE")]
+    #[error("MANIFEST is damaged: {0}; run: skylog check --repair STORE")]
     Damaged(FormatError),
     /// The disk failed, and the manifest is what it was.
     #[error("cannot {doing} MANIFEST: {source}")]

@@ -1,6 +1,7 @@
 //! A writer, and beside it a follower on a machine of its own, stepped by hand.
 
 mod ended;
+mod lost;
 mod slow;
 
 use super::{Rig, cache, small};

@@ -3,7 +3,7 @@
 mod salvaged;
 
 use super::{Rig, small};
-use crate::check::check;
+use crate::check::{Depth, check};
 use crate::checkpoint::files::CHECKPOINTS;
 use crate::format::batch::{encode_edits, encode_head};
 use crate::format::ids::{InodeNo, Lsn, ObjectId};
@@ -152,7 +152,7 @@ fn assert_whole(rig: &mut Rig) {
 fn assert_clean(store: &SimStore, disk: Option<&Image>, when: &str) {
     let store: Arc<dyn Store> = Arc::new(SimStore::from_image(&store.image(), &CallLog::new()));
     let disk = disk.map(|image| Arc::new(SimDisk::from_image(image, &CallLog::new())) as Arc<dyn Media>);
-    let report = check(&store, disk, &mut |_, _, _| {});
+    let report = check(&store, disk, Depth::Data, &mut |_, _, _| {});
     assert!(report.is_clean(), "{when}: {:#?}, skipped {:?}", report.problems, report.skipped);
 }
 
@@ -479,7 +479,7 @@ fn a_damaged_log_increment_and_a_damaged_tail_are_named() {
         let store = SimStore::from_image(&rig.store.image(), &CallLog::new());
         store.put(&name, publication.encode().into()).expect("put");
         let store: Arc<dyn Store> = Arc::new(store);
-        let report = check(&store, None, &mut |_, _, _| {});
+        let report = check(&store, None, Depth::Data, &mut |_, _, _| {});
         assert!(report.problems.iter().any(|problem| problem.place == name), "{:?}", report.problems);
     };
     let publication = Publication::decode(&bytes).expect("whole");
@@ -498,6 +498,6 @@ fn a_damaged_log_increment_and_a_damaged_tail_are_named() {
     let file = disk.open(&tail).expect("opened");
     file.write_at(b"X", file.len().expect("a length") / 2).expect("written");
     let store: Arc<dyn Store> = Arc::new(SimStore::from_image(&other.store.image(), &CallLog::new()));
-    let report = check(&store, Some(Arc::new(disk)), &mut |_, _, _| {});
+    let report = check(&store, Some(Arc::new(disk)), Depth::Data, &mut |_, _, _| {});
     assert!(report.problems.iter().any(|problem| problem.place == tail), "{:?}", report.problems);
 }

@@ -73,6 +73,9 @@ impl Salvage {
 
     /// The bytes that an extent names: in the journal, else in the store.
     fn object(&self, extent: &Extent) -> Result<Bytes, String> {
+        if extent.is_lost() {
+            return Err("lost before a repair".to_owned());
+        }
         let Extent { len, object, object_offset } = *extent;
         let bytes = self.whole(&object)?;
         let (from, to) = (object_offset as usize, object_offset as usize + len as usize);

@@ -123,9 +123,12 @@ impl ShipError {
         }
     }
 
-    /// What is reported when the same job may be tried again.
+    /// What is reported when the job may be tried again.
     pub fn into_report(self) -> Report {
-        Report::Failed { reason: self.to_string(), away: self.is_away() }
+        match self {
+            ShipError::TooFewNumbers { .. } => Report::TooFewNumbers,
+            other => Report::Failed { reason: other.to_string(), away: other.is_away() },
+        }
     }
 
     /// Whether the store did not answer; after a probe, whether it may be that.

@@ -2,7 +2,7 @@
 
 use super::*;
 use skylog::base::random::SeededRandom;
-use skylog::check::{Figures, PASSES};
+use skylog::check::PASSES;
 use skylog::fs::{Place, SetAttr};
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ fn a_check_writes_nothing() {
     write(&mut rig, ino, 0, 9000);
     rig.drain();
     let calls = rig.log.calls().len();
-    let report = check(&rig.world.store, Some(rig.world.media.clone()), &mut |_, _, _| {});
+    let report = check(&rig.world.store, Some(rig.world.media.clone()), Depth::Data, &mut |_, _, _| {});
     assert_clean(&report, "drained");
     assert_eq!(rig.log.calls().len(), calls, "no call that changes anything");
     let Figures { inodes, names, objects, bytes, segments, chunks, node_segments, .. } = report.figures;

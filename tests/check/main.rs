@@ -3,10 +3,12 @@
 mod clean;
 mod crashes;
 mod damage;
+mod depth;
 mod edits;
+mod lost;
 mod sharing;
 
-use skylog::check::{Report, check};
+use skylog::check::{Depth, Figures, Report, check};
 use skylog::format::ids::InodeNo;
 use skylog::media::Media;
 use skylog::media::sim::{CallLog, Image, SimDisk};
@@ -21,7 +23,7 @@ const ROOT: InodeNo = InodeNo::ROOT;
 fn checked(store: &SimStore, image: Option<&Image>) -> Report {
     let store: Arc<dyn Store> = Arc::new(store.clone());
     let disk = image.map(|image| Arc::new(SimDisk::from_image(image, &CallLog::new())) as Arc<dyn Media>);
-    check(&store, disk, &mut |_, _, _| {})
+    check(&store, disk, Depth::Data, &mut |_, _, _| {})
 }
 
 fn assert_clean(report: &Report, when: &str) {

@@ -90,7 +90,7 @@ impl Ground {
     pub fn check(&mut self) {
         skylog(&["umount", words(&self.mount())]);
         self.pid = None;
-        skylog(&["check", words(&self.root.join("store"))]);
+        skylog(&["check", "--data", words(&self.root.join("store"))]);
     }
 
     /// Kills the daemon and clears its mount.

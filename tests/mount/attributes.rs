@@ -42,7 +42,7 @@ fn assert_same(program: &[&str], script: &str, lines_min: usize) {
     // What is there outlives the mount, and is as the checker demands.
     let before = prints(&scratch.mnt, &["bash", "-c"], TREE);
     scratch.umount();
-    skylog(&["check", scratch.store()]).succeeds();
+    skylog(&["check", "--data", scratch.store()]).succeeds();
     scratch.mount();
     assert_eq!(prints(&scratch.mnt, &["bash", "-c"], TREE), before);
 }

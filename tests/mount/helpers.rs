@@ -81,7 +81,7 @@ fn umount_drains_a_mount_that_skylog_made_and_tells_who_keeps_it_busy() {
         "#,
     );
     assert!(said.contains("in use by bash"), "{said}");
-    skylog(&["check", scratch.store()]).succeeds();
+    skylog(&["check", "--data", scratch.store()]).succeeds();
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn umount_by_force_leaves_the_rest_in_the_journal_and_lazily_takes_the_mount_awa
         "#,
     );
     assert!(said.contains("stay in the journal") && said.ends_with("one\n"), "{said}");
-    skylog(&["check", scratch.store()]).succeeds();
+    skylog(&["check", "--data", scratch.store()]).succeeds();
 }
 
 #[test]

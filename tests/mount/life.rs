@@ -132,7 +132,11 @@ fn everything_is_there_after_unmount_and_mount() {
     scratch.mount();
     verify(&scratch);
     scratch.umount();
-    skylog(&["check", scratch.store()]).succeeds();
+    let unread = "contents of files were not read";
+    let said = skylog(&["check", scratch.store()]).succeeds();
+    assert!(said.contains(unread) && said.contains("--data verifies them"), "{said}");
+    let said = skylog(&["check", "--data", scratch.store()]).succeeds();
+    assert!(!said.contains(unread), "{said}");
 }
 
 #[test]
@@ -145,7 +149,7 @@ fn everything_is_there_from_the_store_alone() {
     verify(&scratch);
     fs::write(scratch.mnt.join("new"), "after the takeover").unwrap();
     scratch.umount();
-    skylog(&["check", scratch.store()]).succeeds();
+    skylog(&["check", "--data", scratch.store()]).succeeds();
 }
 
 #[test]
@@ -199,7 +203,7 @@ fn a_volume_that_was_taken_over_can_be_unmounted() {
     let said = skylog(&["mount", "--takeover", scratch.store(), words(&scratch.mnt)]).fails();
     assert!(said.contains("taken over") && said.contains(&salvage) && said.contains("--state"), "{said}");
     skylog(&["umount", words(&other)]).succeeds();
-    skylog(&["check", "--state", words(&state), scratch.store()]).succeeds();
+    skylog(&["check", "--data", "--state", words(&state), scratch.store()]).succeeds();
 }
 
 #[test]
@@ -214,7 +218,7 @@ fn promise_g10_break_lock_asks_about_an_owner_on_another_machine() {
     assert_ne!(fs::read(&lock).unwrap(), b"");
     let said = skylog(&["break-lock", "--yes", scratch.store()]).succeeds();
     assert!(said.contains("broke the lock of process 1 on elsewhere"), "{said}");
-    skylog(&["check", scratch.store()]).succeeds();
+    skylog(&["check", "--data", scratch.store()]).succeeds();
 }
 
 #[test]
@@ -229,7 +233,7 @@ fn what_was_synced_survives_kill_9() {
     fs::remove_file(scratch.mnt.join("unsynced")).ok();
     verify(&scratch);
     scratch.umount();
-    skylog(&["check", scratch.store()]).succeeds();
+    skylog(&["check", "--data", scratch.store()]).succeeds();
 }
 
 #[test]

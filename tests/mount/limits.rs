@@ -107,7 +107,7 @@ fn a_quota_is_edquot_travels_with_the_filesystem_and_is_taken_away_while_mounted
     let stat = space(&scratch);
     assert_eq!(stat.files() - stat.files_free(), 6, "what is used is counted all the same");
     scratch.umount();
-    assert!(skylog(&["check", scratch.store()]).succeeds().contains("looked at 6 inodes"));
+    assert!(skylog(&["check", "--data", scratch.store()]).succeeds().contains("looked at 6 inodes"));
 }
 
 #[test]

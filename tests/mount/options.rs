@@ -114,7 +114,7 @@ fn with_writeback_fsync_sends_all_first_and_times_stay() {
     file.set_times(FileTimes::new().set_modified(then)).unwrap();
     drop(file);
     scratch.umount();
-    skylog(&["check", scratch.store()]).succeeds();
+    skylog(&["check", "--data", scratch.store()]).succeeds();
     scratch.mount();
     let contents = fs::read(&path).unwrap();
     assert_eq!((&contents[70_000..70_006], &contents[300_000..]), (&b"patchF"[..], &b"the end"[..]));

@@ -111,7 +111,7 @@ fn promise_x10_umount_now_lets_those_go_who_wait_for_room() {
     mount(&mut scratch, &[]);
     assert!(fs::metadata(scratch.mnt.join("much")).unwrap().len() > 0);
     scratch.umount();
-    skylog(&["check", "--state", words(&scratch.root.join("state")), scratch.store()]).succeeds();
+    skylog(&["check", "--data", "--state", words(&scratch.root.join("state")), scratch.store()]).succeeds();
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn promise_x14_a_copied_range_shares_what_is_stored_and_lives_on_its_own() {
     expected[1000..101_000].fill(0);
     assert!(fs::read(at("source")).unwrap() == expected);
     scratch.umount();
-    skylog(&["check", scratch.store()]).succeeds();
+    skylog(&["check", "--data", scratch.store()]).succeeds();
 }
 
 /// Bytes of all files below a folder.

@@ -220,7 +220,7 @@ fn promise_r7_disk_full_is_enospc_and_heals_without_a_remount() {
         assert_eq!(fs::read(scratch.mnt.join(format!("file-{n}"))).unwrap(), vec![n; 1 << 20]);
     }
     skylog(&["umount", words(&scratch.mnt)]).succeeds();
-    skylog(&["check", &store]).succeeds();
+    skylog(&["check", "--data", &store]).succeeds();
 }
 
 /// A disk of 40 MiB in memory.
@@ -311,7 +311,7 @@ fn damage_is_named_with_the_command_that_says_more() {
     let mut scratch = Scratch::mounted();
     fs::write(scratch.mnt.join("file"), "x").unwrap();
     scratch.umount();
-    let command = format!("skylog check {}", scratch.store());
+    let command = format!("skylog check --repair {}", scratch.store());
     let checkpoints = scratch.root.join("store/state/ckpt");
     let aside = scratch.root.join("aside");
     fs::rename(&checkpoints, &aside).unwrap();

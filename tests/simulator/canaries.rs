@@ -287,6 +287,7 @@ fn ring_of(rule: Canary) -> Ring {
         C::SegmentDirectoryCrc => Ring::Nowhere(
             "bodies follow one another without gaps, and each entry is compared with the frame of its body, which has a checksum of its own",
         ),
+        C::ObjectTableCrc => Ring::Nowhere("a table is a body of its segment, whose frame has a checksum of all of it"),
         C::LeaseCrc => Ring::Story(scenes::followed_by_damage),
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{Entry, Model, Tree};
 use crate::world::{Actor, Instance, Machine, cache_disk, new_model, new_store, next_time, tuning};
 use skylog::base::clock::{Clock, SimClock};
 use skylog::base::random::{Random, SeededRandom};
-use skylog::check::check;
+use skylog::check::{Depth, check};
 use skylog::locate::CacheBytes;
 use skylog::media::Media;
 use skylog::media::sim::{Blob, CallLog, DiskFault, Image, Nth, SimDisk, StoreCall};
@@ -190,7 +190,7 @@ impl Whole {
     /// `check` finds nothing.
     pub fn is_clean(&self, how: &str, machine: &Machine) -> Result<(), String> {
         let store: Arc<dyn Store> = Arc::new(machine.store.clone());
-        let report = check(&store, Some(Arc::new(machine.disk.clone())), &mut |_, _, _| {});
+        let report = check(&store, Some(Arc::new(machine.disk.clone())), Depth::Data, &mut |_, _, _| {});
         match report.is_clean() {
             true => Ok(()),
             false => Err(format!("{how}: check finds {:?}, skipped {:?}", report.problems, report.skipped)),
@@ -244,7 +244,9 @@ impl Whole {
         let machine = self.machine(&disk, &store);
         let store: Arc<dyn Store> = Arc::new(machine.store.clone());
         let state = Arc::new(machine.disk.clone()) as Arc<dyn Media>;
-        let told = [Some(state), None].into_iter().any(|state| !check(&store, state, &mut |_, _, _| {}).is_clean());
+        let told = [Some(state), None]
+            .into_iter()
+            .any(|state| !check(&store, state, Depth::Data, &mut |_, _, _| {}).is_clean());
         Ok(if told { Survived::Told } else { Survived::Unseen })
     }
 

@@ -241,7 +241,7 @@ struct Again {
 pub fn check_clean(when: &str, machine: &Machine, state: bool) {
     let store: Arc<dyn Store> = Arc::new(machine.store.clone());
     let state = state.then(|| Arc::new(machine.disk.clone()) as Arc<dyn Media>);
-    let report = skylog::check::check(&store, state, &mut |_, _, _| {});
+    let report = skylog::check::check(&store, state, skylog::check::Depth::Data, &mut |_, _, _| {});
     assert!(report.is_clean(), "check, {when}: {:?}, skipped {:?}", report.problems, report.skipped);
 }
 

@@ -11,7 +11,7 @@ use crate::model::op::Who;
 use crate::world::Machine;
 use skylog::base::clock::{SimClock, Time};
 use skylog::base::random::SeededRandom;
-use skylog::check::check;
+use skylog::check::{Depth, check};
 use skylog::follow::{self, Opened};
 use skylog::fs::{self, Cx, DiskSpace, Fs, Stop};
 use skylog::media::Media;
@@ -113,7 +113,7 @@ fn checked(whole: &Whole, machine: &Machine) -> Result<(), String> {
     let state = || Some(Arc::new(machine.disk.clone()) as Arc<dyn Media>);
     for state in [state(), None] {
         let struck = machine.disk.failed() + machine.store.failed();
-        let report = check(&store, state, &mut |_, _, _| {});
+        let report = check(&store, state, Depth::Data, &mut |_, _, _| {});
         if machine.disk.failed() + machine.store.failed() > struck && report.is_clean() {
             return Err("it says that all is clean, and could not read all".to_owned());
         }

@@ -56,7 +56,7 @@ fn the_state_lies_in_its_usual_place_and_goes_with_the_filesystem() {
     let said = scratch.skylog(&["destroy", "--yes", &scratch.url]).fails();
     assert!(said.contains("in use by") && said.contains(mnt), "{said}");
     scratch.skylog(&["umount", mnt]).succeeds();
-    scratch.skylog(&["check", &scratch.url]).succeeds();
+    scratch.skylog(&["check", "--data", &scratch.url]).succeeds();
     assert!(state.0.join("MANIFEST").exists());
     scratch.skylog(&["destroy", "--yes", &scratch.url]).succeeds();
     assert!(!state.0.exists());

@@ -74,7 +74,7 @@ fn race(seed: u64, options: &[&str]) {
         shipped.insert(winner.clone(), winner.clone().into_bytes());
         assert_eq!(look(&scratch, &format!("r{round}.look")), shipped);
     }
-    scratch.skylog(&["check", &scratch.url]).succeeds();
+    scratch.skylog(&["check", "--data", &scratch.url]).succeeds();
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_writer_that_was_stopped_and_goes_on_after_a_takeover_changes_nothing() {
             );
         }
         assert!(look(&scratch, &format!("look.{round}")) == tree, "round {round}: what others see has changed");
-        scratch.skylog(&["check", &scratch.url]).succeeds();
+        scratch.skylog(&["check", "--data", &scratch.url]).succeeds();
 
         let sentence = first.umount(&scratch).fails();
         let salvage = format!("skylog salvage {} OUT", first.state.display());

@@ -239,7 +239,7 @@ impl Scratch {
 
     /// All checksums and all accounting agree; reads the store directly.
     pub fn check(&self) {
-        self.skylog(&["check", "--state", words(&self.state), &self.url]).succeeds();
+        self.skylog(&["check", "--data", "--state", words(&self.state), &self.url]).succeeds();
     }
 
     pub fn status(&self) -> serde_json::Value {

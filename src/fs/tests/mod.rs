@@ -6,6 +6,7 @@ mod damage;
 mod exchanges;
 mod files;
 mod limits;
+mod lost;
 mod names;
 mod orphans;
 mod privileges;

@@ -295,8 +295,10 @@ impl Media for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
-        name::check_rename(from, to)?;
+        name::check(from)?;
+        name::check(to)?;
         self.shared.call(DiskOp::Rename, from, |state| {
+            state.folder(name::folder_of(to))?;
             let inode = state.inode(from)?;
             if from == to {
                 return Ok(());

@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::checkpoint::nodes::node_file;
+use crate::format::batch::TreeId;
+use crate::format::inode::Extent;
+use crate::format::key;
 use crate::journal::MANIFEST;
-use crate::salvage::Salvage;
+use crate::map::{Pins, Room};
+use crate::salvage::{Missing, Salvage};
 
 /// What a disk has of a file, without the store, as salvage reads it.
 fn salvaged(disk: &Image, store: &StoreImage, is_down: bool, name: &str) -> Option<Vec<u8>> {
@@ -72,4 +76,28 @@ fn nodes_that_only_the_store_has_are_read_there_and_change_nothing_here() {
     let (disk, store) = (other.disk.image(), other.store.image());
     assert_eq!(salvaged(&disk, &store, false, "new"), Some(contents("new", 9000)));
     assert_eq!(salvaged(&disk, &store, true, "new"), Some(contents("new", 9000)), "the store is gone");
+}
+
+#[test]
+fn what_a_repair_named_as_lost_is_missing_to_who_salvages_and_the_rest_is_there() {
+    let mut rig = Rig::new(60, &small());
+    let ino = put(&mut rig, "file", 8000);
+    rig.run(|fs, cx| fs.write(cx, ino, 8000, b"the rest")).expect("written");
+    let pins = Pins::new();
+    let mut tx = rig.mounted.db.begin(&pins);
+    tx.put(TreeId::Files, key::extent(ino, 0), Extent::lost(8000).encode());
+    tx.commit(Room::Maintenance).expect("committed");
+    sync(&mut rig);
+    let disk: Arc<dyn Media> = Arc::new(SimDisk::from_image(&rig.disk.image(), &CallLog::new()));
+    let salvage = Salvage::open(Arc::new(rig.store.clone()), disk, &mut |_, _| {}).expect("opens");
+    let findings = salvage.findings();
+    let found = findings.found.iter().find(|found| found.ino == ino).expect("it is in the journal");
+    let mut pieces = Vec::new();
+    let missing = salvage.read::<()>(found, &mut |piece| {
+        pieces.push((piece.offset, piece.bytes));
+        Ok(())
+    });
+    let lost = Missing { offset: 0, len: 8000, reason: "lost before a repair".to_owned() };
+    assert_eq!(missing.expect("read"), Ok(vec![lost]));
+    assert_eq!(pieces, [(8000, Bytes::from_static(b"the rest"))]);
 }
