@@ -313,7 +313,7 @@ impl NodeSource for NodeStore {
     fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
         let Some(file) = self.local(ptr.segment)? else { return self.read_shipped(ptr) };
         let bytes = NodeStore::read_from(&*file, ptr)?;
-        if bytes.len() == ptr.len as usize && crc32c::crc32c(&bytes) == ptr.crc {
+        if ptr.verify(&bytes).is_ok() {
             return Ok(bytes);
         }
         match &self.reader {
