@@ -174,7 +174,8 @@ fn commit_point(line: &Line<'_>) -> Result<CommitPoint, FormatError> {
 }
 
 fn plan(line: &Line<'_>) -> Result<PlanEntry, FormatError> {
-    let plan = PlanEntry { number: line.value("number")?, start: line.value("start")?, end: line.value("end")? };
+    let edits = line.text("edits").map(|_| line.value("edits")).transpose()?;
+    let plan = PlanEntry { number: line.value("number")?, start: line.value("start")?, end: line.value("end")?, edits };
     if plan.start > plan.end {
         return Err(line.fault("a window that ends before it starts"));
     }
