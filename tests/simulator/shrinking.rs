@@ -42,3 +42,19 @@ fn a_history_done_again_from_its_steps_makes_the_same_calls() {
         assert_eq!(calls(&once), calls(&again), "seed {seed}");
     }
 }
+
+/// What was printed once.
+const KEPT: &str = r#"
+start 1
+{"Do":{"who":{"uid":0,"gid":0},"call":{"Create":{"path":"/f","mode":384}}}}
+{"Act":"Checkpointer"}
+{"Act":"Writer"}
+"#;
+
+#[test]
+fn what_was_printed_is_a_fixed_test() {
+    let history = History::parse(KEPT);
+    assert_eq!(failure(&history, &SCOPE), None);
+    let without = with_removed(Canary::SegmentSync, || failure(&history, &SCOPE));
+    assert!(without.is_some_and(|what| what.contains("the state after operation 0, expected 1..=1")));
+}
