@@ -1,4 +1,5 @@
-//! What a writer that was taken over put into the store and did not publish.
+//! What looks like a part of the filesystem's past and is none: what a writer that was taken over put into the store and did not
+//! publish, and what a merge left that never became a checkpoint.
 
 use super::history::{built, file_edits};
 use super::*;
@@ -100,4 +101,41 @@ fn a_damaged_base_costs_no_node_that_it_named() {
             }
         }
     }
+}
+
+/// A merge that failed half way, or whose checkpoint never counted, may leave nodes between those that count. It is not asked
+/// for a leaf that is older and was in the tree all the time.
+#[test]
+fn what_a_failed_merge_left_is_not_asked_for_what_stayed_in_the_tree() {
+    let mut pairs = 0;
+    for seed in 0..3 {
+        let random = SeededRandom::new(9000 + seed);
+        let (mut original, mut serial) = (built(seed), 700_000);
+        let (mut failed, before) = (original.copy(), original.number);
+        failed.checkpoint([&file_edits(&random, &mut serial, 60), &[]]);
+        for file in failed.disk.list("nodes").expect("listed") {
+            let name = format!("nodes/{file}");
+            if original.disk.open(&name).is_err() {
+                let bytes = read_file(&failed.disk, &name).expect("read");
+                original.disk.create(&name).and_then(|f| f.write_at(&bytes, 0)).expect("written");
+            }
+        }
+        original.number = failed.number;
+        for _ in 0..3 {
+            original.checkpoint([&file_edits(&random, &mut serial, 12), &[]]);
+        }
+        for (ptr, node) in original.tree() {
+            let Node::Interior(interior) = node else { continue };
+            let children = (0..interior.len()).map(|i| interior.child(i)).filter(|_| interior.level() == 1);
+            for child in children.filter(|child| child.segment.number <= before) {
+                let copy = original.copy();
+                copy.flip(&ptr);
+                copy.flip(&child);
+                let (left, lost) = copy.files();
+                copy.judge(&left, &lost, &format!("seed {seed}, {ptr:?} and {child:?}"));
+                pairs += 1;
+            }
+        }
+    }
+    assert!(pairs > 60, "{pairs}");
 }
