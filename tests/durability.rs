@@ -306,6 +306,37 @@ fn in_an_outage_an_fsync_fails_in_time_and_a_later_one_succeeds() {
     assert_eq!(logs(&rig).last().map(|(_, end, _)| *end), Some(rig.mounted.db.last()));
 }
 
+/// However long the outage was: whoever is given less patience than the pauses have grown to is not failed by a store that is well
+/// again.
+#[test]
+fn whoever_waits_is_tried_for_before_their_time_is_over() {
+    let mut rig = mounted(15, &small());
+    let short = Duration::from_secs(2);
+    write(&mut rig, "file", 1000);
+    rig.store.set_down(true);
+    let given_up = fsync(&mut rig);
+    let stored = rig.mounted.syncer.stored();
+    let wait = |rig: &mut Rig, answer: &Answer| {
+        for _ in 0..600 {
+            stored.look(true, rig.clock.elapsed(), short);
+            rig.mounted.syncer.step().ok();
+            if let Some(success) = told(answer) {
+                return success;
+            }
+            rig.advance(Duration::from_millis(100));
+        }
+        panic!("nobody answers");
+    };
+    assert!(!wait(&mut rig, &given_up));
+    for _ in 0..20 {
+        let answer = fsync(&mut rig);
+        assert!(!wait(&mut rig, &answer));
+    }
+    rig.store.set_down(false);
+    let answer = fsync(&mut rig);
+    assert!(wait(&mut rig, &answer), "the store is well, and nobody asked it in time");
+}
+
 #[test]
 fn a_store_that_is_slow_and_well_gives_nobody_up() {
     let mut rig = mounted(11, &small());

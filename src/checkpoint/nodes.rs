@@ -40,7 +40,8 @@ pub fn node_file(no: SegmentNo) -> String {
     format!("{NODES}/{:010}-{:016}", no.epoch, no.number)
 }
 
-fn parse_node_file(name: &str) -> Option<SegmentNo> {
+/// The segment of which this is the name in the folder of node segments.
+pub fn parse_node_file(name: &str) -> Option<SegmentNo> {
     let (epoch, number) = name.split_once('-')?;
     Some(SegmentNo { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
 }
@@ -233,7 +234,7 @@ impl NodeStore {
 
     /// The store has the node of which the local copy is damaged: so it has the segment, and the copy can go.
     fn drop_local(&self, no: SegmentNo) {
-        log::warn!("the local copy of node segment {no} is damaged and is dropped; the store has it");
+        log::warn!("{}, a copy, is damaged and is dropped; the store has it", node_file(no));
         if let Err(e) = self.remove(no) {
             log::warn!("{}: {e}", node_file(no));
         }
@@ -270,7 +271,7 @@ impl NodeStore {
     fn download_instead(&self, ptr: &NodePtr, damaged: Bytes) -> Result<Bytes, MapError> {
         match self.download(ptr.segment, true) {
             Ok(fetched) => {
-                log::warn!("the local copy of node segment {} was damaged and was fetched again", ptr.segment);
+                log::warn!("{}, a copy, was damaged and was fetched again", node_file(ptr.segment));
                 let mut files = self.files.lock();
                 let (_, removals) = files.get(ptr.segment);
                 let _closed = files.put(ptr.segment, fetched.clone(), removals);
@@ -312,7 +313,7 @@ impl NodeSource for NodeStore {
     fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
         let Some(file) = self.local(ptr.segment)? else { return self.read_shipped(ptr) };
         let bytes = NodeStore::read_from(&*file, ptr)?;
-        if bytes.len() == ptr.len as usize && crc32c::crc32c(&bytes) == ptr.crc {
+        if ptr.verify(&bytes).is_ok() {
             return Ok(bytes);
         }
         match &self.reader {

@@ -11,6 +11,9 @@ pub const LOCK: &str = "lock";
 /// What the names of all leases start with.
 pub const LEASES: &str = "lease/";
 
+/// What the names of all begin with that repairs keep.
+pub const DAMAGED: &str = "damaged/";
+
 /// Object `number` of a generation; 0 is its base.
 pub fn publication(generation: u64, number: u64) -> String {
     format!("gen/{generation:010}/{number:010}")
@@ -30,6 +33,11 @@ pub fn window(start: Lsn, end: Lsn) -> String {
 /// Lease `number` of the holder `who`.
 pub fn lease(who: Uuid, number: u64) -> String {
     format!("{LEASES}{:032x}/{number:010}", who.0)
+}
+
+/// What a repair keeps under a name of its own: a damaged object as it was, or the report.
+pub fn damaged(repair: Uuid, name: &str) -> String {
+    format!("{DAMAGED}{:032x}/{name}", repair.0)
 }
 
 /// What the name of a store object says.
@@ -66,6 +74,14 @@ pub fn parse(name: &str) -> Option<Parsed> {
     (printed == name).then_some(parsed)
 }
 
+fn is_uuid(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
+}
+
+fn is_live(name: &str) -> bool {
+    !name.starts_with(DAMAGED) && is_ours(name)
+}
+
 /// Whether skylog gives this name to an object of a store.
 pub fn is_ours(name: &str) -> bool {
     let digits = |text: &str, least: usize| text.len() >= least && text.bytes().all(|b| b.is_ascii_digit());
@@ -75,6 +91,9 @@ pub fn is_ours(name: &str) -> bool {
         ["gen", generation, number] => digits(generation, 10) && digits(number, 10),
         ["seg", epoch, number] => digits(epoch, 10) && digits(number, 16),
         ["lease", ..] => matches!(parse(name), Some(Parsed::Lease(..))),
+        ["damaged", repair, "report"] => is_uuid(repair),
+        // Nothing in there is a copy of such a copy.
+        ["damaged", repair, ..] => is_uuid(repair) && name.splitn(3, '/').nth(2).is_some_and(is_live),
         ["win", epoch, window] => {
             digits(epoch, 10) && window.split_once('-').is_some_and(|(start, end)| lsn(start) && lsn(end))
         }
@@ -121,6 +140,9 @@ mod tests {
             segment(SegmentNo { epoch: 1, number: 9 }),
             window(at(3), at(u64::MAX)),
             lease(Uuid(7), 3),
+            damaged(Uuid(7), SUPERBLOCK),
+            damaged(Uuid(7), "report"),
+            damaged(Uuid(7), &publication(1, 12)),
         ];
         for name in ours.iter().map(String::as_str).chain([SUPERBLOCK]) {
             assert!(is_ours(name), "{name}");
@@ -133,6 +155,10 @@ mod tests {
             "lease/7/0000000003",
             "seg/0000000001/000000000000000x",
             "other/seg/1",
+            "damaged/7/report",
+            "damaged/00000000000000000000000000000007/letter.txt",
+            "damaged/00000000000000000000000000000007",
+            "damaged/00000000000000000000000000000007/damaged/00000000000000000000000000000007/report",
         ] {
             assert!(!is_ours(name), "{name}");
         }

@@ -9,6 +9,7 @@ use super::level::{Child, Entry, Item, Level, Part};
 use super::{MapError, NodeCache, NodeSink, NodeSource, read_node};
 use crate::format::ids::NodePtr;
 use crate::format::node::{Interior, Leaf, NODE_BYTES_TARGET, Node};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// How big nodes get.
@@ -48,6 +49,35 @@ impl Nodes<'_> {
             found if found == level => Ok(node),
             found => Err(MapError::Damaged { ptr: *ptr, reason: format!("level {found} found, {level} expected") }),
         }
+    }
+}
+
+/// A tree that is made of entries alone, in key order.
+pub(crate) struct NewTree<'a>(TreeBuilder<'a>);
+
+impl<'a> NewTree<'a> {
+    /// An empty tree, the nodes of which go into `sink`.
+    pub fn new(sink: &'a mut dyn NodeSink, shape: Shape) -> NewTree<'a> {
+        NewTree(TreeBuilder::new(Nodes { source: &Nothing, cache: None }, sink, shape))
+    }
+
+    /// Adds an entry behind all that is there.
+    pub fn add(&mut self, key: Bytes, value: Bytes) -> Result<(), MapError> {
+        self.0.add_entry(Entry { key, value })
+    }
+
+    /// Completes the tree. `None` is the empty one.
+    pub fn finish(self) -> Result<Option<NodePtr>, MapError> {
+        self.0.finish()
+    }
+}
+
+/// Where there is no old tree.
+struct Nothing;
+
+impl NodeSource for Nothing {
+    fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
+        Err(MapError::Missing { segment: ptr.segment })
     }
 }
 

@@ -54,8 +54,7 @@ impl Media for LocalDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
-        name::check_rename(from, to)?;
-        fs::rename(self.root.join(from), self.root.join(to))
+        fs::rename(self.path(from)?, self.path(to)?)
     }
 
     fn remove(&self, name: &str) -> Result<()> {
@@ -200,14 +199,18 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_replaces_and_stays_in_its_folder() {
+    fn a_rename_replaces_and_may_move_to_another_folder() {
         let (_root, disk) = disk();
         disk.create("a").expect("new").write_at(b"a", 0).expect("written");
         disk.create("b").expect("new");
         disk.rename("a", "b").expect("renamed");
         assert_eq!(disk.list("").expect("listed"), ["b"]);
         assert_eq!(disk.open("b").expect("there").len().expect("known"), 1);
-        assert_eq!(disk.rename("b", "x/b").expect_err("other folder").kind(), ErrorKind::InvalidInput);
+        assert_eq!(disk.rename("b", "../b").expect_err("outside").kind(), ErrorKind::InvalidInput);
+        assert_eq!(disk.rename("b", "x/b").expect_err("no folder").kind(), ErrorKind::NotFound);
+        disk.make_dir("x").expect("made");
+        disk.rename("b", "x/b").expect("moved");
+        assert_eq!((disk.list("").expect("listed"), disk.list("x").expect("listed")), (vec![], vec!["b".to_owned()]));
     }
 
     #[test]

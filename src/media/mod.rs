@@ -28,7 +28,8 @@ pub trait Media: Send + Sync {
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
     /// Opens a file that exists, for reading and writing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
-    /// Gives a file another name in the same folder, replacing what had that name.
+    /// Gives a file another name, replacing what had that name. The new one may be in another folder that exists; then it is
+    /// durable after [`Media::sync_dir`] of that one, and until then a crash leaves the file under one name or the other.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a name. Fails with `NotFound` if there is none.
     fn remove(&self, name: &str) -> io::Result<()>;

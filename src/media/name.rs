@@ -17,16 +17,6 @@ pub(super) fn check_folder(name: &str) -> Result<()> {
     if name.is_empty() { Ok(()) } else { check(name) }
 }
 
-/// Refuses a rename that leaves the folder: one `sync_dir` could not make it durable as a whole.
-pub(super) fn check_rename(from: &str, to: &str) -> Result<()> {
-    check(from)?;
-    check(to)?;
-    if folder_of(from) == folder_of(to) {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::InvalidInput, format!("{from:?} and {to:?} are not in the same folder")))
-}
-
 /// The folder that holds a name; `""` is the root.
 pub(super) fn folder_of(name: &str) -> &str {
     name.rsplit_once('/').map_or("", |(folder, _)| folder)

@@ -7,7 +7,7 @@
 //! The hold of a winner is written once the fence is won, and those of the writers before it go after that.
 
 use super::takeover::newest_publication;
-use super::{MountError, Tuning, World, damaged};
+use super::{MountError, Tuning, World};
 use crate::base::clock::{Clock, Time};
 use crate::format::ids::Uuid;
 use crate::format::lease::{Lease, LeaseKind, LeaseState, Owner};
@@ -53,8 +53,8 @@ pub enum HoldError {
         who: String,
         /// Since when.
         since: Time,
-        /// When the newest publication was made.
-        published: Time,
+        /// When the newest publication was made, in words.
+        published: String,
     },
     /// Somebody may have it mounted.
     #[error(
@@ -202,7 +202,7 @@ fn delete(store: &dyn Store, names: impl IntoIterator<Item = String>) {
 
 /// What a mount without local state saw of those who held the filesystem before it.
 #[derive(Debug, Default)]
-pub(super) struct Before {
+pub(crate) struct Before {
     /// Their objects.
     names: Vec<String>,
     /// What is not in the filesystem any more that somebody may look for.
@@ -217,15 +217,33 @@ impl Before {
     }
 }
 
+/// Who asks who else holds a filesystem.
+pub(crate) struct Asker<'a> {
+    /// The store.
+    pub store: &'a dyn Store,
+    /// Time.
+    pub clock: &'a dyn Clock,
+    /// The process that asks.
+    pub owner: &'a Owner,
+    /// How it deals with others.
+    pub holding: Holding,
+}
+
+impl<'a> Asker<'a> {
+    pub(super) fn of(world: &'a World, tuning: &'a Tuning) -> Asker<'a> {
+        Asker { store: &*world.store, clock: &*world.clock, owner: &tuning.owner, holding: tuning.holding }
+    }
+}
+
 /// Fails when somebody else holds the filesystem, unless it may be taken over or that other one is known to be dead.
-pub(super) fn ask(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Before, MountError> {
-    let (store, takes_over) = (&*world.store, tuning.holding == Holding::TakesOver);
+pub(crate) fn ask(asker: &Asker<'_>, filesystem: Uuid) -> Result<Before, MountError> {
+    let (store, takes_over) = (asker.store, asker.holding == Holding::TakesOver);
     let mut before = Before::default();
-    if tuning.holding == Holding::Untold {
+    if asker.holding == Holding::Untold {
         return Ok(before);
     }
     let mut leases = Leases::new(filesystem);
-    leases.look(store, &*world.clock)?;
+    leases.look(store, asker.clock)?;
     for holder in leases.holders() {
         let numbers = || holder.numbers.iter().map(|number| names::lease(holder.who, *number));
         match &holder.newest {
@@ -234,7 +252,7 @@ pub(super) fn ask(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Be
             Err(reason) => {
                 let name = names::lease(holder.who, holder.number());
                 // Whoever wrote last holds the filesystem, if anybody does; any other one is none that this mount would take it from.
-                if !takes_over && newest(store)?.state == holder.who {
+                if !takes_over && newest(store)?.is_none_or(|newest| newest.state == holder.who) {
                     return Err(HoldError::Unknown { name, reason: reason.clone() }.into());
                 }
                 log::warn!("{name} is passed over: {reason}");
@@ -245,9 +263,10 @@ pub(super) fn ask(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Be
     let Some(held) = held else { return Ok(before) };
     let (who, since) = (held.owner.describe(), Time::from_nanos(held.since));
     // By the clock of its writer.
-    let published = Time::from_nanos(newest(store)?.wall);
+    let published = newest(store)?
+        .map_or_else(|| "at a time that cannot be read".to_owned(), |newest| Time::from_nanos(newest.wall).to_string());
     let lost = format!("what it changed after its last publication, {published}, and did not ship");
-    before.lost = Some(match (is_dead(&held.owner, &tuning.owner), takes_over) {
+    before.lost = Some(match (is_dead(&held.owner, asker.owner), takes_over) {
         (true, _) => {
             format!("{who} held the filesystem since {since} and has ended: {lost}, is not in what is mounted now")
         }
@@ -261,11 +280,13 @@ pub(super) fn ask(world: &World, tuning: &Tuning, filesystem: Uuid) -> Result<Be
     Ok(before)
 }
 
-/// The newest publication, whatever it is.
-fn newest(store: &dyn Store) -> Result<Publication, MountError> {
-    let newest = newest_publication(store)?;
-    let place = names::publication(newest.generation, newest.number);
-    publish::read(store, newest)?.ok_or_else(|| damaged(&place, "was listed and is gone"))
+/// The newest publication, whatever it is; `None` if it cannot be read, which is for those to tell who need more of it.
+fn newest(store: &dyn Store) -> Result<Option<Publication>, MountError> {
+    let read = newest_publication(store).and_then(|newest| Ok(publish::read(store, newest)?));
+    match read {
+        Err(MountError::Damaged { .. }) => Ok(None),
+        read => read,
+    }
 }
 
 /// Whether the process of a hold has surely ended. One that was just killed is given a moment.

@@ -25,7 +25,9 @@ mod tail;
 mod takeover;
 mod withdrawn;
 
+use crate::base::canary::{self, Canary};
 pub use fetch::{Fetched, Fetcher};
+pub(crate) use hold::{Asker, Before, ask};
 pub use hold::{Hold, HoldError, Holding};
 pub use mkfs::{MkfsOptions, mkfs};
 use reader::Needed;
@@ -47,6 +49,7 @@ use crate::format::lease::Owner;
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
 use crate::format::publication::{Position, Publication};
+use crate::format::repair_file::REPAIR_FILE;
 use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::{Superblock, SuperblockError};
 use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
@@ -92,8 +95,13 @@ pub enum MountError {
     /// There is a journal and nothing that says how to read it.
     #[error("the state directory holds journal segments and no MANIFEST; move it away or put MANIFEST back")]
     NoManifest,
+    /// A repair did not come to its end.
+    #[error(
+        "a repair was begun and is not completed ({REPAIR_FILE} is in the state directory); run: skylog check --repair STORE"
+    )]
+    Unrepaired,
     /// Stored bytes are not what they should be.
-    #[error("{place}: {reason}; run: skylog check STORE")]
+    #[error("{place}: {reason}; run: skylog check --repair STORE")]
     Damaged {
         /// The object or file.
         place: String,
@@ -276,7 +284,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
         Err(MountError::Outlived(e)) => {
             log::info!("{e}; the state directory holds nothing else and is made anew");
             // Before anything goes.
-            hold::ask(world, tuning, superblock(&*world.store)?.uuid)?;
+            hold::ask(&Asker::of(world, tuning), superblock(&*world.store)?.uuid)?;
             withdrawn::withdraw(&*world.media)?;
             mount_once(world, tuning, progress)
         }
@@ -289,7 +297,10 @@ fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> 
     for dir in [NODES, files::CHECKPOINTS] {
         world.media.make_dir(dir)?;
     }
-    world.media.sync_dir("")?;
+    canary::sync(Canary::StateFoldersSync, || world.media.sync_dir(""))?;
+    if has_begun_repair(&*world.media)? {
+        return Err(MountError::Unrepaired);
+    }
     withdrawn::clear(&*world.media)?;
     let manifest = ManifestStore::load(world.media.clone())?;
     // Before anything there is changed.
@@ -311,7 +322,7 @@ fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> 
         None if withdrawn::has_journal(&*world.media)? => return Err(MountError::NoManifest),
         None if away.is_some() => return Err(not_local("the filesystem", away.unwrap_or_default())),
         None => {
-            before = Some(hold::ask(world, tuning, superblock.uuid)?);
+            before = Some(hold::ask(&Asker::of(world, tuning), superblock.uuid)?);
             let manifest = takeover::take_over(world, tuning, &superblock, &nodes, &cache, &fetcher)?;
             let Fetched { asked, rounds } = *taken_over.insert(fetcher.figures());
             let took = world.clock.elapsed().saturating_sub(begin).as_millis();
@@ -350,6 +361,14 @@ fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> 
         hold.take();
     }
     Ok(Mounted { hold, ..mounted })
+}
+
+/// Whether a repair was begun here that did not come to its end: what lies here may be what it goes on from.
+fn has_begun_repair(media: &dyn Media) -> io::Result<bool> {
+    match media.open(REPAIR_FILE) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found.map(|_| true),
+    }
 }
 
 /// Won, and lost again before anything was done with it: nothing is worth a word but who has it now, and the state directory, which

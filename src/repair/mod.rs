@@ -7,16 +7,53 @@
 //!
 //! **What nobody is given is a wrong byte.** Data that is lost is named as lost by the extents that had it, and reading it fails.
 
+pub mod gather;
 pub mod mend;
+pub mod tree;
 
+pub mod space;
+
+use crate::base::clock::Clock;
+use crate::base::random::Random;
 use crate::checkpoint::CheckpointError;
 use crate::format::ids::InodeNo;
+use crate::format::lease::Owner;
 use crate::journal::{JournalError, ManifestError};
-use crate::map::MapError;
-use crate::recovery::{HoldError, MountError};
+use crate::map::{MapError, Shape};
+use crate::media::Media;
+use crate::recovery::{HoldError, Holding, MountError};
 use crate::ship::ShipError;
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 use std::io;
+use std::sync::Arc;
+
+#[cfg(test)]
+mod aside;
+#[cfg(test)]
+mod write;
+
+/// What a repair works on, and with.
+pub struct Means {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The state directory, if there is one.
+    pub state: Option<Arc<dyn Media>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// The process that repairs.
+    pub owner: Owner,
+    /// How it deals with others who hold the filesystem.
+    pub holding: Holding,
+    /// Bytes at which a store segment is full.
+    pub segment_bytes: usize,
+    /// How big tree nodes get.
+    pub shape: Shape,
+}
+
+/// Told which pass runs and how far it has come: (pass, done, total); a total of 0 is unknown.
+pub type Progress<'a> = dyn FnMut(&'static str, u64, u64) + 'a;
 
 /// Something stored that is not as it was written, or is gone.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +77,7 @@ pub struct Touched {
     pub what: Vec<String>,
 }
 
-/// Why a repair ended early. Nothing that is stored was changed by it.
+/// Why a repair ended early. All that was stored is there; when it is run again, it goes on, or starts over.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
     /// It is not for us to repair.

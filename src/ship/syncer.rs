@@ -29,8 +29,10 @@ use std::time::Duration;
 
 /// The pause before a log increment that failed is tried again,
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// which doubles up to this.
+/// which doubles up to this,
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// and to one part in so many of what those who wait are given: nobody is failed without tries of their own.
+const PATIENCE_SHARE: u32 = 4;
 /// Those that were just answered are waited for one part in so many of a round trip,
 const GATHER_SHARE: u32 = 8;
 /// and no longer than this.
@@ -85,6 +87,8 @@ struct State {
     retry: bool,
     /// The newest try failed.
     failing: bool,
+    /// How long a store that gives trouble is waited for, once that is known.
+    patience: Option<Duration>,
     ended: Option<String>,
     figures: SyncFigures,
 }
@@ -148,6 +152,7 @@ impl Stored {
     /// Gives up those that have waited for a store that gives trouble for as long as `timeout`, by `now`.
     pub fn look(&self, trouble: bool, now: Duration, timeout: Duration) {
         let mut state = self.state.lock();
+        state.patience = Some(timeout);
         if !trouble && !state.failing {
             state.waiting.iter_mut().for_each(|waiting| waiting.trouble_since = None);
             return;
@@ -221,6 +226,12 @@ impl Stored {
         let count = done.len();
         give(done, &Ok(()));
         count
+    }
+
+    /// The longest pause after a try that failed.
+    fn retry_max(&self) -> Duration {
+        let patience = self.state.lock().patience.unwrap_or(RETRY_MAX);
+        (patience / PATIENCE_SHARE).clamp(RETRY_MIN, RETRY_MAX)
     }
 
     /// How many wait, and for what.
@@ -327,7 +338,8 @@ impl Syncer {
         match &published {
             Ok(_) => self.failures = 0,
             Err(_) => {
-                let pause = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
+                let most = self.stored.retry_max();
+                let pause = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(most);
                 self.failures += 1;
                 self.retry_at = self.parts.clock.elapsed() + spread(self.parts.filesystem, pause, self.failures);
             }

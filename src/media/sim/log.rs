@@ -63,7 +63,7 @@ pub enum DiskCall {
         /// The file.
         file: FileNo,
     },
-    /// A file has another name in its folder.
+    /// A file has another name, in its folder or another one.
     Rename {
         /// The name it had.
         from: Arc<str>,

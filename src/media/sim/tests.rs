@@ -60,7 +60,8 @@ fn names_follow_the_rules_of_the_local_disk() {
     disk.make_dir("a").expect("there already");
     let first = disk.create("a/b").expect("new");
     assert_eq!(disk.create("a/b").err().expect("taken").kind(), ErrorKind::AlreadyExists);
-    assert_eq!(disk.rename("a/b", "b").expect_err("other folder").kind(), ErrorKind::InvalidInput);
+    assert_eq!(disk.rename("a/b", "../b").expect_err("outside").kind(), ErrorKind::InvalidInput);
+    assert_eq!(disk.rename("a/b", "d/b").expect_err("no folder").kind(), ErrorKind::NotFound);
     assert_eq!(disk.remove("a/x").expect_err("missing").kind(), ErrorKind::NotFound);
     assert_eq!(disk.create("../x").err().expect("outside").kind(), ErrorKind::InvalidInput);
     disk.create("a/z").expect("new");
@@ -69,6 +70,9 @@ fn names_follow_the_rules_of_the_local_disk() {
     assert_eq!(disk.open("a/z").expect("there").len().expect("known"), 1);
     assert_eq!(disk.list("a").expect("listed"), ["z"]);
     assert_eq!(disk.list("").expect("listed"), Vec::<String>::new());
+    disk.rename("a/z", "a/c/y").expect("moved");
+    assert_eq!(disk.list("a").expect("listed"), Vec::<String>::new());
+    assert_eq!(disk.list("a/c").expect("listed"), ["y"]);
 }
 
 #[test]

@@ -1,0 +1,150 @@
+//! What a repair keeps of what was there: copies of damaged store objects and a report beside them in the store, and the
+//! state directory's files in a folder of their own. And the note in the state directory that a repair is under way.
+//!
+//! Order: the note, then the copies; then the new generation; and only when its base is durable the files of the state
+//! directory move, the manifest after all others, and the note goes. Each step may be done again.
+
+use super::{Damaged, RepairError};
+use crate::checkpoint::files::CHECKPOINTS;
+use crate::checkpoint::nodes::{NODES, read_file, write_file};
+use crate::format::ids::Uuid;
+use crate::format::names;
+use crate::format::publication::{Body, Position, Publication};
+use crate::format::repair_file::{REPAIR_FILE, RepairFile};
+use crate::journal::{FOLDER, MANIFEST};
+use crate::media::Media;
+use crate::recovery::WITHDRAWN;
+use crate::ship::ShipError;
+use crate::ship::publish::read;
+use crate::store::{Store, StoreError};
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
+
+/// The folders of a state directory of which every file moves.
+const FOLDERS: [&str; 3] = [FOLDER, CHECKPOINTS, NODES];
+
+/// The name of a report among the objects of a repair.
+pub(super) const REPORT: &str = "report";
+
+/// Notes that a repair is under way; durable when this returns.
+pub(super) fn note(state: &dyn Media, file: RepairFile) -> io::Result<()> {
+    write_file(state, REPAIR_FILE, &file.encode())?;
+    state.sync_dir("")
+}
+
+/// What was noted by a repair that did not come to its end. `Some(None)` is one that had not begun with anything else.
+pub(super) fn noted(state: &dyn Media) -> io::Result<Option<Option<RepairFile>>> {
+    match read_file(state, REPAIR_FILE) {
+        Ok(bytes) => Ok(Some(RepairFile::decode(&bytes))),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The repair has come to its end.
+pub(super) fn forget(state: &dyn Media) -> io::Result<()> {
+    match state.remove(REPAIR_FILE) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    state.sync_dir("")
+}
+
+/// The base that a repair made, if it is in the store: after that the repair only has to come to its end.
+pub(super) fn base_of(store: &dyn Store, repair: RepairFile) -> Result<Option<Publication>, RepairError> {
+    let mut generations = BTreeSet::new();
+    store.walk("gen", &mut |name| {
+        let generation = name.split('/').nth(1).and_then(|generation| generation.parse::<u64>().ok());
+        generations.extend(generation.filter(|generation| *generation >= repair.from));
+        ControlFlow::Continue(())
+    })?;
+    for generation in generations {
+        match read(store, Position { generation, number: 0 }) {
+            Ok(Some(found)) if found.state == repair.id && matches!(found.body, Body::Base(_)) => {
+                return Ok(Some(found));
+            }
+            // Whatever is damaged there is not what this repair has made.
+            Ok(_) | Err(ShipError::Damaged { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(None)
+}
+
+/// Copies damaged store objects, as far as there is something to copy. What is gone, or cannot be read, is only in the
+/// report.
+pub(super) fn copy_objects(store: &dyn Store, repair: Uuid, damaged: &BTreeSet<Damaged>) -> Result<(), RepairError> {
+    let places: BTreeSet<&str> = damaged.iter().filter(|damaged| !damaged.local).map(|d| d.place.as_str()).collect();
+    for place in places.into_iter().filter(|place| names::is_ours(place)) {
+        match store.get(place) {
+            // One that is there is a copy that an earlier try made.
+            Ok(bytes) => drop(store.create(&names::damaged(repair, place), bytes)?),
+            Err(e) if e.is_away() => return Err(e.into()),
+            Err(StoreError::NotFound { .. }) => {}
+            Err(e) => log::warn!("{place} is not copied: {e}"),
+        }
+    }
+    Ok(())
+}
+
+/// Puts the report beside the copies. Returns its name.
+pub(super) fn put_report(store: &dyn Store, repair: Uuid, text: String) -> Result<String, RepairError> {
+    let name = names::damaged(repair, REPORT);
+    store.put(&name, Bytes::from(text))?;
+    Ok(name)
+}
+
+/// The folder of a state directory that takes what was there before a repair.
+pub fn local_folder(repair: Uuid) -> String {
+    format!("damaged-{repair}")
+}
+
+/// Moves all that a mount would read of a state directory into a folder of its own, the manifest after all others: whoever
+/// comes to a half of it finds the note of the repair, and goes on. Says whether anything was there.
+pub(super) fn move_state(state: &dyn Media, repair: Uuid, also: &BTreeSet<String>) -> io::Result<bool> {
+    let aside = local_folder(repair);
+    let mut moved = false;
+    for folder in FOLDERS {
+        let names = list(state, folder)?;
+        if names.is_empty() {
+            continue;
+        }
+        let to = format!("{aside}/{folder}");
+        make_dir(state, &aside, &to)?;
+        for name in names {
+            state.rename(&format!("{folder}/{name}"), &format!("{to}/{name}"))?;
+        }
+        state.sync_dir(&to)?;
+        state.sync_dir(folder)?;
+        moved = true;
+    }
+    let mut files = list(state, "")?;
+    files.retain(|name| also.contains(name) || [MANIFEST, "MANIFEST.new", WITHDRAWN].contains(&name.as_str()));
+    files.sort_by_key(|name| name == MANIFEST);
+    if !files.is_empty() {
+        state.make_dir(&aside)?;
+        state.sync_dir("")?;
+    }
+    for name in &files {
+        state.rename(name, &format!("{aside}/{name}"))?;
+        state.sync_dir(&aside)?;
+        state.sync_dir("")?;
+        moved = true;
+    }
+    Ok(moved)
+}
+
+fn make_dir(state: &dyn Media, aside: &str, folder: &str) -> io::Result<()> {
+    state.make_dir(folder)?;
+    state.sync_dir(aside)?;
+    state.sync_dir("")
+}
+
+fn list(state: &dyn Media, folder: &str) -> io::Result<Vec<String>> {
+    match state.list(folder) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
+    }
+}
