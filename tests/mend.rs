@@ -10,7 +10,7 @@ use model::generate::generate;
 use model::op::Who;
 use model::time_of;
 use skylog::base::clock::Time;
-use skylog::base::random::{Random, SeededRandom};
+use skylog::base::random::SeededRandom;
 use skylog::check::check_map;
 use skylog::format::batch::TreeId;
 use skylog::format::checkpoint::Birth;
@@ -28,6 +28,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 type Map = BTreeMap<Bytes, Bytes>;
+/// Path and sentences.
+type Told = BTreeMap<InodeNo, (Option<String>, Vec<String>)>;
 
 /// A filesystem core over maps in memory.
 struct Bare {
@@ -124,7 +126,7 @@ impl World {
         World { map, objects, births: BTreeMap::new(), lost: Vec::new(), inode_max }
     }
 
-    fn mend(&self) -> (Mended, BTreeMap<InodeNo, (Option<String>, Vec<String>)>) {
+    fn mend(&self) -> (Mended, Told) {
         let known = Known {
             whole: &|object| self.objects.get(object).copied(),
             births: &|ino| self.births.get(&ino).cloned().unwrap_or_default(),
@@ -145,7 +147,7 @@ impl World {
     }
 
     /// The map after it was mended; what is wrong with it is nothing, and mending it again changes nothing.
-    fn mended(&self, when: &str) -> (World, BTreeMap<InodeNo, (Option<String>, Vec<String>)>) {
+    fn mended(&self, when: &str) -> (World, Told) {
         let (mended, told) = self.mend();
         let map = edited(&self.map, &mended.edits);
         assert_eq!(check_map(&map, true), [], "{when}, edits {:#?}", shown(&mended.edits));
@@ -371,6 +373,10 @@ fn seeds(histories: u64) -> Vec<u64> {
     }
 }
 
+fn is_single() -> bool {
+    std::env::var("SKYLOG_SEED").is_ok()
+}
+
 fn births_of(map: &Map, objects: &BTreeMap<ObjectId, u32>) -> BTreeMap<InodeNo, Vec<Birth>> {
     let mut births: BTreeMap<InodeNo, Vec<Birth>> = BTreeMap::new();
     let mut known = BTreeSet::new();
@@ -384,7 +390,7 @@ fn births_of(map: &Map, objects: &BTreeMap<ObjectId, u32>) -> BTreeMap<InodeNo, 
 
 #[test]
 fn what_is_whole_is_left_alone() {
-    for seed in seeds(20) {
+    for seed in seeds(6) {
         let world = World::new(valid_map(&SeededRandom::new(seed)));
         let (mended, told) = world.mend();
         assert_eq!((mended.edits, told.len()), (Edits::new(), 0), "seed {seed}");
@@ -394,7 +400,7 @@ fn what_is_whole_is_left_alone() {
 #[test]
 fn promise_g8_any_damage_is_mended_and_what_it_did_not_hit_is_as_it_was() {
     let (mut edits, mut untouched) = (0, 0);
-    for seed in seeds(60) {
+    for seed in seeds(15) {
         let random = SeededRandom::new(seed);
         let map = valid_map(&random);
         for round in 0..25 {
@@ -421,7 +427,7 @@ fn promise_g8_any_damage_is_mended_and_what_it_did_not_hit_is_as_it_was() {
             }
         }
     }
-    assert!(edits > 1000 && untouched > 1000, "{edits} touched, {untouched} left alone");
+    assert!(edits > 500 && untouched > 500 || is_single(), "{edits} touched, {untouched} left alone");
 }
 
 /// What is at some bytes of a file, if anything is stored there: of which object, and where in it.
@@ -445,7 +451,7 @@ fn edges<'a>(maps: impl IntoIterator<Item = &'a Map>, ino: InodeNo) -> BTreeSet<
 #[test]
 fn no_data_turns_into_a_hole_or_into_other_data() {
     let (mut whole, mut lost, mut back) = (0u64, 0u64, 0u64);
-    for seed in seeds(40) {
+    for seed in seeds(10) {
         let random = SeededRandom::new(seed + 1000);
         let map = valid_map(&random);
         for round in 0..10 {
@@ -485,7 +491,8 @@ fn no_data_turns_into_a_hole_or_into_other_data() {
             }
         }
     }
-    assert!(whole > 10_000 && lost > 1000 && back > 0, "{whole} places whole, {lost} lost, {back} files made anew");
+    let enough = whole > 2_000 && lost > 200 && back > 0;
+    assert!(enough || is_single(), "{whole} places whole, {lost} lost, {back} files made anew");
 }
 
 fn regular_files(map: &Map) -> BTreeMap<InodeNo, Inode> {

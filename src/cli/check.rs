@@ -52,12 +52,12 @@ impl Check {
             output::line(format_args!("not checked because of these: {}", report.skipped.join(", ")));
         }
         output::line(format_args!("looked at {}", looked_at(&report.figures)));
-        if let Some(lost) = lost(&report.figures) {
-            output::line(lost);
-        }
         if report.figures.unread_bytes > 0 {
             let unread = size::show(report.figures.unread_bytes);
             output::line(format_args!("contents of files were not read ({unread} in the store): --data verifies them"));
+        }
+        if let Some(lost) = lost(&report.figures) {
+            output::line(lost);
         }
         let problems = report.problems.len() as u64 + report.unlisted;
         match report.is_clean() {

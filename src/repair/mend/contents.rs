@@ -219,8 +219,8 @@ impl Sweep {
     }
 
     /// Puts something where contents may be missing: into the gaps of a file of `size` bytes that lie in `lost`. `missing` is how
-    /// many blocks are not there, if that is known.
-    pub fn fill(&mut self, fill: &mut Fill<'_>, size: u64, missing: Option<u64>, out: &mut Out<'_>) {
+    /// many blocks are not there, if that is known. Returns the size of the file: less, where its end cannot be named as lost.
+    pub fn fill(&mut self, fill: &mut Fill<'_>, size: u64, missing: Option<u64>, out: &mut Out<'_>) -> u64 {
         if size > self.end {
             self.gaps.push(self.end..size);
         }
@@ -237,14 +237,17 @@ impl Sweep {
                 format!("{} pieces from byte {} on", put.len(), put.iter().map(|piece| piece.at).min().unwrap_or(0))
             });
         }
+        let mut named = size;
         if missing != Some(blocks) || put.is_empty() {
-            self.name_as_lost(&holes, fill, &mut put, out);
+            named = self.name_as_lost(&holes, fill, &mut put, out);
         }
         for piece in put {
             self.blocks += blocks_of(u64::from(piece.extent.len));
             self.end = self.end.max(piece.end());
             out.edits.insert(key::extent(self.ino, piece.at), Some(piece.extent.encode()));
         }
+        // Behind the last hole nothing else is to be kept.
+        if holes.last().is_some_and(|hole| hole.end == size) { named.max(self.end) } else { size }
     }
 
     /// What segments say of the holes; takes it out of them. What was written later counts.
@@ -259,14 +262,17 @@ impl Sweep {
             };
             let extent = Extent { len: birth.len, object: birth.object, object_offset: 0 };
             let piece = Piece { at: birth.offset, extent, key: birth.offset, changed: true };
-            let here = common(holes, &[birth.offset..end]);
+            let range = birth.offset..end;
+            let here = common(holes, std::slice::from_ref(&range));
             put.extend(here.iter().filter_map(|part| piece.part(part.start, part.end)));
-            *holes = holes.iter().flat_map(|hole| outside(hole, &(birth.offset..end))).collect();
+            *holes = holes.iter().flat_map(|hole| outside(hole, &range)).collect();
         }
         put
     }
 
-    fn name_as_lost(&self, holes: &[Range<u64>], fill: &mut Fill<'_>, put: &mut Vec<Piece>, out: &mut Out<'_>) {
+    /// Puts pieces that are lost into the holes; says where that ended.
+    fn name_as_lost(&self, holes: &[Range<u64>], fill: &mut Fill<'_>, put: &mut Vec<Piece>, out: &mut Out<'_>) -> u64 {
+        let mut named = 0;
         for hole in holes {
             let mut at = hole.start;
             while at < hole.end && *fill.lost_left > 0 {
@@ -283,7 +289,9 @@ impl Sweep {
             if at < hole.end {
                 out.done.note(self.ino, Is::Holes, || format!("bytes {at} to {}", hole.end));
             }
+            named = at;
         }
+        named
     }
 }
 

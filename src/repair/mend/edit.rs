@@ -303,7 +303,7 @@ impl<'a> Editor<'a> {
         let missing = had.checked_sub(current.sweep.came).filter(|_| known_size && !current.sweep.mixed);
         if !known_size && lost.is_empty() && current.sweep.is_empty() {
             // Nobody said that anything is missing, and everything is.
-            lost = vec![0..FILE_BYTES_MAX];
+            lost.push(0..FILE_BYTES_MAX);
         }
         if missing != Some(0) && !lost.is_empty() {
             let births_end =
@@ -311,9 +311,11 @@ impl<'a> Editor<'a> {
             let size = if known_size { inode.size } else { births_end().unwrap_or(0).min(FILE_BYTES_MAX) };
             let Known { births, whole, .. } = *self.known;
             let mut fill = Fill { lost: &lost, births, whole, lost_left: &mut self.lost_left };
-            current.sweep.fill(&mut fill, size, missing, &mut out);
+            let size = current.sweep.fill(&mut fill, size, missing, &mut out);
+            inode.size = if known_size { size } else { current.sweep.end };
+        } else if !known_size {
+            inode.size = current.sweep.end;
         }
-        inode.size = if known_size { inode.size } else { current.sweep.end };
         inode.blocks = current.sweep.blocks;
     }
 
