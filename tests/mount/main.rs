@@ -16,6 +16,7 @@ mod metrics;
 mod options;
 mod outage;
 mod ranges;
+mod repair;
 mod requests;
 mod salvage;
 mod scratch;
