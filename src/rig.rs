@@ -288,6 +288,8 @@ mod far;
 #[cfg(test)]
 mod followers;
 #[cfg(test)]
+mod gathered;
+#[cfg(test)]
 mod generations;
 #[cfg(test)]
 mod holds;
