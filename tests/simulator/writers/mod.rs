@@ -7,7 +7,6 @@
 //!
 //! `SKYLOG_SIM_WRITERS=n` runs more or fewer of these histories, from `SKYLOG_SIM_SEED` on.
 
-mod canaries;
 mod director;
 mod figures;
 mod host;
@@ -29,7 +28,7 @@ const HISTORIES: u64 = 3000;
 const HISTORIES_MIN: u64 = 1000;
 
 /// Runs one history; what was wrong with it.
-fn run_one(seed: u64, removed: Option<Canary>) -> Result<Figures, String> {
+pub fn run_one(seed: u64, removed: Option<Canary>) -> Result<Figures, String> {
     let again = format!("SKYLOG_SIM_SEED={seed} SKYLOG_SIM_WRITERS=1");
     quietly(|| director::run(seed, removed)).and_then(|done| done).map_err(|e| format!("{again}: {e}"))
 }
