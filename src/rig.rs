@@ -292,6 +292,8 @@ mod followers;
 #[cfg(test)]
 mod found;
 #[cfg(test)]
+mod gathered;
+#[cfg(test)]
 mod generations;
 #[cfg(test)]
 mod holds;

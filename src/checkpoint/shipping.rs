@@ -5,6 +5,7 @@ use super::jobs::{BaseJob, DeleteJob, Deleted, Job, Report, Shipped, WindowJob, 
 use super::nodes::node_file;
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Held, Phase, Plan};
+use crate::base::canary::{Canary, removed};
 use crate::format::ids::{OBJECT_BYTES_MAX, SegmentNo, Uuid};
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
@@ -41,7 +42,7 @@ impl Checkpointer {
         }
         if let Some((lsn, job)) = self.ready.take() {
             // Planned segments are in a durable batch before the first byte goes to the store.
-            if self.db.journal().durable() < lsn {
+            if self.db.journal().durable() < lsn && !removed(Canary::PlannedBeforeShipped) {
                 self.ready = Some((lsn, job));
                 return Ok(false);
             }
@@ -179,7 +180,8 @@ impl Checkpointer {
         let numbers: Vec<SegmentNo> = (0..count).map(|_| self.numbers.take()).collect();
         self.half_made.extend(&numbers);
         self.context().plan_segments(&numbers)?;
-        Ok(WindowJob { checkpoint: plan.number, start: plan.start, end: plan.end, numbers })
+        let Plan { number: checkpoint, start, end, edits, .. } = *plan;
+        Ok(WindowJob { checkpoint, start, end, edits, numbers })
     }
 
     /// A store object is deleted only after a published increment or base has listed it as pending deletion, and a grace

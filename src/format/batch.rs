@@ -9,6 +9,7 @@ use super::ids::{InodeNo, Lsn, OBJECT_BYTES_MAX, ObjectId};
 use super::inode::Extent;
 use super::key::{self, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use super::wire::{LSN_BYTES, PutIds, Reader, check_seal, fits, layout, seal};
+use crate::base::canary::{Canary, removed};
 use bytes::{BufMut, Bytes};
 
 /// Which of the two ordered maps an edit changes.
@@ -281,7 +282,10 @@ impl Batch {
         }
         for object in &self.objects {
             let stored = Reader::starting_at(buffer, object.offset).take(object.header.stored_len as usize)?;
-            object.header.verify(stored)?;
+            match object.header.verify(stored) {
+                Err(FormatError::Checksum { .. }) if removed(Canary::PayloadCrc) => {}
+                verified => verified?,
+            }
         }
         Ok(())
     }
@@ -318,7 +322,7 @@ impl Head {
         let have = bytes.len() as u64;
         let whole = usize::try_from(need).ok().and_then(|len| bytes.get(..len));
         let whole = whole.ok_or(FormatError::TooShort { need, have })?;
-        check_seal(whole, at::CRC)?;
+        check_seal(whole, at::CRC, Canary::BatchCrc)?;
         if flags & !FLAG_PAYLOAD != 0 {
             return Err(FormatError::Kind { found: u32::from(flags) });
         }

@@ -4,6 +4,7 @@
 use super::error::FormatError;
 use super::ids::Lsn;
 use super::wire::{LSN_BYTES, PutIds, Reader, check_seal, fits, layout, seal};
+use crate::base::canary::Canary;
 use bytes::BufMut;
 use std::ops::Range;
 
@@ -16,6 +17,8 @@ layout! {
 
 /// A record of fixed size.
 pub(crate) trait Record: Sized {
+    /// The rule that the checksum of a block is checked.
+    const CHECKED: Canary;
     /// Bytes of an encoded record.
     const BYTES: usize;
     fn encode_to(&self, out: &mut Vec<u8>);
@@ -78,7 +81,7 @@ pub(crate) fn decode_block<R: Record>(bytes: &[u8], list: Lsn, number: u32, coun
     if have > need {
         return Err(FormatError::TooBig { limit: need, found: have });
     }
-    check_seal(bytes, at::CRC)?;
+    check_seal(bytes, at::CRC, R::CHECKED)?;
     let mut field = Reader::starting_at(bytes, at::NUMBER);
     if field.u32()? != number || field.lsn()? != list {
         return Err(FormatError::Value("a block of another list or another place"));

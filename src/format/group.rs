@@ -8,6 +8,7 @@
 use super::error::FormatError;
 use super::ids::{JournalNo, Lsn, Nonce};
 use super::wire::{LSN_BYTES, PutIds, Reader, check_seal, fits, layout, seal};
+use crate::base::canary::Canary;
 use bytes::BufMut;
 use std::ops::Range;
 
@@ -123,7 +124,7 @@ pub fn decode_group(bytes: &[u8]) -> Result<(GroupHeader, Range<usize>, usize), 
     let padded = padded_len(header.payload_len as usize);
     let short = FormatError::TooShort { need: padded as u64, have: bytes.len() as u64 };
     let group = bytes.get(..padded).ok_or(short)?;
-    check_seal(group, at::CRC)?;
+    check_seal(group, at::CRC, Canary::GroupCrc)?;
     if !group.ends_with(&TRAILER) {
         return Err(FormatError::Value("a group without its trailer"));
     }

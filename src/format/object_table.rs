@@ -11,6 +11,7 @@ use super::store_segment::{BODY_OVERHEAD_BYTES, StoreSegment};
 use super::wire::{
     LSN_BYTES, OBJECT_ID_BYTES, PutIds, Reader, SEGMENT_NO_BYTES, VERSION, check_seal, fits, layout, seal,
 };
+use crate::base::canary::Canary;
 use bytes::{BufMut, Bytes};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"SKob");
@@ -166,7 +167,7 @@ impl ObjectTable {
         if have > need {
             return Err(FormatError::TooBig { limit: need, found: have });
         }
-        check_seal(bytes, at::CRC)?;
+        check_seal(bytes, at::CRC, Canary::ObjectTableCrc)?;
         if count == 0 || count > TABLE_OBJECTS_MAX {
             return Err(FormatError::Value("a table of no or too many objects"));
         }

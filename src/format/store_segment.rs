@@ -11,6 +11,7 @@ use super::error::FormatError;
 use super::ids::{NodePtr, OBJECT_BYTES_MAX, SegmentKind, SegmentNo, Uuid};
 use super::node::NODE_BYTES_MAX;
 use super::wire::{PutIds, Reader, SEGMENT_NO_BYTES, VERSION, check_seal, fits, layout, same_crc, seal};
+use crate::base::canary::Canary;
 use bytes::{BufMut, Bytes};
 use std::ops::Range;
 
@@ -192,7 +193,7 @@ impl SegmentHeader {
         let header = Reader::new(bytes).take(header_at::SIZE)?;
         let _crc = field.u32()?;
         field.version()?;
-        check_seal(header, header_at::CRC)?;
+        check_seal(header, header_at::CRC, Canary::SegmentCrc)?;
         let kind = SegmentKind::from_code(field.u8()?)?;
         field.zeros(1)?;
         Ok(SegmentHeader { uuid: field.uuid()?, segment: field.segment()?, kind })
@@ -219,7 +220,7 @@ impl SegmentFooter {
         let mut field = Reader::new(bytes);
         field.magic("the footer of a store segment", FOOTER_MAGIC)?;
         let footer = Reader::new(bytes).take(footer_at::SIZE)?;
-        check_seal(footer, footer_at::CRC)?;
+        check_seal(footer, footer_at::CRC, Canary::SegmentFooterCrc)?;
         let _crc = field.u32()?;
         let (segment, directory_offset, count) = (field.segment()?, field.u64()?, field.u32()?);
         let (directory_crc, kind) = (field.u32()?, SegmentKind::from_code(field.u8()?)?);
@@ -251,7 +252,7 @@ impl SegmentFooter {
         if have > need {
             return Err(FormatError::TooBig { limit: need, found: have });
         }
-        same_crc(self.directory_crc, crc32c::crc32c(bytes))?;
+        same_crc(self.directory_crc, crc32c::crc32c(bytes), Canary::SegmentDirectoryCrc)?;
         let mut field = Reader::new(bytes);
         let mut entries = Vec::with_capacity(self.count as usize);
         let mut end = SEGMENT_HEADER_BYTES as u64;
@@ -289,7 +290,7 @@ pub fn read_frame(segment: SegmentNo, kind: SegmentKind, at: u64, bytes: &[u8]) 
     let mut field = Reader::new(bytes);
     field.magic("the frame of a body", FRAME_MAGIC)?;
     let frame = Reader::new(bytes).take(frame_at::SIZE)?;
-    check_seal(frame, frame_at::CRC)?;
+    check_seal(frame, frame_at::CRC, Canary::FrameCrc)?;
     let _crc = field.u32()?;
     let place = (field.segment()?, field.u64()?);
     let chunk = ChunkHeader::read(&mut field, body_bytes_max(kind))?;

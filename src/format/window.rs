@@ -8,6 +8,7 @@ use super::ids::{InodeNo, Lsn, OBJECT_BYTES_MAX, ObjectId, SegmentNo, Uuid};
 use super::wire::{
     LSN_BYTES, OBJECT_ID_BYTES, PutIds, Reader, SEGMENT_NO_BYTES, VERSION, check_seal, fits, layout, seal,
 };
+use crate::base::canary::Canary;
 use bytes::BufMut;
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -56,6 +57,7 @@ pub struct IndexEntry {
 }
 
 impl Record for IndexEntry {
+    const CHECKED: Canary = Canary::WindowBlockCrc;
     const BYTES: usize = record_at::SIZE;
 
     fn encode_to(&self, out: &mut Vec<u8>) {
@@ -135,7 +137,7 @@ impl WindowHeader {
         }
         let segment_count = segment_count as usize;
         let len = at::SIZE + segment_count * SEGMENT_NO_BYTES;
-        check_seal(Reader::new(bytes).take(len)?, at::CRC)?;
+        check_seal(Reader::new(bytes).take(len)?, at::CRC, Canary::WindowCrc)?;
         let segments = (0..segment_count).map(|_| field.segment()).collect::<Result<_, _>>()?;
         Ok(WindowHeader { uuid, start, end, segments, count })
     }

@@ -25,6 +25,7 @@ mod tail;
 mod takeover;
 mod withdrawn;
 
+use crate::base::canary::{self, Canary};
 pub use fetch::{Fetched, Fetcher};
 pub(crate) use hold::{Asker, Before, ask};
 pub use hold::{Hold, HoldError, Holding};
@@ -296,7 +297,7 @@ fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> 
     for dir in [NODES, files::CHECKPOINTS] {
         world.media.make_dir(dir)?;
     }
-    world.media.sync_dir("")?;
+    canary::sync(Canary::StateFoldersSync, || world.media.sync_dir(""))?;
     if has_begun_repair(&*world.media)? {
         return Err(MountError::Unrepaired);
     }

@@ -7,7 +7,7 @@ use crate::model::driver::Driver;
 use crate::model::driver::Mount;
 use crate::model::op::{At, Call, Op, ROOT, Who};
 use crate::world::{Instance, Machine, cache_disk, new_model, new_store, next_time, tuning};
-use crate::{Scope, run_one};
+use crate::{Scope, dice, judge_one};
 use skylog::base::clock::{SimClock, Time};
 use skylog::base::random::SeededRandom;
 use skylog::checkpoint::Replay;
@@ -25,7 +25,7 @@ const FOUND: [u64; 6] = [1008, 1107, 1125, 1163, 3021, 0];
 fn what_failed_once_fails_no_more() {
     for seed in FOUND {
         let scope = Scope { seed, histories: 1, crash: None, plans: 6, sample: 8 };
-        let failures = run_one(&scope, seed).failures;
+        let failures = judge_one(&scope, seed, dice::run_plain).failures;
         assert!(failures.is_empty(), "{}", failures[0]);
     }
 }

@@ -14,6 +14,7 @@ pub use log::{Log, LogBatch};
 use super::error::FormatError;
 use super::ids::{Lsn, Nonce, Uuid};
 use super::wire::{LSN_BYTES, PutIds, Reader, VERSION, check_seal, layout, seal};
+use crate::base::canary::Canary;
 use bytes::{BufMut, Bytes};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"SKpu");
@@ -104,7 +105,7 @@ impl Publication {
         if have > length {
             return Err(FormatError::TooBig { limit: length, found: have });
         }
-        check_seal(bytes, at::CRC)?;
+        check_seal(bytes, at::CRC, Canary::PublicationCrc)?;
         let (uuid, state, nonce) = (field.uuid()?, field.uuid()?, field.nonce()?);
         let (epoch, generation, number, wall) = (field.u32()?, field.u64()?, field.u64()?, field.i64()?);
         let (checkpoint, start, end) = (field.u64()?, field.lsn()?, field.lsn()?);

@@ -1,5 +1,6 @@
 //! Objects that the journal or logs hold whole: where they are, not what they are.
 
+use crate::base::canary::{Canary, removed};
 use crate::checkpoint::nodes::read_file;
 use crate::format::ids::ObjectId;
 use crate::format::names;
@@ -67,7 +68,7 @@ impl Contents {
         let entry = self.find(object).ok_or_else(|| refused("is in neither journal nor log"))?;
         let range = entry.offset..entry.offset + u64::from(entry.len);
         let bytes = self.sources[entry.source as usize].read(range)?;
-        if crc32c::crc32c(&bytes) != entry.crc {
+        if crc32c::crc32c(&bytes) != entry.crc && !removed(Canary::JournalObjectCrc) {
             return Err(refused("changed while the repair ran: something else writes here, or the disk fails"));
         }
         Ok(bytes)
