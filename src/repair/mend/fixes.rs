@@ -54,6 +54,7 @@ fixes! {
     Lost = "lost": "contents that are lost" => "they cannot be read until something else is written there",
     Births = "births": "it is not known any more where its contents are" => "what the store's segments say is there was put back; it may be older than the last change",
     Holes = "holes": "more contents are missing than can be named" => "the rest of it was cut off, or reads as zeros",
+    Older = "older": "a tree node with a part of it is lost" => "what older nodes had of that was put back; it may be older than it was, or have been removed",
     Usage = "usage": "a wrong sum of all files" => "it was counted anew",
     Limit = "limit": "the limit of the filesystem makes no sense" => "there is none now",
 }
@@ -88,6 +89,11 @@ impl Done {
     /// The same, without a detail.
     pub fn plain(&mut self, ino: InodeNo, fix: Is) {
         self.note(ino, fix, String::new);
+    }
+
+    /// The same, however often it is said.
+    pub fn note_once(&mut self, ino: InodeNo, fix: Is) {
+        self.0.entry(ino).or_default().entry(fix).or_default().count = 1;
     }
 
     /// All that were touched.

@@ -3,6 +3,7 @@
 //!
 //! Memory: some 40 bytes an inode and 24 a name; beside that what is to be mended.
 
+use super::KeyRange;
 use super::census::FOUND;
 use super::fixes::{Done, Is};
 use crate::format::ids::InodeNo;
@@ -136,6 +137,21 @@ impl Links {
     /// An inode of which something is there.
     pub fn own(&self, ino: InodeNo) -> Option<&Own> {
         self.place(ino).map(|at| &self.owns[at])
+    }
+
+    /// The inodes that stay and of which a key may lie in a range.
+    pub fn inodes_in<'a>(&'a self, range: &KeyRange) -> impl Iterator<Item = InodeNo> + use<'a> {
+        let number = |key: &[u8]| key.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let (first, last) = (number(&range.from), number(&range.to));
+        // What is shorter than a number ends before the keys of that number, or behind all of them.
+        let last = match range.to.len() {
+            0..8 if range.to.iter().any(|byte| *byte != 0) => u64::MAX,
+            8 => last.saturating_sub(1),
+            _ => last,
+        };
+        let from = self.owns.partition_point(|own| own.ino.0 < first);
+        let inside = self.owns[from..].iter().take_while(move |own| own.ino.0 <= last);
+        inside.filter(|own| !own.gone && own.ino != InodeNo::NONE).map(|own| own.ino)
     }
 
     /// An inode that stays.

@@ -95,6 +95,9 @@ pub fn mend<E>(source: &mut Source<'_, E>, known: &Known<'_>, tell: &mut Tell<'_
     let born = |ino| (known.births)(ino).iter().any(|birth| (known.whole)(&birth.object) == Some(birth.len));
     let also = born_alone(&links, &ranges, known, &born);
     let plan = links.resolve(&born, &also, &found, known.inode_max, &mut done);
+    for ino in ranges.iter().flat_map(|range| links.inodes_in(range)) {
+        done.note_once(ino, Is::Older);
+    }
     let mut paths = Paths::new(&links, &plan, done.inodes().chain(plan.changed.iter().copied()));
     // For the names of those that are told of, too.
     if !plan.is_empty() || done.inodes().any(|ino| ino != InodeNo::NONE) {
