@@ -18,6 +18,7 @@ use skylog::format::key;
 use skylog::format::lease::Lease;
 use skylog::format::manifest::Manifest;
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
+use skylog::format::object_table::{ObjectTable, Tables};
 use skylog::format::publication::{Body, Log, Publication};
 use skylog::format::space::{self, Pending, Published, SegmentRecord, Settled, WindowRecord};
 use skylog::format::store_file::StoreFile;
@@ -31,7 +32,7 @@ use std::ops::Range;
 pub type FuzzBody = fn(&[u8]) -> usize;
 
 /// All bodies by the name of their target.
-pub const ALL: [(&str, FuzzBody); 13] = [
+pub const ALL: [(&str, FuzzBody); 14] = [
     ("keys_and_values", keys_and_values),
     ("batch", batch),
     ("group", group),
@@ -41,6 +42,7 @@ pub const ALL: [(&str, FuzzBody); 13] = [
     ("publication", publication),
     ("lease", lease),
     ("store_segment", store_segment),
+    ("object_table", object_table),
     ("window_index", window_index),
     ("manifest", manifest),
     ("superblock", superblock),
@@ -266,6 +268,8 @@ pub fn store_segment(data: &[u8]) -> usize {
         let bytes = Bytes::copy_from_slice(data);
         let Ok(segment) = StoreSegment::parse(&bytes) else { return 0 };
         let _ = segment.verify(&bytes);
+        let tables = Tables::of_segment(&segment, &bytes);
+        assert!(tables.first <= segment.entries.len());
         1
     };
     let mut sealed = data.to_vec();
@@ -280,6 +284,20 @@ pub fn store_segment(data: &[u8]) -> usize {
         }
     }
     decode(data) + decode(&sealed)
+}
+
+/// An object table.
+pub fn object_table(data: &[u8]) -> usize {
+    let mut decoded = 0;
+    let mut sealed = data.to_vec();
+    reseal(&mut sealed, 0..data.len(), CRC_AT);
+    for bytes in [data, &sealed] {
+        if let Ok(table) = ObjectTable::decode(bytes) {
+            assert_eq!(table.encode(), bytes);
+            decoded += 1;
+        }
+    }
+    decoded
 }
 
 /// The index of a window, whole and by ranged reads.

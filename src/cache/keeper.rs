@@ -2,6 +2,7 @@
 
 use super::state::{Doomed, RunKey, State};
 use super::{CACHE, Cache, Class, Limits, name};
+use crate::base::canary::{Canary, sync};
 use crate::base::clock::Clock;
 use crate::format::ids::Uuid;
 use crate::media::{File, Media};
@@ -222,7 +223,7 @@ fn take_over(media: &dyn Media, filesystem: Uuid) -> io::Result<()> {
         }
     })?;
     theirs.iter().try_for_each(|name| media.remove(&format!("{CACHE}/{name}")))?;
-    media.sync_dir(CACHE)?;
+    sync(Canary::CacheEmptiedSync, || media.sync_dir(CACHE))?;
     write(media, &owner_file(), filesystem.to_string().as_bytes())?.sync()?;
-    media.sync_dir(CACHE)
+    sync(Canary::CacheOwnerDirSync, || media.sync_dir(CACHE))
 }

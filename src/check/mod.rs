@@ -33,9 +33,13 @@ mod report;
 mod segments;
 mod settlement;
 mod space;
+mod tables;
 mod tail;
 mod windows;
 
+pub use files::check_map;
+pub(crate) use files::{COOKIE_FIRST, blocks_of, is_possible};
+pub(crate) use links::kind_of;
 pub use report::{Figures, Problem, Report};
 
 use crate::format::checkpoint::{Birth, Checkpoint};

@@ -6,6 +6,7 @@ use super::{Check, Depth};
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{SegmentKind, SegmentNo};
 use crate::format::names;
+use crate::format::object_table::Tables;
 use crate::format::store_segment::{
     SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader, StoreSegment,
 };
@@ -33,6 +34,8 @@ pub(super) struct Found {
     pub chunks: Option<BTreeMap<u64, ChunkHeader>>,
     /// Chunks that are damaged, and how.
     pub damaged: BTreeMap<u64, String>,
+    /// What it says of itself, if all of it was read.
+    pub tables: Option<Tables>,
     /// Why nothing of it can be read.
     pub lost: Option<String>,
     pub objects: u32,
@@ -74,11 +77,15 @@ impl Found {
     fn read_whole(&mut self, store: &dyn Store, no: SegmentNo) -> Result<(StoreSegment, u64), String> {
         let bytes = store.get(&names::segment(no)).map_err(what_of)?;
         let segment = StoreSegment::parse(&bytes).map_err(|e| e.to_string())?;
+        let mut bodies = Vec::with_capacity(segment.entries.len());
         for (i, entry) in segment.entries.iter().enumerate() {
-            if let Err(e) = segment.body(&bytes, i) {
+            let body = segment.body(&bytes, i);
+            if let Err(e) = &body {
                 self.damaged.insert(entry.offset, e.to_string());
             }
+            bodies.push(body.ok());
         }
+        self.tables = Some(Tables::among(segment.header.uuid, no, &bodies));
         Ok((segment, bytes.len() as u64))
     }
 

@@ -4,6 +4,7 @@
 use super::Check;
 use super::segments::{Expected, Found, read_segment, what_of};
 use super::space::PLACE;
+use super::tables::check_tables;
 use crate::format::ids::Lsn;
 use crate::format::names;
 use crate::format::window::{IndexEntry, WindowIndex};
@@ -88,8 +89,9 @@ fn check_window(check: &mut Check<'_>, window: &Window, index: &WindowIndex) {
         let (expected, found) = (&window.segments[entry.segment as usize], &mut found[entry.segment as usize]);
         check_entry(check, window, expected, found, entry);
     }
-    for (expected, found) in window.segments.iter().zip(&found) {
+    for (number, (expected, found)) in window.segments.iter().zip(&found).enumerate() {
         report_damage(check, expected, found);
+        check_tables(check, index, number, found);
         compare(check, window, expected, found);
     }
 }

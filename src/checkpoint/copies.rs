@@ -9,6 +9,7 @@
 //! up when it cannot be had again.
 
 use super::{CheckpointError, Checkpointer};
+use crate::base::canary::{Canary, removed};
 use crate::cache;
 use crate::format::batch::TreeId;
 use crate::format::ids::{Lsn, SegmentNo};
@@ -128,7 +129,11 @@ impl Checkpointer {
         if self.copies.look {
             let mut local = self.nodes.local_segments().map_err(CheckpointError::disk)?;
             let numbers = local.keys().copied().collect();
-            for no in self.context().unpublished_nodes(&numbers)? {
+            let kept = match removed(Canary::CopyAfterBase) {
+                true => Vec::new(),
+                false => self.context().unpublished_nodes(&numbers)?,
+            };
+            for no in kept {
                 local.remove(&no);
             }
             let lsn = self.db.last();

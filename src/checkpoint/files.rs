@@ -5,6 +5,7 @@
 
 use super::CheckpointError;
 use super::nodes::{read_file, write_file};
+use crate::base::canary::{self, Canary};
 use crate::format::batch::Batch;
 use crate::format::checkpoint::{Birth, Checkpoint, Plan};
 use crate::format::manifest::Manifest;
@@ -59,7 +60,7 @@ pub fn write(media: &dyn Media, files: Files<'_>) -> io::Result<()> {
 /// Writes a checkpoint's record alone and makes its name durable.
 pub fn write_record(media: &dyn Media, checkpoint: &Checkpoint) -> io::Result<()> {
     write_file(media, &checkpoint_file(checkpoint.number), &checkpoint.encode())?;
-    media.sync_dir(CHECKPOINTS)
+    canary::sync(Canary::CheckpointDirSync, || media.sync_dir(CHECKPOINTS))
 }
 
 /// Reads a checkpoint's record.

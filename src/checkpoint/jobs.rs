@@ -2,6 +2,7 @@
 
 use crate::format::checkpoint::Birth;
 use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, SegmentNo};
+use crate::format::object_table::TABLE_RECORD_BYTES;
 use crate::format::publication::{Position, Publication, WindowEntry};
 use std::time::Duration;
 
@@ -99,6 +100,8 @@ pub enum Report {
     Adopted(Box<Publication>),
     /// What could be deleted is gone.
     Deleted(Deleted),
+    /// Nothing is published: the objects need more segments than were planned. Planned anew it is done.
+    TooFewNumbers,
     /// Nothing is known to have been done. To be tried again.
     Failed {
         /// Why.
@@ -152,10 +155,12 @@ pub struct Follower {
     pub seen: Duration,
 }
 
-/// As many numbers as the segments of a window may need. Two chunks in a row, or two segments in a row if those are larger,
-/// have more bytes than fit into one; a tenth is for what lies around them.
-pub fn segments_for(births: &[Birth], segment_bytes: usize) -> usize {
-    let bytes: u64 = births.iter().map(|birth| u64::from(birth.len)).sum();
+/// As many numbers as the segments of a window may need, where no object is longer than its birth says, or than `longest` if that
+/// is more. Two chunks in a row, or two segments in a row if those are larger, have more bytes than fit into one; a tenth is
+/// for what lies around them.
+pub fn segments_for(births: &[Birth], segment_bytes: usize, longest: usize) -> usize {
+    let bytes = |birth: &Birth| (birth.len as usize).max(longest) + TABLE_RECORD_BYTES;
+    let bytes: u64 = births.iter().map(|birth| bytes(birth) as u64).sum();
     let half = segment_bytes.max(OBJECT_BYTES_MAX) as u64 * 9 / 20;
     usize::try_from(bytes / half + 1).unwrap_or(usize::MAX).min(births.len())
 }

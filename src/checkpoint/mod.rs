@@ -267,6 +267,8 @@ pub struct Checkpointer {
     unsettled: bool,
     /// Numbers planned for a job that is not made yet.
     half_made: Vec<SegmentNo>,
+    /// As many numbers are planned as a window may need at most.
+    plans_most: bool,
     /// A job that the shipper could not do.
     failed: Option<FailedJob>,
     /// The shipper's report, until all of it is recorded.
@@ -334,6 +336,7 @@ impl Checkpointer {
             startup: Startup::Begin(adopted),
             unsettled: true,
             half_made: Vec::new(),
+            plans_most: false,
             failed: None,
             report: None,
             delete_at: Duration::ZERO,

@@ -40,7 +40,8 @@ pub fn node_file(no: SegmentNo) -> String {
     format!("{NODES}/{:010}-{:016}", no.epoch, no.number)
 }
 
-fn parse_node_file(name: &str) -> Option<SegmentNo> {
+/// The segment of which this is the name in the folder of node segments.
+pub fn parse_node_file(name: &str) -> Option<SegmentNo> {
     let (epoch, number) = name.split_once('-')?;
     Some(SegmentNo { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
 }
@@ -314,7 +315,7 @@ impl NodeSource for NodeStore {
     fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
         let Some(file) = self.local(ptr.segment)? else { return self.read_shipped(ptr) };
         let bytes = NodeStore::read_from(&*file, ptr)?;
-        if bytes.len() == ptr.len as usize && crc32c::crc32c(&bytes) == ptr.crc {
+        if ptr.verify(&bytes).is_ok() {
             return Ok(bytes);
         }
         match &self.reader {

@@ -5,7 +5,8 @@ use super::jobs::{BaseJob, DeleteJob, Deleted, Job, Report, Shipped, WindowJob, 
 use super::nodes::node_file;
 use super::space::Context;
 use super::{CheckpointError, Checkpointer, DELETE_EVERY, DELETE_MAX, FailedJob, Held, Phase, Plan};
-use crate::format::ids::{SegmentNo, Uuid};
+use crate::base::canary::{Canary, removed};
+use crate::format::ids::{OBJECT_BYTES_MAX, SegmentNo, Uuid};
 use crate::format::publication::{Base, Body, Increment, Position, Publication, WindowEntry};
 use crate::format::space::Published;
 use std::collections::BTreeSet;
@@ -41,7 +42,7 @@ impl Checkpointer {
         }
         if let Some((lsn, job)) = self.ready.take() {
             // Planned segments are in a durable batch before the first byte goes to the store.
-            if self.db.journal().durable() < lsn {
+            if self.db.journal().durable() < lsn && !removed(Canary::PlannedBeforeShipped) {
                 self.ready = Some((lsn, job));
                 return Ok(false);
             }
@@ -173,7 +174,8 @@ impl Checkpointer {
 
     fn window_job(&mut self, plan: &Plan) -> Result<WindowJob, CheckpointError> {
         let births = super::files::read_plan(&*self.media, plan.number)?.births;
-        let count = segments_for(&births, self.policy.segment_bytes);
+        let longest = if self.plans_most { OBJECT_BYTES_MAX } else { 0 };
+        let count = segments_for(&births, self.policy.segment_bytes, longest);
         self.reserve_numbers(count as u64 + 1)?;
         let numbers: Vec<SegmentNo> = (0..count).map(|_| self.numbers.take()).collect();
         self.half_made.extend(&numbers);
@@ -264,12 +266,18 @@ impl Checkpointer {
                 self.job_failed();
                 Ok(())
             }
+            Report::TooFewNumbers => {
+                // An object is packed whole, and may be longer than the extent under which it was born.
+                self.plans_most = true;
+                self.drop_planned_of_job(&[])
+            }
             Report::Deleted(deleted) => self.deleted(deleted),
         }
     }
 
     fn shipped(&mut self, shipped: &Shipped) -> Result<(), CheckpointError> {
         self.away.set(false);
+        self.plans_most = false;
         if shipped.base.is_some() {
             self.ended.clone_from(&shipped.ended);
         }

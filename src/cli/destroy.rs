@@ -39,7 +39,7 @@ pub struct Destroy {
 }
 
 /// Folders of a store.
-const STORE_FOLDERS: [&str; 5] = ["gen", "seg", "win", "snap", "lease"];
+const STORE_FOLDERS: [&str; 6] = ["gen", "seg", "win", "snap", "lease", "damaged"];
 
 impl Destroy {
     /// Asks, then removes.
@@ -170,14 +170,18 @@ fn delete_all(store: &dyn Store, names: &[String], at_once: usize) -> Result<(),
 
 /// Takes away the folders that are empty now; whatever else the user keeps there stays.
 fn remove_empty(store: &Path) {
-    for folder in STORE_FOLDERS {
-        let above = store.join(folder);
-        for below in fs::read_dir(&above).into_iter().flatten().filter_map(Result::ok) {
-            fs::remove_dir(below.path()).ok();
-        }
-        fs::remove_dir(above).ok();
-    }
+    STORE_FOLDERS.iter().for_each(|folder| remove_empty_below(&store.join(folder)));
     fs::remove_dir(store).ok();
+}
+
+fn remove_empty_below(folder: &Path) {
+    for below in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
+        // A link leads to what is not ours.
+        if below.file_type().is_ok_and(|found| found.is_dir()) {
+            remove_empty_below(&below.path());
+        }
+    }
+    fs::remove_dir(folder).ok();
 }
 
 #[cfg(test)]

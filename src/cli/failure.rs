@@ -36,6 +36,11 @@ impl Failure {
         Failure { sentence: sentence.to_string(), code: USAGE, said: false }
     }
 
+    /// The same, with other words in the sentence where it has these.
+    pub fn saying(self, words: &str, other: &str) -> Failure {
+        Failure { sentence: self.sentence.replace(words, other), ..self }
+    }
+
     /// Somebody else has been told the sentence; only the exit code is left to give.
     pub fn said(self) -> Failure {
         Failure { said: true, ..self }

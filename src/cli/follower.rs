@@ -6,6 +6,7 @@ use super::failure::{Failure, Outcome};
 use super::metrics_endpoint::Endpoint;
 use super::mount_options::MountOptions;
 use super::registry::{self, Claim, Registration};
+use super::site::Site;
 use super::store_arg::{Found, StoreArg};
 use super::world::{self, Sizes};
 use super::{mount_point, state_dir, state_root};
@@ -46,7 +47,7 @@ pub fn look(store: &StoreArg, dir: &Path, options: &MountOptions) -> Result<Supe
     }
     let superblock = match store.look()? {
         Found::Filesystem(superblock) => superblock,
-        Found::Nothing => return Err(store.missing()),
+        found @ (Found::Damaged(_) | Found::Nothing) => Site::found(store, found, None)?.superblock,
         Found::Away(reason) => {
             return Err(Failure::failed(format_args!(
                 "{reason}; a mount with ro has nothing but what is in the store"
@@ -149,7 +150,7 @@ impl Place {
         let tuning = Tuning { cache_files: cache.limits, ..tuning };
         let known = Some(Known::Answered(superblock));
         let world = World { known, cache_media: cache.media, ..world::world(store, &self.dir)? };
-        let volume = Volume::open_follower(&world, &tuning).map_err(|e| world::refused(store, &e))?;
+        let volume = Volume::open_follower(&world, &tuning).map_err(|e| world::refused(store, None, &e))?;
         let usual = Patience::default();
         volume.set_patience(Patience {
             read_timeout: options.read_timeout_seconds.map_or(usual.read_timeout, Duration::from_secs),

@@ -185,7 +185,8 @@ impl Mount {
         }
         let superblock = site.as_ref().map(|site| &site.superblock);
         if let Some(state) = state {
-            state_dir::usable(&state, superblock.map(|superblock| superblock.uuid))?;
+            state_dir::usable(&state, superblock.map(|superblock| superblock.uuid))
+                .map_err(|failure| world::with_command(&self.store, given, failure))?;
         }
         let segment_bytes = self.segment_bytes(superblock)?;
         world::journal_bytes(segment_bytes, options.journal_bytes)?;
@@ -277,13 +278,11 @@ impl Mount {
     }
 
     /// Why the volume does not open, with the command to run.
-    fn refused(&self, error: &MountError, dir: &Path, state: &Path) -> Failure {
-        let store = self.store.folder().map_or_else(|| self.store.url(), |folder| folder.display().to_string());
-        let sentence = world::refused(&self.store, error)
-            .sentence()
-            .replace("--takeover STORE DIR", &format!("--takeover {store} {}", dir.display()))
-            .replace("skylog salvage STATE", &format!("skylog salvage {}", state.display()));
-        Failure::failed(sentence)
+    fn refused(&self, error: &MountError, dir: &Path, state: &Path, given: Option<&Path>) -> Failure {
+        let takeover = format!("--takeover {} {}", self.store.shown(), dir.display());
+        world::refused(&self.store, given, error)
+            .saying("--takeover STORE DIR", &takeover)
+            .saying("skylog salvage STATE", &format!("skylog salvage {}", state.display()))
     }
 
     /// A store that is away, or went away meanwhile, is probed when it is back, before anything is published.
@@ -327,7 +326,9 @@ impl Mount {
             effort.at(done, total);
             progress(done, total);
         };
-        let volume = Volume::open(&world, &tuning, &mut progress).map_err(|e| self.refused(&e, dir, &site.state))?;
+        let given = options.state.as_deref();
+        let volume =
+            Volume::open(&world, &tuning, &mut progress).map_err(|e| self.refused(&e, dir, &site.state, given))?;
         if let Some(policy) = options.sync {
             volume.set_policy(policy);
         }

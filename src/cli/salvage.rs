@@ -54,7 +54,7 @@ impl SalvageCommand {
             progress.at(done, total);
         });
         progress.end();
-        let salvage = opened.map_err(Failure::failed)?;
+        let salvage = opened.map_err(|e| world::refused(&store, Some(&state), &e))?;
         let written = Out::new(&out).and_then(|mut out| out.write(&salvage))?;
         let (shipped, last) = salvage.range();
         output::line(format_args!(

@@ -40,8 +40,29 @@ impl Site {
         let given = given.map(absolute).transpose()?;
         match found {
             Found::Filesystem(superblock) => Site::there(store, superblock, given),
+            Found::Damaged(reason) => {
+                Err(Failure::failed(format_args!("{reason}; run: skylog check --repair {}", store.shown())))
+            }
             Found::Nothing => Err(store.missing()),
             Found::Away(reason) => Site::from_copy(store, reason, given),
+        }
+    }
+
+    /// Where the state of a filesystem lies of which the superblock is damaged or gone; `None` if no state is known.
+    pub fn state_without_superblock(store: &StoreArg, given: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
+        if let (Some(given), _) | (None, Some(given)) =
+            (given, store.folder().map(|folder| folder.join("state")).as_deref())
+        {
+            return absolute(given).map(Some);
+        }
+        let mut found = state_root::find(store)?;
+        match (found.pop(), found.is_empty()) {
+            (Some((state, _)), true) => Ok(Some(state)),
+            (None, _) => Ok(None),
+            (Some(_), false) => Err(Failure::failed(format_args!(
+                "several state directories belong to {}, choose one with --state DIR",
+                store.url()
+            ))),
         }
     }
 

@@ -5,6 +5,7 @@ use super::site::Site;
 use skylog::cache::{CACHE, is_cache_file};
 use skylog::format::ids::Uuid;
 use skylog::format::names::LOCK;
+use skylog::format::repair_file::REPAIR_FILE;
 use skylog::format::store_file::STORE_FILE;
 use skylog::journal::{MANIFEST, ManifestStore};
 use skylog::media::LocalDisk;
@@ -20,8 +21,11 @@ const FOLDERS: [(&str, IsOurs); 4] =
 type IsOurs = fn(&str) -> bool;
 
 /// Files of a state directory. The lock is the last to go.
-const FILES: [&str; 8] =
-    [MANIFEST, "MANIFEST.new", WITHDRAWN, STORE_FILE, "store.new", "skylog.log", "skylog.log.1", LOCK];
+const FILES: [&str; 9] =
+    [MANIFEST, "MANIFEST.new", WITHDRAWN, REPAIR_FILE, STORE_FILE, "store.new", "skylog.log", "skylog.log.1", LOCK];
+
+/// What the folders that a repair moved things into are called, before the repair's UUID.
+const ASIDE: &str = "damaged-";
 
 /// The filesystem that a state directory belongs to; `None` when it holds none.
 pub fn filesystem(state: &Path) -> Result<Option<Uuid>, Failure> {
@@ -34,20 +38,24 @@ pub fn filesystem(state: &Path) -> Result<Option<Uuid>, Failure> {
 /// a state of this very filesystem; the usual one may also be missing, or hold nothing yet.
 pub fn existing(site: &Site, named: bool) -> Outcome {
     existing_or_damaged(site, named)?;
-    if named { filesystem(&site.state).map(drop) } else { Ok(()) }
+    match named && filesystem(&site.state)?.is_none() {
+        true => Err(not_a_state(&site.state)),
+        false => Ok(()),
+    }
 }
 
-/// As [`existing`], for a command that looks at damage: the manifest may be damaged too.
+/// As [`existing`], for a command that looks at damage: the manifest may be damaged too, or gone from beside a journal.
 pub fn existing_or_damaged(site: &Site, named: bool) -> Outcome {
     let (state, uuid) = (&site.state, site.superblock.uuid);
     match filesystem(state) {
         Ok(Some(found)) if found != uuid => Err(belongs_elsewhere(state, found, uuid)),
-        Ok(None) if named => Err(Failure::failed(format_args!(
-            "{} is not a state directory of skylog (it has no {MANIFEST})",
-            state.display()
-        ))),
+        Ok(None) if named && is_new(state) => Err(not_a_state(state)),
         _ => Ok(()),
     }
+}
+
+fn not_a_state(state: &Path) -> Failure {
+    Failure::failed(format_args!("{} is not a state directory of skylog (it has no {MANIFEST})", state.display()))
 }
 
 /// Whether a mount may keep its state here: in a directory of this filesystem, in a new one, or in one that is empty.
@@ -68,8 +76,12 @@ pub fn usable(state: &Path, uuid: Option<Uuid>) -> Outcome {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(Failure::failed(format_args!("state directory {shown}: {e}"))),
     };
-    let ours =
-        |name: &str| FILES.contains(&name) || FOLDERS.iter().any(|(folder, _)| *folder == name) || name == "lost+found";
+    let ours = |name: &str| {
+        FILES.contains(&name)
+            || FOLDERS.iter().any(|(folder, _)| *folder == name)
+            || is_aside(name)
+            || name == "lost+found"
+    };
     let mut names = entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
     match names.find(|name| !ours(name)) {
         None => Ok(()),
@@ -86,7 +98,8 @@ pub fn is_new(state: &Path) -> bool {
         Ok(mut entries) => folder == CACHE || entries.next().is_none(),
         Err(e) => e.kind() == ErrorKind::NotFound,
     };
-    !may_exist(&state.join(MANIFEST)) && FOLDERS.into_iter().all(is_empty)
+    let noted = [MANIFEST, REPAIR_FILE].iter().any(|name| may_exist(&state.join(name)));
+    !noted && FOLDERS.into_iter().all(is_empty)
 }
 
 /// After a mount that failed in a state directory that was new to it: what it put there is taken away, and the directory if
@@ -109,6 +122,7 @@ fn may_exist(path: &Path) -> bool {
 
 /// Removes all we ever put into a state directory, and the directory if nothing else is left in it.
 pub fn remove(state: &Path) -> io::Result<()> {
+    clear_aside(state)?;
     clear(state)?;
     fs::remove_dir(state).ok();
     Ok(())
@@ -120,6 +134,18 @@ fn clear(state: &Path) -> io::Result<()> {
     }
     for file in FILES {
         gone(fs::remove_file(state.join(file)))?;
+    }
+    Ok(())
+}
+
+/// Removes what repairs have moved aside: it has the names that it had.
+fn clear_aside(state: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(state).into_iter().flatten().filter_map(Result::ok) {
+        let is_folder = entry.file_type().is_ok_and(|found| found.is_dir());
+        if is_folder && entry.file_name().to_str().is_some_and(is_aside) {
+            clear(&entry.path())?;
+            fs::remove_dir(entry.path()).ok();
+        }
     }
     Ok(())
 }
@@ -151,6 +177,10 @@ fn belongs_elsewhere(state: &Path, found: Uuid, expected: Uuid) -> Failure {
         "the state directory {} belongs to filesystem {found}, not {expected}; give another one with --state DIR",
         state.display()
     ))
+}
+
+fn is_aside(name: &str) -> bool {
+    name.strip_prefix(ASIDE).is_some_and(|id| id.parse::<Uuid>().is_ok())
 }
 
 fn is_number(text: &str) -> bool {

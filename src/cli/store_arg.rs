@@ -26,6 +26,8 @@ pub struct StoreArg {
 pub enum Found {
     /// A filesystem.
     Filesystem(Superblock),
+    /// A filesystem, of which the superblock cannot be read. One sentence, without a full stop.
+    Damaged(String),
     /// No filesystem of ours.
     Nothing,
     /// Nobody knows: the store does not answer. One sentence, without a full stop.
@@ -61,6 +63,11 @@ impl StoreArg {
     /// The store's one name, whatever the user wrote.
     pub fn url(&self) -> String {
         self.place.url()
+    }
+
+    /// As the user would name it.
+    pub fn shown(&self) -> String {
+        self.folder().map_or_else(|| self.url(), |folder| folder.display().to_string())
     }
 
     /// Whether it is gone with the process that opens it.
@@ -127,22 +134,43 @@ impl StoreArg {
         }
         let shown = self.url();
         match self.open()?.get(SUPERBLOCK) {
-            Ok(bytes) => Superblock::decode(&bytes).map(Found::Filesystem).map_err(|e| match e {
-                SuperblockError::Newer { supported, found } => Failure::failed(format_args!(
+            Ok(bytes) => match Superblock::decode(&bytes) {
+                Ok(superblock) => Ok(Found::Filesystem(superblock)),
+                Err(SuperblockError::Newer { supported, found }) => Err(Failure::failed(format_args!(
                     "{shown} was made by a newer skylog: its format is {found}, this program knows {supported}; update skylog"
-                )),
-                e => Failure::failed(format_args!("{shown}/{SUPERBLOCK}: {e}")),
-            }),
+                ))),
+                Err(e @ SuperblockError::Incompatible(_)) => {
+                    Err(Failure::failed(format_args!("{shown}/{SUPERBLOCK}: {e}")))
+                }
+                Err(e) => Ok(Found::Damaged(format!("{shown}/{SUPERBLOCK}: {e}"))),
+            },
             Err(StoreError::NotFound { .. }) => Ok(Found::Nothing),
             Err(StoreError::Away { reason, .. }) => Ok(Found::Away(self.away(&reason))),
             Err(e) => Err(self.refused(e)),
         }
     }
 
+    /// Whether there are objects of a filesystem, whatever the superblock says.
+    pub fn has_generations(&self) -> Result<bool, Failure> {
+        let mut found = false;
+        let walked = self.open()?.walk("gen", &mut |name| {
+            found |= names::is_ours(name);
+            if found { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        walked.map(|()| found).map_err(|e| self.refused(e))
+    }
+
     /// Why there is no filesystem to work on.
     pub fn missing(&self) -> Failure {
         if let Err(failure) = self.open() {
             return failure;
+        }
+        if self.has_generations().unwrap_or(false) {
+            let shown = self.shown();
+            return Failure::failed(format_args!(
+                "{shown} has no {SUPERBLOCK} and holds a filesystem, whole or the rest of one; `skylog check --repair {shown}` \
+                 makes it whole, `skylog destroy {shown}` removes it"
+            ));
         }
         let (shown, place) = (self.url(), if self.folder().is_some() { "a new directory" } else { "an empty place" });
         Failure::failed(format_args!(
@@ -152,7 +180,7 @@ impl StoreArg {
 
     /// Fails with one sentence unless a store can be made at this place.
     pub fn vacant(&self) -> Outcome {
-        let shown = self.folder().map_or_else(|| self.url(), |folder| folder.display().to_string());
+        let shown = self.shown();
         let holds = match self.folder() {
             Some(folder) => holds_folder(folder)?,
             None => self.holds()?,

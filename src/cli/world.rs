@@ -37,7 +37,7 @@ const GRACE: Duration = Duration::from_secs(3600);
 const SHIP_INTERVAL: Duration = Duration::from_secs(5);
 const SHIP_INTERVAL_FOLDER: Duration = Duration::from_secs(60);
 /// A store segment is full at this size, whatever the size of journal segments.
-const STORE_SEGMENT_BYTES: u64 = 16 * MIB;
+pub const STORE_SEGMENT_BYTES: u64 = 16 * MIB;
 /// Store segments that are uploaded to a remote store at a time, while another one is made: no more than it may take requests.
 const UPLOADS: usize = 3;
 
@@ -111,15 +111,29 @@ pub fn probe(store: &StoreArg) -> Outcome {
     verdict.map_err(|why| Failure::failed(format_args!("{} cannot be used: {why}", store.url())))
 }
 
-/// Why a volume does not open, with the command that says more about damage.
-pub fn refused(store: &StoreArg, error: &MountError) -> Failure {
-    let store = store.folder().map_or_else(|| store.url(), |folder| folder.display().to_string());
-    let sentence = error.to_string().replace("skylog check STORE", &format!("skylog check {store}"));
+/// What a sentence about damage names for a command, whatever the filesystem.
+const REPAIR: &str = "skylog check --repair STORE";
+
+/// The same for this filesystem; `given` is the state directory that the user named.
+pub fn repair_command(store: &StoreArg, given: Option<&Path>) -> String {
+    let state = given.map_or_else(String::new, |state| format!(" --state {}", state.display()));
+    format!("skylog check --repair {}{state}", store.shown())
+}
+
+/// A failure that may be about damage, with the command that repairs this filesystem.
+pub fn with_command(store: &StoreArg, given: Option<&Path>, failure: Failure) -> Failure {
+    failure.saying(REPAIR, &repair_command(store, given))
+}
+
+/// Why a volume does not open, with the command that says more about damage, and repairs it.
+pub fn refused(store: &StoreArg, given: Option<&Path>, error: &MountError) -> Failure {
     let damage = matches!(error, MountError::Checkpoint(_) | MountError::Map(_));
-    match damage && !sentence.contains("skylog check") {
-        true => Failure::failed(format_args!("{sentence}; run: skylog check {store}")),
+    let sentence = error.to_string();
+    let failure = match damage && !sentence.contains("skylog check") {
+        true => Failure::failed(format_args!("{sentence}; run: {REPAIR}")),
         false => Failure::failed(sentence),
-    }
+    };
+    with_command(store, given, failure)
 }
 
 /// The size of the journal, if segments of that size fit into it.

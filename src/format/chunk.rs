@@ -4,6 +4,7 @@
 use super::error::FormatError;
 use super::ids::OBJECT_BYTES_MAX;
 use super::wire::{Reader, fits, layout, same_crc};
+use crate::base::canary::Canary;
 use bytes::BufMut;
 
 layout! {
@@ -113,7 +114,7 @@ impl ChunkHeader {
         if have > need {
             return Err(FormatError::TooBig { limit: need, found: have });
         }
-        same_crc(self.crc, crc32c::crc32c(stored))
+        same_crc(self.crc, crc32c::crc32c(stored), Canary::ChunkCrc)
     }
 }
 

@@ -8,6 +8,7 @@
 use super::error::FormatError;
 use super::ids::{JournalNo, Lsn, Nonce};
 use super::wire::{LSN_BYTES, PutIds, Reader, check_seal, fits, layout, seal};
+use crate::base::canary::Canary;
 use bytes::BufMut;
 use std::ops::Range;
 
@@ -62,6 +63,10 @@ pub struct GroupPeek {
     pub nonce: Nonce,
     /// The sequence that it claims.
     pub sequence: u64,
+    /// The journal segment that it claims to be in,
+    pub segment: JournalNo,
+    /// and where in that.
+    pub offset: u64,
     /// Bytes of the whole group, up to the next block boundary.
     pub padded_len: usize,
 }
@@ -109,7 +114,8 @@ pub fn encode_group_to(out: &mut Vec<u8>, header: GroupHeader, payload: &[&[u8]]
 pub fn peek(first_block: &[u8]) -> Result<GroupPeek, FormatError> {
     let header = decode_header(first_block)?;
     let padded_len = padded_len(header.payload_len as usize);
-    Ok(GroupPeek { nonce: header.nonce, sequence: header.sequence, padded_len })
+    let GroupHeader { nonce, sequence, segment, offset, .. } = header;
+    Ok(GroupPeek { nonce, sequence, segment, offset, padded_len })
 }
 
 /// Decodes the group at the start of `bytes`. Returns its header, where its batches are, and its padded length.
@@ -118,7 +124,7 @@ pub fn decode_group(bytes: &[u8]) -> Result<(GroupHeader, Range<usize>, usize), 
     let padded = padded_len(header.payload_len as usize);
     let short = FormatError::TooShort { need: padded as u64, have: bytes.len() as u64 };
     let group = bytes.get(..padded).ok_or(short)?;
-    check_seal(group, at::CRC)?;
+    check_seal(group, at::CRC, Canary::GroupCrc)?;
     if !group.ends_with(&TRAILER) {
         return Err(FormatError::Value("a group without its trailer"));
     }
@@ -169,7 +175,8 @@ mod tests {
             assert_eq!(decoded, GroupHeader { payload_len: fits(len), ..header() });
             assert_eq!((&bytes[range], padded), (&payload[..], bytes.len()));
             let peeked = peek(&bytes[..GROUP_BLOCK]).expect("valid");
-            assert_eq!(peeked, GroupPeek { nonce: Nonce(77), sequence: 3, padded_len: bytes.len() });
+            let (nonce, segment) = (Nonce(77), JournalNo(5));
+            assert_eq!(peeked, GroupPeek { nonce, sequence: 3, segment, offset: 8192, padded_len: bytes.len() });
         }
         assert_eq!((padded_len(3992), padded_len(3993)), (4096, 8192));
     }

@@ -9,6 +9,7 @@ use super::error::FormatError;
 use super::ids::{JournalNo, Lsn, Nonce, OBJECT_BYTES_MAX, ObjectId};
 use super::wire::{LSN_BYTES, OBJECT_ID_BYTES, PutIds, Reader, check_seal, fits, layout, seal};
 use super::{chunk::check_len, group::GROUP_BLOCK};
+use crate::base::canary::Canary;
 use bytes::BufMut;
 
 /// Bytes of the footer and of each block.
@@ -135,7 +136,7 @@ impl Footer {
     pub fn decode(bytes: &[u8]) -> Result<Footer, FormatError> {
         let mut field = Reader::new(whole_block(bytes)?);
         field.magic("the footer of a journal segment", FOOTER_MAGIC)?;
-        check_seal(bytes, footer_at::CRC)?;
+        check_seal(bytes, footer_at::CRC, Canary::JournalFooterCrc)?;
         let _crc = field.u32()?;
         Ok(Footer {
             nonce: field.nonce()?,
@@ -163,7 +164,7 @@ impl Footer {
     pub fn decode_block(&self, number: usize, bytes: &[u8]) -> Result<Vec<DirectoryEntry>, FormatError> {
         let mut field = Reader::new(whole_block(bytes)?);
         field.magic("a block of a journal directory", BLOCK_MAGIC)?;
-        check_seal(bytes, block_at::CRC)?;
+        check_seal(bytes, block_at::CRC, Canary::JournalDirectoryCrc)?;
         let _crc = field.u32()?;
         let place = (field.nonce()?, JournalNo(field.u64()?), field.u32()? as usize);
         if place != (self.nonce, self.segment, number) {

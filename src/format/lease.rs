@@ -6,6 +6,7 @@
 use super::error::FormatError;
 use super::ids::Uuid;
 use super::wire::{Reader, VERSION, check_seal, fits, layout, seal};
+use crate::base::canary::Canary;
 use bytes::BufMut;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"SKle");
@@ -172,7 +173,7 @@ impl Lease {
         let _crc = field.u32()?;
         field.version()?;
         let (kind, state) = (field.u8()?, field.u8()?);
-        check_seal(bytes, at::CRC)?;
+        check_seal(bytes, at::CRC, Canary::LeaseCrc)?;
         let (kind, state) = (LeaseKind::from_code(kind)?, LeaseState::from_code(state)?);
         let (filesystem, who, number, epoch) = (field.uuid()?, field.uuid()?, field.counted()?, field.u32()?);
         let (pid, started, since, wall) = (field.u32()?, field.u64()?, field.i64()?, field.i64()?);

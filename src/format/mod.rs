@@ -18,6 +18,7 @@ pub mod lease;
 pub mod manifest;
 pub mod names;
 pub mod node;
+pub mod object_table;
 pub mod publication;
 pub mod repair_file;
 pub mod space;

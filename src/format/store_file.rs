@@ -2,6 +2,7 @@
 //! seen, so that a mount finds its state, and can start, while the store is away.
 
 use super::superblock::{Superblock, SuperblockError};
+use crate::base::canary::{Canary, removed};
 
 /// Its name in the state directory.
 pub const STORE_FILE: &str = "store";
@@ -58,7 +59,10 @@ impl StoreFile {
         let at = bytes.windows(key.len()).position(|window| window == key).ok_or(StoreFileError::Missing("crc"))?;
         let head = std::str::from_utf8(&bytes[..at]).map_err(|_| StoreFileError::Checksum)?;
         let crc = format!("{CRC_KEY}{:08x}\n", crc32c::crc32c(head.as_bytes()));
-        let superblock = bytes[at..].strip_prefix(crc.as_bytes()).ok_or(StoreFileError::Checksum)?;
+        let (found, superblock) = bytes[at..].split_at_checked(crc.len()).ok_or(StoreFileError::Checksum)?;
+        if found != crc.as_bytes() && !removed(Canary::StoreFileCrc) {
+            return Err(StoreFileError::Checksum);
+        }
         let line =
             |name: &str| head.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned()));
         Ok(StoreFile {

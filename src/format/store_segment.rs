@@ -11,6 +11,7 @@ use super::error::FormatError;
 use super::ids::{NodePtr, OBJECT_BYTES_MAX, SegmentKind, SegmentNo, Uuid};
 use super::node::NODE_BYTES_MAX;
 use super::wire::{PutIds, Reader, SEGMENT_NO_BYTES, VERSION, check_seal, fits, layout, same_crc, seal};
+use crate::base::canary::Canary;
 use bytes::{BufMut, Bytes};
 use std::ops::Range;
 
@@ -45,6 +46,10 @@ pub const SEGMENT_HEADER_BYTES: usize = header_at::SIZE;
 pub const FRAME_BYTES: usize = frame_at::SIZE;
 /// Bytes of the footer, the last of the segment.
 pub const SEGMENT_FOOTER_BYTES: usize = footer_at::SIZE;
+/// Bytes of its entry in the directory, for each body.
+pub const SEGMENT_ENTRY_BYTES: usize = entry_at::SIZE;
+/// Bytes that a body takes beside itself.
+pub const BODY_OVERHEAD_BYTES: usize = frame_at::SIZE + entry_at::SIZE;
 
 fn body_bytes_max(kind: SegmentKind) -> usize {
     match kind {
@@ -65,6 +70,11 @@ pub struct SegmentEntry {
 impl SegmentEntry {
     fn end(&self) -> u64 {
         self.offset + u64::from(self.chunk.stored_len)
+    }
+
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        out.put_u64_le(self.offset);
+        self.chunk.encode_to(out);
     }
 
     /// The bytes of the frame and the body.
@@ -147,8 +157,7 @@ impl SegmentBuilder {
         let directory_offset = self.position();
         let start = self.bytes.len();
         for entry in &self.entries {
-            self.bytes.put_u64_le(entry.offset);
-            entry.chunk.encode_to(&mut self.bytes);
+            entry.encode_to(&mut self.bytes);
         }
         let directory_crc = crc32c::crc32c(&self.bytes[start..]);
         let start = self.bytes.len();
@@ -184,7 +193,7 @@ impl SegmentHeader {
         let header = Reader::new(bytes).take(header_at::SIZE)?;
         let _crc = field.u32()?;
         field.version()?;
-        check_seal(header, header_at::CRC)?;
+        check_seal(header, header_at::CRC, Canary::SegmentCrc)?;
         let kind = SegmentKind::from_code(field.u8()?)?;
         field.zeros(1)?;
         Ok(SegmentHeader { uuid: field.uuid()?, segment: field.segment()?, kind })
@@ -211,7 +220,7 @@ impl SegmentFooter {
         let mut field = Reader::new(bytes);
         field.magic("the footer of a store segment", FOOTER_MAGIC)?;
         let footer = Reader::new(bytes).take(footer_at::SIZE)?;
-        check_seal(footer, footer_at::CRC)?;
+        check_seal(footer, footer_at::CRC, Canary::SegmentFooterCrc)?;
         let _crc = field.u32()?;
         let (segment, directory_offset, count) = (field.segment()?, field.u64()?, field.u32()?);
         let (directory_crc, kind) = (field.u32()?, SegmentKind::from_code(field.u8()?)?);
@@ -243,7 +252,7 @@ impl SegmentFooter {
         if have > need {
             return Err(FormatError::TooBig { limit: need, found: have });
         }
-        same_crc(self.directory_crc, crc32c::crc32c(bytes))?;
+        same_crc(self.directory_crc, crc32c::crc32c(bytes), Canary::SegmentDirectoryCrc)?;
         let mut field = Reader::new(bytes);
         let mut entries = Vec::with_capacity(self.count as usize);
         let mut end = SEGMENT_HEADER_BYTES as u64;
@@ -281,13 +290,31 @@ pub fn read_frame(segment: SegmentNo, kind: SegmentKind, at: u64, bytes: &[u8]) 
     let mut field = Reader::new(bytes);
     field.magic("the frame of a body", FRAME_MAGIC)?;
     let frame = Reader::new(bytes).take(frame_at::SIZE)?;
-    check_seal(frame, frame_at::CRC)?;
+    check_seal(frame, frame_at::CRC, Canary::FrameCrc)?;
     let _crc = field.u32()?;
     let place = (field.segment()?, field.u64()?);
     let chunk = ChunkHeader::read(&mut field, body_bytes_max(kind))?;
     match place == (segment, at + FRAME_BYTES as u64) {
         true => Ok(chunk),
         false => Err(FormatError::Value("a body of another segment or another place")),
+    }
+}
+
+/// The bodies of a segment of which header, directory or footer is damaged, if no frame is: they follow one another, and behind
+/// the last comes the directory, as far as its first entry at least. Whatever the bodies hold, none is taken for a frame.
+pub fn walk_frames(segment: SegmentNo, kind: SegmentKind, bytes: &[u8]) -> Option<Vec<SegmentEntry>> {
+    let mut entries: Vec<SegmentEntry> = Vec::new();
+    let mut at = SEGMENT_HEADER_BYTES as u64;
+    loop {
+        let rest = bytes.get(usize::try_from(at).ok()?..)?;
+        let Ok(chunk) = read_frame(segment, kind, at, rest) else {
+            let mut first = Vec::with_capacity(entry_at::SIZE);
+            entries.first()?.encode_to(&mut first);
+            return rest.starts_with(&first).then_some(entries);
+        };
+        let entry = SegmentEntry { offset: at + FRAME_BYTES as u64, chunk };
+        at = entry.end();
+        entries.push(entry);
     }
 }
 

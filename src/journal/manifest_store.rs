@@ -6,7 +6,7 @@
 //! what the other names.
 
 use super::is_full;
-use crate::base::canary::{Canary, removed};
+use crate::base::canary::{Canary, removed, sync};
 use crate::format::FormatError;
 use crate::format::manifest::Manifest;
 use crate::media::{Media, room_for};
@@ -25,7 +25,7 @@ const TEMPORARY: &str = "MANIFEST.new";
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// What is on disk is not a manifest.
-    #[error("MANIFEST is damaged: {0}; run: skylog check STORE")]
+    #[error("MANIFEST is damaged: {0}; run: skylog check --repair STORE")]
     Damaged(FormatError),
     /// The disk failed, and the manifest is what it was.
     #[error("cannot {doing} MANIFEST: {source}")]
@@ -103,6 +103,9 @@ impl ManifestStore {
         let result = change(&mut next);
         self.write_temporary(next.encode().as_bytes()).inspect_err(|_| self.remove_temporary())?;
         if let Err(e) = self.replace() {
+            if removed(Canary::ManifestLatch) {
+                return Err(ManifestError::io("replace")(e));
+            }
             *latched = Some(e.to_string());
             return Err(ManifestError::Latched(e.to_string()));
         }
@@ -128,9 +131,6 @@ impl ManifestStore {
 
     fn replace(&self) -> io::Result<()> {
         self.media.rename(TEMPORARY, MANIFEST)?;
-        if removed(Canary::ManifestDirSync) {
-            return Ok(());
-        }
-        self.media.sync_dir("")
+        sync(Canary::ManifestDirSync, || self.media.sync_dir(""))
     }
 }

@@ -32,6 +32,7 @@ mod lookup;
 mod manifest_store;
 mod open;
 mod prepare;
+mod remains;
 mod replay;
 mod scan;
 mod segment;
@@ -45,6 +46,7 @@ mod writer;
 pub use import::FILLER_BYTES;
 pub use manifest_store::{MANIFEST, ManifestError, ManifestStore};
 pub use open::open;
+pub use remains::{Left, Remains, discover, remains};
 pub use replay::{Replayed, replay};
 pub use segment::FOLDER;
 pub use shared::Journal;
@@ -212,7 +214,7 @@ pub enum Progress {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Bytes that were durable are not what was written.
-    #[error("journal segment {segment} is damaged at offset {offset}: {reason}; run: skylog check STORE")]
+    #[error("journal segment {segment} is damaged at offset {offset}: {reason}; run: skylog check --repair STORE")]
     Damaged {
         /// The segment.
         segment: JournalNo,
@@ -222,13 +224,13 @@ pub enum JournalError {
         reason: String,
     },
     /// A file that the manifest lists is not there.
-    #[error("{file} is listed in MANIFEST but missing; run: skylog check STORE")]
+    #[error("{file} is listed in MANIFEST but missing; run: skylog check --repair STORE")]
     Missing {
         /// Its name in the state directory.
         file: String,
     },
     /// A file has not the size that the manifest says.
-    #[error("{file} has {found} bytes where MANIFEST says {expected}; run: skylog check STORE")]
+    #[error("{file} has {found} bytes where MANIFEST says {expected}; run: skylog check --repair STORE")]
     WrongSize {
         /// Its name in the state directory.
         file: String,

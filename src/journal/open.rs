@@ -5,7 +5,7 @@ use super::prepare::record_ends;
 use super::segment::{self, FOLDER, Filling, Pace, Segment, Slot, remove_slot, slot_name};
 use super::shared::Journal;
 use super::{Config, JournalError, ManifestStore, Replayed, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Writer, is_full};
-use crate::base::canary::{Canary, removed};
+use crate::base::canary::{Canary, removed, sync};
 use crate::base::clock::Clock;
 use crate::base::random::Random;
 use crate::base::trouble::Trouble;
@@ -96,7 +96,7 @@ fn sync_accepted(replayed: &Replayed) -> Result<(), JournalError> {
 
 fn make_folder(media: &dyn Media) -> Result<(), JournalError> {
     media.make_dir(FOLDER).map_err(|e| JournalError::io("make", FOLDER, e))?;
-    media.sync_dir("").map_err(|e| JournalError::io("sync the folder of", FOLDER, e))
+    sync(Canary::JournalDirSync, || media.sync_dir("")).map_err(|e| JournalError::io("sync the folder of", FOLDER, e))
 }
 
 /// A slot file that the manifest does not list was being prepared when a mount ended: nothing is in it.

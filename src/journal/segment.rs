@@ -3,6 +3,7 @@
 use super::directory::Directory;
 use super::files::Files;
 use super::{JournalError, budget};
+use crate::base::canary::{Canary, sync};
 use crate::format::ids::{JournalNo, Lsn, Nonce};
 use crate::format::manifest::{JournalEntry, RecordedEnd};
 use crate::media::{File, Media};
@@ -137,10 +138,10 @@ impl Filling {
         // A part at a time, so that a sync someone waits for never waits for more than a part. Small parts are left to the
         // disk to begin with: what it has not done at the end is synced then, before anything names the file.
         if pace == Pace::Fast || self.filled == self.size {
-            self.file.sync()?;
+            sync(Canary::SlotSync, || self.file.sync())?;
         }
         if self.filled == self.size {
-            media.sync_dir(FOLDER)?;
+            sync(Canary::SlotDirSync, || media.sync_dir(FOLDER))?;
             // Nobody reads the zeros, and a short write into one of their large pages is accounted as all of it.
             let _ = self.file.forget_cached();
             self.durable = true;

@@ -7,7 +7,7 @@ use super::segment::{Filling, Segment, Slot, slot_name};
 use super::shared::Journal;
 use super::state::{Due, Queued};
 use super::{JournalError, Progress, Waiter, budget};
-use crate::base::canary::{Canary, removed};
+use crate::base::canary::{Canary, removed, sync};
 use crate::base::trouble::Trouble;
 use crate::format::group::{GROUP_HEADER_BYTES, GroupHeader, encode_group_to};
 use crate::format::ids::{JournalNo, Nonce, ObjectId};
@@ -73,7 +73,9 @@ impl Writer {
             state.due(&self.journal.config, now)
         };
         let worked = self.work(due).unwrap_or_else(|reason| {
-            self.latch(reason);
+            if !removed(Canary::LatchOnFailure) {
+                self.latch(reason);
+            }
             true
         });
         self.rest();
@@ -220,16 +222,14 @@ impl Writer {
             (state.written != state.durable, Arc::clone(&active.file), active.number)
         };
         if unsynced {
-            self.sync_file(&*file, number)?;
+            self.sync_file(&*file, number, Canary::SegmentSync)?;
         }
         Ok(())
     }
 
-    fn sync_file(&mut self, file: &dyn File, number: JournalNo) -> Result<(), String> {
+    fn sync_file(&mut self, file: &dyn File, number: JournalNo, rule: Canary) -> Result<(), String> {
         let started = self.journal.clock.elapsed();
-        if !removed(Canary::SegmentSync) {
-            file.sync().map_err(|e| format!("sync of journal segment {number} failed: {e}"))?;
-        }
+        sync(rule, || file.sync()).map_err(|e| format!("sync of journal segment {number} failed: {e}"))?;
         let now = self.journal.clock.elapsed();
         let waiters = self.journal.state.lock().synced(now.saturating_sub(started));
         if !waiters.is_empty() {
@@ -273,7 +273,7 @@ impl Writer {
         let offset = u64::from(size) - bytes.len() as u64;
         let failed = |e| format!("write of the directory of journal segment {} failed: {e}", footer.segment);
         file.write_at(&bytes, offset).map_err(failed)?;
-        self.sync_file(&*file, footer.segment)?;
+        self.sync_file(&*file, footer.segment, Canary::SealSync)?;
         if let Some(active) = self.journal.state.lock().segments.back_mut() {
             active.directory = sparse;
             active.file = self.files.file(active.slot);

@@ -25,8 +25,9 @@ mod tail;
 mod takeover;
 mod withdrawn;
 
+use crate::base::canary::{self, Canary};
 pub use fetch::{Fetched, Fetcher};
-pub(crate) use hold::{Asker, ask};
+pub(crate) use hold::{Asker, Before, ask};
 pub use hold::{Hold, HoldError, Holding};
 pub use mkfs::{MkfsOptions, mkfs};
 use reader::Needed;
@@ -48,6 +49,7 @@ use crate::format::lease::Owner;
 use crate::format::manifest::Manifest;
 use crate::format::names::SUPERBLOCK;
 use crate::format::publication::{Position, Publication};
+use crate::format::repair_file::REPAIR_FILE;
 use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::{Superblock, SuperblockError};
 use crate::journal::{self, JournalError, ManifestError, ManifestStore, Writer};
@@ -91,10 +93,17 @@ pub enum MountError {
         published: Lsn,
     },
     /// There is a journal and nothing that says how to read it.
-    #[error("the state directory holds journal segments and no MANIFEST; move it away or put MANIFEST back")]
+    #[error(
+        "the state directory holds journal segments and no MANIFEST; put MANIFEST back, or run: skylog check --repair STORE"
+    )]
     NoManifest,
+    /// A repair did not come to its end.
+    #[error(
+        "a repair was begun and is not completed ({REPAIR_FILE} is in the state directory); run: skylog check --repair STORE"
+    )]
+    Unrepaired,
     /// Stored bytes are not what they should be.
-    #[error("{place}: {reason}; run: skylog check STORE")]
+    #[error("{place}: {reason}; run: skylog check --repair STORE")]
     Damaged {
         /// The object or file.
         place: String,
@@ -290,7 +299,10 @@ fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> 
     for dir in [NODES, files::CHECKPOINTS, journal::FOLDER] {
         world.media.make_dir(dir)?;
     }
-    world.media.sync_dir("")?;
+    canary::sync(Canary::StateFoldersSync, || world.media.sync_dir(""))?;
+    if has_begun_repair(&*world.media)? {
+        return Err(MountError::Unrepaired);
+    }
     withdrawn::clear(&*world.media)?;
     let manifest = ManifestStore::load(world.media.clone())?;
     // Before anything there is changed.
@@ -351,6 +363,14 @@ fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> 
         hold.take();
     }
     Ok(Mounted { hold, ..mounted })
+}
+
+/// Whether a repair was begun here that did not come to its end: what lies here may be what it goes on from.
+fn has_begun_repair(media: &dyn Media) -> io::Result<bool> {
+    match media.open(REPAIR_FILE) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found.map(|_| true),
+    }
 }
 
 /// Won, and lost again before anything was done with it: nothing is worth a word but who has it now, and the state directory, which

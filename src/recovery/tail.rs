@@ -5,8 +5,7 @@
 //! batches like others: the next window ships them. So a crash on the way finds file and journal, and goes on.
 
 use super::{MountError, damaged};
-use crate::base::canary::{self, Canary};
-use crate::checkpoint::files::{CHECKPOINTS, tail_file};
+use crate::checkpoint::files::tail_file;
 use crate::format::FormatError;
 use crate::format::batch::Batch;
 use crate::format::checkpoint::{Checkpoint, TailFile};
@@ -106,7 +105,8 @@ impl Tail {
         Ok(())
     }
 
-    /// Writes the file beside checkpoint `number`, which ends where the newest window does; nothing if there is no tail.
+    /// Writes the file beside checkpoint `number`, which ends where the newest window does; nothing if there is no tail. Its name
+    /// is durable with that of the checkpoint's record, which is written after it.
     pub fn write(
         &self,
         media: &dyn Media,
@@ -133,10 +133,7 @@ impl Tail {
         })?;
         file.write_at(&piece, bytes)?;
         bytes += piece.len() as u64;
-        if !canary::removed(Canary::TailFileSync) {
-            file.sync()?;
-            media.sync_dir(CHECKPOINTS)?;
-        }
+        file.sync()?;
         Ok(Some(TailFile { end, bytes }))
     }
 }

@@ -3,6 +3,7 @@
 //! A journal without its manifest is not to be told from one that has lost it, and is never removed. So the manifest gets another name
 //! first, which says that the journal may go; and that name is the last to go.
 
+use crate::base::canary::{Canary, sync};
 use crate::journal::{FOLDER, MANIFEST};
 use crate::media::Media;
 use std::io::{self, ErrorKind};
@@ -13,7 +14,7 @@ pub const WITHDRAWN: &str = "MANIFEST.withdrawn";
 /// Makes a state directory as good as new.
 pub(super) fn withdraw(media: &dyn Media) -> io::Result<()> {
     media.rename(MANIFEST, WITHDRAWN)?;
-    media.sync_dir("")?;
+    sync(Canary::WithdrawnSync, || media.sync_dir(""))?;
     clear(media)
 }
 
@@ -26,10 +27,10 @@ pub(super) fn clear(media: &dyn Media) -> io::Result<()> {
     let slots = slots(media)?;
     slots.iter().try_for_each(|name| media.remove(&format!("{FOLDER}/{name}")))?;
     if !slots.is_empty() {
-        media.sync_dir(FOLDER)?;
+        sync(Canary::WithdrawnSlotsSync, || media.sync_dir(FOLDER))?;
     }
-    media.remove(WITHDRAWN)?;
-    media.sync_dir("")
+    // That it is gone is durable with the next manifest, which is in the same folder, and until then means what it meant.
+    media.remove(WITHDRAWN)
 }
 
 /// Whether there is a journal, which may be the only copy of something.

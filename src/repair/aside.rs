@@ -26,7 +26,7 @@ use std::ops::ControlFlow;
 const FOLDERS: [&str; 3] = [FOLDER, CHECKPOINTS, NODES];
 
 /// The name of a report among the objects of a repair.
-const REPORT: &str = "report";
+pub(super) const REPORT: &str = "report";
 
 /// Notes that a repair is under way; durable when this returns.
 pub(super) fn note(state: &dyn Media, file: RepairFile) -> io::Result<()> {
@@ -62,7 +62,9 @@ pub(super) fn base_of(store: &dyn Store, repair: RepairFile) -> Result<Option<Pu
     })?;
     for generation in generations {
         match read(store, Position { generation, number: 0 }) {
-            Ok(Some(found)) if found.state == repair.id && matches!(found.body, Body::Base(_)) => return Ok(Some(found)),
+            Ok(Some(found)) if found.state == repair.id && matches!(found.body, Body::Base(_)) => {
+                return Ok(Some(found));
+            }
             // Whatever is damaged there is not what this repair has made.
             Ok(_) | Err(ShipError::Damaged { .. }) => {}
             Err(e) => return Err(e.into()),
@@ -73,7 +75,7 @@ pub(super) fn base_of(store: &dyn Store, repair: RepairFile) -> Result<Option<Pu
 
 /// Copies damaged store objects, as far as there is something to copy. What is gone, or cannot be read, is only in the
 /// report.
-pub(super) fn copy_objects(store: &dyn Store, repair: Uuid, damaged: &[Damaged]) -> Result<(), RepairError> {
+pub(super) fn copy_objects(store: &dyn Store, repair: Uuid, damaged: &BTreeSet<Damaged>) -> Result<(), RepairError> {
     let places: BTreeSet<&str> = damaged.iter().filter(|damaged| !damaged.local).map(|d| d.place.as_str()).collect();
     for place in places.into_iter().filter(|place| names::is_ours(place)) {
         match store.get(place) {

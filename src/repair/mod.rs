@@ -9,7 +9,9 @@
 
 pub mod gather;
 pub mod mend;
+pub mod objects;
 pub mod space;
+pub mod tree;
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -24,6 +26,11 @@ use crate::ship::ShipError;
 use crate::store::{Store, StoreError};
 use std::io;
 use std::sync::Arc;
+
+#[cfg(test)]
+mod aside;
+#[cfg(test)]
+mod write;
 
 /// What a repair works on, and with.
 pub struct Means {

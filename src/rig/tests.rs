@@ -194,3 +194,28 @@ fn removing_one_of_many_attributes_reads_few_of_them() {
     let expected: Vec<u8> = (0..ATTRIBUTES).filter(|n| *n != 100).flat_map(|n| [name(n), vec![0]].concat()).collect();
     assert!(list == expected, "{}", String::from_utf8_lossy(&list));
 }
+
+#[test]
+fn a_window_is_shipped_whose_objects_are_longer_than_what_is_left_of_their_files() {
+    let mut tuning = small();
+    tuning.journal = journal::Config {
+        segment_bytes: 1 << 20,
+        journal_bytes: 16 << 20,
+        queue_bytes_max: 4 << 20,
+        reserve_bytes: 1 << 20,
+    };
+    let mut rig = Rig::new(1, &tuning);
+    for n in 0..150u8 {
+        let name = format!("file-{n}");
+        write_file(&mut rig, &name, &[n; 8 << 10]);
+        let attr = rig.run(|fs, cx| fs.lookup(cx, InodeNo::ROOT, name.as_bytes())).expect("looked up").expect("found");
+        let cut = fs::SetAttr { size: Some(2100), ..fs::SetAttr::default() };
+        rig.run(|fs, cx| fs.setattr(cx, attr.ino, cut)).expect("cut");
+        rig.run(|fs, cx| fs.forget(cx, attr.ino, 1)).expect("forgotten");
+        rig.step_journal();
+    }
+    rig.drain();
+    let Rig { log, store, clock, .. } = rig;
+    let mut rig = Rig::mount(log.clone(), SimDisk::new(&log), store, clock, 4, &tuning).expect("mounts from the store");
+    assert_eq!(read_file(&mut rig, "file-7"), vec![7; 2100]);
+}

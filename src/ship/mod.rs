@@ -123,9 +123,12 @@ impl ShipError {
         }
     }
 
-    /// What is reported when the same job may be tried again.
+    /// What is reported when the job may be tried again.
     pub fn into_report(self) -> Report {
-        Report::Failed { reason: self.to_string(), away: self.is_away() }
+        match self {
+            ShipError::TooFewNumbers { .. } => Report::TooFewNumbers,
+            other => Report::Failed { reason: other.to_string(), away: other.is_away() },
+        }
     }
 
     /// Whether the store did not answer; after a probe, whether it may be that.
@@ -274,7 +277,7 @@ impl Shipper {
         for window in &job.windows {
             sent.push(self.ship_window(window, &mut late)?);
         }
-        let node_segments = self.upload_nodes(&job.nodes)?;
+        let node_segments = self.upload_nodes(&job.nodes, &mut late)?;
         let draft = self.draft(job.checkpoint, Lsn::ZERO, checkpoint.lsn);
         let mut listed = job.unrecorded.clone();
         listed.extend(sent.iter().map(|sent| sent.entry.clone()));
@@ -361,7 +364,7 @@ impl Shipper {
     }
 
     /// A window index never names a segment that is not in the store.
-    fn ship_window(&self, job: &WindowJob, late: &mut Vec<(SegmentNo, Bytes)>) -> Result<Sent, ShipError> {
+    fn ship_window(&self, job: &WindowJob, late: &mut Vec<(String, Bytes)>) -> Result<Sent, ShipError> {
         let plan = files::read_plan(&*self.media, job.checkpoint)
             .map_err(|e| ShipError::Damaged { place: files::plan_file(job.checkpoint), reason: e.to_string() })?;
         let window = Window {
@@ -374,7 +377,7 @@ impl Shipper {
         let (entry, index) = self.uploads.run(|give| {
             let mut upload = |no: SegmentNo, bytes: Bytes| {
                 if canary::removed(Canary::SegmentsBeforeIndex) {
-                    late.push((no, bytes));
+                    late.push((names::segment(no), bytes));
                     return Ok(());
                 }
                 let (store, put_bytes) = (self.store.clone(), self.put_bytes.clone());
@@ -390,6 +393,10 @@ impl Shipper {
         // Numbers are taken in order, and the same window always fills the same: behind these none was ever put.
         let unused = job.numbers[entry.segments.len()..].to_vec();
         let len = index.len() as u64;
+        if canary::removed(Canary::IndexBeforePublication) {
+            late.push((names::window(job.start, job.end), index));
+            return Ok(Sent { entry, unused });
+        }
         if entry.objects > 0 && self.store.create(&names::window(job.start, job.end), index)? == Created::Exists {
             return Ok(Sent { entry: self.shipped_before(job)?, unused });
         }
@@ -412,19 +419,29 @@ impl Shipper {
         Ok(WindowEntry { start: job.start, end: job.end, segments, objects })
     }
 
-    fn put_late(&self, late: Vec<(SegmentNo, Bytes)>) -> Result<(), ShipError> {
-        for (no, bytes) in late {
-            self.store.put(&names::segment(no), bytes)?;
+    fn put_late(&self, late: Vec<(String, Bytes)>) -> Result<(), ShipError> {
+        for (name, bytes) in late {
+            self.store.put(&name, bytes)?;
         }
         Ok(())
     }
 
     /// Only nodes of a root that is about to be published are uploaded; a base never names a node segment that is not in
     /// the store. What is there already, perhaps from a writer before us, may have no local copy, and needs none.
-    fn upload_nodes(&self, wanted: &[(SegmentNo, NodesIn)]) -> Result<Vec<(SegmentNo, u64)>, ShipError> {
+    fn upload_nodes(
+        &self,
+        wanted: &[(SegmentNo, NodesIn)],
+        late: &mut Vec<(String, Bytes)>,
+    ) -> Result<Vec<(SegmentNo, u64)>, ShipError> {
         self.uploads.run(|give| {
             for &(no, place) in wanted {
                 if matches!(place, NodesIn::Store(_)) || self.nodes_put.lock().contains_key(&no) {
+                    continue;
+                }
+                if canary::removed(Canary::NodesBeforeBase) {
+                    let bytes = self.nodes.whole(no)?;
+                    self.nodes_put.lock().insert(no, bytes.len() as u64);
+                    late.push((names::segment(no), bytes));
                     continue;
                 }
                 let upload = NodeUpload {

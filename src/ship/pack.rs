@@ -1,12 +1,13 @@
 //! Packing one window: what is live at its end, in order of (inode, offset), cut into chunks, chunks into segments, and an
-//! index that says where each object went.
+//! index that says where each object went. Each segment ends with tables that say the same of it, for repair.
 
 use super::ShipError;
 use crate::format::checkpoint::Birth;
 use crate::format::chunk::ChunkHeader;
 use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, ObjectId, SegmentKind, SegmentNo, Uuid};
+use crate::format::object_table::{ObjectTable, TABLE_OBJECTS_MAX, TableOf, TableRecord, table_count, tables_len};
 use crate::format::publication::{WindowEntry, WindowSegment};
-use crate::format::store_segment::SegmentBuilder;
+use crate::format::store_segment::{BODY_OVERHEAD_BYTES, SegmentBuilder};
 use crate::format::window::{IndexEntry, WindowIndex};
 use bytes::Bytes;
 
@@ -49,7 +50,8 @@ struct Packer<'a, 'u> {
     segments: Vec<SegmentNo>,
     entries: Vec<IndexEntry>,
     segment: Option<(SegmentNo, SegmentBuilder)>,
-    segment_objects: u32,
+    /// The objects in that one.
+    records: Vec<TableRecord>,
     done: Vec<WindowSegment>,
     chunk: Vec<u8>,
     in_chunk: Vec<(Birth, u32, u32)>,
@@ -64,7 +66,7 @@ impl<'a, 'u> Packer<'a, 'u> {
             segments: Vec::new(),
             entries: Vec::new(),
             segment: None,
-            segment_objects: 0,
+            records: Vec::new(),
             done: Vec::new(),
             chunk: Vec::with_capacity(OBJECT_BYTES_MAX),
             in_chunk: Vec::new(),
@@ -72,7 +74,7 @@ impl<'a, 'u> Packer<'a, 'u> {
     }
 
     fn add(&mut self, birth: &Birth, data: &[u8]) -> Result<(), ShipError> {
-        if self.chunk.len() + data.len() > OBJECT_BYTES_MAX {
+        if self.chunk.len() + data.len() > OBJECT_BYTES_MAX || self.in_chunk.len() == TABLE_OBJECTS_MAX {
             self.end_chunk()?;
         }
         let small = |n: usize| u32::try_from(n).expect("a chunk is small");
@@ -85,11 +87,7 @@ impl<'a, 'u> Packer<'a, 'u> {
         if self.chunk.is_empty() {
             return Ok(());
         }
-        if self
-            .segment
-            .as_ref()
-            .is_some_and(|(_, b)| b.finished_len() + self.chunk.len() as u64 > self.window.segment_bytes as u64)
-        {
+        if self.segment.as_ref().is_some_and(|(_, builder)| self.is_full(builder)) {
             self.end_segment()?;
         }
         if self.segment.is_none() {
@@ -102,28 +100,49 @@ impl<'a, 'u> Packer<'a, 'u> {
         let chunk_offset = builder.push(header, &self.chunk);
         let segment = u32::try_from(self.segments.len() - 1).expect("few segments in a window");
         for (birth, offset_in_chunk, len) in self.in_chunk.drain(..) {
-            self.segment_objects += 1;
+            let Birth { ino: birth_ino, offset: birth_offset, object, .. } = birth;
+            self.records.push(TableRecord { object, chunk_offset, offset_in_chunk, len, birth_ino, birth_offset });
             self.entries.push(IndexEntry {
-                object: birth.object,
+                object,
                 segment,
                 chunk_offset,
                 chunk: header,
                 offset_in_chunk,
                 len,
-                birth_ino: birth.ino,
-                birth_offset: birth.offset,
+                birth_ino,
+                birth_offset,
             });
         }
         self.chunk.clear();
         Ok(())
     }
 
+    /// Whether the chunk does not fit into the segment any more, with the tables that come behind it.
+    fn is_full(&self, builder: &SegmentBuilder) -> bool {
+        let chunk = (BODY_OVERHEAD_BYTES + self.chunk.len()) as u64;
+        let tables = tables_len(self.records.len() + self.in_chunk.len());
+        builder.finished_len() + chunk + tables > self.window.segment_bytes as u64
+    }
+
     fn end_segment(&mut self) -> Result<(), ShipError> {
-        let Some((no, builder)) = self.segment.take() else { return Ok(()) };
+        let Some((no, mut builder)) = self.segment.take() else { return Ok(()) };
+        let records = std::mem::take(&mut self.records);
+        self.push_tables(no, &mut builder, &records);
         let bytes: Bytes = builder.finish().into();
-        let objects = std::mem::take(&mut self.segment_objects);
-        self.done.push(WindowSegment { segment: no, bytes: bytes.len() as u64, objects });
+        let small = |n: usize| u32::try_from(n).expect("a segment holds less than 4 GiB");
+        self.done.push(WindowSegment { segment: no, bytes: bytes.len() as u64, objects: small(records.len()) });
         (self.upload)(no, bytes)
+    }
+
+    fn push_tables(&self, segment: SegmentNo, builder: &mut SegmentBuilder, records: &[TableRecord]) {
+        let Window { filesystem: uuid, start, end, .. } = *self.window;
+        let small = |n: usize| u32::try_from(n).expect("few bodies in a segment");
+        let (chunks, tables) = (small(builder.count()), small(table_count(records.len())));
+        let of = TableOf { uuid, segment, start, end, chunks, tables };
+        for (number, records) in (0..).zip(records.chunks(TABLE_OBJECTS_MAX)) {
+            let table = ObjectTable { of, number, records: records.to_vec() }.encode();
+            builder.push(ChunkHeader::raw(&table), &table);
+        }
     }
 
     fn finish(mut self) -> Result<(WindowEntry, Bytes), ShipError> {
@@ -144,38 +163,4 @@ impl<'a, 'u> Packer<'a, 'u> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::random::SeededRandom;
-    use crate::checkpoint::jobs::segments_for;
-    use crate::format::ids::InodeNo;
-    use std::collections::BTreeMap;
-
-    #[test]
-    fn a_window_never_needs_more_numbers_than_are_planned_nor_far_fewer() {
-        let random = SeededRandom::new(3);
-        let data = Bytes::from(vec![7; OBJECT_BYTES_MAX]);
-        for round in 0..400 {
-            let segment_bytes = 4096 << random.below(8);
-            // Of one kind, or mixed; the worst are those of which just one fits.
-            let len_max = [300, 20_000, 33_000, OBJECT_BYTES_MAX as u64][round % 4];
-            let len_min = [1, 1, 32_700, 1][round / 4 % 4].min(len_max);
-            let birth = |n: u64| Birth {
-                ino: InodeNo(2),
-                offset: n << 16,
-                object: ObjectId { lsn: Lsn { epoch: 1, pos: n + 1 }, n: 0 },
-                len: u32::try_from(len_min + random.below(len_max - len_min + 1)).expect("short"),
-            };
-            let births: Vec<Birth> = (0..1 + random.below(120)).map(birth).collect();
-            let planned = segments_for(&births, segment_bytes);
-            let numbers = (0..planned as u64).map(|number| SegmentNo { epoch: 1, number }).collect();
-            let (start, end) = (Lsn::ZERO, Lsn { epoch: 1, pos: 1000 });
-            let window = Window { filesystem: Uuid(1), start, end, numbers, segment_bytes };
-            let lens: BTreeMap<ObjectId, usize> =
-                births.iter().map(|birth| (birth.object, birth.len as usize)).collect();
-            let mut read = |id: &ObjectId| Ok(data.slice(..lens[id]));
-            let (entry, _) = pack(&window, &births, &mut read, &mut |_, _| Ok(())).expect("numbers are enough");
-            assert!(planned <= 3 * entry.segments.len() + 1, "{planned} planned, {} used", entry.segments.len());
-        }
-    }
-}
+mod tests;

@@ -3,8 +3,10 @@
 use super::*;
 use bytes::Bytes;
 use skylog::base::random::SeededRandom;
+use skylog::format::chunk::ChunkHeader;
 use skylog::format::ids::SegmentKind;
-use skylog::format::store_segment::StoreSegment;
+use skylog::format::object_table::{ObjectTable, Tables};
+use skylog::format::store_segment::{SegmentBuilder, StoreSegment};
 use skylog::store::{Created, StoreError};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
@@ -153,6 +155,50 @@ fn damaged_contents_are_found_when_they_are_read_and_only_then() {
             let store = with(&rig, name, |bytes| bytes[at] ^= 1);
             assert_clean(&metadata(&store), "contents are not looked at");
             names_it(&checked(&store, None), name, &format!("byte {at} flipped"));
+        }
+    }
+}
+
+/// The segment with its last bodies changed.
+fn with_tables(bytes: &Bytes, change: impl Fn(&mut Vec<ObjectTable>)) -> Bytes {
+    let segment = StoreSegment::parse(bytes).expect("valid");
+    let bodies: Vec<Bytes> = (0..segment.entries.len()).map(|i| segment.body(bytes, i).expect("whole")).collect();
+    let first = Tables::of_segment(&segment, bytes).first;
+    assert!(first < bodies.len(), "a segment has tables");
+    let mut tables: Vec<ObjectTable> =
+        bodies[first..].iter().map(|body| ObjectTable::decode(body).expect("valid")).collect();
+    change(&mut tables);
+    let mut builder = SegmentBuilder::new(segment.header.uuid, segment.header.segment, SegmentKind::Chunks);
+    let tables = tables.iter().map(|table| Bytes::from(table.encode()));
+    for body in bodies[..first].iter().cloned().chain(tables) {
+        builder.push(ChunkHeader::raw(&body), &body);
+    }
+    builder.finish().into()
+}
+
+#[test]
+fn a_table_that_says_something_else_than_the_index_is_found() {
+    let (rig, segments) = shipped();
+    let all: [fn(&mut Vec<ObjectTable>); 4] = [
+        |tables| tables[0].records[0].birth_offset += 1,
+        |tables| tables[0].records[0].object.n += 1000,
+        |tables| tables[0].records.truncate(1),
+        |tables| tables[0].of.segment.number += 1,
+    ];
+    for (name, _) in &segments {
+        let bytes = rig.world.store.get(name).expect("got");
+        assert_eq!(with_tables(&bytes, |_| {}), bytes);
+        for change in all {
+            let changed = with_tables(&bytes, change);
+            if changed == bytes {
+                continue;
+            }
+            let store = SimStore::from_image(&rig.store.image(), &CallLog::new());
+            store.put(name, changed).expect("put");
+            let report = checked(&store, None);
+            let words = ["its object table", "is of no use to anybody"];
+            let said = report.problems.iter().any(|p| p.place == *name && words.iter().any(|w| p.what.contains(w)));
+            assert!(said, "{:?}", report.problems);
         }
     }
 }

@@ -44,6 +44,11 @@ impl Driver {
         Request { driver: self, mount, who: ROOT, now: Time::default() }.tree()
     }
 
+    /// What there is, as far as it can be read: of a directory that cannot be listed, nothing below it.
+    pub fn readable<M: Mount>(&mut self, mount: &mut M) -> BTreeMap<String, Result<Entry>> {
+        Request { driver: self, mount, who: ROOT, now: Time::default() }.readable()
+    }
+
     /// The inode number at a path.
     pub fn number<M: Mount>(&mut self, mount: &mut M, path: &str) -> Result<InodeNo> {
         Request { driver: self, mount, who: ROOT, now: Time::default() }.find(path)
@@ -53,6 +58,14 @@ impl Driver {
     pub fn numbers<M: Mount>(&mut self, mount: &mut M) -> Result<BTreeMap<String, InodeNo>> {
         let paths = Request { driver: self, mount, who: ROOT, now: Time::default() }.paths()?;
         Ok(paths.into_iter().collect())
+    }
+
+    /// Takes over what another kernel thread looked up meanwhile. It opened nothing.
+    pub fn absorb(&mut self, other: Driver) {
+        assert!(other.slots.is_empty(), "only look-ups");
+        for (ino, lookups) in other.known {
+            *self.known.entry(ino).or_default() += lookups;
+        }
     }
 
     /// The kernel gives everything back that it looked up.
@@ -336,6 +349,23 @@ impl<M: Mount> Request<'_, M> {
             first.entry(*ino).or_insert_with(|| path.clone());
         }
         paths.into_iter().map(|(path, ino)| Ok((path, self.entry(ino, first[&ino].clone())?))).collect()
+    }
+
+    fn readable(&mut self) -> BTreeMap<String, Result<Entry>> {
+        let mut found = BTreeMap::new();
+        let mut todo = vec![("/".to_string(), InodeNo::ROOT)];
+        while let Some((path, ino)) = todo.pop() {
+            let mut entry = self.entry(ino, path.clone());
+            if entry.as_ref().is_ok_and(|entry| entry.stat.mode & libc::S_IFMT == libc::S_IFDIR) {
+                let base = path.trim_end_matches('/');
+                match self.list(ino, 7) {
+                    Ok(names) => todo.extend(names.into_iter().map(|(name, ino, _)| (format!("{base}/{name}"), ino))),
+                    Err(e) => entry = Err(e),
+                }
+            }
+            found.insert(path, entry);
+        }
+        found
     }
 
     fn entry(&mut self, ino: InodeNo, first_path: String) -> Result<Entry> {

@@ -57,6 +57,11 @@ impl Said {
         );
     }
 
+    /// The command line makes no sense: exit code 2.
+    pub fn is_misused(self) {
+        assert_eq!(self.output.status.code(), Some(2), "`skylog {}`", self.command);
+    }
+
     /// It failed with this exit code and one sentence.
     pub fn fails_with(self, code: i32) -> String {
         let said = String::from_utf8_lossy(&self.output.stderr).into_owned();

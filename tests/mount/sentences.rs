@@ -311,7 +311,7 @@ fn damage_is_named_with_the_command_that_says_more() {
     let mut scratch = Scratch::mounted();
     fs::write(scratch.mnt.join("file"), "x").unwrap();
     scratch.umount();
-    let command = format!("skylog check {}", scratch.store());
+    let command = format!("skylog check --repair {}", scratch.store());
     let checkpoints = scratch.root.join("store/state/ckpt");
     let aside = scratch.root.join("aside");
     fs::rename(&checkpoints, &aside).unwrap();

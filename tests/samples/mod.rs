@@ -13,6 +13,7 @@ use skylog::format::key;
 use skylog::format::lease::{Lease, LeaseKind, LeaseState, Owner};
 use skylog::format::manifest::{CommitPoint, FreeSlot, JournalEntry, Manifest, PlanEntry, RecordedEnd};
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
+use skylog::format::object_table::{ObjectTable, TableOf, TableRecord};
 use skylog::format::publication::{Base, Body, Closing, Increment, Log, Publication, WindowEntry, WindowSegment};
 use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SegmentBuilder, StoreSegment};
@@ -66,6 +67,7 @@ pub fn all() -> Vec<Sample> {
         sample("log.bin", publication(log()).encode(), |b| check_publication(b, log())),
         sample("base_with_log.bin", publication(base_with_log()).encode(), |b| check_publication(b, base_with_log())),
         sample("store_segment.bin", store_segment(), check_store_segment),
+        sample("object_table.bin", table().encode(), |b| assert_eq!(ObjectTable::decode(b), Ok(table()))),
         sample("window_index.bin", index().encode(), |b| assert_eq!(WindowIndex::decode(b), Ok(index()))),
         sample("manifest.txt", manifest().encode().into_bytes(), |b| assert_eq!(Manifest::decode(b), Ok(manifest()))),
         sample("superblock.json", superblock().encode(), |b| assert_eq!(Superblock::decode(b), Ok(superblock()))),
@@ -279,6 +281,20 @@ fn check_store_segment(bytes: &[u8]) {
     assert_eq!((segment.header.uuid, segment.header.segment), (UUID, SEGMENT));
     let bodies: Vec<Bytes> = (0..2).map(|i| segment.body(&bytes, i).expect("verifies")).collect();
     assert_eq!(bodies, OBJECTS);
+}
+
+fn table() -> ObjectTable {
+    let record = |n: u32| TableRecord {
+        object: object(n),
+        chunk_offset: 108,
+        offset_in_chunk: 8 * n,
+        len: 8,
+        birth_ino: FILE,
+        birth_offset: u64::from(n) << 16,
+    };
+    let (start, end) = (lsn(400), lsn(0x0102_0305));
+    let of = TableOf { uuid: UUID, segment: SEGMENT, start, end, chunks: 3, tables: 2 };
+    ObjectTable { of, number: 1, records: (0..3).map(record).collect() }
 }
 
 fn index() -> WindowIndex {

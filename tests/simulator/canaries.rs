@@ -1,66 +1,293 @@
-//! The proof proves itself: without any one of the rules that keep data safe, the simulator finds a crash that is not
-//! survived. A rule whose absence it does not see is one that it does not prove.
+//! The proof proves itself: each rule of [`Canary`] is taken away, and some ring must find that. A rule whose absence nobody sees is
+//! one that is not proved; one whose absence changes no state is named with the reason ([`Ring::Nowhere`]).
+//!
+//! `SKYLOG_CANARIES=all` takes longer searches too, which an ordinary run leaves to `scripts/canaries`; a name or several with commas
+//! between them choose. `SKYLOG_CANARIES_TABLE` names a file that the table is written to.
 
-use crate::{Scope, run_one};
-use skylog::base::canary::{Canary, with_removed};
+use crate::flips::{End, Flips, Survived, Whole};
+use crate::{Scope, failing, fence, run_one, scenes, writers};
+use skylog::base::canary::{Canary, Kind, times_missed, with_removed};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
-/// Histories within which it must be found.
-const HISTORIES_MAX: u64 = 40;
+/// Where the absence of a rule is looked for.
+#[derive(Clone, Copy)]
+enum Ring {
+    /// Random histories from this seed on, crashed after every call.
+    Crashes(u64),
+    /// Histories of several writers from this seed on.
+    Writers(u64),
+    /// The exhaustive model of the fence.
+    Fence,
+    /// Calls that fail, in histories from this trial on.
+    Calls(failing::Search),
+    /// A story that histories do not come to, crashed after every call.
+    Story(fn() -> scenes::Told),
+    /// Flips in files and objects of such a filesystem whose names start so, in so many bytes at their ends.
+    Flips(End, &'static [&'static str], usize),
+    /// In no ring: why no state differs.
+    Nowhere(&'static str),
+}
 
-/// Runs without `rule` until something is wrong.
-fn must_be_missed(rule: Canary) {
-    let scope = Scope { seed: 1, histories: 1, crash: None, plans: 6, sample: 4 };
-    let found = with_removed(rule, || (1..=HISTORIES_MAX).find_map(|seed| run_one(&scope, seed).failures.pop()));
-    let found = found.unwrap_or_else(|| panic!("without {rule:?} nothing went wrong in {HISTORIES_MAX} histories"));
-    println!("without {rule:?}: {}", found.lines().take(3).collect::<Vec<_>>().join(" "));
+/// Histories within which it must be found,
+const HISTORIES_MAX: u64 = 400;
+/// of several writers,
+const WRITERS_MAX: u64 = 3000;
+/// and flips; when one was found that costs more than it must, or is told to nobody, so many are enough to look for wrong data.
+const FLIPS_MAX: u64 = 3000;
+const FLIPS_MORE: u64 = 400;
+/// All of a file.
+const ALL: usize = usize::MAX;
+
+/// What a search came to.
+enum Found {
+    Caught { ring: &'static str, after: String, what: String },
+    Nowhere(&'static str),
+    Missed(String),
+}
+
+fn crashes(from: u64) -> Found {
+    let scope = Scope { seed: from, histories: 1, crash: None, plans: 6, sample: 4 };
+    let mut states = 0;
+    for seed in from..from + HISTORIES_MAX {
+        let mut found = run_one(&scope, seed);
+        states += found.figures.judged;
+        if let Some(what) = found.failures.pop() {
+            let after = format!("{states} states of {} histories", seed - from + 1);
+            return Found::Caught { ring: "crashes", after, what };
+        }
+    }
+    Found::Missed(format!("{states} states of {HISTORIES_MAX} histories"))
+}
+
+fn several(from: u64, rule: Canary) -> Found {
+    for seed in from..from + WRITERS_MAX {
+        if let Err(what) = writers::run_one(seed, Some(rule)) {
+            return Found::Caught { ring: "several writers", after: format!("{} histories", seed - from + 1), what };
+        }
+    }
+    Found::Missed(format!("{WRITERS_MAX} histories of several writers"))
+}
+
+fn exhaustive(rule: Canary) -> Found {
+    match fence::without(rule) {
+        Err(what) => Found::Caught { ring: "model of the fence", after: "an exhaustive search".to_owned(), what },
+        Ok(states) => Found::Missed(format!("{states} states of the model")),
+    }
+}
+
+/// Wrong data; else damage that costs more than with the rule in place, or of which nobody is told.
+fn flips(rule: Canary, end: End, within: &[&str], tail: usize) -> Found {
+    let whole = Whole::new(end as u64 + 1, end);
+    let flips = Flips::new(&whole, within, tail, 1);
+    let (mut worse, mut stop) = (None, FLIPS_MAX);
+    let mut count = 0;
+    while count < stop {
+        count += 1;
+        let (flip, judged) = with_removed(rule, || flips.next());
+        match judged {
+            // With the rule in place this is a failure of its own.
+            Err(what) if whole.flip(&flip).is_err() => panic!("with all rules in place: {what}"),
+            Err(what) => return Found::Caught { ring: "flips", after: format!("{count} flips"), what },
+            Ok(without) if worse.is_none() => {
+                let words = match (whole.flip(&flip).expect("looked at above"), without) {
+                    (Survived::Told | Survived::Unseen, Survived::Cost(_)) => {
+                        "costs a mount or a file, which it need not"
+                    }
+                    (Survived::Told | Survived::Cost(_), Survived::Unseen) => "is told to nobody",
+                    _ => continue,
+                };
+                worse = Some((count, format!("{flip:?}: the damage {words}")));
+                stop = stop.min(count + FLIPS_MORE);
+            }
+            Ok(_) => {}
+        }
+    }
+    match worse {
+        Some((count, what)) => Found::Caught { ring: "flips", after: format!("{count} flips"), what },
+        None => Found::Missed(format!("{count} flips")),
+    }
+}
+
+fn story(story: fn() -> scenes::Told) -> Found {
+    match story() {
+        Ok(states) => Found::Missed(format!("{states} states of its story")),
+        Err((states, what)) => Found::Caught { ring: "crashes of a story", after: format!("{states} states"), what },
+    }
+}
+
+fn calls(search: failing::Search) -> Found {
+    match failing::search(search) {
+        Ok(trials) => Found::Missed(format!("{trials} trials")),
+        Err((trials, what)) => Found::Caught { ring: "failing calls", after: format!("{trials} trials"), what },
+    }
+}
+
+fn look(rule: Canary, ring: Ring) -> Found {
+    let before = times_missed();
+    let found = match ring {
+        Ring::Crashes(from) => with_removed(rule, || crashes(from)),
+        Ring::Writers(from) => return several(from, rule),
+        Ring::Fence => return exhaustive(rule),
+        Ring::Calls(search) => with_removed(rule, || calls(search)),
+        Ring::Story(tell) => with_removed(rule, || story(tell)),
+        Ring::Flips(end, within, tail) => flips(rule, end, within, tail),
+        Ring::Nowhere(why) => return Found::Nowhere(why),
+    };
+    match found {
+        Found::Missed(after) if times_missed() == before => Found::Missed(format!("{after}, none of which came to it")),
+        found => found,
+    }
+}
+
+struct Row {
+    rule: Canary,
+    found: Found,
+    millis: u128,
+}
+
+impl Row {
+    fn line(&self) -> String {
+        let kind = match self.rule.kind() {
+            Kind::Sync => "sync",
+            Kind::Order => "order",
+            Kind::Checksum => "checksum",
+        };
+        let (ring, after, what) = match &self.found {
+            Found::Caught { ring, after, what } => (*ring, after.as_str(), sentence(what)),
+            Found::Nowhere(why) => ("none", "", format!("No state differs: {why}")),
+            Found::Missed(after) => ("**missed**", after.as_str(), String::new()),
+        };
+        let (rule, says, protects) = (self.rule, self.rule.says().trim(), self.rule.protects());
+        format!("| `{rule:?}` ({kind}) | {says} | {protects} | {ring} | {after} | {what} |")
+    }
+}
+
+/// The first words of what went wrong, without where that was written down.
+fn sentence(what: &str) -> String {
+    let lines: Vec<&str> = what.lines().filter(|line| !line.starts_with("panicked at")).take(2).collect();
+    let all = lines.join(" ").replace('|', "\\|");
+    let mut short: String = all.chars().take(220).collect();
+    if short.len() < all.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// Rules whose absence takes long to find: an ordinary run leaves them to the soak.
+const LONG: &[Canary] = &[];
+
+fn chosen() -> Vec<Canary> {
+    match std::env::var("SKYLOG_CANARIES").ok().as_deref() {
+        None => Canary::ALL.iter().copied().filter(|rule| !LONG.contains(rule)).collect(),
+        Some("all") => Canary::ALL.to_vec(),
+        Some(names) => {
+            let named = |rule: &&Canary| names.split(',').any(|name| format!("{rule:?}") == name);
+            Canary::ALL.iter().filter(named).copied().collect()
+        }
+    }
 }
 
 #[test]
-fn a_segment_that_is_not_synced_is_missed() {
-    must_be_missed(Canary::SegmentSync);
+fn without_any_one_rule_some_ring_goes_red() {
+    let rules = chosen();
+    assert!(!rules.is_empty(), "no rule is named so");
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (next, rows) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(&rule) = rules.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let begin = Instant::now();
+                    let found = look(rule, ring_of(rule));
+                    let row = Row { rule, found, millis: begin.elapsed().as_millis() };
+                    println!("{:>7} ms {}", row.millis, row.line());
+                    rows.lock().expect("no panic while it is held").insert(rule, row);
+                }
+            });
+        }
+    });
+    let rows = rows.into_inner().expect("no thread panicked");
+    if let Ok(path) = std::env::var("SKYLOG_CANARIES_TABLE") {
+        let head = "| rule | what it says | what it protects | caught by | after | what went wrong without it |\n|---|---|---|---|---|---|\n";
+        let lines: Vec<String> = rows.values().map(Row::line).collect();
+        std::fs::write(path, format!("{head}{}\n", lines.join("\n"))).expect("the table is written");
+    }
+    let missed: Vec<Canary> =
+        rows.values().filter(|row| matches!(row.found, Found::Missed(_))).map(|r| r.rule).collect();
+    let caught = rows.values().filter(|row| matches!(row.found, Found::Caught { .. })).count();
+    println!("{} rules: {caught} caught, {} change no state", rows.len(), rows.len() - caught - missed.len());
+    assert!(missed.is_empty(), "without these nothing went wrong: {missed:?}");
 }
 
-#[test]
-fn a_manifest_whose_folder_is_not_synced_is_missed() {
-    must_be_missed(Canary::ManifestDirSync);
-}
-
-#[test]
-fn an_accepted_tail_that_is_not_synced_is_missed() {
-    must_be_missed(Canary::TailSync);
-}
-
-#[test]
-fn the_nonce_of_a_mount_is_missed() {
-    must_be_missed(Canary::Nonce);
-}
-
-#[test]
-fn an_index_before_its_segments_is_missed() {
-    must_be_missed(Canary::SegmentsBeforeIndex);
-}
-
-#[test]
-fn a_reclaim_before_the_batch_of_its_window_is_missed() {
-    must_be_missed(Canary::WindowBeforeReclaim);
-}
-
-#[test]
-fn a_checkpoint_before_its_lsn_is_durable_is_missed() {
-    must_be_missed(Canary::DurableBeforeCheckpoint);
-}
-
-#[test]
-fn a_job_before_the_store_was_asked_is_missed() {
-    must_be_missed(Canary::ResumeBeforeJobs);
-}
-
-#[test]
-fn a_copy_that_is_not_verified_is_missed() {
-    must_be_missed(Canary::CopyVerified);
-}
-
-#[test]
-fn a_deletion_before_it_was_listed_is_missed() {
-    must_be_missed(Canary::PendingBeforeDelete);
+/// The ring of each rule: the one that finds it soonest.
+fn ring_of(rule: Canary) -> Ring {
+    use Canary as C;
+    use failing::Search;
+    match rule {
+        C::SegmentSync
+        | C::SealSync
+        | C::SlotSync
+        | C::SlotDirSync
+        | C::TailSync
+        | C::Nonce
+        | C::ManifestSync
+        | C::ManifestDirSync
+        | C::NodeSync
+        | C::NodeDirSync
+        | C::CheckpointSync
+        | C::PlanSync
+        | C::EditsSync
+        | C::CheckpointDirSync
+        | C::DurableBeforeCheckpoint
+        | C::CopyAfterBase
+        | C::CopyVerified
+        | C::PlannedBeforeShipped
+        | C::SegmentsBeforeIndex
+        | C::IndexBeforePublication
+        | C::NodesBeforeBase
+        | C::WindowBeforeReclaim
+        | C::PendingBeforeDelete
+        | C::ResumeBeforeJobs => Ring::Crashes(1),
+        C::JournalDirSync | C::StateFoldersSync => Ring::Story(scenes::first_mount),
+        C::WithdrawnSync | C::WithdrawnSlotsSync => Ring::Story(scenes::withdrawn),
+        C::CacheEmptiedSync | C::CacheOwnerSync | C::CacheOwnerDirSync => Ring::Nowhere(
+            "what a cache file gives back is verified (`CopyVerified`), so a crash leaves at worst files that are dropped when they are read",
+        ),
+        C::LeaseBeforeDelete => Ring::Story(scenes::followed),
+        C::TailFileSync | C::LogAfterDurable | C::AnswerAfterStore | C::BaseCarriesTail => Ring::Writers(1),
+        C::NoSyncAfterLatch => Ring::Story(scenes::fenced),
+        C::NumbersOnce
+        | C::OthersFence
+        | C::AnswerReadBack
+        | C::LookBehindGap
+        | C::WalkAsks
+        | C::FirstNumberStays
+        | C::LastNumberStays
+        | C::ClosingStays => Ring::Fence,
+        C::LatchOnFailure | C::ForgetCached => Ring::Calls(Search::Journal),
+        C::ManifestLatch => Ring::Calls(Search::Manifest),
+        C::JournalFooterCrc | C::JournalDirectoryCrc => Ring::Story(scenes::journal_directory),
+        C::TailRule | C::GroupCrc | C::JournalObjectCrc => Ring::Flips(End::Killed, &["journal/"], ALL),
+        C::RecordedEnd => Ring::Flips(End::Closed, &["journal/"], ALL),
+        C::JournalReachesCheckpoint => Ring::Flips(End::Committed, &["journal/"], ALL),
+        C::ManifestCrc => Ring::Flips(End::Closed, &["MANIFEST"], ALL),
+        C::CheckpointCrc | C::PlanCrc | C::PlanBlockCrc => Ring::Flips(End::Closed, &["ckpt/"], ALL),
+        C::BatchCrc => Ring::Flips(End::Killed, &["ckpt/"], ALL),
+        C::PayloadCrc => Ring::Flips(End::TakenOver, &["ckpt/"], ALL),
+        C::StoreFileCrc => Ring::Story(scenes::store_file),
+        C::SuperblockCrc => Ring::Flips(End::Closed, &["skylog"], ALL),
+        C::PublicationCrc => Ring::Flips(End::Closed, &["gen/"], ALL),
+        C::WindowCrc | C::WindowBlockCrc => Ring::Flips(End::Closed, &["win/"], ALL),
+        C::NodeCrc | C::ChunkCrc | C::FrameCrc => Ring::Flips(End::Closed, &["seg/"], ALL),
+        C::SegmentCrc => Ring::Flips(End::Closed, &["seg/"], ALL),
+        C::SegmentFooterCrc => Ring::Flips(End::Closed, &["seg/"], 64),
+        C::SegmentDirectoryCrc => Ring::Nowhere(
+            "bodies follow one another without gaps, and each entry is compared with the frame of its body, which has a checksum of its own",
+        ),
+        C::ObjectTableCrc => Ring::Nowhere("a table is a body of its segment, whose frame has a checksum of all of it"),
+        C::LeaseCrc => Ring::Story(scenes::followed_by_damage),
+    }
 }

@@ -1,33 +1,59 @@
 //! Every call fails once: the first, the second, … of a short history, in each way in which a disk or a store can fail, once
-//! or for ever. Whatever the user was told, what was promised before is there when disk and store are well again.
+//! or for ever. Whatever the user was told, what was promised before is there when disk and store are well again: on the same disk, on
+//! what a power cut leaves of it, and from the store alone.
+//!
+//! An ordinary run takes every so many-th call; `SKYLOG_SIM_CALLS=1` takes each. Other paths than a history's are in [`crate::paths`].
 
 use crate::book::{Line, digest};
+use crate::counts::Counts;
 use crate::crash::quietly;
 use crate::model::Model;
 use crate::model::driver::Driver;
 use crate::model::generate::{Generator, Sizes};
-use crate::world::{Instance, Machine, cache_disk, new_model, new_store, next_time, tuning};
+use crate::model::op::{Call, Op, ROOT};
+use crate::world::{Actor, Instance, Machine, cache_disk, new_model, new_store, next_time, tuning};
 use skylog::base::clock::SimClock;
 use skylog::base::random::SeededRandom;
 use skylog::cache::Limits;
 use skylog::format::ids::Lsn;
-use skylog::media::sim::{CallLog, DiskFault, Image, Nth, SimDisk};
+use skylog::journal::SyncPolicy;
+use skylog::media::sim::{CallLog, DiskFault, DiskOp, Image, Nth, SimDisk};
 use skylog::store::sim::{SimStore, StoreFault};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Operations of the history.
+/// Operations of each mount of a history.
 const OPS: u64 = 24;
+/// Every way in which a disk fails,
+pub const DISK_FAULTS: [DiskFault; 4] = [DiskFault::Failed, DiskFault::NoSpace, DiskFault::Short, DiskFault::Done];
+/// and a store.
+pub const STORE_FAULTS: [StoreFault; 6] = [
+    StoreFault::Refused,
+    StoreFault::AnswerLost,
+    StoreFault::Adrift,
+    StoreFault::Away,
+    StoreFault::Cut,
+    StoreFault::Flipped,
+];
 
-/// A history on disk and store that may fail.
+/// A history on disk and store that may fail: two mounts, each with fsyncs, checkpoints and windows, the first ended by an unmount or by
+/// a kill.
 struct Trial {
     machine: Machine,
     random: SeededRandom,
     line: Line,
+    /// The newest batch after each operation that succeeded.
     lsns: Vec<Lsn>,
-    /// Operations that survive any crash, and operations begun.
-    synced: usize,
+    /// How many operations someone was told are durable here,
+    synced: Arc<AtomicUsize>,
+    /// and in the store,
+    stored: Arc<AtomicUsize>,
+    /// and how many were begun.
     started: usize,
+    /// Whether fsyncs wait for the store.
+    waits: bool,
 }
 
 impl Trial {
@@ -39,32 +65,106 @@ impl Trial {
         let machine = Machine { disk: SimDisk::new(&log), cache: cache_disk(), store, clock, tuning, tolerant: true };
         let mut line = Line::default();
         line.push(new_model());
-        Trial { machine, random, line, lsns: vec![Lsn::ZERO], synced: 0, started: 0 }
+        let (synced, stored) = Default::default();
+        Trial { machine, random, line, lsns: vec![Lsn::ZERO], synced, stored, started: 0, waits: seed % 2 == 0 }
     }
 
-    /// Goes on until an operation fails, or to the end.
+    /// Goes on until something fails, or to the end.
     fn run(&mut self) {
-        let Ok(mut instance) = self.machine.mount(1) else { return };
-        self.lsns = vec![instance.mounted.db.last()];
+        if !self.live(1) {
+            return;
+        }
+        self.live(2);
+    }
+
+    /// One mount; whether all of it went well.
+    fn live(&mut self, seed: u64) -> bool {
+        let Ok(mut instance) = self.machine.mount(seed) else { return false };
+        instance.mounted.db.journal().tail().set_open(self.waits);
+        if seed > 1 && !self.find(&mut instance) {
+            return false;
+        }
+        *self.lsns.last_mut().expect("there is one") = instance.mounted.db.last();
+        let done = self.ops(&mut instance, seed);
+        for _ in 0..60 {
+            instance.step_all();
+            self.machine.clock.advance(Duration::from_millis(250));
+        }
+        let durable = instance.mounted.db.journal().durable();
+        let upto = self.lsns.partition_point(|lsn| *lsn <= durable).saturating_sub(1);
+        self.synced.fetch_max(upto, Ordering::Relaxed);
+        // Half of the histories are killed here.
+        if seed == 1 && self.random.below(2) == 0 {
+            return done;
+        }
+        let closed = instance.mounted.writer.close().is_ok();
+        if closed {
+            self.synced.fetch_max(self.lsns.len() - 1, Ordering::Relaxed);
+        }
+        done && closed
+    }
+
+    /// What a later mount shows stays.
+    fn find(&mut self, instance: &mut Instance) -> bool {
+        let Ok(tree) = Driver::default().tree(instance) else { return false };
+        let synced = self.synced.load(Ordering::Relaxed);
+        let n = self.line.find(digest(&tree), synced, self.started);
+        let n = n.unwrap_or_else(|| panic!("mounted again: no state between {synced} and {}", self.started));
+        self.line = self.line.cut(n);
+        self.lsns.truncate(n + 1);
+        self.lsns.resize(n + 1, instance.mounted.db.last());
+        self.synced.store(n, Ordering::Relaxed);
+        self.stored.fetch_min(n, Ordering::Relaxed);
+        self.started = n;
+        true
+    }
+
+    fn ops(&mut self, instance: &mut Instance, seed: u64) -> bool {
         let mut driver = Driver::default();
         for n in 0..OPS {
-            if !self.op(&mut instance, &mut driver) {
-                break;
+            if n == 12 {
+                let policy = [SyncPolicy::EverySecond, SyncPolicy::Always, SyncPolicy::None];
+                instance.mounted.db.journal().set_policy(policy[usize::try_from(seed % 3).expect("few")]);
+            }
+            if !self.op(instance, &mut driver) {
+                return false;
             }
             for _ in 0..self.random.below(4) {
                 instance.step_all();
                 self.machine.clock.advance(Duration::from_millis(100));
             }
+            if n % 3 == 2 {
+                self.promise(instance);
+            }
             if n % 6 == 5 {
                 instance.mounted.checkpointer.wanted().checkpoint();
-                let db = instance.mounted.db.clone();
-                db.journal().when_durable(db.last(), Box::new(|_| {}));
-                steps(&mut instance, 12);
+                steps(instance, 12);
             }
         }
-        steps(&mut instance, 60);
-        let durable = instance.mounted.db.journal().durable();
-        self.synced = self.lsns.partition_point(|lsn| *lsn <= durable).saturating_sub(1);
+        true
+    }
+
+    /// An fsync: who waits for it is told of success only if it is true.
+    fn promise(&self, instance: &mut Instance) {
+        let n = self.line.len();
+        let (synced, all) = (self.synced.clone(), self.stored.clone());
+        let (db, stored) = (instance.mounted.db.clone(), instance.mounted.syncer.stored());
+        let (lsn, waits) = (db.last(), self.waits);
+        let then = move |result: Result<(), String>| {
+            if result.is_err() {
+                return;
+            }
+            synced.fetch_max(n, Ordering::Relaxed);
+            if waits {
+                let told = move |result: Result<(), String>| {
+                    if result.is_ok() {
+                        all.fetch_max(n, Ordering::Relaxed);
+                    }
+                };
+                stored.when_stored(lsn, Box::new(told));
+            }
+        };
+        db.journal().when_synced(lsn, Box::new(then));
     }
 
     fn op(&mut self, instance: &mut Instance, driver: &mut Driver) -> bool {
@@ -94,7 +194,7 @@ impl Trial {
         let machine = Machine { disk: SimDisk::from_image(disk, &log), store, tolerant: false, ..machine };
         let mut instance = machine.mount(2).unwrap_or_else(|e| panic!("{how}: the mount failed: {e}"));
         let found = digest(&instance.tree());
-        let (from, to) = (self.synced, self.started);
+        let (from, to) = (self.synced.load(Ordering::Relaxed), self.started);
         assert!(self.line.find(found, from, to).is_some(), "{how}: no state between {from} and {to}");
         instance.drain(&mut |_| {});
         drop(instance);
@@ -103,9 +203,52 @@ impl Trial {
         assert_eq!(digest(&moved.tree()), found, "{how}: from the store alone, after everything was shipped");
     }
 
+    /// What the same disk, which has lived on, leads to: memory may hold what a sync that failed has lost, until somebody gives it
+    /// up. What is shown then, and what is done after it, is there after a power cut.
+    fn live_on(&self) {
+        let machine = Machine { tolerant: false, ..self.machine.clone() };
+        let mut instance = machine.mount(5).unwrap_or_else(|e| panic!("on the same disk: the mount failed: {e}"));
+        let found = digest(&instance.tree());
+        let (from, to) = (self.synced.load(Ordering::Relaxed), self.started);
+        let n = self.line.find(found, from, to);
+        let n = n.unwrap_or_else(|| panic!("on the same disk: no state between {from} and {to}"));
+        let mut model = Model::clone(&self.line.models[n]);
+        model.crash();
+        let make = Op { who: ROOT, call: Call::Create { path: "/after the failure".to_owned(), mode: 0o600 } };
+        let made = Driver::default().apply(&mut instance, next_time(&model), &make);
+        assert_eq!(made, model.apply(&make), "on the same disk: {make:?}");
+        let db = instance.mounted.db.clone();
+        while db.journal().durable() < db.last() {
+            db.journal().when_durable(db.last(), Box::new(|_| {}));
+            instance.step(Actor::Writer);
+        }
+        drop(instance);
+        let log = CallLog::new();
+        let disk = SimDisk::from_image(&machine.disk.image_durable(), &log);
+        let store = SimStore::from_image(&machine.store.image(), &log);
+        let mut after = Machine { disk, store, ..machine }.mount(6).expect("mounts after the power cut");
+        assert_eq!(digest(&after.tree()), digest(&model.tree()), "on the same disk, synced, after a power cut");
+    }
+
+    /// The disk is lost: the store has all that somebody was told it has.
+    fn without_disk(&self) {
+        let log = CallLog::new();
+        let store = SimStore::from_image(&self.machine.store.image(), &log);
+        let machine = Machine { disk: SimDisk::new(&log), store, tolerant: false, ..self.machine.clone() };
+        let found = digest(&machine.mount(8).expect("mounts from the store alone").tree());
+        let (from, to) = (self.stored.load(Ordering::Relaxed), self.started);
+        assert!(self.line.find(found, from, to).is_some(), "from the store alone: no state between {from} and {to}");
+    }
+
     fn judge(&self) {
+        self.machine.disk.heal();
+        self.machine.cache.heal();
+        self.machine.store.heal();
+        self.machine.store.land_adrift();
         self.recover("after a kill", &self.machine.disk.image());
         self.recover("after a power cut", &self.machine.disk.image_durable());
+        self.without_disk();
+        self.live_on();
     }
 }
 
@@ -115,111 +258,113 @@ fn steps(instance: &mut Instance, count: u32) {
     }
 }
 
+/// One history in which the nth call fails, and all that follows; how many calls failed.
+fn trial(nth: u64, ask: &dyn Fn(&mut Machine), struck: fn(&Machine) -> u64) -> Result<u64, String> {
+    quietly(|| {
+        let mut trial = Trial::new(nth % 7 + 1);
+        ask(&mut trial.machine);
+        trial.run();
+        let struck = struck(&trial.machine);
+        trial.judge();
+        struck
+    })
+}
+
 /// Lets the nth call fail for n = 1, 2, … until a history does not get that far.
 fn each_call<F: Copy + std::fmt::Debug>(
     faults: &[F],
+    every: usize,
     ask: impl Fn(&mut Machine, u64, bool, F),
-    struck: impl Fn(&Machine) -> u64,
+    struck: fn(&Machine) -> u64,
 ) {
-    let every = usize::try_from(crate::env("SKYLOG_SIM_CALLS").unwrap_or(1)).expect("small");
-    let mut failed = 0;
+    let (mut failed, mut trials, begin) = (BTreeMap::<String, u64>::new(), 0, std::time::Instant::now());
     for (&how, forever) in faults.iter().flat_map(|how| [(how, false), (how, true)]) {
         for nth in (1..).step_by(every) {
-            let one = || {
-                let mut trial = Trial::new(nth % 7 + 1);
-                ask(&mut trial.machine, nth, forever, how);
-                trial.run();
-                let struck = struck(&trial.machine);
-                trial.machine.disk.heal();
-                trial.machine.cache.heal();
-                trial.machine.store.heal();
-                trial.machine.store.land_adrift();
-                trial.judge();
-                struck
-            };
-            let struck = quietly(one).unwrap_or_else(|e| panic!("call {nth} {how:?}, for ever {forever}: {e}"));
-            failed += struck;
+            let struck = trial(nth, &|machine| ask(machine, nth, forever, how), struck);
+            let struck = struck.unwrap_or_else(|e| panic!("call {nth} {how:?}, for ever {forever}: {e}"));
+            *failed.entry(format!("{how:?}{}", if forever { " for ever" } else { "" })).or_default() += struck;
+            trials += 1;
             if struck == 0 {
                 break;
             }
         }
     }
-    println!("{failed} calls failed");
-    assert!(failed > 100, "a run without failures proves nothing");
+    println!("{trials} histories in {} ms, calls that failed: {failed:?}", begin.elapsed().as_millis());
+    count(trials, failed.values().sum());
+    assert!(
+        failed.len() == 2 * faults.len() && failed.values().all(|count| *count > 10),
+        "{failed:?}: that proves little"
+    );
+}
+
+/// Says what was tried: each trial is judged after a kill and after a power cut.
+pub fn count(trials: u64, faults: u64) {
+    let (states, kills) = (2 * trials, 2 * trials);
+    Counts { part: "failing calls", histories: trials, states, distinct: 0, failures: 0, kills, faults }.print();
+}
+
+/// Where a canary looks for a failing call that does harm.
+#[derive(Clone, Copy, Debug)]
+pub enum Search {
+    /// Calls on journal slots.
+    Journal,
+    /// Calls that make a manifest durable.
+    Manifest,
+}
+
+/// Fails one call after the other; how many trials there were, with what was wrong in the last of them.
+pub fn search(search: Search) -> Result<u64, (u64, String)> {
+    let (ops, on): (&[DiskOp], _) = match search {
+        Search::Journal => (&[DiskOp::Sync, DiskOp::Write], "journal/"),
+        Search::Manifest => (&[DiskOp::SyncDir, DiskOp::Rename], ""),
+    };
+    let mut trials = 0;
+    for (&op, how) in ops.iter().flat_map(|op| [(op, DiskFault::Failed), (op, DiskFault::Short), (op, DiskFault::Done)])
+    {
+        for nth in 1.. {
+            trials += 1;
+            let ask = |machine: &mut Machine| machine.disk.fail(Nth::new(nth).of(op).on(on), how);
+            match trial(nth, &ask, |machine| machine.disk.failed()) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(what) => return Err((trials, format!("call {nth} of {op:?} {how:?}: {what}"))),
+            }
+        }
+    }
+    Ok(trials)
+}
+
+/// Of how many calls one is made to fail, unless the environment says otherwise.
+pub fn every(usual: u64) -> usize {
+    usize::try_from(crate::env("SKYLOG_SIM_CALLS").unwrap_or(usual)).expect("small")
 }
 
 #[test]
 fn any_call_to_the_disk_may_fail() {
-    let faults = [DiskFault::Failed, DiskFault::NoSpace, DiskFault::Short, DiskFault::Done];
     let ask = |machine: &mut Machine, nth: u64, forever: bool, how: DiskFault| {
         let which = Nth::new(nth);
         machine.disk.fail(if forever { which.forever() } else { which }, how);
     };
-    each_call(&faults, ask, |machine| machine.disk.failed());
+    each_call(&DISK_FAULTS, every(7), ask, |machine| machine.disk.failed());
 }
 
 /// Nobody but the mount itself is told of it.
 #[test]
 fn any_call_to_the_disk_of_cache_files_may_fail() {
-    let faults = [DiskFault::Failed, DiskFault::NoSpace, DiskFault::Short, DiskFault::Done];
     let ask = |machine: &mut Machine, nth: u64, forever: bool, how: DiskFault| {
         let which = Nth::new(nth);
         machine.tuning.cache_files = Some(Limits { bytes_max: 24 << 10, free_bytes_min: 0 });
         machine.tolerant = false;
         machine.cache.fail(if forever { which.forever() } else { which }, how);
     };
-    each_call(&faults, ask, |machine| machine.cache.failed());
+    each_call(&DISK_FAULTS, every(5), ask, |machine| machine.cache.failed());
 }
 
 #[test]
 fn any_call_to_the_store_may_fail() {
-    let faults = [StoreFault::Refused, StoreFault::AnswerLost, StoreFault::Adrift];
     let ask = |machine: &mut Machine, nth: u64, forever: bool, how: StoreFault| {
         let which = Nth::new(nth);
         machine.store.fail(if forever { which.forever() } else { which }, how);
     };
-    each_call(&faults, ask, |machine| machine.store.failed());
-}
-
-#[test]
-fn any_call_of_a_recovery_may_fail() {
-    let mut failed = 0;
-    for seed in 1..7 {
-        let mut trial = Trial::new(seed);
-        trial.run();
-        let local = trial.machine.disk.image();
-        for (disk, fault) in [&local, &Image::default()].into_iter().flat_map(|disk| [(disk, true), (disk, false)]) {
-            for nth in 1.. {
-                let struck = quietly(|| recover_failing(&trial, disk, fault, nth));
-                let struck = struck.unwrap_or_else(|e| panic!("seed {seed}, call {nth}, of the disk {fault}: {e}"));
-                failed += struck;
-                if struck == 0 {
-                    break;
-                }
-            }
-        }
-    }
-    println!("{failed} calls failed");
-    assert!(failed > 100, "a run without failures proves nothing");
-}
-
-/// A mount in which the nth call to disk or store fails, and another one in which none does.
-fn recover_failing(trial: &Trial, disk: &Image, of_disk: bool, nth: u64) -> u64 {
-    let log = CallLog::new();
-    let store = SimStore::from_image(&trial.machine.store.image(), &log);
-    let machine = Machine { disk: SimDisk::from_image(disk, &log), store, ..trial.machine.clone() };
-    match of_disk {
-        true => machine.disk.fail(Nth::new(nth), DiskFault::Failed),
-        false => machine.store.fail(Nth::new(nth), StoreFault::AnswerLost),
-    }
-    if let Ok(mut instance) = machine.mount(4) {
-        steps(&mut instance, 10);
-    }
-    let struck = machine.disk.failed() + machine.store.failed();
-    machine.disk.heal();
-    machine.store.heal();
-    let after = Trial { machine, line: trial.line.clone(), random: SeededRandom::new(1), lsns: Vec::new(), ..*trial };
-    let after = Trial { synced: if disk.names().count() == 0 { 0 } else { trial.synced }, ..after };
-    after.judge();
-    struck
+    each_call(&STORE_FAULTS, every(5), ask, |machine| machine.store.failed());
 }

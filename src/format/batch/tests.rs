@@ -133,3 +133,19 @@ fn huge_lengths_are_refused_without_being_believed() {
     assert!(matches!(decode(&bytes), Err(FormatError::TooShort { .. })));
     assert!(matches!(Batch::decode(&bytes.into(), usize::MAX), Err(FormatError::TooShort { .. })));
 }
+
+#[test]
+fn batches_are_found_between_bytes_that_are_none() {
+    let (one, two) = (encode(&sample(), &[b"1", b"2"]), encode(&sample(), &[b"one", b"two"]));
+    let all: Bytes = [&b"SKba SKbaSKba"[..], &one, b"SKba", &two[..50], &two, b"SK"].concat().into();
+    let (mut at, mut found, mut budget) = (0, Vec::new(), 10_000);
+    while let Some((batch, start, used)) = Batch::find(&all, at, &mut budget) {
+        assert_eq!(Ok((batch, used)), Batch::decode(&all, start));
+        found.push((start, used));
+        at = start + used;
+    }
+    let second = 13 + one.len() + 4 + 50;
+    assert_eq!(found, [(13, one.len()), (second, two.len())]);
+    assert!(budget < 10_000, "heads that are none cost something");
+    assert_eq!(Batch::find(&all, 14, &mut 10), None, "and not more than there is");
+}

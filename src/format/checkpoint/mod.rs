@@ -10,6 +10,7 @@ use super::ids::{Lsn, NodePtr, ObjectId, Uuid};
 use super::node::NODE_PTR_BYTES;
 use super::publication::{WindowEntry, encode_windows, read_windows};
 use super::wire::{LSN_BYTES, OBJECT_ID_BYTES, PutIds, Reader, VERSION, check_seal, fits, layout, seal};
+use crate::base::canary::Canary;
 use bytes::BufMut;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"SKcp");
@@ -98,7 +99,7 @@ impl Checkpoint {
         field.magic("a checkpoint", MAGIC)?;
         let _crc = field.u32()?;
         field.version()?;
-        check_seal(bytes, at::CRC)?;
+        check_seal(bytes, at::CRC, Canary::CheckpointCrc)?;
         field.zeros(2)?;
         let (uuid, number) = (field.uuid()?, field.counted()?);
         let (lsn, previous_lsn, wall) = (field.lsn()?, field.lsn()?, field.i64()?);

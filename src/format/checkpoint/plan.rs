@@ -1,6 +1,7 @@
 //! The plan of a window: the objects that are live at its end and were born in it, in the order in which they are to be
 //! packed. It lies beside the checkpoint that ends the window until the window is shipped.
 
+use crate::base::canary::Canary;
 use crate::format::blocks::{self, Record};
 use crate::format::chunk::check_len;
 use crate::format::error::FormatError;
@@ -35,6 +36,7 @@ pub struct Birth {
 }
 
 impl Record for Birth {
+    const CHECKED: Canary = Canary::PlanBlockCrc;
     const BYTES: usize = birth_at::SIZE;
 
     fn encode_to(&self, out: &mut Vec<u8>) {
@@ -92,7 +94,7 @@ impl PlanHeader {
         field.version()?;
         field.zeros(2)?;
         let (uuid, start, end, count) = (field.uuid()?, field.lsn()?, field.lsn()?, field.u32()?);
-        check_seal(header, at::CRC)?;
+        check_seal(header, at::CRC, Canary::PlanCrc)?;
         Ok(PlanHeader { uuid, start, end, count })
     }
 

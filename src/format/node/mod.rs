@@ -16,6 +16,7 @@ use super::chunk::check_len;
 use super::error::FormatError;
 use super::ids::{NodePtr, SegmentNo};
 use super::wire::{PutIds, Reader, SEGMENT_NO_BYTES, fits, layout, same_crc};
+use crate::base::canary::Canary;
 use bytes::{BufMut, Bytes};
 use page::{KIND_INTERIOR, KIND_LEAF, Page};
 
@@ -46,7 +47,7 @@ impl NodePtr {
         if have > need {
             return Err(FormatError::TooBig { limit: need, found: have });
         }
-        same_crc(self.crc, crc32c::crc32c(bytes))
+        same_crc(self.crc, crc32c::crc32c(bytes), Canary::NodeCrc)
     }
 
     pub(crate) fn encode_to(&self, out: &mut Vec<u8>) {

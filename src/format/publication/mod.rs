@@ -14,6 +14,7 @@ pub use log::{Log, LogBatch};
 use super::error::FormatError;
 use super::ids::{Lsn, Nonce, Uuid};
 use super::wire::{COUNTED_MAX, LSN_BYTES, PutIds, Reader, VERSION, check_seal, counted, layout, seal};
+use crate::base::canary::Canary;
 use bytes::{BufMut, Bytes};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"SKpu");
@@ -110,7 +111,7 @@ impl Publication {
         if have > length {
             return Err(FormatError::TooBig { limit: length, found: have });
         }
-        check_seal(bytes, at::CRC)?;
+        check_seal(bytes, at::CRC, Canary::PublicationCrc)?;
         let (uuid, state, nonce) = (field.uuid()?, field.uuid()?, field.nonce()?);
         let (epoch, generation) = (field.u32()?, counted(field.u64()?, GENERATION_MAX)?);
         let (number, wall) = (field.counted()?, field.i64()?);

@@ -45,7 +45,7 @@ fn promise_r10_damage_before_a_durable_group_is_refused_with_its_place_and_the_c
             let (segment, offset, message) = refused(&disk);
             assert_eq!((segment, offset), (entry.number, expected));
             let start = format!("journal segment {segment} is damaged at offset {offset}: ");
-            assert!(message.starts_with(&start) && message.ends_with("run: skylog check STORE"), "{message}");
+            assert!(message.starts_with(&start) && message.ends_with("run: skylog check --repair STORE"), "{message}");
             assert_eq!(disk.image().hash(), {
                 flip(&disk, &entry, 9000);
                 flip(&disk, &entry, 9000);

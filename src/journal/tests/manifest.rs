@@ -75,7 +75,10 @@ fn promise_r3_no_manifest_is_a_fresh_start_and_a_damaged_one_is_fatal() {
     let media: &dyn Media = &disk;
     media.create(MANIFEST).expect("creates");
     let error = ManifestStore::load(Arc::new(disk.clone())).err().expect("empty is fatal");
-    assert_eq!(error.to_string(), "MANIFEST is damaged: line 1: the manifest is empty; run: skylog check STORE");
+    assert_eq!(
+        error.to_string(),
+        "MANIFEST is damaged: line 1: the manifest is empty; run: skylog check --repair STORE"
+    );
 }
 
 #[test]
@@ -96,7 +99,10 @@ fn promise_r3_a_listed_file_that_is_missing_is_fatal_before_anything_is_applied(
         let error =
             replay(Arc::new(disk.clone()), &listed, Lsn::ZERO, &mut |_, _| (), &mut count).err().expect("refused");
         assert!(matches!(&error, JournalError::Missing { file } if *file == name));
-        assert_eq!(error.to_string(), format!("{name} is listed in MANIFEST but missing; run: skylog check STORE"));
+        assert_eq!(
+            error.to_string(),
+            format!("{name} is listed in MANIFEST but missing; run: skylog check --repair STORE")
+        );
         assert_eq!(applied, 0);
     }
 }

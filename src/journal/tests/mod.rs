@@ -9,6 +9,7 @@ mod local;
 mod manifest;
 mod policy;
 mod queue;
+mod remains;
 mod segments;
 mod trouble;
 

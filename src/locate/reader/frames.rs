@@ -1,6 +1,6 @@
 //! Taking apart what came from the store. Only whole bodies that are what their frames say come out of here.
 
-use crate::base::canary::{self, Canary};
+use crate::base::canary::{Canary, removed};
 use crate::cache::Class;
 use crate::format::ids::{SegmentKind, SegmentNo};
 use crate::format::store_segment::{FRAME_BYTES, read_frame};
@@ -31,8 +31,12 @@ impl Body {
 
     /// Whether these are the bytes.
     pub fn is(&self, bytes: &[u8]) -> bool {
-        let whole = || crc32c::crc32c(bytes) == self.crc || canary::removed(Canary::CopyVerified);
-        bytes.len() == self.len as usize && whole()
+        bytes.len() == self.len as usize && (crc32c::crc32c(bytes) == self.crc || removed(Canary::ChunkCrc))
+    }
+
+    /// The same for bytes of a cache file, in which anything may be.
+    pub fn is_copy(&self, bytes: &[u8]) -> bool {
+        self.is(bytes) || removed(Canary::CopyVerified) && bytes.len() == self.len as usize
     }
 }
 

@@ -205,7 +205,7 @@ impl SegmentReader {
     pub fn resident(&self, segment: SegmentNo, class: Class, body: &Body) -> Option<Bytes> {
         let bytes = self.recent(segment, body).or_else(|| {
             let read = self.cache.read_resident(CacheKey::Segment(segment), body.range())?;
-            body.is(&read).then_some(read)
+            body.is_copy(&read).then_some(read)
         })?;
         self.pass(segment, class, std::slice::from_ref(body));
         Some(bytes)
@@ -282,7 +282,7 @@ impl SegmentReader {
         self.recent(segment, body).or_else(|| {
             let key = CacheKey::Segment(segment);
             let read = self.cache.read(key, body.range())?;
-            if body.is(&read) {
+            if body.is_copy(&read) {
                 return Some(read);
             }
             add(&self.counters.damaged, 1);

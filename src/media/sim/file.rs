@@ -2,7 +2,7 @@
 
 use super::content::Patch;
 use super::log::DiskCall;
-use super::{DiskFault, DiskOp, Inode, Shared, State};
+use super::{DiskFault, DiskOp, Inode, Shared, State, deaf};
 use crate::media::File;
 use std::io::{ErrorKind, Result};
 use std::sync::Arc;
@@ -35,6 +35,9 @@ impl SimFile {
             state.used += growth;
         }
         inner.content.apply(&patch);
+        if let Some(lost) = &mut inner.lost {
+            lost.apply(&patch);
+        }
         self.disk.add(DiskCall::Write { file: self.inode.number, patch });
         Ok(())
     }
@@ -81,10 +84,22 @@ impl File for SimFile {
         let fault = state.faults.strike(DiskOp::Sync, &name);
         if fault.is_some_and(|fault| fault != DiskFault::Done) {
             self.disk.add(DiskCall::SyncFailed { file });
-        } else if !state.deaf_files.iter().any(|deaf| name.starts_with(deaf.as_str())) {
+            let mut inner = self.inode.inner.lock();
+            inner.lost = Some(inner.synced.clone());
+        } else if !state.deaf_files.iter().any(|deaf| name.starts_with(deaf.as_str())) && !deaf::to_file(&name) {
             self.disk.add(DiskCall::Sync { file });
+            let mut inner = self.inode.inner.lock();
+            inner.synced = inner.lost.as_ref().unwrap_or(&inner.content).clone();
         }
         fault.map_or(Ok(()), |fault| Err(fault.error()))
+    }
+
+    fn forget_cached(&self) -> Result<()> {
+        let mut inner = self.inode.inner.lock();
+        if let Some(lost) = inner.lost.take() {
+            inner.content = lost;
+        }
+        Ok(())
     }
 
     fn len(&self) -> Result<u64> {

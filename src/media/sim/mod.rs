@@ -5,6 +5,7 @@
 //! disk starts from such an [`Image`], and the product's own recovery runs on it.
 
 mod content;
+mod deaf;
 mod fault;
 mod file;
 mod image;
@@ -109,9 +110,19 @@ struct Inode {
 /// Locked only while the disk's state is.
 struct Inner {
     content: Content,
+    /// What was there at the last sync that succeeded,
+    synced: Content,
+    /// and, after one that failed, what the disk has and a reader finds once memory is given up.
+    lost: Option<Content>,
     /// The name it has, or had last.
     name: Arc<str>,
     named: bool,
+}
+
+impl Inner {
+    fn new(content: Content, name: &Arc<str>) -> Inner {
+        Inner { synced: content.clone(), content, lost: None, name: Arc::clone(name), named: true }
+    }
 }
 
 impl SimDisk {
@@ -124,7 +135,7 @@ impl SimDisk {
     pub fn from_image(image: &Image, log: &Arc<CallLog>) -> SimDisk {
         let mut names = BTreeMap::new();
         for (number, (name, content)) in (0..).zip(image.files()) {
-            let inner = Inner { content: content.clone(), name: Arc::clone(name), named: true };
+            let inner = Inner::new(content.clone(), name);
             names.insert(Arc::clone(name), Arc::new(Inode { number: FileNo(number), inner: Mutex::new(inner) }));
         }
         let state = State {
@@ -270,7 +281,7 @@ impl Media for SimDisk {
             }
             let (name, number) = (Arc::<str>::from(name), FileNo(state.files_made));
             state.files_made += 1;
-            let inner = Inner { content: Content::default(), name: Arc::clone(&name), named: true };
+            let inner = Inner::new(Content::default(), &name);
             let inode = Arc::new(Inode { number, inner: Mutex::new(inner) });
             state.names.insert(Arc::clone(&name), Arc::clone(&inode));
             self.shared.add(DiskCall::Create { name, file: number });
@@ -362,7 +373,7 @@ impl Media for SimDisk {
         name::check_folder(dir)?;
         self.shared.call(DiskOp::SyncDir, dir, |state| {
             state.folder(dir)?;
-            if !state.deaf_dirs.iter().any(|deaf| deaf == dir) {
+            if !state.deaf_dirs.iter().any(|deaf| deaf == dir) && !deaf::to_dir(dir) {
                 self.shared.add(DiskCall::SyncDir { dir: dir.into() });
             }
             Ok(())

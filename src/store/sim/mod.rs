@@ -27,7 +27,7 @@ pub enum StoreOp {
     List,
 }
 
-/// How a call to the store fails. A call that reads just fails.
+/// How a call to the store fails. A call that reads just fails, but for the last two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreFault {
     /// Nothing was done.
@@ -38,6 +38,12 @@ pub enum StoreFault {
     TriedAgain,
     /// It was not done yet, and may be at any later time, also after a crash: see [`SimStore::land_adrift`].
     Adrift,
+    /// Nothing was done, and the way to the store is away.
+    Away,
+    /// The first half of what a read asked for comes as if it were all; a call that writes is refused.
+    Cut,
+    /// A bit of what a read asked for is another one; a call that writes is refused.
+    Flipped,
 }
 
 /// A simulated store. A clone is the same store; for a copy, start one from [`SimStore::image`].
@@ -189,7 +195,8 @@ impl SimStore {
         }
         match state.faults.strike(op, name) {
             None => Ok(self.apply(&mut state, call)),
-            Some(StoreFault::Refused) => Err(failed(action, name, "refused")),
+            Some(StoreFault::Away) => Err(away(action, name)),
+            Some(StoreFault::Refused | StoreFault::Cut | StoreFault::Flipped) => Err(failed(action, name, "refused")),
             Some(StoreFault::AnswerLost) => {
                 self.apply(&mut state, call);
                 Err(failed(action, name, "no answer"))
@@ -206,17 +213,41 @@ impl SimStore {
         }
     }
 
-    /// A call that reads.
-    fn look(&self, op: StoreOp, action: &'static str, name: &str) -> Result<StoreImage, StoreError> {
+    /// A call that reads; with how its answer comes.
+    fn look(
+        &self,
+        op: StoreOp,
+        action: &'static str,
+        name: &str,
+    ) -> Result<(StoreImage, Option<StoreFault>), StoreError> {
         let mut state = self.shared.state.lock();
         state.calls.count(op);
         if state.down {
             return Err(away(action, name));
         }
         match state.faults.strike(op, name) {
-            None => Ok(state.image.clone()),
+            Some(StoreFault::Away) => Err(away(action, name)),
+            fault @ (None | Some(StoreFault::Cut | StoreFault::Flipped)) => Ok((state.image.clone(), fault)),
             Some(_) => Err(failed(action, name, "refused")),
         }
+    }
+
+    /// A range of an object as it comes.
+    fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        name::check("get", name)?;
+        let (image, fault) = self.look(StoreOp::Get, "get", name)?;
+        let whole = image.object(name).ok_or_else(|| StoreError::NotFound { name: name.into() })?;
+        let place = |at: u64| usize::try_from(at).map_or(whole.len(), |at| at.min(whole.len()));
+        let bytes = whole.slice(place(range.start)..place(range.end).max(place(range.start)));
+        Ok(match fault {
+            Some(StoreFault::Cut) => bytes.slice(..bytes.len() / 2),
+            Some(StoreFault::Flipped) if !bytes.is_empty() => {
+                let mut flipped = bytes.to_vec();
+                flipped[bytes.len() / 2] ^= 4;
+                flipped.into()
+            }
+            _ => bytes,
+        })
     }
 }
 
@@ -230,19 +261,18 @@ fn failed(action: &'static str, name: &str, reason: &str) -> StoreError {
 
 impl Store for SimStore {
     fn get(&self, name: &str) -> Result<Bytes, StoreError> {
-        name::check("get", name)?;
-        let image = self.look(StoreOp::Get, "get", name)?;
-        image.object(name).cloned().ok_or_else(|| StoreError::NotFound { name: name.into() })
+        self.read(name, 0..u64::MAX)
     }
 
     fn get_some(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let whole = self.get(name)?;
-        let place = |at: u64| usize::try_from(at).map_or(whole.len(), |at| at.min(whole.len()));
-        Ok(whole.slice(place(range.start)..place(range.end).max(place(range.start))))
+        self.read(name, range)
     }
 
     fn size(&self, name: &str) -> Result<u64, StoreError> {
-        Ok(self.get(name)?.len() as u64)
+        name::check("get", name)?;
+        let (image, _) = self.look(StoreOp::Get, "get", name)?;
+        let whole = image.object(name).ok_or_else(|| StoreError::NotFound { name: name.into() })?;
+        Ok(whole.len() as u64)
     }
 
     fn put(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
@@ -266,7 +296,7 @@ impl Store for SimStore {
         if !folder.is_empty() {
             name::check("list", folder)?;
         }
-        let image = self.look(StoreOp::List, "list", folder)?;
+        let (image, _) = self.look(StoreOp::List, "list", folder)?;
         let inside = |name: &&str| match name.strip_prefix(folder) {
             Some(rest) => folder.is_empty() || rest.starts_with('/'),
             None => false,
