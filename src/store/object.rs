@@ -170,6 +170,9 @@ impl Store for ObjectStoreBackend {
 
     fn size(&self, name: &str) -> Result<u64, StoreError> {
         let at = locate("get", name)?;
+        if let Some(folder) = &self.folder {
+            return self.unread(name, folder.size(name).map_err(|e| unreadable(name, e)));
+        }
         let found = self.runtime.block_on(self.store.head(&at));
         self.unread(name, found.map(|found| found.size).map_err(|e| refused("get", name, e)))
     }
