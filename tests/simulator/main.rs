@@ -24,6 +24,7 @@ mod flips;
 mod middle;
 mod oracle;
 mod paths;
+mod real;
 mod run;
 mod scenes;
 mod small;
