@@ -381,7 +381,9 @@ fn births_of(map: &Map, objects: &BTreeMap<ObjectId, u32>) -> BTreeMap<InodeNo, 
     let mut births: BTreeMap<InodeNo, Vec<Birth>> = BTreeMap::new();
     let mut known = BTreeSet::new();
     for (ino, offset, Extent { len, object, .. }) in extents(map) {
-        if known.insert(object) && objects.contains_key(&object) {
+        // As a window has it that was shipped: of a part of an object it does not say where that is.
+        let offset = if objects.get(&object) == Some(&len) { offset } else { u64::MAX };
+        if let Some(len) = objects.get(&object).copied().filter(|_| known.insert(object)) {
             births.entry(ino).or_default().push(Birth { ino, offset, object, len });
         }
     }

@@ -1,12 +1,12 @@
 //! The last look at a map of files: every entry that changes. What belongs to an inode is decided when all of it was seen.
 
 use super::census::{decode, is_something};
-use super::contents::{Fill, LOST_EXTENTS_MAX, Out, Sweep};
+use super::contents::{Fill, LOST_EXTENTS_MAX, Out, Sweep, born_at};
 use super::fixes::{Done, Is};
 use super::links::{Fate, Links, Own, Plan, Stays};
 use super::paths::Paths;
 use super::{Edits, KeyRange, Known};
-use crate::check::{COOKIE_FIRST, blocks_of};
+use crate::check::{COOKIE_FIRST, blocks_of, kind_of};
 use crate::format::ids::InodeNo;
 use crate::format::inode::{CookieValue, Extent, Inode, NameValue, Xattrs};
 use crate::format::key::{self, Key};
@@ -306,9 +306,8 @@ impl<'a> Editor<'a> {
             lost.push(0..FILE_BYTES_MAX);
         }
         if missing != Some(0) && !lost.is_empty() {
-            let births_end =
-                || (self.known.births)(ino).iter().map(|b| b.offset.saturating_add(u64::from(b.len))).max();
-            let size = if known_size { inode.size } else { births_end().unwrap_or(0).min(FILE_BYTES_MAX) };
+            let births = (self.known.births)(ino).into_iter().filter_map(|birth| born_at(&birth, self.known.whole));
+            let size = if known_size { inode.size } else { births.map(|at| at.end).max().unwrap_or(0) };
             let Known { births, whole, .. } = *self.known;
             let mut fill = Fill { lost: &lost, births, whole, lost_left: &mut self.lost_left };
             let size = current.sweep.fill(&mut fill, size, missing, &mut out);
@@ -323,6 +322,7 @@ impl<'a> Editor<'a> {
     fn note_differences(&mut self, current: &Current, old: Option<&Inode>, new: &Inode) {
         let (ino, Some(old)) = (current.own.ino, old) else { return };
         let different = [
+            (Is::Type, kind_of(old.mode) != kind_of(new.mode)),
             (Is::Marks, old.xattrs != new.xattrs),
             (Is::Acl, old.mode & 0o777 != new.mode & 0o777),
             (Is::Target, current.own.kind == libc::DT_LNK && old.size != new.size),

@@ -59,8 +59,8 @@ pub type Source<'a, E> = dyn FnMut(&mut dyn FnMut(Bytes, Bytes)) -> Result<Vec<K
 pub struct Known<'a> {
     /// How long an object is that is whole; `None` for one that is lost.
     pub whole: &'a dyn Fn(&ObjectId) -> Option<u32>,
-    /// Where the objects that were written to an inode were in it when they were shipped. `len` is of the extent, which may have
-    /// had a part of the object only: then nobody knows which, and it is not used. Who does not know that length says nothing.
+    /// Where the objects that were written to an inode were in it when they were shipped: `offset` is of the object's first byte, `len`
+    /// its length. One of which that is not known is left out, or has an offset that no file has.
     pub births: &'a dyn Fn(InodeNo) -> Vec<Birth>,
     /// Whether the map counts what it holds.
     pub counted: bool,
@@ -92,7 +92,7 @@ pub fn mend<E>(source: &mut Source<'_, E>, known: &Known<'_>, tell: &mut Tell<'_
     let mut edits: Edits = std::mem::take(&mut census.garbage).into_iter().map(|key| (key, None)).collect();
     entries::mend_entries(&mut census, source, &mut edits)?;
     let Census { mut links, mut done, found, recorded, mut usage, .. } = census;
-    let born = |ino| (known.births)(ino).iter().any(|birth| (known.whole)(&birth.object) == Some(birth.len));
+    let born = |ino| (known.births)(ino).iter().any(|birth| contents::born_at(birth, known.whole).is_some());
     let also = born_alone(&links, &ranges, known, &born);
     let plan = links.resolve(&born, &also, &found, known.inode_max, &mut done);
     for ino in ranges.iter().flat_map(|range| links.inodes_in(range)) {

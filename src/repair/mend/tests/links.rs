@@ -215,6 +215,9 @@ fn types_links_and_parents_are_made_right() {
     assert_mended(&|world| world.change(FILE, |inode| inode.parent = DIR), FILE, "parent");
     assert_mended(&|world| world.change(FILE, |inode| inode.mode = 0o644), FILE, "type");
     assert_mended(&|world| world.change(DIR, |inode| inode.mode = 0o755), DIR, "type");
+    // What it has tells more than its type does.
+    assert_mended(&|world| world.change(DIR, |inode| inode.mode = libc::S_IFREG | 0o755), DIR, "type");
+    assert_mended(&|world| world.change(FILE, |inode| inode.mode = libc::S_IFIFO | 0o644), FILE, "type");
     assert_mended(&|world| world.entry(DIR, "file", FILE, libc::DT_LNK, 3), FILE, "type");
     assert_mended(&|world| world.change(DIR, |inode| inode.next_cookie = 4), DIR, "cookie");
     assert_mended(&|world| world.change(LINK, |inode| inode.size = 7), LINK, "target");
