@@ -88,3 +88,37 @@ fn what_a_repair_keeps_has_names_of_ours() {
         assert!(skylog::format::names::is_ours(&name), "{name}");
     }
 }
+
+/// A repair that came to its end has the filesystem: who had it before may not bring back what is in an old journal.
+#[test]
+fn a_state_directory_from_before_a_repair_is_left_alone_by_the_next_one() {
+    let world = World::new();
+    let place = Place::from(&world, false);
+    world::flip(&place.store, &world.living("seg/")[0], 200);
+    let first = place.assert_repaired(&world.files(false), "the store alone");
+    let later = Place::of(&place.store.image(), Some(&world.disk));
+    let made = later.store.list("win").expect("listed").pop().expect("an index");
+    world::flip(&later.store, &made, 70);
+    let mut report = later.repair(2, false).expect("nothing fails");
+    assert!(report.outlived.is_some(), "{report:#?}");
+    assert_eq!(later.disk.as_ref().expect("there").image().hash(), world.disk.hash(), "nothing of it changed");
+    report.touched.extend(first.touched);
+    Place::of(&later.store.image(), None).assert_mended(&world.files(false), &report, "repaired again");
+}
+
+/// What may never be replaced is not repaired.
+#[test]
+fn promise_g9_what_is_append_only_is_refused_and_nothing_is_written() {
+    use skylog::format::names::SUPERBLOCK;
+    use skylog::format::superblock::Superblock;
+    let world = World::new();
+    let place = Place::from(&world, true);
+    let superblock = Superblock::decode(&place.store.get(SUPERBLOCK).expect("there")).expect("whole");
+    let superblock = Superblock { append_only: true, ..superblock };
+    place.store.put(SUPERBLOCK, superblock.encode().into()).expect("put");
+    world::flip(&place.store, &world.living("seg/")[0], 200);
+    let before = place.log.len();
+    let refused = place.repair(1, false).expect_err("refused").to_string();
+    assert!(refused.contains("append only"), "{refused}");
+    assert_eq!(place.log.len(), before);
+}
