@@ -1,6 +1,7 @@
 //! A failure is shrunk to the few steps that it takes, and these fail when they are done again from their text.
 
 use crate::Scope;
+use crate::fixed::KEPT;
 use crate::replay::{failure, record, replay, shrink};
 use crate::step::History;
 use skylog::base::canary::{Canary, with_removed};
@@ -43,18 +44,9 @@ fn a_history_done_again_from_its_steps_makes_the_same_calls() {
     }
 }
 
-/// What was printed once.
-const KEPT: &str = r#"
-start 1
-{"Do":{"who":{"uid":0,"gid":0},"call":{"Create":{"path":"/f","mode":384}}}}
-{"Act":"Checkpointer"}
-{"Act":"Writer"}
-"#;
-
 #[test]
 fn what_was_printed_is_a_fixed_test() {
-    let history = History::parse(KEPT);
-    assert_eq!(failure(&history, &SCOPE), None);
+    let history = History::parse(KEPT[0]);
     let without = with_removed(Canary::SegmentSync, || failure(&history, &SCOPE));
     assert!(without.is_some_and(|what| what.contains("the state after operation 0, expected 1..=1")));
 }
