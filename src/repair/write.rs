@@ -121,8 +121,8 @@ impl<'a> Edited<'a> {
     }
 
     /// What comes behind all that was read.
-    pub fn finish(mut self) {
-        while let Some((key, new)) = self.edits.next() {
+    pub fn finish(self) {
+        for (key, new) in self.edits {
             if let Some(new) = new {
                 (self.each)(key.clone(), new.clone());
             }
