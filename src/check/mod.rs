@@ -37,6 +37,9 @@ mod tables;
 mod tail;
 mod windows;
 
+pub use files::check_map;
+pub(crate) use files::{COOKIE_FIRST, blocks_of, is_possible};
+pub(crate) use links::kind_of;
 pub use report::{Figures, Problem, Report};
 
 use crate::format::checkpoint::{Birth, Checkpoint};

@@ -48,6 +48,15 @@ pub fn hold_signals() {
     }
 }
 
+/// What is in memory, keys to a store and contents of files, is in no core file, and no other process of this user looks at it.
+/// Root may: a debugger of root's works as before. A limit on the size of core files would not do, for a program that core
+/// files are piped into is not bound by it.
+pub fn keep_secrets() {
+    if let Err(e) = nix::sys::prctl::set_dumpable(false) {
+        log::warn!("what is in memory may be in a core file: {e}");
+    }
+}
+
 /// Leaves the terminal, and what the starting process had open: nobody else is kept waiting for their end.
 pub fn detach() {
     nix::unistd::setsid().ok();

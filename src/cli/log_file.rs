@@ -4,6 +4,7 @@ use log::LevelFilter;
 use skylog::base::clock::{Clock, SystemClock};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 const NAME: &str = "skylog.log";
@@ -46,7 +47,7 @@ fn redirect(path: &Path) -> io::Result<()> {
 }
 
 fn send_errors_to(path: &Path) -> io::Result<()> {
-    let log = OpenOptions::new().create(true).append(true).open(path)?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
     nix::unistd::dup2_stderr(&log)?;
     Ok(())
 }

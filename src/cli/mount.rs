@@ -245,6 +245,7 @@ impl Mount {
     ) -> Outcome {
         daemon::hold_signals();
         log_file::start();
+        daemon::keep_secrets();
         if options.flag("ro") {
             return follower::serve(&self.store, dir, options, live);
         }

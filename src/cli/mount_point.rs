@@ -146,9 +146,19 @@ pub fn detach(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Programs that know nothing of the store are not told its keys.
+pub fn without_secrets(command: &mut std::process::Command) -> &mut std::process::Command {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    let of_stores = |name: &OsString| {
+        let name = name.to_string_lossy();
+        ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|start| name.starts_with(start))
+    };
+    names.filter(of_stores).fold(command, |command, name| command.env_remove(name))
+}
+
 /// Users who are not root unmount through the set-user-id program of the fuse3 package.
 fn fusermount(dir: &Path, flag: &str) -> io::Result<()> {
-    let run = |program| std::process::Command::new(program).arg(flag).arg("--").arg(dir).output();
+    let run = |program| without_secrets(std::process::Command::new(program).arg(flag).arg("--").arg(dir)).output();
     let output = run("fusermount3").or_else(|_| run("/bin/fusermount3"))?;
     match output.status.success() {
         true => Ok(()),

@@ -96,7 +96,7 @@ impl Out {
         let said = match found.inode.mode & libc::S_IFMT {
             libc::S_IFREG => return self.file(salvage, found, &path, name),
             libc::S_IFDIR => {
-                fs::create_dir_all(&path)?;
+                make_folder(&path)?;
                 self.written.directories += 1;
                 self.line("directory", name, "")
             }
@@ -133,11 +133,21 @@ impl Out {
         self.line("file", name, &said).map_err(io::Error::other)
     }
 
-    /// Where something goes; the directories on the way are made.
+    /// Where something goes; the directories on the way are made. Names come from whoever made the state directory: none leads
+    /// out of here, neither by itself nor through a link that was salvaged before.
     fn place(&self, path: &[u8]) -> io::Result<PathBuf> {
-        let path = self.files.join(OsStr::from_bytes(path));
-        fs::create_dir_all(path.parent().unwrap_or(&self.files))?;
-        Ok(path)
+        let mut at = self.files.clone();
+        let mut parts = path.split(|byte| *byte == b'/').peekable();
+        while let Some(part) = parts.next() {
+            if matches!(part, b"" | b"." | b"..") {
+                return Err(io::Error::other("it leads out of here"));
+            }
+            at.push(OsStr::from_bytes(part));
+            if parts.peek().is_some() {
+                make_folder(&at)?;
+            }
+        }
+        Ok(at)
     }
 
     fn line(&mut self, what: &str, path: &[u8], more: &str) -> Result<(), Failure> {
@@ -147,6 +157,13 @@ impl Out {
 
     fn say(&mut self, text: &str) -> Result<(), Failure> {
         self.list.write_all(text.as_bytes()).map_err(|e| Failure::failed(format_args!("the list: {e}")))
+    }
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(path)?.is_dir() => Ok(()),
+        made => made,
     }
 }
 

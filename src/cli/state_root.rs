@@ -6,15 +6,19 @@ use super::failure::{Failure, Outcome};
 use super::store_arg::StoreArg;
 use skylog::format::ids::Uuid;
 use skylog::format::store_file::{STORE_FILE, StoreFile};
-use std::fs::{self, DirBuilder, File};
+use skylog::media::read_plain;
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The state directory of a filesystem, unless the user names one.
 pub fn state_of(uuid: Uuid) -> Result<PathBuf, Failure> {
     Ok(root()?.join(uuid.to_string()))
 }
+
+/// The longest file `store` that is believed, bytes.
+const BYTES_MAX: u64 = 1 << 20;
 
 /// The name of a follower's own directory is that of the filesystem, this, and a number.
 const FOLLOWER: &str = ".follow-";
@@ -53,7 +57,7 @@ pub fn read(state: &Path) -> Result<Option<StoreFile>, Failure> {
     let wrong = |e: &dyn std::fmt::Display| {
         Failure::failed(format_args!("{}: {e}; without this file a mount makes it again", path.display()))
     };
-    match fs::read(&path) {
+    match read_plain(&path, BYTES_MAX) {
         Ok(bytes) => StoreFile::decode(&bytes).map(Some).map_err(|e| wrong(&e)),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(e) => Err(wrong(&e)),
@@ -81,7 +85,9 @@ pub fn record(state: &Path, file: &StoreFile) -> Outcome {
 
 fn write(state: &Path, bytes: &[u8]) -> io::Result<()> {
     let (path, new) = (state.join(STORE_FILE), state.join(format!("{STORE_FILE}.new")));
-    let mut out = File::create(&new)?;
+    // Whatever stands there is not written through.
+    fs::remove_file(&new).or_else(|e| if e.kind() == ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+    let mut out = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
     out.write_all(bytes)?;
     out.sync_all()?;
     fs::rename(new, path)?;
@@ -92,5 +98,21 @@ fn write(state: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn make(state: &Path) -> io::Result<()> {
     let new: Vec<&Path> = state.ancestors().take_while(|folder| !folder.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(state)?;
+    close_to_others(state)?;
     new.into_iter().try_for_each(|made| File::open(made.parent().unwrap_or(made))?.sync_all())
+}
+
+/// A directory that others may read or write, because of how it was made or copied here, is for its owner alone from now on.
+fn close_to_others(state: &Path) -> io::Result<()> {
+    let found = fs::metadata(state)?;
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        fs::set_permissions(state, Permissions::from_mode(mode & 0o7700))?;
+        log::warn!("{} was open to others (mode {mode:o}) and is closed to them now", state.display());
+    }
+    let (owner, own) = (found.uid(), nix::unistd::geteuid().as_raw());
+    if owner != own && owner != 0 {
+        log::warn!("{} belongs to user {owner}, who can put anything into what is mounted from it", state.display());
+    }
+    Ok(())
 }

@@ -26,7 +26,7 @@ pub fn leave(dir: &Path) {
 }
 
 fn run(command: &mut Command) {
-    let nobody = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let nobody = mount_point::without_secrets(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     match nobody.status() {
         Ok(status) if status.success() => {}
         Ok(status) => log::info!("the table of umount(8) is not changed: {status}"),

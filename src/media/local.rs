@@ -4,8 +4,9 @@
 //! is cached and nothing is synced that was not asked for.
 
 use super::{File, FolderEntry, Media, Space, name, sys};
+use crate::base::canary::{Canary, sync};
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,8 +41,42 @@ impl LocalDisk {
 /// How every file is opened: for its owner only, and never through a link.
 pub(super) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options.read(true).write(true).mode(0o600).custom_flags(CAUTIOUS);
     options
+}
+
+/// Never through a link, and without waiting for whoever is at the other end of a fifo.
+const CAUTIOUS: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+
+/// Opens a file of ours that others may have put something else in the place of: a link, a fifo and a device are errors.
+pub fn open_plain(path: &Path) -> Result<fs::File> {
+    plain(OpenOptions::new().read(true).custom_flags(CAUTIOUS).open(path)?)
+}
+
+/// Reads a whole file of ours that has no more than `limit` bytes; see [`open_plain`].
+pub fn read_plain(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = open_plain(path)?;
+    let mut bytes = room_for(file.metadata()?.len(), limit)?;
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Room for the bytes of a file or object that says it has so many: whoever made it may say anything.
+pub fn room_for(len: u64, limit: u64) -> Result<Vec<u8>> {
+    let too_long =
+        || Error::new(ErrorKind::FileTooLarge, format!("{len} bytes, which is more than the {limit} of any of ours"));
+    let count = usize::try_from(len).ok().filter(|_| len <= limit).ok_or_else(too_long)?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(count)?;
+    bytes.resize(count, 0);
+    Ok(bytes)
+}
+
+fn plain(file: fs::File) -> Result<fs::File> {
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file")),
+    }
 }
 
 impl Media for LocalDisk {
@@ -50,7 +85,7 @@ impl Media for LocalDisk {
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn File>> {
-        Ok(Arc::new(LocalFile(options().open(self.path(name)?)?)))
+        Ok(Arc::new(LocalFile(plain(options().open(self.path(name)?)?)?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {
@@ -62,7 +97,14 @@ impl Media for LocalDisk {
     }
 
     fn make_dir(&self, name: &str) -> Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(self.folder(name)?)
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(self.folder(name)?)?;
+        // A link in the place of a folder would lead all that is put there to somewhere else.
+        for folder in name::folders_down_to(name) {
+            if !fs::symlink_metadata(self.root.join(folder))?.is_dir() {
+                return Err(Error::new(ErrorKind::NotADirectory, format!("{folder} is a link, not a folder")));
+            }
+        }
+        Ok(())
     }
 
     fn list(&self, dir: &str) -> Result<Vec<String>> {
@@ -94,7 +136,8 @@ impl Media for LocalDisk {
     }
 
     fn sync_dir(&self, dir: &str) -> Result<()> {
-        fs::File::open(self.folder(dir)?)?.sync_all()
+        let folder = fs::File::open(self.folder(dir)?)?;
+        sync(Canary::LocalDirSync, || folder.sync_all())
     }
 
     fn space(&self) -> Result<Space> {
@@ -136,7 +179,7 @@ impl File for LocalFile {
 
     /// fdatasync: the data, and of the metadata just what is needed to read it back, so also the length.
     fn sync(&self) -> Result<()> {
-        self.0.sync_data()
+        sync(Canary::LocalSync, || self.0.sync_data())
     }
 
     fn len(&self) -> Result<u64> {

@@ -3,7 +3,7 @@
 //! A kernel lock (`flock`) on a file holds off others on this machine and ends with its process, however that dies. The
 //! file's text says who holds it, for people and for machines that share the folder over a network but not its locks.
 
-use super::local::{LocalDisk, options};
+use super::local::{LocalDisk, options, read_plain};
 use super::sys;
 pub use crate::format::lease::Owner;
 use std::fs::{self, File};
@@ -81,6 +81,9 @@ impl Owner {
     }
 }
 
+/// The longest text of a lock that is believed, bytes.
+const TEXT_BYTES_MAX: u64 = 64 << 10;
+
 /// What this machine knows of an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -147,7 +150,7 @@ impl LocalDisk {
 
     /// Whom the lock file `name` names, whether it is held or not.
     pub fn lock_owner(&self, name: &str) -> Result<Option<Owner>, LockError> {
-        match fs::read(self.path(name)?) {
+        match read_plain(&self.path(name)?, TEXT_BYTES_MAX) {
             Ok(text) => Ok(Owner::decode(&String::from_utf8_lossy(&text))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e.into()),
@@ -193,7 +196,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 fn seize(file: &mut File) -> Result<Option<Owner>, LockError> {
     let got = sys::try_lock(file)?;
     let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
+    Read::by_ref(file).take(TEXT_BYTES_MAX).read_to_end(&mut text)?;
     let owner = Owner::decode(&String::from_utf8_lossy(&text));
     match (got, owner) {
         (true, owner) => Ok(owner),

@@ -9,7 +9,7 @@ mod name;
 pub mod sim;
 mod sys;
 
-pub use local::LocalDisk;
+pub use local::{LocalDisk, open_plain, read_plain, room_for};
 pub use lock::{LockError, LockGuard, Owner, Standing};
 pub use sys::limit_heap;
 pub(crate) use sys::read_resident;

@@ -93,7 +93,9 @@ pub enum MountError {
         published: Lsn,
     },
     /// There is a journal and nothing that says how to read it.
-    #[error("the state directory holds journal segments and no MANIFEST; move it away or put MANIFEST back")]
+    #[error(
+        "the state directory holds journal segments and no MANIFEST; put MANIFEST back, or run: skylog check --repair STORE"
+    )]
     NoManifest,
     /// A repair did not come to its end.
     #[error(
@@ -294,7 +296,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
 
 fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
     let (superblock, away) = configuration(world)?;
-    for dir in [NODES, files::CHECKPOINTS] {
+    for dir in [NODES, files::CHECKPOINTS, journal::FOLDER] {
         world.media.make_dir(dir)?;
     }
     canary::sync(Canary::StateFoldersSync, || world.media.sync_dir(""))?;

@@ -1,7 +1,8 @@
 //! The folder behind a store: what the `object_store` crate leaves to us there, and reading without it.
 
+use crate::base::canary::{Canary, sync};
 use crate::format::names::SUPERBLOCK;
-use crate::media::read_resident;
+use crate::media::{open_plain, read_plain, read_resident};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -19,6 +20,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const IN_ORDER_BYTES: usize = 256 << 10;
 /// and will want this much next.
 const AHEAD_BYTES: i64 = 4 << 20;
+
+/// The longest object that is read whole, bytes: whoever made it may have made it as long as can be.
+const OBJECT_BYTES_MAX: u64 = 4 << 30;
 
 /// Objects kept open.
 const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
@@ -55,7 +59,15 @@ impl Folder {
 
     /// A whole object.
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        fs::read(self.path(name))
+        read_plain(&self.path(name), OBJECT_BYTES_MAX)
+    }
+
+    /// Bytes of an object.
+    pub fn size(&self, name: &str) -> io::Result<u64> {
+        match fs::symlink_metadata(self.path(name))? {
+            found if found.is_file() => Ok(found.len()),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        }
     }
 
     /// What there is of a range of an object.
@@ -94,7 +106,7 @@ impl Folder {
             }
             open.changes
         };
-        let file = Arc::new(File::open(self.path(name))?);
+        let file = Arc::new(open_plain(&self.path(name))?);
         let mut open = self.open.lock();
         if open.changes == changes {
             open.files.put(name.to_owned(), file.clone());
@@ -131,10 +143,10 @@ impl Folder {
             }
             match fs::create_dir(&folder) {
                 // Whatever has the name: only a folder can be one that this process or another made.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::metadata(&folder)?.is_dir() => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(&folder)?.is_dir() => {}
                 made => made?,
             }
-            sync_dir(self.above(&name[..end]))?;
+            sync(Canary::FolderMadeSync, || sync_dir(self.above(&name[..end])))?;
             self.durable.lock().insert(folder);
         }
         Ok(())
@@ -155,7 +167,7 @@ impl Folder {
             Err(e) if cannot_link(&e) => return Ok(false),
             Err(e) => return Err(e),
         }
-        sync_dir(self.above(name))?;
+        sync(Canary::FolderLinkSync, || sync_dir(self.above(name)))?;
         Ok(true)
     }
 }

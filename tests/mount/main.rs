@@ -15,6 +15,7 @@ mod limits;
 mod metrics;
 mod options;
 mod outage;
+mod private;
 mod ranges;
 mod requests;
 mod salvage;

@@ -32,6 +32,21 @@ fn run(script: &str) -> (Scratch, String) {
     (scratch, said)
 }
 
+/// Its keys are in no core file either: the kernel writes none of such a process.
+#[test]
+fn nobody_but_root_looks_into_a_daemon() {
+    let (_, said) = run(r#"
+        export AWS_SECRET_ACCESS_KEY=sesame
+        start
+        pid=$(pid)
+        stat -c 'owner %u' /proc/$pid/mem
+        $U cat /proc/$pid/environ > seen 2> /dev/null || echo closed
+        tr '\0' '\n' < /proc/$pid/environ | grep -c sesame
+        $U ./skylog umount mnt
+    "#);
+    assert!(said.contains("owner 0\n") && said.contains("closed\n") && said.contains("\n1\n"), "{said}");
+}
+
 #[test]
 fn an_ordinary_user_mounts_and_unmounts() {
     let (scratch, said) = run(r#"

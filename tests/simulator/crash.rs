@@ -11,13 +11,18 @@ use std::sync::Once;
 /// Calls before a crash that are shown with it.
 const CALLS_SHOWN: usize = 12;
 
+/// States of a moment above which all are made that there are.
+const MANY: usize = 64;
+
 /// How many states of each moment are looked at.
 pub struct Limited;
 
 impl Limited {
     /// In a history.
     pub fn history(seed: u64, plans_max: usize) -> Limits {
-        Limits { subsets_up_to: 8, tears_max: 16, random: 16, plans_max, seed }
+        // Of few states of a moment, few are made.
+        let (tears_max, random) = if plans_max > MANY { (128, 64) } else { (16, 16) };
+        Limits { subsets_up_to: 8, tears_max, random, plans_max, seed }
     }
 
     /// In a recovery.

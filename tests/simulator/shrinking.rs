@@ -1,6 +1,7 @@
 //! A failure is shrunk to the few steps that it takes, and these fail when they are done again from their text.
 
 use crate::Scope;
+use crate::fixed::KEPT;
 use crate::replay::{failure, record, replay, shrink};
 use crate::step::History;
 use skylog::base::canary::{Canary, with_removed};
@@ -41,4 +42,11 @@ fn a_history_done_again_from_its_steps_makes_the_same_calls() {
         };
         assert_eq!(calls(&once), calls(&again), "seed {seed}");
     }
+}
+
+#[test]
+fn what_was_printed_is_a_fixed_test() {
+    let history = History::parse(KEPT[0]);
+    let without = with_removed(Canary::SegmentSync, || failure(&history, &SCOPE));
+    assert!(without.is_some_and(|what| what.contains("the state after operation 0, expected 1..=1")));
 }

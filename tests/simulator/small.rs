@@ -249,7 +249,7 @@ struct Sum {
 
 impl Sum {
     /// Does a few steps after the usual ones, and crashes them everywhere.
-    fn crash(&self, start: u64, before: &[Call], steps: &[Step]) {
+    fn crash(&self, start: u64, plans: usize, before: &[Call], steps: &[Step]) {
         let before = before.iter().map(|call| Step::Do(op(call))).chain([Step::Drain]);
         let history = History { start, steps: before.chain(steps.iter().cloned()).collect() };
         let run = || {
@@ -260,7 +260,7 @@ impl Sum {
             steps.iter().for_each(|step| runner.perform(step));
             let recorded = runner.end();
             let mut judge = Judge::new(&recorded, SAMPLE);
-            let failure = explore(&recorded, &mut judge, PLANS, None).err();
+            let failure = explore(&recorded, &mut judge, plans, None).err();
             let Judge { mut figures, distinct, .. } = judge;
             figures += &recorded.figures;
             (failure, figures, distinct)
@@ -337,11 +337,12 @@ impl Kind {
         const STRIDE: u64 = 2_147_483_647;
         let all = self.all();
         let seed = crate::env("SKYLOG_SIM_SEED").unwrap_or(1);
+        let plans = crate::env("SKYLOG_SIM_PLANS").map_or(PLANS, |plans| usize::try_from(plans).expect("few"));
         let sum = Sum::default();
         each(wanted.min(all), deadline(), |job| {
             let number = job.wrapping_add(seed).wrapping_mul(STRIDE) % all;
             if let Some(steps) = self.sequence(number) {
-                sum.crash(number % STARTS + 1, &self.before, &steps);
+                sum.crash(number % STARTS + 1, plans, &self.before, &steps);
             }
         });
         println!("{} of {all} sequences, those that sync what is gone left out", sum.figures.lock().histories);

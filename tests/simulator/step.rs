@@ -115,6 +115,9 @@ enum FaultOf {
     AnswerLost,
     TriedAgain,
     Adrift,
+    Away,
+    Cut,
+    Flipped,
 }
 
 /// A history that can be done again.

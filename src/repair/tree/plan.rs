@@ -18,9 +18,10 @@
 //!
 //! **Its limits.** A leaf alone says nothing of the keys between its last and the next leaf's first: what an older leaf has there
 //! comes back, even if it had been deleted. The same is so of what was deleted since the newest version of a leaf that is whole.
-//! What was changed since has its older value. Where nobody knows the place of the root (1) does not help: nodes of a merge that
-//! never became a checkpoint may be the newest. (What a writer that was taken over did not come to publish is left out, see
-//! `lineage.rs`.) All that is returned for a lost range may therefore be old, and is counted.
+//! What was changed since has its older value. Nodes that a merge left which never became a checkpoint may be taken for the past of
+//! what was written after them, and where nobody knows the place of the root for the newest: as a merge begins only when its
+//! batches are durable, they are what the map once was. (What a writer that was taken over did not come to publish is no such
+//! thing, and left out: `lineage.rs`.) All that is returned for a lost range may therefore be old, and is counted.
 
 use super::super::RepairError;
 use super::copies::Copies;

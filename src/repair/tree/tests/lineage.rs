@@ -1,10 +1,11 @@
-//! What a writer that was taken over put into the store and did not publish.
+//! What looks like a part of the filesystem's past and is none: what a writer that was taken over put into the store and did not
+//! publish, and what a merge left that never became a checkpoint.
 
 use super::history::{built, file_edits};
 use super::*;
 use crate::base::random::SeededRandom;
 use crate::format::ids::Nonce;
-use crate::format::publication::{Base, Body, Publication};
+use crate::format::publication::{Base, Body, Closing, Publication};
 use crate::map::reachable_segments;
 
 /// Puts all node files into the store.
@@ -15,6 +16,23 @@ fn ship(built: &Built) {
     }
 }
 
+fn put(built: &Built, generation: u64, number: u64, body: Body) {
+    let publication = Publication {
+        uuid: UUID,
+        state: Uuid(u128::from(built.epoch)),
+        nonce: Nonce(1),
+        epoch: built.epoch,
+        generation,
+        number,
+        wall: 0,
+        checkpoint: generation,
+        start: Lsn::ZERO,
+        end: Lsn::ZERO,
+        body,
+    };
+    built.store.put(&names::publication(generation, number), publication.encode().into()).expect("put");
+}
+
 fn publish(built: &Built, generation: u64) {
     ship(built);
     let mut segments = std::collections::BTreeSet::new();
@@ -23,20 +41,7 @@ fn publish(built: &Built, generation: u64) {
     }
     let sized = |no: &SegmentNo| (*no, built.store.size(&names::segment(*no)).expect("there"));
     let node_segments = segments.iter().map(sized).collect();
-    let base = Publication {
-        uuid: UUID,
-        state: Uuid(u128::from(built.epoch)),
-        nonce: Nonce(1),
-        epoch: built.epoch,
-        generation,
-        number: 0,
-        wall: 0,
-        checkpoint: generation,
-        start: Lsn::ZERO,
-        end: Lsn::ZERO,
-        body: Body::Base(Base { roots: built.roots, node_segments, ..Base::default() }),
-    };
-    built.store.put(&names::publication(generation, 0), base.encode().into()).expect("put");
+    put(built, generation, 0, Body::Base(Base { roots: built.roots, node_segments, ..Base::default() }));
 }
 
 /// A filesystem that was taken over in generation 2, and what the writer of before had in the store by then.
@@ -88,6 +93,8 @@ fn a_damaged_base_costs_no_node_that_it_named() {
         for change in [true, false] {
             let built = taken_over(seed);
             let newest = names::publication(2, 0);
+            // Of a generation of which nothing else is there nobody can say that it had a base.
+            put(&built, 2, 1, Body::Closing(Closing { next_epoch: 3, owner: "another".to_owned() }));
             match change {
                 true => built.store.put(&newest, Bytes::from_static(b"damaged")).expect("put"),
                 false => built.store.delete(&newest).expect("deleted"),
@@ -100,4 +107,70 @@ fn a_damaged_base_costs_no_node_that_it_named() {
             }
         }
     }
+}
+
+/// Trees that a repair made and did not come to publish, while the base that it was made for is damaged.
+#[test]
+fn what_an_interrupted_repair_left_is_not_found() {
+    for seed in 0..4 {
+        for generations in 1..3 {
+            let original = built(seed);
+            publish(&original, 1);
+            original.store.put(&names::publication(1, 0), Bytes::from_static(b"damaged")).expect("put");
+            let mut repair = original.copy();
+            (repair.epoch, repair.number) = (2, 0);
+            repair.checkpoint([&file_edits(&SeededRandom::new(seed), &mut 800_000, 50), &[]]);
+            ship(&repair);
+            let body = Body::Closing(Closing { next_epoch: 2, owner: "a repair".to_owned() });
+            (1..=generations).for_each(|n| put(&repair, n, u64::from(n == 1), body.clone()));
+            let alone = Built { store: repair.store.clone(), ..original.shipped(false) };
+            let (left, lost) = alone.left(None, &[]);
+            alone.judge(&left, &lost, &format!("seed {seed}"));
+            for (key, value) in &alone.models[0] {
+                assert_eq!(left.get(key), Some(value), "seed {seed}: {key:?}");
+            }
+            // In the state directory they may be a tree that is not published yet.
+            let (left, _) = repair.left(None, &[]);
+            for (key, value) in &repair.models[0] {
+                assert_eq!(left.get(key), Some(value), "seed {seed}, beside its state: {key:?}");
+            }
+        }
+    }
+}
+
+/// A merge that failed half way, or whose checkpoint never counted, may leave nodes between those that count. It is not asked
+/// for a leaf that is older and was in the tree all the time.
+#[test]
+fn what_a_failed_merge_left_is_not_asked_for_what_stayed_in_the_tree() {
+    let mut pairs = 0;
+    for seed in 0..3 {
+        let random = SeededRandom::new(9000 + seed);
+        let (mut original, mut serial) = (built(seed), 700_000);
+        let (mut failed, before) = (original.copy(), original.number);
+        failed.checkpoint([&file_edits(&random, &mut serial, 60), &[]]);
+        for file in failed.disk.list("nodes").expect("listed") {
+            let name = format!("nodes/{file}");
+            if original.disk.open(&name).is_err() {
+                let bytes = read_file(&failed.disk, &name).expect("read");
+                original.disk.create(&name).and_then(|f| f.write_at(&bytes, 0)).expect("written");
+            }
+        }
+        original.number = failed.number;
+        for _ in 0..3 {
+            original.checkpoint([&file_edits(&random, &mut serial, 12), &[]]);
+        }
+        for (ptr, node) in original.tree() {
+            let Node::Interior(interior) = node else { continue };
+            let children = (0..interior.len()).map(|i| interior.child(i)).filter(|_| interior.level() == 1);
+            for child in children.filter(|child| child.segment.number <= before) {
+                let copy = original.copy();
+                copy.flip(&ptr);
+                copy.flip(&child);
+                let (left, lost) = copy.files();
+                copy.judge(&left, &lost, &format!("seed {seed}, {ptr:?} and {child:?}"));
+                pairs += 1;
+            }
+        }
+    }
+    assert!(pairs > 60, "{pairs}");
 }

@@ -1,0 +1,129 @@
+//! What lies in store and state directory is for its owner alone, and nothing that others put there leads anywhere else.
+
+use super::scratch::{Scratch, skylog, words};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+const OPEN_TO_ALL: u32 = 0o777;
+
+/// A store that was mounted once.
+fn used() -> Scratch {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), [7; 5000]).expect("written");
+    scratch.umount();
+    scratch
+}
+
+fn refused(scratch: &Scratch) -> String {
+    skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails()
+}
+
+#[test]
+fn promise_o_all_that_is_made_is_for_its_owner_alone_whatever_the_umask() {
+    let scratch = Scratch::new();
+    let said = scratch.script(
+        r#"
+        umask 0
+        $SKYLOG mkfs --segment-size 1MiB store
+        $SKYLOG mount --journal-size 32MiB --cache-dir $ROOT/cache --cache-size 64MiB -o metrics=unix:$ROOT/metrics.sock store mnt
+        echo secret > mnt/file
+        sync mnt/file
+        $SKYLOG status mnt > /dev/null
+        find store cache metrics.sock -printf '%m %p\n'
+        pid=$($SKYLOG status mnt | sed -n 's/^pid: //p')
+        find /run/skylog -printf '%m %p\n'
+        $SKYLOG umount mnt
+        $SKYLOG salvage store/state out > /dev/null || true
+        find out -maxdepth 2 -printf '%m %p\n'
+        "#,
+    );
+    let mut seen = 0;
+    for line in said.lines().filter(|line| !line.contains("out/files/")) {
+        let (mode, path) = line.split_once(' ').expect("a mode and a path");
+        let Ok(mode) = u32::from_str_radix(mode, 8) else { continue };
+        assert_eq!(mode & 0o077, 0, "{path} has mode {mode:o}");
+        seen += 1;
+    }
+    assert!(seen > 15, "{said}");
+}
+
+#[test]
+fn a_state_directory_that_is_open_to_others_is_closed_to_them() {
+    let mut scratch = used();
+    let state = scratch.root.join("store/state");
+    fs::set_permissions(&state, Permissions::from_mode(OPEN_TO_ALL)).expect("opened");
+    scratch.mount();
+    assert_eq!(fs::metadata(&state).expect("there").permissions().mode() & 0o777, 0o700);
+    scratch.umount();
+}
+
+#[test]
+fn links_and_fifos_in_the_state_directory_lead_nowhere() {
+    for name in ["MANIFEST", "journal", "nodes", "ckpt", "lock"] {
+        let scratch = used();
+        let (there, elsewhere) = (scratch.root.join("store/state").join(name), scratch.root.join("elsewhere"));
+        fs::rename(&there, &elsewhere).expect("moved");
+        symlink(&elsewhere, &there).expect("linked");
+        let before = listing(&elsewhere);
+        let said = refused(&scratch);
+        assert!(said.contains(words(&scratch.root.join("store/state"))) || said.contains(name), "{name}: {said}");
+        assert_eq!(listing(&elsewhere), before, "{name} is followed");
+        if elsewhere.is_file() {
+            fs::remove_file(&there).expect("removed");
+            nix::unistd::mkfifo(&there, nix::sys::stat::Mode::S_IRWXU).expect("made");
+            refused(&scratch);
+        }
+    }
+}
+
+fn listing(path: &std::path::Path) -> Vec<String> {
+    let out = Command::new("find").arg(path).args(["-printf", "%p %s %T@\n"]).output().expect("find runs");
+    String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn links_and_fifos_in_a_store_lead_nowhere() {
+    for name in ["gen", "seg", "win"] {
+        let scratch = used();
+        fs::remove_dir_all(scratch.root.join("store/state")).expect("removed");
+        let (there, elsewhere) = (scratch.root.join("store").join(name), scratch.root.join("elsewhere"));
+        for file in walk(&there) {
+            fs::remove_file(&file).expect("removed");
+            nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        }
+        let checked = skylog(&["check", scratch.store()]);
+        assert!(name == "win" || !checked.fails().is_empty(), "a fifo in {name}");
+        fs::remove_dir_all(&there).expect("removed");
+        fs::create_dir(&elsewhere).expect("made");
+        symlink(&elsewhere, &there).expect("linked");
+        let _ = skylog(&["mount", scratch.store(), words(&scratch.mnt)]);
+        let _ = skylog(&["umount", words(&scratch.mnt)]);
+        assert_eq!(fs::read_dir(&elsewhere).expect("there").count(), 0, "{name} is followed");
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let out = Command::new("find").arg(folder).args(["-type", "f"]).output().expect("find runs");
+    String::from_utf8_lossy(&out.stdout).lines().map(Into::into).collect()
+}
+
+#[test]
+fn keys_of_a_store_are_shown_nowhere() {
+    let scratch = Scratch::new();
+    let said = scratch.script(
+        r#"
+        export AWS_ACCESS_KEY_ID=sesame-id AWS_SECRET_ACCESS_KEY=sesame-secret AWS_SESSION_TOKEN=sesame-token
+        $SKYLOG mkfs --segment-size 1MiB store
+        $SKYLOG mount --journal-size 32MiB store mnt
+        $SKYLOG status mnt
+        $SKYLOG metrics mnt
+        pid=$($SKYLOG status mnt | sed -n 's/^pid: //p')
+        tr '\0' ' ' < /proc/$pid/cmdline
+        cat store/state/skylog.log
+        grep -r sesame store /run/skylog || true
+        $SKYLOG umount mnt
+        "#,
+    );
+    assert!(!said.contains("sesame"), "{said}");
+}
