@@ -282,11 +282,17 @@ impl Rig {
 }
 
 #[cfg(test)]
+mod accounted;
+#[cfg(test)]
 mod copies;
 #[cfg(test)]
 mod far;
 #[cfg(test)]
 mod followers;
+#[cfg(test)]
+mod found;
+#[cfg(test)]
+mod gathered;
 #[cfg(test)]
 mod generations;
 #[cfg(test)]

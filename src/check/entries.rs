@@ -1,19 +1,17 @@
 //! Names and cookies of one directory, entry by entry: for a directory where they are known not to agree.
 
-use super::Check;
-use super::files::text;
-use crate::format::batch::TreeId;
+use super::files::{Scan, text};
 use crate::format::ids::InodeNo;
 use crate::format::inode::{CookieValue, NameValue};
 use crate::format::key::{self, Key};
-use crate::map::{MapError, NodeCache};
+use crate::map::MapError;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// What is wrong between the names and the cookies of a directory. Holds all its names in memory.
-pub(super) fn entries_that_differ(check: &Check<'_>, cache: &NodeCache, dir: InodeNo) -> Result<Vec<String>, MapError> {
+pub(super) fn entries_that_differ(scan: &Scan<'_>, dir: InodeNo) -> Result<Vec<String>, MapError> {
     let mut entries = Entries::default();
-    check.maps.scan(TreeId::Files, key::all_of(dir), cache, &check.nodes, &mut |key, value| {
+    scan(key::all_of(dir), &mut |key, value| {
         // What cannot be decoded was reported already.
         match Key::decode(key) {
             Ok(Key::Name(_, name)) => drop(NameValue::decode(value).map(|value| entries.name(name, value))),

@@ -14,13 +14,16 @@ use crate::format::inode::{CookieValue, Extent, Inode, NameValue, Xattrs};
 use crate::format::key::Key;
 use crate::format::usage::{Usage, UsageLimit};
 use crate::fs::{ACCESS_ACL, DEFAULT_ACL, FILE_BYTES_MAX, INLINE_BYTES_MAX, acl_permissions};
-use crate::map::NodeCache;
+use crate::map::{MapError, NodeCache};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
+/// What a problem of the whole map is named after.
+const PLACE: &str = "files tree";
 /// 1 and 2 are `.` and `..`.
-const COOKIE_FIRST: u64 = 3;
+pub(crate) const COOKIE_FIRST: u64 = 3;
 
 /// A place in a file.
 #[derive(Clone, Copy, Debug)]
@@ -36,53 +39,45 @@ impl fmt::Display for Place {
     }
 }
 
+/// Visits the entries of a map with keys in a range, in order.
+pub(super) type Scan<'a> = dyn Fn((Bytes, Bytes), &mut dyn FnMut(&Bytes, &Bytes)) -> Result<(), MapError> + 'a;
+
 pub(super) fn check_files(check: &mut Check<'_>) -> bool {
-    let objects = std::mem::take(&mut check.objects);
-    let mut census = Census {
-        objects,
-        // Without a state directory, what lies over the trees is in the newest checkpoint too, unless it was counted before the
-        // tail came over it.
-        at_checkpoint: check.manifest.is_none() && !check.has_tail,
-        links: Links::default(),
-        current: None,
-        problems: Vec::new(),
-        entry_hash: RandomState::new(),
-        mismatched: Vec::new(),
-        extents: 0,
-        bytes: 0,
-        lost: (0, 0),
-        recorded: None,
-        blocks: 0,
-    };
+    // Without a state directory, what lies over the trees is in the newest checkpoint too, unless it was counted before the
+    // tail came over it.
+    let at_checkpoint = check.manifest.is_none() && !check.has_tail;
+    let mut census = Census::new(std::mem::take(&mut check.objects), at_checkpoint);
     let cache = NodeCache::new(CACHE_BYTES);
-    let all = (Bytes::new(), Bytes::copy_from_slice(&AFTER_ALL));
-    let scanned = check.maps.scan(TreeId::Files, all, &cache, &check.nodes, &mut |key, value| census.row(key, value));
-    census.finish_inode();
-    let usage_problem = if check.counted { census.usage_problem() } else { None };
-    let Census { objects, links, mut problems, mismatched, extents, bytes, lost, .. } = census;
-    for dir in mismatched {
-        match entries_that_differ(check, &cache, dir) {
-            Ok(found) => problems.extend(found.into_iter().map(|what| (format!("inode {dir}"), what))),
-            Err(e) => problems.push((format!("inode {dir}"), e.to_string())),
-        }
-    }
+    let (maps, nodes, counted) = (&check.maps, &check.nodes, check.counted);
+    let scanned = census.run(&|range, visit| maps.scan(TreeId::Files, range, &cache, nodes, visit), counted);
+    let Census { objects, links, problems, extents, bytes, lost, .. } = census;
     check.objects = objects;
     let figures = &mut check.report.figures;
     (figures.extents, figures.bytes, figures.inodes, figures.names) = (extents, bytes, links.inodes(), links.names());
     (figures.lost_ranges, figures.lost_bytes) = lost;
     check.inode_max = links.inode_max();
-    problems.extend(links.problems());
-    problems.extend(usage_problem.map(|what| ("files tree".to_owned(), what)));
     for (place, what) in problems {
         check.problem(place, what);
     }
     match scanned {
         Ok(()) => true,
         Err(e) => {
-            check.problem("files tree", e.to_string());
+            check.problem(PLACE, e.to_string());
             false
         }
     }
+}
+
+/// What is wrong with a map of files by itself, wherever its entries come from: (place, what). `counted` says whether the map
+/// counts what it holds.
+pub fn check_map(entries: &BTreeMap<Bytes, Bytes>, counted: bool) -> Vec<(String, String)> {
+    let mut census = Census::new(Objects::default(), false);
+    let scan = |(from, to): (Bytes, Bytes), visit: &mut dyn FnMut(&Bytes, &Bytes)| {
+        entries.range(from..to).for_each(|(key, value)| visit(key, value));
+        Ok(())
+    };
+    census.run(&scan, counted).expect("a map in memory can be read");
+    census.problems
 }
 
 /// What was seen of one inode so far.
@@ -129,6 +124,41 @@ struct Census {
 }
 
 impl Census {
+    fn new(objects: Objects, at_checkpoint: bool) -> Census {
+        Census {
+            objects,
+            at_checkpoint,
+            links: Links::default(),
+            current: None,
+            problems: Vec::new(),
+            entry_hash: RandomState::new(),
+            mismatched: Vec::new(),
+            extents: 0,
+            bytes: 0,
+            lost: (0, 0),
+            recorded: None,
+            blocks: 0,
+        }
+    }
+
+    /// Looks at all entries, and at those that do not agree once more.
+    fn run(&mut self, scan: &Scan<'_>, counted: bool) -> Result<(), MapError> {
+        let all = (Bytes::new(), Bytes::copy_from_slice(&AFTER_ALL));
+        let scanned = scan(all, &mut |key, value| self.row(key, value));
+        self.finish_inode();
+        for dir in std::mem::take(&mut self.mismatched) {
+            match entries_that_differ(scan, dir) {
+                Ok(found) => found.into_iter().for_each(|what| self.problem(dir, what)),
+                Err(e) => self.problem(dir, e.to_string()),
+            }
+        }
+        self.problems.extend(self.links.problems());
+        if let Some(what) = self.usage_problem().filter(|_| counted) {
+            self.problems.push((PLACE.to_owned(), what));
+        }
+        scanned
+    }
+
     fn usage_problem(&self) -> Option<String> {
         let found = Usage { inodes: self.links.inodes(), blocks: self.blocks };
         match self.recorded {
@@ -144,7 +174,7 @@ impl Census {
     fn row(&mut self, key: &[u8], value: &[u8]) {
         let taken = Key::decode(key).and_then(|key| self.take(key, value));
         if let Err(e) = taken {
-            self.problems.push(("files tree".to_owned(), format!("entry {key:02x?}: {e}")));
+            self.problems.push((PLACE.to_owned(), format!("entry {key:02x?}: {e}")));
         }
     }
 
@@ -208,7 +238,7 @@ impl Census {
 
     fn name(&mut self, dir: InodeNo, name: Bytes, value: NameValue) {
         self.links.name(dir, &value);
-        if matches!(&name[..], b"." | b"..") || name.iter().any(|b| *b == 0 || *b == b'/') {
+        if !is_possible(&name) {
             self.problem(dir, format!("the name {} can be no name", text(&name)));
         }
         let hash = self.entry_hash.hash_one((value.cookie, value.ino, value.kind, &name));
@@ -323,8 +353,13 @@ impl Current {
     }
 }
 
+/// Whether a file can have this name.
+pub(crate) fn is_possible(name: &[u8]) -> bool {
+    !matches!(name, b"." | b"..") && !name.iter().any(|b| *b == 0 || *b == b'/')
+}
+
 /// Units of 512 bytes.
-fn blocks_of(len: u64) -> u64 {
+pub(crate) fn blocks_of(len: u64) -> u64 {
     len.div_ceil(512)
 }
 

@@ -8,7 +8,7 @@ use crate::format::inode::{Inode, NameValue};
 use std::collections::BTreeSet;
 
 /// The type of an inode as a directory entry shows it (`d_type`).
-pub(super) fn kind_of(mode: u32) -> u8 {
+pub(crate) fn kind_of(mode: u32) -> u8 {
     u8::try_from((mode & libc::S_IFMT) >> 12).expect("four bits")
 }
 
@@ -83,7 +83,7 @@ impl Links {
     }
 
     /// (place, what is wrong).
-    pub fn problems(mut self) -> Vec<(String, String)> {
+    pub fn problems(&mut self) -> Vec<(String, String)> {
         self.named.sort_unstable();
         let mut problems = Vec::new();
         let mut directories = Vec::new();

@@ -3,7 +3,7 @@
 use super::Check;
 use crate::checkpoint::files::{checkpoint_file, read_checkpoint};
 use crate::format::checkpoint::Checkpoint;
-use crate::journal::{JournalError, MANIFEST, ManifestError, ManifestStore, replay};
+use crate::journal::{FOLDER, JournalError, MANIFEST, ManifestError, ManifestStore, replay};
 use crate::recovery::{Fetcher, apply, read_remote};
 use std::sync::Arc;
 
@@ -12,6 +12,11 @@ pub(super) fn check_manifest(check: &mut Check<'_>) -> bool {
     let Some(state) = check.state.clone() else { return true };
     let manifest = match ManifestStore::load(state) {
         Ok(Some(manifest)) => manifest.current(),
+        // What a mount would refuse, for a journal may be the only copy of something.
+        Ok(None) if has_journal(check) => {
+            check.problem(MANIFEST, "is missing, and journal segments are there");
+            return false;
+        }
         Ok(None) => return true,
         Err(ManifestError::Damaged(e)) => {
             check.problem(MANIFEST, e.to_string());
@@ -29,6 +34,11 @@ pub(super) fn check_manifest(check: &mut Check<'_>) -> bool {
     }
     check.manifest = Some(Arc::unwrap_or_clone(manifest));
     true
+}
+
+fn has_journal(check: &Check<'_>) -> bool {
+    let listed = check.state.as_ref().map(|state| state.list(FOLDER));
+    listed.is_some_and(|listed| listed.is_ok_and(|names| !names.is_empty()))
 }
 
 pub(super) fn check_checkpoint(check: &mut Check<'_>) -> bool {

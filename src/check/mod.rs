@@ -22,6 +22,7 @@ mod deletions;
 mod entries;
 mod files;
 mod generation;
+mod leases;
 mod links;
 mod local;
 mod maps;
@@ -36,6 +37,9 @@ mod tables;
 mod tail;
 mod windows;
 
+pub use files::check_map;
+pub(crate) use files::{COOKIE_FIRST, blocks_of, is_possible};
+pub(crate) use links::kind_of;
 pub use report::{Figures, Problem, Report};
 
 use crate::format::checkpoint::{Birth, Checkpoint};
@@ -83,6 +87,12 @@ pub const PASSES: &[Pass] = &[
         needs: &["superblock"],
         does: "the newest generation: order, Lsns, checksums, every batch; node segments of its base",
         run: generation::check_publications,
+    },
+    Pass {
+        id: "leases",
+        needs: &["superblock"],
+        does: "who uses the filesystem: the newest lease of each",
+        run: leases::check_leases,
     },
     Pass { id: "manifest", needs: &["superblock"], does: "the state directory's manifest", run: local::check_manifest },
     Pass {

@@ -123,12 +123,14 @@ impl Checkpointer {
             windows: Vec::new(),
             tail: None,
         };
+        let bytes = edits.len() as u64;
         files::write(&*self.media, files::Files { checkpoint: &checkpoint, births: merged.births, edits })
             .map_err(CheckpointError::disk)?;
         self.db.journal().manifest().update(|m| {
             m.checkpoint = Some(CommitPoint { number: checkpoint.number, lsn: checkpoint.lsn });
             m.next_checkpoint = checkpoint.number + 1;
-            m.plans.push(PlanEntry { number: checkpoint.number, start: previous, end: checkpoint.lsn });
+            let (number, start, end) = (checkpoint.number, previous, checkpoint.lsn);
+            m.plans.push(PlanEntry { number, start, end, edits: Some(bytes) });
         })?;
         Ok(checkpoint)
     }

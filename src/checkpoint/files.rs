@@ -6,8 +6,10 @@
 use super::CheckpointError;
 use super::nodes::{read_file, write_file};
 use crate::base::canary::{self, Canary};
+use crate::format::batch::Batch;
 use crate::format::checkpoint::{Birth, Checkpoint, Plan};
 use crate::format::manifest::Manifest;
+use crate::journal::MANIFEST;
 use crate::media::Media;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -79,9 +81,21 @@ pub fn read_plan(media: &dyn Media, number: u64) -> Result<Plan, CheckpointError
     Plan::decode(&bytes).map_err(|e| CheckpointError::Damaged(format!("{name}: {e}")))
 }
 
-/// Reads what a checkpoint's increment replays. The batches carry their own checksums.
-pub fn read_edits(media: &dyn Media, number: u64) -> io::Result<Bytes> {
-    read_file(media, &edits_file(number))
+/// Reads what the increment of a checkpoint replays, of which the manifest says that it has so many bytes, and verifies it: what
+/// is published is never more damaged than it says.
+pub fn read_edits(media: &dyn Media, number: u64, expected: Option<u64>) -> Result<Bytes, CheckpointError> {
+    let name = edits_file(number);
+    let bytes = read_file(media, &name).map_err(|e| CheckpointError::File(name.clone(), e))?;
+    let damaged = |what: String| CheckpointError::Damaged(format!("{name}: {what}"));
+    if let Some(expected) = expected.filter(|expected| *expected != bytes.len() as u64) {
+        return Err(damaged(format!("has {} bytes where {MANIFEST} says {expected}", bytes.len())));
+    }
+    let mut at = 0;
+    while at < bytes.len() {
+        let (_, len) = Batch::decode(&bytes, at).map_err(|e| damaged(format!("a bad batch at offset {at}: {e}")))?;
+        at += len;
+    }
+    Ok(bytes)
 }
 
 /// Bytes of what a checkpoint's increment replays.

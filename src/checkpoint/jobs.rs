@@ -15,6 +15,8 @@ pub struct WindowJob {
     pub start: Lsn,
     /// up to and with this one.
     pub end: Lsn,
+    /// Bytes of its changes, if that is known.
+    pub edits: Option<u64>,
     /// Planned segment numbers, durable in the space tree.
     pub numbers: Vec<SegmentNo>,
 }

@@ -152,6 +152,8 @@ struct Plan {
     number: u64,
     start: Lsn,
     end: Lsn,
+    /// Bytes of its changes, if the manifest says so.
+    edits: Option<u64>,
     /// What it costs to replay as an increment.
     chain: Chain,
     /// When the oldest change in it was noticed, or the mount that found it.
@@ -289,7 +291,7 @@ impl Checkpointer {
         let plan = |p: &PlanEntry| {
             let bytes = files::edits_bytes(&*media, p.number).unwrap_or(0);
             let chain = Chain { increments: 1, bytes, nodes: 0 };
-            Plan { number: p.number, start: p.start, end: p.end, chain, since }
+            Plan { number: p.number, start: p.start, end: p.end, edits: p.edits, chain, since }
         };
         let plans = manifest.plans.iter().map(plan).collect();
         let figures = Figures {
@@ -526,7 +528,7 @@ impl Checkpointer {
     /// After the commit: what the merge learned becomes batches, and the window can be shipped.
     fn installed(&mut self, checkpoint: Checkpoint, chain: Chain) -> Result<(), CheckpointError> {
         let Checkpoint { number, previous_lsn: start, lsn: end, .. } = checkpoint;
-        self.plans.push_back(Plan { number, start, end, chain, since: self.frozen_since });
+        self.plans.push_back(Plan { number, start, end, edits: Some(chain.bytes), chain, since: self.frozen_since });
         self.checkpoint = checkpoint;
         let mut figures = self.figures.lock();
         figures.checkpoint = self.checkpoint.number;

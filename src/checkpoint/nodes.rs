@@ -234,7 +234,7 @@ impl NodeStore {
 
     /// The store has the node of which the local copy is damaged: so it has the segment, and the copy can go.
     fn drop_local(&self, no: SegmentNo) {
-        log::warn!("the local copy of node segment {no} is damaged and is dropped; the store has it");
+        log::warn!("{}, a copy, is damaged and is dropped; the store has it", node_file(no));
         if let Err(e) = self.remove(no) {
             log::warn!("{}: {e}", node_file(no));
         }
@@ -271,7 +271,7 @@ impl NodeStore {
     fn download_instead(&self, ptr: &NodePtr, damaged: Bytes) -> Result<Bytes, MapError> {
         match self.download(ptr.segment, true) {
             Ok(fetched) => {
-                log::warn!("the local copy of node segment {} was damaged and was fetched again", ptr.segment);
+                log::warn!("{}, a copy, was damaged and was fetched again", node_file(ptr.segment));
                 let mut files = self.files.lock();
                 let (_, removals) = files.get(ptr.segment);
                 let _closed = files.put(ptr.segment, fetched.clone(), removals);

@@ -180,7 +180,8 @@ impl Checkpointer {
         let numbers: Vec<SegmentNo> = (0..count).map(|_| self.numbers.take()).collect();
         self.half_made.extend(&numbers);
         self.context().plan_segments(&numbers)?;
-        Ok(WindowJob { checkpoint: plan.number, start: plan.start, end: plan.end, numbers })
+        let Plan { number: checkpoint, start, end, edits, .. } = *plan;
+        Ok(WindowJob { checkpoint, start, end, edits, numbers })
     }
 
     /// A store object is deleted only after a published increment or base has listed it as pending deletion, and a grace

@@ -50,6 +50,15 @@ pub(crate) fn bytes_of<R: Record>(count: u32) -> u64 {
     u64::from(block_count(count)) * at::SIZE as u64 + u64::from(count) * R::BYTES as u64
 }
 
+/// How many records are in blocks of so many bytes; `None` if no number takes just as many.
+pub(crate) fn count_in<R: Record>(bytes: u64) -> Option<u32> {
+    let whole = at::SIZE as u64 + u64::from(BLOCK_RECORDS) * R::BYTES as u64;
+    let (blocks, rest) = (bytes / whole, bytes % whole);
+    let last = rest.saturating_sub(at::SIZE as u64) / R::BYTES as u64;
+    let count = u32::try_from(blocks.checked_mul(u64::from(BLOCK_RECORDS))?.checked_add(last)?).ok()?;
+    (bytes_of::<R>(count) == bytes).then_some(count)
+}
+
 /// Appends the records in blocks. `list` is the Lsn at which the whole list ends; no two lists of a kind share it.
 pub(crate) fn encode_blocks<R: Record>(list: Lsn, records: &[R], out: &mut Vec<u8>) {
     for (number, records) in records.chunks(BLOCK_RECORDS as usize).enumerate() {

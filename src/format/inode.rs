@@ -3,7 +3,7 @@
 use super::error::FormatError;
 use super::ids::{InodeNo, OBJECT_BYTES_MAX, ObjectId};
 use super::key::NAME_BYTES_MAX;
-use super::wire::{PutIds, Reader, layout};
+use super::wire::{PutIds, Reader, counted, layout};
 use crate::base::clock::Time;
 use bytes::{BufMut, Bytes};
 
@@ -27,6 +27,8 @@ layout! {
 
 /// Bytes of an encoded [`Extent`].
 pub const EXTENT_BYTES: usize = extent_at::SIZE;
+/// The largest file, bytes: 2^63 - 1.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 /// The longest target of a symbolic link, bytes.
 pub const TARGET_BYTES_MAX: usize = 4096;
 
@@ -191,8 +193,8 @@ impl Inode {
             uid: field.u32()?,
             gid: field.u32()?,
             nlink: field.u32()?,
-            size: field.u64()?,
-            blocks: field.u64()?,
+            size: counted(field.u64()?, FILE_BYTES_MAX)?,
+            blocks: field.counted()?,
             atime: time(&mut field)?,
             mtime: time(&mut field)?,
             ctime: time(&mut field)?,
@@ -201,7 +203,7 @@ impl Inode {
         };
         if parts & PART_DIRECTORY != 0 {
             inode.parent = InodeNo(field.u64()?);
-            inode.next_cookie = field.u64()?;
+            inode.next_cookie = field.counted()?;
         }
         if parts & PART_RDEV != 0 {
             inode.rdev = field.u32()?;
@@ -266,7 +268,7 @@ impl NameValue {
     /// Reads the value.
     pub fn decode(bytes: &[u8]) -> Result<NameValue, FormatError> {
         let mut field = Reader::new(bytes);
-        let value = NameValue { ino: child(&mut field)?, kind: kind(&mut field)?, cookie: field.u64()? };
+        let value = NameValue { ino: child(&mut field)?, kind: kind(&mut field)?, cookie: field.counted()? };
         field.end()?;
         Ok(value)
     }

@@ -3,7 +3,8 @@
 
 use super::error::FormatError;
 use super::ids::InodeNo;
-use super::wire::layout;
+use super::inode::FILE_BYTES_MAX;
+use super::wire::{COUNTED_MAX, counted, layout};
 use bytes::{BufMut, Bytes};
 
 layout! {
@@ -92,9 +93,9 @@ impl Key {
             INODE => empty(subkey).map(|()| Key::Inode(ino)),
             INLINE => empty(subkey).map(|()| Key::Inline(ino)),
             NAME => Ok(Key::Name(ino, checked_name(subkey)?)),
-            COOKIE => Ok(Key::Cookie(ino, number(subkey)?)),
+            COOKIE => Ok(Key::Cookie(ino, counted(number(subkey)?, COUNTED_MAX)?)),
             XATTR => Ok(Key::Xattr(ino, checked_name(subkey)?)),
-            EXTENT => Ok(Key::Extent(ino, number(subkey)?)),
+            EXTENT => Ok(Key::Extent(ino, counted(number(subkey)?, FILE_BYTES_MAX)?)),
             _ => Err(FormatError::Kind { found: u32::from(kind) }),
         }
     }
@@ -221,7 +222,7 @@ mod tests {
     fn any_key() -> impl Strategy<Value = Key> {
         let ino = (1..=InodeNo::MAX.0).prop_map(InodeNo);
         let name = proptest::collection::vec(any::<u8>(), 1..=NAME_BYTES_MAX).prop_map(Bytes::from);
-        (ino, name, any::<u64>(), 0..9u8).prop_map(|(ino, name, number, which)| match which {
+        (ino, name, 0..=COUNTED_MAX, 0..9u8).prop_map(|(ino, name, number, which)| match which {
             0 => Key::Inode(ino),
             1 => Key::Inline(ino),
             2 => Key::Name(ino, name),

@@ -175,9 +175,9 @@ impl Lease {
         let (kind, state) = (field.u8()?, field.u8()?);
         check_seal(bytes, at::CRC, Canary::LeaseCrc)?;
         let (kind, state) = (LeaseKind::from_code(kind)?, LeaseState::from_code(state)?);
-        let (filesystem, who, number, epoch) = (field.uuid()?, field.uuid()?, field.u64()?, field.u32()?);
+        let (filesystem, who, number, epoch) = (field.uuid()?, field.uuid()?, field.counted()?, field.u32()?);
         let (pid, started, since, wall) = (field.u32()?, field.u64()?, field.i64()?, field.i64()?);
-        let (checkpoint, seconds) = (field.u64()?, field.u32()?);
+        let (checkpoint, seconds) = (field.counted()?, field.u32()?);
         let (host, boot, mount_point) = (text(&mut field)?, text(&mut field)?, text(&mut field)?);
         field.end()?;
         let owner = Owner { host, boot, pid, started, mount_point };

@@ -4,7 +4,7 @@
 use super::error::FormatError;
 use super::ids::{Lsn, ObjectId, SegmentKind, SegmentNo};
 use super::key::KEY_BYTES_MAX;
-use super::wire::{LSN_BYTES, PutIds, Reader, SEGMENT_NO_BYTES, fits, layout};
+use super::wire::{COUNTED_MAX, LSN_BYTES, PutIds, Reader, SEGMENT_NO_BYTES, counted, fits, layout};
 use bytes::{BufMut, Bytes};
 
 const MARK: u8 = 1;
@@ -79,14 +79,14 @@ impl Key {
                 [2] => Ok(Key::Mark(Mark::Segment)),
                 [found] => Err(FormatError::Kind { found: u32::from(found) }),
             },
-            SEGMENT => fixed(subkey).map(|subkey| Key::Segment(segment_from(&subkey))),
-            WINDOW => fixed(subkey).map(|subkey| Key::Window(lsn_from(&subkey))),
-            COUNT => fixed(subkey).map(|subkey| Key::Count(object_from(&subkey))),
+            SEGMENT => segment_from(&fixed(subkey)?).map(Key::Segment),
+            WINDOW => lsn_from(&fixed(subkey)?).map(Key::Window),
+            COUNT => object_from(&fixed(subkey)?).map(Key::Count),
             PENDING if subkey.is_empty() || bytes.len() > KEY_BYTES_MAX => {
                 Err(FormatError::Key("a name of no or too many bytes"))
             }
             PENDING => Ok(Key::Pending(Bytes::copy_from_slice(subkey))),
-            WAITING => fixed(subkey).map(|subkey| Key::Waiting(object_from(&subkey))),
+            WAITING => object_from(&fixed(subkey)?).map(Key::Waiting),
             SETTLED => fixed(subkey).map(|[]: [u8; 0]| Key::Settled),
             PUBLISHED => fixed(subkey).map(|[]: [u8; 0]| Key::Published),
             found => Err(FormatError::Kind { found: u32::from(found) }),
@@ -98,24 +98,24 @@ fn fixed<const N: usize>(subkey: &[u8]) -> Result<[u8; N], FormatError> {
     subkey.try_into().map_err(|_| FormatError::Key("a subkey of another length"))
 }
 
-fn split_u32_u64(bytes: &[u8; 12]) -> (u32, u64) {
+fn split_u32_u64(bytes: &[u8; 12]) -> Result<(u32, u64), FormatError> {
     let [a, b, c, d, rest @ ..] = *bytes;
-    (u32::from_be_bytes([a, b, c, d]), u64::from_be_bytes(rest))
+    Ok((u32::from_be_bytes([a, b, c, d]), counted(u64::from_be_bytes(rest), COUNTED_MAX)?))
 }
 
-fn segment_from(bytes: &[u8; SEGMENT_NO_BYTES]) -> SegmentNo {
-    let (epoch, number) = split_u32_u64(bytes);
-    SegmentNo { epoch, number }
+fn segment_from(bytes: &[u8; SEGMENT_NO_BYTES]) -> Result<SegmentNo, FormatError> {
+    let (epoch, number) = split_u32_u64(bytes)?;
+    Ok(SegmentNo { epoch, number })
 }
 
-fn lsn_from(bytes: &[u8; LSN_BYTES]) -> Lsn {
-    let (epoch, pos) = split_u32_u64(bytes);
-    Lsn { epoch, pos }
+fn lsn_from(bytes: &[u8; LSN_BYTES]) -> Result<Lsn, FormatError> {
+    let (epoch, pos) = split_u32_u64(bytes)?;
+    Ok(Lsn { epoch, pos })
 }
 
-fn object_from(bytes: &[u8; 16]) -> ObjectId {
+fn object_from(bytes: &[u8; 16]) -> Result<ObjectId, FormatError> {
     let [a, b, c, d, e, f, g, h, i, j, k, l, n @ ..] = *bytes;
-    ObjectId { lsn: lsn_from(&[a, b, c, d, e, f, g, h, i, j, k, l]), n: u32::from_be_bytes(n) }
+    Ok(ObjectId { lsn: lsn_from(&[a, b, c, d, e, f, g, h, i, j, k, l])?, n: u32::from_be_bytes(n) })
 }
 
 /// A high-water mark.
@@ -212,7 +212,7 @@ pub fn encode_number(number: u64) -> Bytes {
 /// Reads a value that is one number.
 pub fn decode_number(bytes: &[u8]) -> Result<u64, FormatError> {
     let mut field = Reader::new(bytes);
-    let number = field.u64()?;
+    let number = field.counted()?;
     field.end()?;
     Ok(number)
 }
@@ -280,8 +280,8 @@ impl SegmentRecord {
     pub fn decode(bytes: &[u8]) -> Result<SegmentRecord, FormatError> {
         let mut field = Reader::new(bytes);
         let kind = SegmentKind::from_code(field.u8()?)?;
-        let (bytes, objects) = (field.u64()?, field.u32()?);
-        let (live_bytes, live_objects) = (field.u64()?, field.u32()?);
+        let (bytes, objects) = (field.counted()?, field.u32()?);
+        let (live_bytes, live_objects) = (field.counted()?, field.u32()?);
         let window_end = field.lsn()?;
         field.end()?;
         Ok(SegmentRecord { kind, bytes, objects, live_bytes, live_objects, window_end })
@@ -351,7 +351,7 @@ impl Pending {
     /// Reads a value.
     pub fn decode(bytes: &[u8]) -> Result<Pending, FormatError> {
         let mut field = Reader::new(bytes);
-        let pending = Pending { since: field.i64()?, checkpoint: field.u64()? };
+        let pending = Pending { since: field.i64()?, checkpoint: field.counted()? };
         field.end()?;
         Ok(pending)
     }
@@ -382,7 +382,7 @@ impl Settled {
     /// Reads the value.
     pub fn decode(bytes: &[u8]) -> Result<Settled, FormatError> {
         let mut field = Reader::new(bytes);
-        let settled = Settled { checkpoint: field.u64()?, cursor: field.u64()? };
+        let settled = Settled { checkpoint: field.counted()?, cursor: field.counted()? };
         field.end()?;
         Ok(settled)
     }
@@ -419,8 +419,8 @@ impl Published {
     /// Reads a value.
     pub fn decode(bytes: &[u8]) -> Result<Published, FormatError> {
         let mut field = Reader::new(bytes);
-        let (end, checkpoint) = (field.lsn()?, field.u64()?);
-        let published = Published { end, checkpoint, generation: field.u64()?, number: field.u64()? };
+        let (end, checkpoint) = (field.lsn()?, field.counted()?);
+        let published = Published { end, checkpoint, generation: field.counted()?, number: field.counted()? };
         field.end()?;
         Ok(published)
     }

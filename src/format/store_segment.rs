@@ -72,6 +72,11 @@ impl SegmentEntry {
         self.offset + u64::from(self.chunk.stored_len)
     }
 
+    fn encode_to(&self, out: &mut Vec<u8>) {
+        out.put_u64_le(self.offset);
+        self.chunk.encode_to(out);
+    }
+
     /// The bytes of the frame and the body.
     pub fn framed_range(&self) -> Range<u64> {
         self.offset - FRAME_BYTES as u64..self.end()
@@ -152,8 +157,7 @@ impl SegmentBuilder {
         let directory_offset = self.position();
         let start = self.bytes.len();
         for entry in &self.entries {
-            self.bytes.put_u64_le(entry.offset);
-            entry.chunk.encode_to(&mut self.bytes);
+            entry.encode_to(&mut self.bytes);
         }
         let directory_crc = crc32c::crc32c(&self.bytes[start..]);
         let start = self.bytes.len();
@@ -293,6 +297,24 @@ pub fn read_frame(segment: SegmentNo, kind: SegmentKind, at: u64, bytes: &[u8]) 
     match place == (segment, at + FRAME_BYTES as u64) {
         true => Ok(chunk),
         false => Err(FormatError::Value("a body of another segment or another place")),
+    }
+}
+
+/// The bodies of a segment of which header, directory or footer is damaged, if no frame is: they follow one another, and behind
+/// the last comes the directory, as far as its first entry at least. Whatever the bodies hold, none is taken for a frame.
+pub fn walk_frames(segment: SegmentNo, kind: SegmentKind, bytes: &[u8]) -> Option<Vec<SegmentEntry>> {
+    let mut entries: Vec<SegmentEntry> = Vec::new();
+    let mut at = SEGMENT_HEADER_BYTES as u64;
+    loop {
+        let rest = bytes.get(usize::try_from(at).ok()?..)?;
+        let Ok(chunk) = read_frame(segment, kind, at, rest) else {
+            let mut first = Vec::with_capacity(entry_at::SIZE);
+            entries.first()?.encode_to(&mut first);
+            return rest.starts_with(&first).then_some(entries);
+        };
+        let entry = SegmentEntry { offset: at + FRAME_BYTES as u64, chunk };
+        at = entry.end();
+        entries.push(entry);
     }
 }
 

@@ -64,7 +64,7 @@ impl Usage {
     /// Reads the value.
     pub fn decode(bytes: &[u8]) -> Result<Usage, FormatError> {
         let mut field = Reader::new(bytes);
-        let usage = Usage { inodes: field.u64()?, blocks: field.u64()? };
+        let usage = Usage { inodes: field.counted()?, blocks: field.counted()? };
         field.end()?;
         Ok(usage)
     }
@@ -158,11 +158,12 @@ impl UsageLimit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::wire::COUNTED_MAX;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn usage_survives_the_trip(inodes: u64, blocks: u64) {
+        fn usage_survives_the_trip(inodes in 0..=COUNTED_MAX, blocks in 0..=COUNTED_MAX) {
             let usage = Usage { inodes, blocks };
             prop_assert_eq!(Usage::decode(&usage.encode()), Ok(usage));
         }

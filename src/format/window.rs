@@ -106,7 +106,8 @@ pub struct WindowHeader {
 }
 
 impl WindowHeader {
-    fn encode(&self) -> Vec<u8> {
+    /// The bytes of the header alone.
+    pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.len() as usize);
         out.put_u32_le(MAGIC);
         out.put_u32_le(0);
@@ -139,6 +140,33 @@ impl WindowHeader {
         check_seal(Reader::new(bytes).take(len)?, at::CRC, Canary::WindowCrc)?;
         let segments = (0..segment_count).map(|_| field.segment()).collect::<Result<_, _>>()?;
         Ok(WindowHeader { uuid, start, end, segments, count })
+    }
+
+    /// What a damaged header may say: which segments, how many records. It is taken for that of window (`start`, `end`], and each
+    /// of its two counts for the right one, from which and from the length of the whole index the other follows. Which one is
+    /// right the blocks tell, which have checksums of their own, and the chunks.
+    pub fn guesses(bytes: &[u8], uuid: Uuid, (start, end): (Lsn, Lsn), index_len: u64) -> Vec<WindowHeader> {
+        let mut field = Reader::starting_at(bytes, at::COUNT);
+        let (Ok(count), Ok(segment_count)) = (field.u32(), field.u32()) else { return Vec::new() };
+        let Some(lists) = index_len.checked_sub(at::SIZE as u64) else { return Vec::new() };
+        let names = |segments: u64| segments * SEGMENT_NO_BYTES as u64;
+        let by_segments = lists.checked_sub(names(segment_count.into())).and_then(blocks::count_in::<IndexEntry>);
+        let rest = lists.checked_sub(blocks::bytes_of::<IndexEntry>(count)).filter(|rest| rest % names(1) == 0);
+        let by_segments = by_segments.map(|count| (count, u64::from(segment_count)));
+        let by_count = rest.map(|rest| (count, rest / names(1))).filter(|guess| by_segments != Some(*guess));
+        let header = |(count, segment_count): (u32, u64)| {
+            let mut field = field;
+            let limit = u64::from(WINDOW_SEGMENTS_MAX).min(field.remaining() as u64 / names(1));
+            let segments = (0..segment_count).map(|_| field.segment());
+            let segments = (segment_count <= limit).then(|| segments.collect::<Result<_, _>>().ok())??;
+            Some(WindowHeader { uuid, start, end, segments, count })
+        };
+        by_segments.into_iter().chain(by_count).filter_map(header).collect()
+    }
+
+    /// Bytes of the whole index.
+    pub fn index_len(&self) -> u64 {
+        self.len() + blocks::bytes_of::<IndexEntry>(self.count)
     }
 
     /// Bytes of the header.
@@ -363,6 +391,23 @@ mod tests {
         let error = WindowHeader::decode(&bytes[..WINDOW_HEADER_BYTES]);
         assert_eq!(error, Err(FormatError::TooShort { need: 84, have: 60 }));
         assert_eq!(WindowHeader::decode(&bytes[..84]), Ok(index(3).header()));
+    }
+
+    #[test]
+    fn a_damaged_header_is_guessed_if_one_of_its_counts_is_left() {
+        for count in [0, 1, 63, 64, 65, 300] {
+            let (whole, good) = (index(count).header(), index(count).encode());
+            let guesses =
+                |bytes: &[u8]| WindowHeader::guesses(bytes, Uuid(1), (whole.start, whole.end), bytes.len() as u64);
+            for at in 0..at::SIZE {
+                let mut bytes = good.clone();
+                bytes[at] ^= 0xff;
+                assert!(guesses(&bytes).contains(&whole), "byte {at} of {count} records");
+            }
+            for len in 0..good.len() {
+                assert!(guesses(&good[..len]).len() <= 2);
+            }
+        }
     }
 
     #[test]

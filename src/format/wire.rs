@@ -34,6 +34,9 @@ pub(crate) const SEGMENT_NO_BYTES: usize = 4 + 8;
 /// Bytes of an encoded [`ObjectId`].
 pub(crate) const OBJECT_ID_BYTES: usize = LSN_BYTES + 4;
 
+/// The most that positions, counters and sums of bytes reach: what counts on from there never overflows.
+pub(crate) const COUNTED_MAX: u64 = 1 << 62;
+
 /// Takes fields from the front of a byte slice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
@@ -95,8 +98,13 @@ impl<'a> Reader<'a> {
     integer!(i32);
     integer!(i64);
 
+    /// A number that something counts on from.
+    pub(crate) fn counted(&mut self) -> Result<u64, FormatError> {
+        counted(self.u64()?, COUNTED_MAX)
+    }
+
     pub(crate) fn lsn(&mut self) -> Result<Lsn, FormatError> {
-        Ok(Lsn { epoch: self.u32()?, pos: self.u64()? })
+        Ok(Lsn { epoch: self.u32()?, pos: self.counted()? })
     }
 
     pub(crate) fn object(&mut self) -> Result<ObjectId, FormatError> {
@@ -104,7 +112,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn segment(&mut self) -> Result<SegmentNo, FormatError> {
-        Ok(SegmentNo { epoch: self.u32()?, number: self.u64()? })
+        Ok(SegmentNo { epoch: self.u32()?, number: self.counted()? })
     }
 
     pub(crate) fn uuid(&mut self) -> Result<Uuid, FormatError> {
@@ -184,6 +192,11 @@ impl<T: BufMut> PutIds for T {}
 /// A length that is known to fit its field.
 pub(crate) fn fits<T: TryFrom<usize>>(len: usize) -> T {
     T::try_from(len).ok().expect("a length that fits its field")
+}
+
+/// A number up to `limit`.
+pub(crate) fn counted(found: u64, limit: u64) -> Result<u64, FormatError> {
+    if found <= limit { Ok(found) } else { Err(FormatError::TooBig { limit, found }) }
 }
 
 /// Checksum of `bytes` as if the four bytes at `crc_at` were zero.

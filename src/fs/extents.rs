@@ -123,7 +123,7 @@ impl Work<'_> {
     /// Writes data where no extent is (any more).
     pub fn add_extents(&mut self, ino: InodeNo, inode: &mut Inode, offset: u64, data: &Bytes) {
         for (at, piece) in aligned(offset, data) {
-            inode.blocks += blocks_of(piece.len() as u64);
+            inode.blocks = inode.blocks.saturating_add(blocks_of(piece.len() as u64));
             self.tx.write_object(ino, at, piece);
         }
     }
@@ -226,7 +226,7 @@ impl Work<'_> {
 
     /// Puts a part of an extent where none is (any more).
     pub fn keep(&mut self, ino: InodeNo, inode: &mut Inode, piece: Piece) {
-        inode.blocks += piece.blocks();
+        inode.blocks = inode.blocks.saturating_add(piece.blocks());
         self.put(key::extent(ino, piece.at), piece.extent.encode());
     }
 

@@ -68,6 +68,8 @@ pub use setattr::{SetAttr, SetTime};
 pub use statfs::{DiskSpace, StatFs};
 pub use xattr::{ACCESS_ACL, DEFAULT_ACL};
 
+pub use crate::format::inode::FILE_BYTES_MAX;
+
 use crate::base::clock::Time;
 use crate::map::Seen;
 use crate::map::db::{Db, Pins};
@@ -76,8 +78,6 @@ use open::Uses;
 use std::sync::Arc;
 use work::Work;
 
-/// The largest file, bytes: 2^63 - 1.
-pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
 /// The longest name, bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 /// The longest target of a symbolic link, bytes.

@@ -1,7 +1,7 @@
 //! Listing directories, in the order of cookies. A listing goes on after the last cookie seen, whatever changed meanwhile.
 
 use super::attr::Attr;
-use super::entries::COOKIE_FIRST;
+use super::entries::{COOKIE_FIRST, check_name, is_dot};
 use super::error::{Error, Stop, damaged};
 use super::work::Work;
 use super::{Cx, Fs};
@@ -108,7 +108,13 @@ fn decode(dir: InodeNo, key: &[u8], value: &[u8]) -> Result<DirEntry, Stop> {
     let bad = |e| damaged(format_args!("an entry of directory {dir}: {e}"));
     let CookieValue { ino, kind, name } = CookieValue::decode(value).map_err(bad)?;
     match Key::decode(key).map_err(bad)? {
-        Key::Cookie(of, cookie) if of == dir => Ok(DirEntry { ino, kind, cookie, name }),
+        Key::Cookie(of, cookie) if of == dir && check_name(&name).is_ok() && !is_dot(&name) => {
+            Ok(DirEntry { ino, kind, cookie, name })
+        }
+        // What it would mean to those who are shown it is not in this directory.
+        Key::Cookie(of, _) if of == dir => {
+            Err(damaged(format_args!("directory {dir} holds {:?}, which is no name", String::from_utf8_lossy(&name))))
+        }
         other => Err(damaged(format_args!("{other:?} among the entries of directory {dir}"))),
     }
 }

@@ -42,9 +42,11 @@ pub struct Remains {
     entries: Vec<JournalEntry>,
     files: Vec<Arc<dyn File>>,
     pieces: Vec<Piece>,
-    /// The last batch of each mount,
+    /// The last batch that each mount wrote, also where it is lost, if that is known; of the newest one at least this one.
     pub lasts: HashMap<Nonce, Lsn>,
-    /// and of all.
+    /// The newest mount, if it has not ended cleanly: nobody knows what it wrote last.
+    pub open: Option<Nonce>,
+    /// The last batch that is left.
     pub last: Lsn,
     /// What is damaged or missing: a file, and what is wrong with it.
     pub damaged: Vec<(String, String)>,
@@ -116,7 +118,8 @@ pub fn remains(
     entries.sort_by_key(|entry| entry.number);
     let files = entries.iter().map(|entry| files.file(entry.slot)).collect();
     let (pieces, lasts, damaged) = (Vec::new(), HashMap::new(), Vec::new());
-    let mut remains = Remains { entries, files, pieces, lasts, last: Lsn::ZERO, damaged };
+    let open = entries.last().filter(|entry| entry.end.is_none()).map(|entry| entry.nonce);
+    let mut remains = Remains { entries, files, pieces, lasts, open, last: Lsn::ZERO, damaged };
     let (mut all, total) = (Vec::new(), remains.entries.iter().map(|entry| entry.size).sum());
     let mut done = 0;
     for index in 0..remains.entries.len() {
@@ -386,8 +389,8 @@ impl Remains {
             if last > self.last {
                 self.last = last;
             }
-            if steps.iter().any(|step| matches!(step, Step::Group(_))) {
-                self.lasts.insert(nonce, last);
+            if end.is_some() || !seen.is_empty() {
+                self.lasts.insert(nonce, end.unwrap_or(last));
             }
             self.take(&steps, &seen, range, all, if listed { Lsn::ZERO } else { durable });
         }

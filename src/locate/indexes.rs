@@ -80,7 +80,8 @@ impl Indexes {
         (start, end): (Lsn, Lsn),
         object: &ObjectId,
     ) -> Result<Option<(SegmentNo, IndexEntry)>, LocateError> {
-        let index = Index { store, cache, key: CacheKey::Window(start, end), name: names::window(start, end), end };
+        let window = (start, end);
+        let index = Index { store, cache, key: CacheKey::Window(start, end), name: names::window(start, end), window };
         let found = self.look(&index, object);
         found.map_err(|failure| match failure {
             Failure::Format(e) => LocateError::Damaged { place: index.name, reason: e.to_string() },
@@ -89,11 +90,11 @@ impl Indexes {
     }
 
     /// Where an object is, if what says so is in memory.
-    pub fn resident(&self, end: Lsn, object: &ObjectId) -> Option<(SegmentNo, IndexEntry)> {
-        let Some(Kept::Header(header)) = self.kept.lock().get(&MemoryKey::Index(end)) else { return None };
+    pub fn resident(&self, window: (Lsn, Lsn), object: &ObjectId) -> Option<(SegmentNo, IndexEntry)> {
+        let Some(Kept::Header(header)) = self.kept.lock().get(&MemoryKey::Index(window)) else { return None };
         let at_hand = |block: Range<u64>| {
             let place = Place::of(&header, &block);
-            self.kept_block(end, &place).ok_or(FormatError::Value("not in memory"))
+            self.kept_block(window, &place).ok_or(FormatError::Value("not in memory"))
         };
         let row = header.find(*object, at_hand).ok()??;
         Some((header.segments[row.segment as usize], row))
@@ -105,12 +106,12 @@ impl Indexes {
         &self,
         store: &dyn Store,
         cache: &Cache,
-        (start, end): (Lsn, Lsn),
+        window: (Lsn, Lsn),
         object: &ObjectId,
     ) -> Option<(SegmentNo, IndexEntry)> {
-        let (key, name) = (CacheKey::Window(start, end), names::window(start, end));
-        let index = Index { store, cache: Some(cache), key, name, end };
-        let kept = self.kept.lock().get(&MemoryKey::Index(end));
+        let (key, name) = (CacheKey::Window(window.0, window.1), names::window(window.0, window.1));
+        let index = Index { store, cache: Some(cache), key, name, window };
+        let kept = self.kept.lock().get(&MemoryKey::Index(window));
         let header = match kept {
             Some(Kept::Header(header)) => header,
             _ if cache.holds(key, 0..WINDOW_HEADER_BYTES as u64) => Arc::new(index.cached_header()?),
@@ -118,7 +119,7 @@ impl Indexes {
         };
         let block = |block: Range<u64>| {
             let place = Place::of(&header, &block);
-            let at_hand = self.kept_block(end, &place).or_else(|| {
+            let at_hand = self.kept_block(window, &place).or_else(|| {
                 let there = cache.holds(key, part_range(&header, place.part));
                 let part = there.then(|| index.cached_part(cache, &header, place.part)).flatten()?;
                 Some(part.slice(place.within))
@@ -130,7 +131,7 @@ impl Indexes {
     }
 
     fn look(&self, index: &Index<'_>, object: &ObjectId) -> Result<Option<(SegmentNo, IndexEntry)>, Failure> {
-        let header = match self.get(MemoryKey::Index(index.end), index, || self.open(index))? {
+        let header = match self.get(MemoryKey::Index(index.window), index, || self.open(index))? {
             Kept::Header(header) => header,
             Kept::Part(_) => return Err(FormatError::Value("a part in place of a header").into()),
         };
@@ -168,7 +169,7 @@ impl Indexes {
                 let (header, bytes) = index.fetch_first()?;
                 let parts = index.take_in(&header, &bytes);
                 for (part, bytes) in (0..).zip(parts) {
-                    self.keep(MemoryKey::IndexPart(index.end, part), Kept::Part(bytes));
+                    self.keep(MemoryKey::IndexPart(index.window, part), Kept::Part(bytes));
                 }
                 header
             }
@@ -179,7 +180,7 @@ impl Indexes {
     /// The bytes of one block, out of the part that it lies in.
     fn block(&self, index: &Index<'_>, header: &WindowHeader, block: Range<u64>) -> Result<Bytes, Failure> {
         let place = Place::of(header, &block);
-        let key = MemoryKey::IndexPart(index.end, place.part);
+        let key = MemoryKey::IndexPart(index.window, place.part);
         match self.get(key, index, || self.read_part(index, header, place.part))? {
             Kept::Part(bytes) => Ok(bytes.slice(place.within)),
             Kept::Header(_) => Err(FormatError::Value("a header in place of a part").into()),
@@ -197,7 +198,7 @@ impl Indexes {
             let kept = Kept::Part(bytes);
             match number == part {
                 true => wanted = Some(kept),
-                false => self.keep(MemoryKey::IndexPart(index.end, number), kept),
+                false => self.keep(MemoryKey::IndexPart(index.window, number), kept),
             }
         }
         match wanted {
@@ -211,8 +212,8 @@ impl Indexes {
         }
     }
 
-    fn kept_block(&self, end: Lsn, place: &Place) -> Option<Bytes> {
-        match self.kept.lock().get(&MemoryKey::IndexPart(end, place.part)) {
+    fn kept_block(&self, window: (Lsn, Lsn), place: &Place) -> Option<Bytes> {
+        match self.kept.lock().get(&MemoryKey::IndexPart(window, place.part)) {
             Some(Kept::Part(bytes)) => Some(bytes.slice(place.within.clone())),
             _ => None,
         }
@@ -242,7 +243,8 @@ struct Index<'a> {
     cache: Option<&'a Cache>,
     key: CacheKey,
     name: String,
-    end: Lsn,
+    /// Where the window starts and ends.
+    window: (Lsn, Lsn),
 }
 
 impl Index<'_> {
@@ -262,7 +264,7 @@ impl Index<'_> {
             }
             header => header?,
         };
-        if header.end != self.end {
+        if (header.start, header.end) != self.window {
             return Err(FormatError::Value("the index of another window").into());
         }
         let (have, all) = (bytes.len() as u64, end_of(&header));
@@ -299,7 +301,7 @@ impl Index<'_> {
             Err(FormatError::TooShort { need, .. }) => WindowHeader::decode(&cache.read(self.key, 0..need)?),
             header => header,
         };
-        let header = header.ok().filter(|header| header.end == self.end);
+        let header = header.ok().filter(|header| (header.start, header.end) == self.window);
         if header.is_none() {
             cache.remove_damaged(self.key, 0..WINDOW_HEADER_BYTES as u64);
         }
@@ -431,10 +433,21 @@ mod tests {
         store.set_down(true);
         for n in 40_000..40_100 {
             let found = indexes.find(&store, None, window, &object(n)).expect("at hand");
-            assert_eq!(indexes.resident(window.1, &object(n)), found);
+            assert_eq!(indexes.resident(window, &object(n)), found);
         }
         assert!(indexes.find(&store, None, window, &object(3)).is_err(), "the store is not asked at all");
-        assert!(indexes.resident(window.1, &object(3)).is_none());
+        assert!(indexes.resident(window, &object(3)).is_none());
+    }
+
+    #[test]
+    fn windows_that_end_at_the_same_place_are_not_mixed_up() {
+        let (store, indexes) = (store(5000), Indexes::new(1 << 20));
+        let (old, new) = ((at(9), at(1_000_000)), (at(3), at(1_000_000)));
+        assert!(indexes.find(&store, None, old, &object(9998)).expect("whole").is_some());
+        let none = WindowIndex { uuid: Uuid(1), start: new.0, end: new.1, segments: Vec::new(), entries: Vec::new() };
+        store.put(&names::window(new.0, new.1), none.encode().into()).expect("put");
+        assert_eq!(indexes.find(&store, None, new, &object(9998)).expect("whole"), None);
+        assert!(indexes.resident(old, &object(9998)).is_some() && indexes.resident(new, &object(9998)).is_none());
     }
 
     #[test]

@@ -10,10 +10,10 @@ pub enum MemoryKey {
     Object(ObjectId),
     /// A chunk of a store segment, by its offset.
     Chunk(SegmentNo, u64),
-    /// The header of the index of the window that ends here.
-    Index(Lsn),
+    /// The header of a window's index; a repair may give a window another start.
+    Index((Lsn, Lsn)),
     /// A part of that index.
-    IndexPart(Lsn, u32),
+    IndexPart((Lsn, Lsn), u32),
 }
 
 /// A cache whose values together never weigh more than a limit.

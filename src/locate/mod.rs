@@ -296,8 +296,8 @@ impl Locate {
 
     /// A shipped object whose chunk is in memory, ours or the system's.
     fn shipped_resident(&self, object: &ObjectId) -> Option<Bytes> {
-        let (_, end) = self.windows.of(object.lsn)?;
-        let (segment, row) = self.indexes.resident(end, object)?;
+        let window = self.windows.of(object.lsn)?;
+        let (segment, row) = self.indexes.resident(window, object)?;
         let kept = self.data.lock().get(&MemoryKey::Chunk(segment, row.chunk_offset));
         let chunk = kept.or_else(|| match &self.reader {
             Some(reader) => reader.resident(segment, Class::Data, &body(&row)),

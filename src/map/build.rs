@@ -6,7 +6,7 @@
 //! It never reads a node it made itself: what lies left of a rest, and is complete, is always an old subtree.
 
 use super::level::{Child, Entry, Item, Level, Part};
-use super::{MapError, NodeCache, NodeSink, NodeSource, read_node};
+use super::{MapError, NodeCache, NodeSink, NodeSource, misplaced, read_node};
 use crate::format::ids::NodePtr;
 use crate::format::node::{Interior, Leaf, NODE_BYTES_TARGET, Node};
 use bytes::Bytes;
@@ -47,7 +47,7 @@ impl Nodes<'_> {
         let node = self.read(ptr)?;
         match usize::from(node.level()) {
             found if found == level => Ok(node),
-            found => Err(MapError::Damaged { ptr: *ptr, reason: format!("level {found} found, {level} expected") }),
+            _ => Err(misplaced(ptr, level, node.level())),
         }
     }
 }

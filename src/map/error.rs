@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum MapError {
     /// The bytes are there and are not the node.
-    #[error("node segment {}: damaged node at offset {}: {reason}", ptr.segment, ptr.offset)]
+    #[error("{}: damaged node at offset {}: {reason}", names::segment(ptr.segment), ptr.offset)]
     Damaged {
         /// The node.
         ptr: NodePtr,
@@ -24,7 +24,7 @@ pub enum MapError {
         segment: SegmentNo,
     },
     /// The disk or the store failed.
-    #[error("node segment {segment}: {source}")]
+    #[error("{}: {source}", names::segment(*segment))]
     Io {
         /// The segment.
         segment: SegmentNo,

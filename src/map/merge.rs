@@ -124,7 +124,9 @@ impl Walk<'_> {
             let end = next_key.as_ref().or(to);
             if self.changes.touch(&start, end.map(Bytes::as_ref)) {
                 self.path.last_mut().expect("the caller's step").at = at;
-                let child = self.nodes.read_at(usize::from(interior.level()) - 1, &interior.child(at))?;
+                let ptr = interior.child(at);
+                let child = self.nodes.read_at(usize::from(interior.level()) - 1, &ptr)?;
+                check_bounds(&ptr, &child, (at > 0).then_some(&start), end)?;
                 self.merge_node(child, &start, end)?;
             }
         }
@@ -197,6 +199,18 @@ impl Walk<'_> {
         }
         old.keep_upto(old.at, &mut self.builder)
     }
+}
+
+/// A new tree is made in key order, so a node with keys that belong elsewhere ends the merge.
+fn check_bounds(ptr: &NodePtr, node: &Node, from: Option<&Bytes>, to: Option<&Bytes>) -> Result<(), MapError> {
+    let (first, last) = match node {
+        Node::Leaf(leaf) => (leaf.key(0), leaf.key(leaf.len() - 1)),
+        Node::Interior(interior) => (interior.first_key(0), interior.first_key(interior.len() - 1)),
+    };
+    if from.is_some_and(|from| first < *from) || to.is_some_and(|to| last >= *to) {
+        return Err(MapError::Damaged { ptr: *ptr, reason: "it has keys that belong elsewhere".to_owned() });
+    }
+    Ok(())
 }
 
 /// The old leaf the walk is in; an empty tree has none.

@@ -57,6 +57,19 @@ pub trait NodeSink {
     fn append(&mut self, node: &[u8]) -> Result<NodePtr, MapError>;
 }
 
+/// As [`read_node`], of a node that the one above says is at `level`: one that is at another could lead round in a circle.
+fn read_node_at(source: &dyn NodeSource, ptr: &NodePtr, level: Option<u8>) -> Result<Node, MapError> {
+    let node = read_node(source, ptr)?;
+    match level.filter(|level| *level != node.level()) {
+        None => Ok(node),
+        Some(level) => Err(misplaced(ptr, level.into(), node.level())),
+    }
+}
+
+fn misplaced(ptr: &NodePtr, expected: usize, found: u8) -> MapError {
+    MapError::Damaged { ptr: *ptr, reason: format!("level {found} found, {expected} expected") }
+}
+
 /// Reads a node past every cache; what it returns is whole and well formed.
 pub fn read_node(source: &dyn NodeSource, ptr: &NodePtr) -> Result<Node, MapError> {
     let bytes = source.read_node(ptr)?;

@@ -1,8 +1,8 @@
 //! Which leaves a merge is going to read: so that they can be fetched side by side before it reads one after the other.
 
-use super::MapError;
 use super::changes::Changes;
 use super::overlay::Overlay;
+use super::{MapError, misplaced};
 use crate::format::ids::NodePtr;
 use crate::format::node::{Interior, Node};
 use bytes::Bytes;
@@ -30,22 +30,27 @@ pub fn touched_leaves(
 ) -> Result<Vec<NodePtr>, MapError> {
     let layers: Vec<&Overlay> = layers.iter().rev().copied().collect();
     let mut level: Vec<Part> = root.into_iter().map(|ptr| Part { ptr, from: Bytes::new(), to: None }).collect();
+    let mut expected: Option<u8> = None;
     loop {
         let mut below = Vec::new();
-        let mut are_leaves = true;
+        let (mut are_leaves, mut next) = (true, 0);
         for parts in level.chunks(TOGETHER) {
             let ptrs: Vec<NodePtr> = parts.iter().map(|part| part.ptr).collect();
             for (part, node) in parts.iter().zip(read(&ptrs)?) {
                 // Only the root of a tree that has no other node.
                 let Node::Interior(interior) = &*node else { return Ok(vec![part.ptr]) };
+                if let Some(expected) = expected.filter(|expected| *expected != interior.level()) {
+                    return Err(misplaced(&part.ptr, expected.into(), interior.level()));
+                }
                 are_leaves = interior.level() == 1;
+                next = interior.level() - 1;
                 children(interior, part, &layers, &mut below);
             }
         }
         if are_leaves {
             return Ok(below.into_iter().map(|part| part.ptr).collect());
         }
-        level = below;
+        (level, expected) = (below, Some(next));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{NodeSource, read_node};
 use crate::format::ids::NodePtr;
+use crate::format::names;
 use crate::format::node::{Interior, Leaf, Node};
 use bytes::Bytes;
 
@@ -71,6 +72,6 @@ impl Check<'_> {
     }
 
     fn problem(&mut self, ptr: &NodePtr, what: String) {
-        self.problems.push(format!("node segment {}: node at offset {}: {what}", ptr.segment, ptr.offset));
+        self.problems.push(format!("{}: node at offset {}: {what}", names::segment(ptr.segment), ptr.offset));
     }
 }

@@ -41,9 +41,13 @@ impl<'a> View<'a> {
         }
         let hand = Hand { cache, pins };
         let Some(mut ptr) = self.root else { return Ok(None) };
+        let mut level = None;
         loop {
-            match &*hand.node(&ptr)? {
-                Node::Interior(interior) => ptr = interior.child(interior.child_for(key)),
+            match &*hand.node_at(&ptr, level)? {
+                Node::Interior(interior) => {
+                    ptr = interior.child(interior.child_for(key));
+                    level = Some(interior.level() - 1);
+                }
                 Node::Leaf(leaf) => return Ok(leaf.get(key).as_ref().map(read)),
             }
         }
@@ -93,13 +97,13 @@ impl<'a> View<'a> {
         let to_bytes = Bytes::copy_from_slice(to);
         // Nodes to look at, the leftmost last, each with its first key and the one behind its last.
         let mut waiting: Vec<_> =
-            self.root.map(|root| (root, Bytes::copy_from_slice(from), to_bytes)).into_iter().collect();
-        while let Some((ptr, first, end)) = waiting.pop().filter(|_| missing.len() < limit) {
+            self.root.map(|root| (root, None, Bytes::copy_from_slice(from), to_bytes)).into_iter().collect();
+        while let Some((ptr, level, first, end)) = waiting.pop().filter(|_| missing.len() < limit) {
             let hidden = changes.deleted_until(&first).is_some_and(|until| *until >= end);
             if hidden {
                 continue;
             }
-            match hand.node(&ptr) {
+            match hand.node_at(&ptr, level) {
                 Err(ptr) => missing.push(ptr),
                 Ok(node) => waiting.extend(children_over(&node, &first, &end)),
             }
@@ -113,14 +117,14 @@ impl<'a> View<'a> {
 }
 
 /// The children of a node that may have keys from `from` on and before `to`, the leftmost last, each with its bounds.
-fn children_over(node: &Node, from: &Bytes, to: &Bytes) -> Vec<(NodePtr, Bytes, Bytes)> {
+fn children_over(node: &Node, from: &Bytes, to: &Bytes) -> Vec<(NodePtr, Option<u8>, Bytes, Bytes)> {
     let Node::Interior(interior) = node else { return Vec::new() };
     let mut children = Vec::new();
     let mut end = to.clone();
     for i in (interior.child_for(from)..interior.len()).rev() {
         let first = interior.first_key(i).max(from.clone());
         if first < end || i == 0 {
-            children.push((interior.child(i), first.clone(), end));
+            children.push((interior.child(i), Some(interior.level() - 1), first.clone(), end));
             end = first;
         }
     }
@@ -144,6 +148,12 @@ struct Hand<'a> {
 }
 
 impl Hand<'_> {
+    /// A node that the one above says is at `level`. One that is at another could lead round in a circle.
+    fn node_at(&self, ptr: &NodePtr, level: Option<u8>) -> Result<Arc<Node>, NodePtr> {
+        let node = self.node(ptr)?;
+        if level.is_some_and(|level| level != node.level()) { Err(misplaced(*ptr)) } else { Ok(node) }
+    }
+
     fn node(&self, ptr: &NodePtr) -> Result<Arc<Node>, NodePtr> {
         self.pins.node(ptr).cloned().or_else(|| self.cache.get(ptr)).ok_or(*ptr)
     }
@@ -158,11 +168,13 @@ struct Cursor<'a> {
     path: Vec<(Arc<Node>, usize)>,
     leaf: Option<(Arc<Node>, usize)>,
     key: Option<Bytes>,
+    /// From where on it was asked to go.
+    sought: Bytes,
 }
 
 impl<'a> Cursor<'a> {
     fn new(hand: Hand<'a>, root: Option<NodePtr>, to: &'a [u8]) -> Cursor<'a> {
-        Cursor { hand, root, to, path: Vec::new(), leaf: None, key: None }
+        Cursor { hand, root, to, path: Vec::new(), leaf: None, key: None, sought: Bytes::new() }
     }
 
     fn key(&self) -> Option<&Bytes> {
@@ -179,6 +191,7 @@ impl<'a> Cursor<'a> {
     fn seek(&mut self, key: &[u8]) -> Result<(), NodePtr> {
         self.path.clear();
         self.leaf = None;
+        self.sought = Bytes::copy_from_slice(key);
         if let Some(root) = self.root.filter(|_| key < self.to) {
             self.descend(root, |interior| interior.child_for(key), |leaf| leaf.lower_bound(key))?;
         }
@@ -195,8 +208,9 @@ impl<'a> Cursor<'a> {
 
     /// Leaves an exhausted leaf for the next one, unless that lies behind the end, and reads the key there.
     fn settle(&mut self) -> Result<(), NodePtr> {
-        while self.leaf.as_ref().is_some_and(|(node, at)| *at >= as_leaf(node).len()) {
-            self.leaf = None;
+        while let Some((left, _)) = self.leaf.take_if(|(node, at)| *at >= as_leaf(node).len()) {
+            let left = as_leaf(&left);
+            let last = left.key(left.len() - 1);
             while let Some((node, at)) = self.path.pop() {
                 let interior = as_interior(&node);
                 if at + 1 < interior.len() {
@@ -206,7 +220,12 @@ impl<'a> Cursor<'a> {
                     }
                     let next = interior.child(at + 1);
                     self.path.push((node, at + 1));
-                    self.descend(next, |_| 0, |_| 0)?;
+                    let leaf = self.descend(next, |_| 0, |_| 0)?;
+                    // Leaves out of order would have a scan begin again, and again.
+                    let first = self.leaf.as_ref().map(|(node, _)| as_leaf(node).key(0));
+                    if first.is_some_and(|first| first <= last || first < self.sought) {
+                        return Err(misplaced(leaf));
+                    }
                     break;
                 }
             }
@@ -215,19 +234,21 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    /// Goes down to a leaf, and says which it is.
     fn descend(
         &mut self,
         mut ptr: NodePtr,
         child: impl Fn(&Interior) -> usize,
         entry: impl Fn(&Leaf) -> usize,
-    ) -> Result<(), NodePtr> {
+    ) -> Result<NodePtr, NodePtr> {
         loop {
-            let node = self.hand.node(&ptr)?;
+            let above = self.path.last().map(|(node, _)| as_interior(node).level());
+            let node = self.hand.node_at(&ptr, above.map(|level| level - 1))?;
             let at = match &*node {
                 Node::Leaf(leaf) => {
                     let at = entry(leaf);
                     self.leaf = Some((node, at));
-                    return Ok(());
+                    return Ok(ptr);
                 }
                 Node::Interior(interior) => child(interior),
             };
@@ -235,6 +256,12 @@ impl<'a> Cursor<'a> {
             self.path.push((node, at));
         }
     }
+}
+
+/// What to fetch in the place of a node that cannot be where it is: nobody has a node with this checksum, so whoever fetches it
+/// hears that the node is damaged.
+fn misplaced(ptr: NodePtr) -> NodePtr {
+    NodePtr { crc: !ptr.crc, ..ptr }
 }
 
 fn as_leaf(node: &Node) -> &Leaf {

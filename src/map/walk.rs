@@ -1,6 +1,6 @@
 //! Going over a whole tree.
 
-use super::{MapError, NodeSource, read_node};
+use super::{MapError, NodeSource, read_node_at};
 use crate::format::ids::{NodePtr, SegmentNo};
 use crate::format::node::Node;
 use std::collections::BTreeSet;
@@ -11,12 +11,13 @@ pub fn walk(
     source: &dyn NodeSource,
     visit: &mut dyn FnMut(&NodePtr, &Node),
 ) -> Result<(), MapError> {
-    let mut waiting: Vec<NodePtr> = root.into_iter().collect();
-    while let Some(ptr) = waiting.pop() {
-        let node = read_node(source, &ptr)?;
+    let mut waiting: Vec<(NodePtr, Option<u8>)> = root.into_iter().map(|root| (root, None)).collect();
+    while let Some((ptr, level)) = waiting.pop() {
+        let node = read_node_at(source, &ptr, level)?;
         visit(&ptr, &node);
         if let Node::Interior(interior) = &node {
-            waiting.extend((0..interior.len()).rev().map(|i| interior.child(i)));
+            let below = Some(interior.level() - 1);
+            waiting.extend((0..interior.len()).rev().map(|i| (interior.child(i), below)));
         }
     }
     Ok(())
@@ -34,15 +35,16 @@ pub fn reachable_within(
     within: &dyn Fn(&SegmentNo) -> bool,
 ) -> Result<BTreeSet<SegmentNo>, MapError> {
     let mut segments = BTreeSet::new();
-    let mut waiting: Vec<NodePtr> = root.into_iter().filter(|ptr| within(&ptr.segment)).collect();
-    while let Some(ptr) = waiting.pop() {
+    let root = root.into_iter().filter(|ptr| within(&ptr.segment));
+    let mut waiting: Vec<(NodePtr, Option<u8>)> = root.map(|root| (root, None)).collect();
+    while let Some((ptr, level)) = waiting.pop() {
         segments.insert(ptr.segment);
-        if let Node::Interior(interior) = read_node(source, &ptr)? {
+        if let Node::Interior(interior) = read_node_at(source, &ptr, level)? {
             let children = (0..interior.len()).map(|i| interior.child(i)).filter(|child| within(&child.segment));
             if interior.level() == 1 {
                 segments.extend(children.map(|child| child.segment));
             } else {
-                waiting.extend(children);
+                waiting.extend(children.map(|child| (child, Some(interior.level() - 1))));
             }
         }
     }

@@ -93,7 +93,9 @@ pub enum MountError {
         published: Lsn,
     },
     /// There is a journal and nothing that says how to read it.
-    #[error("the state directory holds journal segments and no MANIFEST; move it away or put MANIFEST back")]
+    #[error(
+        "the state directory holds journal segments and no MANIFEST; put MANIFEST back, or run: skylog check --repair STORE"
+    )]
     NoManifest,
     /// A repair did not come to its end.
     #[error(

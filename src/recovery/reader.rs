@@ -3,7 +3,7 @@
 use super::{Fetcher, MountError, damaged};
 use crate::checkpoint::nodes::NodeStore;
 use crate::format::FormatError;
-use crate::format::ids::{Lsn, NodePtr};
+use crate::format::ids::{InodeNo, Lsn, NodePtr};
 use crate::format::key;
 use crate::format::space::{self, Mark, WindowRecord};
 use crate::format::usage::{Usage, UsageLimit};
@@ -46,9 +46,18 @@ impl Reader<'_> {
         Ok(Needed {
             usage: self.value(files, &key::usage(), Usage::decode)?,
             usage_limit: self.value(files, &key::limit(), UsageLimit::decode)?.unwrap_or_default(),
-            inode_mark: self.value(space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0),
+            inode_mark: self.inode_mark(space)?,
             windows: self.windows(space)?,
         })
+    }
+
+    /// Inode numbers are never used again, so where there are none left there is no filesystem that could be written.
+    fn inode_mark(&self, space: &View<'_>) -> Result<u64, MountError> {
+        let mark = self.value(space, &space::mark(Mark::Inode), space::decode_number)?.unwrap_or(0);
+        match mark < InodeNo::MAX.0 {
+            true => Ok(mark),
+            false => Err(damaged("space tree", format!("inode numbers up to {mark} are in use"))),
+        }
     }
 
     /// All recorded windows: (end, start).

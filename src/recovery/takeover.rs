@@ -17,7 +17,7 @@ use crate::format::checkpoint::{Checkpoint, Settle, TailFile};
 use crate::format::ids::{Lsn, NodePtr, Nonce, SegmentNo, Uuid};
 use crate::format::manifest::{CommitPoint, Manifest};
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Closing, Position, Publication, WindowEntry};
+use crate::format::publication::{Base, Body, Closing, GENERATION_MAX, NUMBER_MAX, Position, Publication, WindowEntry};
 use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::Superblock;
 use crate::journal::{JournalError, MANIFEST, ManifestStore};
@@ -36,6 +36,9 @@ use std::sync::Arc;
 const TRIES: u32 = 8;
 /// and how often a number is lost to a writer that publishes one log increment after the other.
 const RACES: u32 = 256;
+
+/// So many generations are looked at, the newest ones: each but one of them was closed before it had a base.
+const GENERATIONS_KEPT: usize = 65536;
 
 /// Numbers set aside for the node segments of the takeover itself.
 const NUMBERS: u64 = 65536;
@@ -68,9 +71,16 @@ fn generations(store: &dyn Store) -> Result<BTreeMap<u64, u64>, MountError> {
     store.walk("gen", &mut |name| {
         let mut parts = name.split('/').skip(1).map(|part| part.parse().ok());
         // Foreign names are ignored.
-        if let Some((generation, number)) = parts.next().flatten().zip(parts.next().flatten()) {
+        let known = parts.next().flatten().zip(parts.next().flatten());
+        if let Some((generation, number)) =
+            known.filter(|(generation, number)| *generation <= GENERATION_MAX && *number <= NUMBER_MAX)
+        {
             let highest = found.entry(generation).or_default();
             *highest = number.max(*highest);
+            // Only the newest ones matter, however many names there are.
+            if found.len() > GENERATIONS_KEPT {
+                found.pop_first();
+            }
         }
         ControlFlow::Continue(())
     })?;
@@ -219,6 +229,12 @@ fn read_generation(numbers: &mut Numbers<'_>, filesystem: Uuid, base: Publicatio
     let Body::Base(Base { roots, windows, node_segments, settlement, log }) = base.body else {
         return Err(damaged(&name, "is not a base"));
     };
+    if u64::from(end.epoch) > generation {
+        return Err(damaged(
+            &name,
+            format!("ends at {end}, which no writer of generation {generation} can have written"),
+        ));
+    }
     let tail = Tail::of_base(Position { generation, number: 0 }, end, log)?;
     let (overlays, free) = (Default::default(), Position { generation, number: 1 });
     let mut remote = Remote { roots, overlays, windows, node_segments, settlement, checkpoint, end, tail, free };

@@ -9,9 +9,9 @@
 
 pub mod gather;
 pub mod mend;
-pub mod tree;
-
+pub mod objects;
 pub mod space;
+pub mod tree;
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;

@@ -19,11 +19,11 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-fn contents(name: &str, len: usize) -> Vec<u8> {
+pub(super) fn contents(name: &str, len: usize) -> Vec<u8> {
     name.bytes().cycle().take(len).collect()
 }
 
-fn put(rig: &mut Rig, name: &str, len: usize) -> InodeNo {
+pub(super) fn put(rig: &mut Rig, name: &str, len: usize) -> InodeNo {
     let (attr, _) = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, name.as_bytes(), 0o644)).expect("created");
     let data = contents(name, len);
     let mut at = 0;
@@ -34,23 +34,23 @@ fn put(rig: &mut Rig, name: &str, len: usize) -> InodeNo {
     attr.ino
 }
 
-fn remove(rig: &mut Rig, name: &str) {
+pub(super) fn remove(rig: &mut Rig, name: &str) {
     rig.run(|fs, cx| fs.unlink(cx, InodeNo::ROOT, name.as_bytes())).expect("removed");
 }
 
 /// What a file holds; nothing if there is none.
-fn get(rig: &mut Rig, name: &str) -> Option<Vec<u8>> {
+pub(super) fn get(rig: &mut Rig, name: &str) -> Option<Vec<u8>> {
     let found = rig.run(|fs, cx| fs.lookup(cx, InodeNo::ROOT, name.as_bytes())).expect("looked up")?;
     let size = found.size;
     Some(rig.run(|fs, cx| fs.read(cx, found.ino, 0, size as u32)).expect("read").to_vec())
 }
 
-fn assert_holds(rig: &mut Rig, name: &str, len: usize) {
+pub(super) fn assert_holds(rig: &mut Rig, name: &str, len: usize) {
     assert_eq!(get(rig, name), Some(contents(name, len)), "{name}");
 }
 
 /// Makes all that was done durable in the journal, and says up to where that is.
-fn sync(rig: &mut Rig) -> Lsn {
+pub(super) fn sync(rig: &mut Rig) -> Lsn {
     let last = rig.mounted.db.last();
     rig.mounted.db.journal().when_durable(last, Box::new(|_| {}));
     while rig.step_journal() {}
@@ -82,7 +82,7 @@ fn body_of(rig: &Rig, after: Lsn) -> Log {
 }
 
 /// The first free number.
-fn free(store: &SimStore) -> Position {
+pub(super) fn free(store: &SimStore) -> Position {
     let image = store.image();
     let newest = image.names().filter(|name| name.starts_with("gen/")).max().expect("a generation");
     let publication = Publication::decode(image.object(newest).expect("it is there")).expect("it is whole");
@@ -109,19 +109,19 @@ fn log_increment(rig: &mut Rig, after: Lsn) -> Publication {
 }
 
 /// Publishes it. Returns its end.
-fn publish(rig: &mut Rig, after: Lsn) -> Lsn {
+pub(super) fn publish(rig: &mut Rig, after: Lsn) -> Lsn {
     let log = log_increment(rig, after);
     let name = names::publication(log.generation, log.number);
     assert_eq!(rig.store.create(&name, log.encode().into()).expect("published"), Created::New);
     log.end
 }
 
-fn shipped(rig: &Rig) -> Lsn {
+pub(super) fn shipped(rig: &Rig) -> Lsn {
     rig.mounted.checkpointer.figures().lock().shipped
 }
 
 /// A filesystem with windows in the store, of which a log increment holds more, and the journal more than that.
-fn a_filesystem_with_a_tail() -> (Rig, Lsn) {
+pub(super) fn a_filesystem_with_a_tail() -> (Rig, Lsn) {
     let mut rig = Rig::new(1, &small());
     for n in 0..20 {
         put(&mut rig, &format!("old {n}"), 3000);
@@ -149,7 +149,7 @@ fn assert_whole(rig: &mut Rig) {
     assert_eq!(get(rig, "not synced"), None, "exactly what was published");
 }
 
-fn assert_clean(store: &SimStore, disk: Option<&Image>, when: &str) {
+pub(super) fn assert_clean(store: &SimStore, disk: Option<&Image>, when: &str) {
     let store: Arc<dyn Store> = Arc::new(SimStore::from_image(&store.image(), &CallLog::new()));
     let disk = disk.map(|image| Arc::new(SimDisk::from_image(image, &CallLog::new())) as Arc<dyn Media>);
     let report = check(&store, disk, Depth::Data, &mut |_, _, _| {});
@@ -157,7 +157,7 @@ fn assert_clean(store: &SimStore, disk: Option<&Image>, when: &str) {
 }
 
 /// Mounts on a new disk what a store holds.
-fn elsewhere(store: &StoreImage, seed: u64, tuning: &Tuning) -> Result<Rig, MountError> {
+pub(super) fn elsewhere(store: &StoreImage, seed: u64, tuning: &Tuning) -> Result<Rig, MountError> {
     let log = CallLog::new();
     let store = SimStore::from_image(store, &log);
     Rig::mount(log.clone(), SimDisk::new(&log), store, Arc::default(), seed, tuning)

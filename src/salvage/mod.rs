@@ -115,7 +115,7 @@ impl Salvage {
             log::warn!("which windows are in the store is not to be known: {e}");
         }
         for plan in manifest.plans.iter().filter(|plan| plan.end > salvage.shipped) {
-            salvage.touched.note_all(&files::read_edits(&*state, plan.number)?)?;
+            salvage.touched.note_all(&files::read_edits(&*state, plan.number, plan.edits)?)?;
         }
         Ok(salvage)
     }

@@ -252,7 +252,7 @@ impl Shipper {
         let mut late = Vec::new();
         let sent = self.ship_window(window, &mut late)?;
         let checkpoint = self.checkpoint(window.checkpoint)?;
-        let batches = files::read_edits(&*self.media, window.checkpoint)?;
+        let batches = publish::edits(&*self.media, window.checkpoint, window.edits)?;
         let bytes = batches.len() as u64;
         let windows = vec![sent.entry.clone()];
         let body = Body::Increment(Increment { windows, settlement: checkpoint.settlement, batches });

@@ -136,7 +136,7 @@ impl Past {
         };
         let same = match &found.body {
             Body::Increment(increment) => {
-                plan.start == found.start && files::read_edits(&*self.media, plan.number)? == increment.batches
+                plan.start == found.start && edits(&*self.media, plan.number, plan.edits)? == increment.batches
             }
             Body::Base(base) => self.roots(plan.number)? == base.roots,
             Body::Closing(_) => true,
@@ -150,6 +150,12 @@ impl Past {
             |e: CheckpointError| ShipError::Damaged { place: files::checkpoint_file(number), reason: e.to_string() };
         Ok(files::read_checkpoint(&*self.media, number).map_err(damaged)?.roots)
     }
+}
+
+/// What the increment of a checkpoint replays.
+pub(super) fn edits(media: &dyn Media, number: u64, bytes: Option<u64>) -> Result<Bytes, ShipError> {
+    let damaged = |e: CheckpointError| ShipError::Damaged { place: files::edits_file(number), reason: e.to_string() };
+    files::read_edits(media, number, bytes).map_err(damaged)
 }
 
 impl Publisher {

@@ -7,6 +7,7 @@ mod depth;
 mod edits;
 mod lost;
 mod sharing;
+mod trees;
 
 use skylog::check::{Depth, Figures, Report, check};
 use skylog::format::ids::InodeNo;

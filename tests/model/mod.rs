@@ -128,6 +128,12 @@ impl Model {
         self.next = id;
     }
 
+    /// The next operation is the `step`-th: those between were begun after it, and done before.
+    pub fn wait_until(&mut self, step: u64) {
+        assert!(step > self.step, "steps grow");
+        self.step = step - 1;
+    }
+
     /// Every path with the number of the node there.
     pub fn ids(&self) -> BTreeMap<String, Id> {
         let mut paths = Vec::new();

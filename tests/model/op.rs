@@ -1,10 +1,11 @@
 //! Operations and what they answer, as plain data: printable, comparable, replayable.
 
 use super::xattr::Acl;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Who {
     /// User.
     pub uid: u32,
@@ -16,7 +17,7 @@ pub struct Who {
 pub const ROOT: Who = Who { uid: 0, gid: 0 };
 
 /// One request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Op {
     /// Who asks.
     pub who: Who,
@@ -25,7 +26,7 @@ pub struct Op {
 }
 
 /// Which file: by name, or one held open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum At {
     /// By path.
     Path(String),
@@ -34,7 +35,7 @@ pub enum At {
 }
 
 /// What is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Call {
     /// A new regular file; permission bits only.
     Create {

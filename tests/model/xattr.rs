@@ -5,6 +5,7 @@
 
 use super::op::{Outcome, Who};
 use super::{Id, Model, Node, Result};
+use serde::{Deserialize, Serialize};
 use skylog::fs::Caller;
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ pub const DEFAULT: &str = "system.posix_acl_default";
 const CAPABILITY: &str = "security.capability";
 
 /// An access control list. With users or groups it has a mask.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acl {
     /// Of the owner, the owning group and others.
     pub classes: [u32; 3],

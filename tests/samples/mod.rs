@@ -322,7 +322,7 @@ fn manifest() -> Manifest {
         generation: 3,
         next_checkpoint: 7,
         checkpoint: Some(CommitPoint { number: 6, lsn: lsn(900) }),
-        plans: vec![PlanEntry { number: 6, start: lsn(400), end: lsn(900) }],
+        plans: vec![PlanEntry { number: 6, start: lsn(400), end: lsn(900), edits: Some(317) }],
         journal: vec![
             JournalEntry { number: JournalNo(9), slot: 1, size, nonce: NONCE, end: Some(end) },
             JournalEntry { number: JournalNo(10), slot: 0, size, nonce: NONCE, end: None },

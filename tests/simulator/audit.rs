@@ -17,13 +17,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Every row of a map.
 pub fn rows(instance: &Instance, tree: TreeId) -> Vec<(Bytes, Bytes)> {
+    try_rows(instance, tree).expect("nodes can be read")
+}
+
+/// The same; the reason when disk and store do not give what it takes.
+pub fn try_rows(instance: &Instance, tree: TreeId) -> Result<Vec<(Bytes, Bytes)>, String> {
     let db = &instance.mounted.db;
     let mut pins = Pins::default();
     loop {
         match db.begin(&pins).scan(tree, &[], &[0xff; 16], usize::MAX) {
-            Ok(rows) => return rows,
+            Ok(rows) => return Ok(rows),
             Err(Stop::Wait(wait @ Wait::Node(_))) => {
-                resolve(&wait, db, &instance.mounted.nodes, &mut pins).expect("nodes can be read");
+                resolve(&wait, db, &instance.mounted.nodes, &mut pins).map_err(|e| e.to_string())?;
             }
             Err(stop) => panic!("a scan stopped: {stop:?}"),
         }

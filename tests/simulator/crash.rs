@@ -1,10 +1,9 @@
 //! Crashes of a recorded history: each moment, each state that is possible there.
 
 use crate::oracle::{Judge, Violation};
-use crate::run::{Recorded, Stage};
-use skylog::base::random::SeededRandom;
-use skylog::media::sim::{Call, Limits};
-use skylog::store::sim::{Crash, Recording};
+use crate::run::Recorded;
+use skylog::media::sim::{Call, Limits, SimDisk};
+use skylog::store::sim::{Crash, Recording, SimStore};
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -12,13 +11,18 @@ use std::sync::Once;
 /// Calls before a crash that are shown with it.
 const CALLS_SHOWN: usize = 12;
 
+/// States of a moment above which all are made that there are.
+const MANY: usize = 64;
+
 /// How many states of each moment are looked at.
 pub struct Limited;
 
 impl Limited {
     /// In a history.
     pub fn history(seed: u64, plans_max: usize) -> Limits {
-        Limits { subsets_up_to: 8, tears_max: 16, random: 16, plans_max, seed }
+        // Of few states of a moment, few are made.
+        let (tears_max, random) = if plans_max > MANY { (128, 64) } else { (16, 16) };
+        Limits { subsets_up_to: 8, tears_max, random, plans_max, seed }
     }
 
     /// In a recovery.
@@ -69,14 +73,12 @@ fn describe(what: &Violation, stage: usize, crash: &Crash, recording: &Recording
     format!("{what}\n  stage {stage}, after call {after}, {plan:?}, late {late:?}\n{}", calls.join("\n"))
 }
 
-/// One of the states a power cut may leave at the end of a stage.
-pub fn any_at_end(stage: &Stage, random: &SeededRandom) -> Crash {
-    let span = stage.spans.last().expect("a stage ends with a span");
-    let recording = Recording::of(&span.disk, &stage.store);
-    let limits = Limits { plans_max: 32, seed: random.below(1 << 60), ..Limits::default() };
-    let mut crashes: Vec<Crash> = recording.crashes_between(&limits, span.to..=span.to).collect();
-    let index = usize::try_from(random.below(crashes.len() as u64)).expect("few");
-    crashes.swap_remove(index)
+/// The states a power cut may leave now, or some of them.
+pub fn states_at_end(disk: &SimDisk, store: &SimStore, seed: u64) -> Vec<Crash> {
+    let recording = Recording::of(disk, store);
+    let limits = Limits { plans_max: 32, seed, ..Limits::default() };
+    let now = recording.calls().len();
+    recording.crashes_between(&limits, now..=now).collect()
 }
 
 thread_local! {

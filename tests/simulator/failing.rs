@@ -5,6 +5,7 @@
 //! An ordinary run takes every so many-th call; `SKYLOG_SIM_CALLS=1` takes each. Other paths than a history's are in [`crate::paths`].
 
 use crate::book::{Line, digest};
+use crate::counts::Counts;
 use crate::crash::quietly;
 use crate::model::Model;
 use crate::model::driver::Driver;
@@ -289,8 +290,15 @@ fn each_call<F: Copy + std::fmt::Debug>(
         }
     }
     println!("{trials} histories in {} ms, calls that failed: {failed:?}", begin.elapsed().as_millis());
+    count(trials, failed.values().sum());
     let all = failed.len() == 2 * faults.len() && failed.values().all(|count| *count > 0);
     assert!(all && failed.values().sum::<u64>() > 40, "{failed:?}: that proves little");
+}
+
+/// Says what was tried: each trial is judged after a kill and after a power cut.
+pub fn count(trials: u64, faults: u64) {
+    let (states, kills) = (2 * trials, 2 * trials);
+    Counts { part: "failing calls", histories: trials, states, distinct: 0, failures: 0, kills, faults }.print();
 }
 
 /// Where a canary looks for a failing call that does harm.

@@ -1,16 +1,15 @@
 //! How a mount ends in the middle of a history, and how the next one begins: here, or on another machine.
 
 use crate::book::Book;
-use crate::crash::any_at_end;
+use crate::crash::states_at_end;
 use crate::model::driver::Driver;
 use crate::model::op::{Call, Op, ROOT};
 use crate::run::Runner;
-use crate::world::{Actor, Machine, cache_disk, next_time};
-use skylog::base::random::Random;
+use crate::step::{Cut, Turn};
+use crate::world::{Machine, cache_disk, next_time};
 use skylog::media::sim::{CallLog, Image, SimDisk};
 use skylog::recovery::MountError;
 use skylog::store::sim::SimStore;
-use std::time::Duration;
 
 /// What happens in the middle of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,90 +52,68 @@ impl Middle {
 
 impl Runner {
     /// Ends the mount in one way or another, and mounts again.
-    pub fn middle(&mut self, middle: Middle) {
-        if middle == Middle::Moved || self.one_in(3) {
-            self.drain();
-        }
-        self.machine.store.heal();
-        self.machine.store.set_down(false);
-        if self.one_in(2) {
-            // What was done last is written and not synced, unless the policy says so.
-            self.op();
-            self.machine.clock.advance(Duration::from_millis(300));
-            self.step(Actor::Writer);
-        }
+    pub fn turn(&mut self, turn: &Turn) {
         let shipped = self.book.last().shipped;
         self.driver = Driver::default();
         let old = self.instance.take().expect("mounted");
         self.figures.add(&old);
-        match middle {
-            Middle::Remount => {
+        match turn {
+            Turn::Remount { seed } => {
+                self.figures.unmounts += 1;
                 old.close();
                 let n = self.line().len();
                 self.book.note(|note| note.synced = n);
-                self.mount();
+                self.mount(*seed);
             }
-            Middle::Kill => {
+            Turn::Kill { seed } => {
+                self.figures.kills += 1;
                 drop(old);
-                self.mount();
+                self.mount(*seed);
             }
-            Middle::PowerCut => {
+            Turn::KillAway { seed } => {
+                self.figures.kills += 1;
                 drop(old);
-                self.cut_power(false);
+                self.machine.store.set_down(true);
+                self.mount(*seed);
             }
-            Middle::Moved => {
+            Turn::PowerCut { cut, seed } => {
+                drop(old);
+                self.cut_power(cut, false, *seed);
+            }
+            Turn::PowerCutAway { cut, seed } => {
+                drop(old);
+                self.cut_power(cut, true, *seed);
+            }
+            Turn::Moved { seed } => {
+                self.figures.unmounts += 1;
                 old.close();
-                self.move_on(shipped);
+                self.move_on(shipped, *seed);
             }
-            Middle::Takeover => {
+            Turn::Takeover { seed } => {
+                self.figures.kills += 1;
                 drop(old);
-                self.move_on(shipped);
+                self.move_on(shipped, *seed);
             }
-            Middle::Rival => {
-                self.move_on(shipped);
+            Turn::Rival { seed } => {
+                self.move_on(shipped, *seed);
                 // What the rival hears of late was in the store before it lost it.
                 let found = self.instance().mounted.checkpointer.figures().lock().checkpoint_lsn;
                 self.rival = Some((old, found));
             }
-            Middle::Offline => {
+            Turn::Late { seed, first } => {
+                self.figures.kills += 1;
                 drop(old);
-                self.offline();
+                self.late(shipped, *seed, *first);
             }
-            Middle::Late => {
-                drop(old);
-                self.late(shipped);
-            }
-        }
-    }
-
-    /// Mounted without the store, once or twice, and used; it comes back now or later.
-    fn offline(&mut self) {
-        for _ in 0..1 + self.below(2) {
-            self.instance = None;
-            self.driver = Driver::default();
-            match self.one_in(2) {
-                true => self.cut_power(true),
-                false => {
-                    self.machine.store.set_down(true);
-                    self.mount();
-                }
-            }
-            for _ in 0..self.below(5) {
-                self.op();
-                self.churn(5);
-            }
-        }
-        if self.one_in(2) {
-            self.machine.store.set_down(false);
         }
     }
 
     /// The first machine knows nothing of the second, works on, and finds out when the store answers it.
-    fn late(&mut self, shipped: usize) {
+    fn late(&mut self, shipped: usize, seed: u64, first_seed: u64) {
         let first = self.machine.clone();
-        self.move_on(shipped);
+        self.move_on(shipped, seed);
         first.store.set_down(true);
-        let mounted = first.mount(self.random.u64());
+        let mounted = first.mount(first_seed);
         let found = self.instance().mounted.checkpointer.figures().lock().checkpoint_lsn;
         match mounted {
             Ok(mut instance) => {
@@ -158,7 +135,7 @@ impl Runner {
     }
 
     /// Mounts on a fresh disk.
-    fn move_on(&mut self, shipped: usize) {
+    fn move_on(&mut self, shipped: usize, seed: u64) {
         self.end_span();
         let images = [self.machine.disk.image(), self.machine.disk.image_durable()];
         self.lost.extend(images.into_iter().filter(|disk| disk.file("MANIFEST").is_some()));
@@ -166,7 +143,7 @@ impl Runner {
         self.machine.cache = cache_disk();
         self.book.note(|note| note.synced = shipped);
         self.begin_here();
-        self.mount();
+        self.mount(seed);
         self.figures.takeovers += 1;
         let n = self.line().len();
         self.book.note(|note| note.shipped = n);
@@ -189,14 +166,17 @@ impl Runner {
     }
 
     /// The power goes now, and comes back to one of the states that are possible.
-    fn cut_power(&mut self, offline: bool) {
+    fn cut_power(&mut self, cut: &Cut, offline: bool, seed: u64) {
         self.end_stage();
         self.rival = None;
         let stage = self.stages.last().expect("just ended");
-        let crash = any_at_end(stage, &self.random);
-        let mut cached = stage.spans.last().expect("a stage ends with a span").cached.walk();
+        let span = stage.spans.last().expect("a stage ends with a span");
+        let mut states = states_at_end(&span.disk, &stage.store, cut.plans);
+        let crash = states.swap_remove(cut.index % states.len());
+        let mut cached = span.cached.walk();
         cached.go_to(crash.after);
-        let cache = cached.image(self.cache_random.u64());
+        let cache = cached.image(cut.cache);
+        self.figures.cuts += 1;
         self.figures.bytes_lost += crash.bytes_lost;
         self.log = CallLog::new();
         self.machine.disk = SimDisk::from_image(&crash.disk, &self.log);
@@ -205,9 +185,9 @@ impl Runner {
         self.machine.store.set_down(offline);
         self.book = Book::new(&self.log, self.book.last());
         self.begin_here();
-        let late = crash.late.as_ref().filter(|_| self.one_in(2));
+        let late = crash.late.as_ref().filter(|_| cut.late_first);
         late.into_iter().for_each(|call| self.machine.store.land(call));
-        self.mount();
+        self.mount(seed);
         crash.late.as_ref().filter(|_| late.is_none()).into_iter().for_each(|call| self.machine.store.land(call));
         self.figures.late_puts += u64::from(crash.late.is_some());
     }

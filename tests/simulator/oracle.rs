@@ -19,6 +19,9 @@ use skylog::store::sim::{Crash, Recording, SimStore, StoreImage};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+/// How deep recoveries are crashed: the recovery from a crash, and the recovery from a crash of that.
+const DEPTH: u32 = 2;
+
 /// Why a state is wrong.
 pub type Violation = String;
 
@@ -32,6 +35,8 @@ pub struct Judge<'a> {
     /// What was found from a whole state, and from a store alone, by hash.
     local: HashMap<u128, Found>,
     remote: HashMap<u128, Found>,
+    /// Stores of which a takeover was crashed.
+    taken: HashSet<u128>,
     /// Of so many states, one is looked at more closely.
     pub sample: u128,
     pub figures: Figures,
@@ -46,6 +51,7 @@ impl<'a> Judge<'a> {
             adrift: recorded.adrift(),
             local: HashMap::new(),
             remote: HashMap::new(),
+            taken: HashSet::new(),
             sample,
             figures: Figures::default(),
             distinct: HashSet::new(),
@@ -139,8 +145,9 @@ impl<'a> Judge<'a> {
             check_trees(&instance);
             drop(instance);
             self.go_on(&machine, found, note, crash.late.as_ref())?;
-            let again = Again { found, calls: recovered, late: crash.late.is_some(), cache };
+            let again = Again { found, calls: recovered, late: crash.late.is_some(), cache, depth: 1 };
             self.crash_again(&machine, again, note)?;
+            self.crash_take_over(&crash.store, note)?;
             crash.late.iter().try_for_each(|late| self.take_over_before(crash, late, note))?;
         }
         Ok(found)
@@ -206,11 +213,12 @@ impl<'a> Judge<'a> {
     }
 
     /// Crashes of the recovery itself find the same: nothing that it started from can be lost any more. Only what is late
-    /// may be found or not.
+    /// may be found or not. So do crashes of the recovery from one of these.
     fn crash_again(&mut self, machine: &Machine, again: Again, note: Note) -> Result<(), Violation> {
-        let Again { found, calls, late, cache } = again;
+        let Again { found, calls, late, cache, depth } = again;
         let recording = Recording::of(&machine.disk, &machine.store);
         let mut seen = HashSet::new();
+        let mut deeper: Option<(u128, Machine, usize)> = None;
         for crash in recording.crashes_between(&Limited::recovery(), 0..=calls) {
             if !seen.insert(crash.hash) {
                 continue;
@@ -218,23 +226,75 @@ impl<'a> Judge<'a> {
             let machine = self.machine(&crash.disk, &crash.store).with_cache(&cache);
             let mut instance = self.mount(&machine, crash.hash);
             crash.late.iter().for_each(|call| machine.store.land(call));
-            let what = format!("after a crash of recovery at call {} ({:?})", crash.after, crash.plan);
+            let what = format!("after crash {depth} of recovery, at call {} ({:?})", crash.after, crash.plan);
             let tree = digest(&instance.tree());
             if late { self.expect(&what, tree, note, note.synced) } else { same(&what, tree, found) }?;
             self.distinct.insert(crash.hash);
+            self.figures.judged += 1;
+            let calls = machine.disk.log().len();
+            if depth < DEPTH && calls > 0 && crash.late.is_none() {
+                // Any of them: the one with the smallest hash.
+                let best = deeper.take().filter(|(hash, ..)| *hash < crash.hash);
+                deeper = best.or(Some((crash.hash, machine, calls)));
+            }
         }
         self.figures.recovery_calls += calls as u64;
+        if depth > 1 {
+            self.figures.deeper_calls += calls as u64;
+        }
+        match deeper {
+            Some((_, machine, calls)) => {
+                self.crash_again(&machine, Again { found, calls, late, cache, depth: depth + 1 }, note)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A takeover from the store alone is crashed: whoever goes on, from what it left on its disk or from the store alone, finds
+    /// what it would have found.
+    fn crash_take_over(&mut self, store: &StoreImage, note: Note) -> Result<(), Violation> {
+        if !self.taken.insert(store.hash()) {
+            return Ok(());
+        }
+        let machine = self.machine(&Image::default(), store);
+        let mut instance = self.mount(&machine, 7);
+        let calls = machine.disk.log().len();
+        let found = digest(&instance.tree());
+        drop(instance);
+        self.expect("taken over from the store alone, to be crashed", found, note, note.shipped)?;
+        let recording = Recording::of(&machine.disk, &machine.store);
+        let (mut seen, mut stores) = (HashSet::new(), HashSet::new());
+        for crash in recording.crashes_between(&Limited::recovery(), 0..=calls) {
+            if !seen.insert(crash.hash) {
+                continue;
+            }
+            let machine = self.machine(&crash.disk, &crash.store);
+            let mut instance = self.mount(&machine, crash.hash);
+            crash.late.iter().for_each(|call| machine.store.land(call));
+            let what = format!("after a crash of a takeover, at call {} ({:?})", crash.after, crash.plan);
+            same(&what, digest(&instance.tree()), found)?;
+            self.distinct.insert(crash.hash);
+            self.figures.judged += 1;
+            if stores.insert(crash.store.hash()) {
+                let machine = self.machine(&Image::default(), &crash.store);
+                let mut instance = self.mount(&machine, 8);
+                crash.late.iter().for_each(|call| machine.store.land(call));
+                same(&format!("{what}, by another"), digest(&instance.tree()), found)?;
+            }
+        }
+        self.figures.takeover_calls += calls as u64;
         Ok(())
     }
 }
 
-/// A recovery that is to be crashed: what it found, how many calls it made, whether a call was late, and the cache files
-/// that it began with.
+/// A recovery that is to be crashed: what it found, how many calls it made, whether a call was late, the cache files that it
+/// began with, and how many crashes came before this one and it.
 struct Again {
     found: u64,
     calls: usize,
     late: bool,
     cache: Image,
+    depth: u32,
 }
 
 /// `skylog check` finds nothing, with the state directory or without.

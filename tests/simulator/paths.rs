@@ -4,7 +4,7 @@
 //! when all is well again everything is there.
 
 use crate::crash::quietly;
-use crate::failing::{DISK_FAULTS, STORE_FAULTS, every};
+use crate::failing::{DISK_FAULTS, STORE_FAULTS, count, every};
 use crate::flips::{End, Whole};
 use crate::model::driver::{Driver, Mount};
 use crate::model::op::Who;
@@ -52,6 +52,7 @@ fn each_call_of(name: &str, whole: &Whole, start: &dyn Fn() -> Machine, usual: u
         }
     }
     println!("{name}: {trials} trials, calls that failed: {failed:?}");
+    count(trials, failed.values().sum());
     assert!(failed.values().sum::<u64>() > 20, "{name}: that proves little");
 }
 

@@ -1,13 +1,14 @@
-//! One history: operations from a seed, and between them everything that goes on in the background, stepped by one
-//! scheduler. It leaves a recording of every call, with notes of what was promised when.
+//! A history on its way: does one step after the other, and notes what is promised when. It leaves a recording of every call.
 
 use crate::book::{Book, Line, Note, digest};
 use crate::cached::Cached;
+use crate::dice;
 use crate::figures::Figures;
-use crate::middle::{Lost, Middle};
+use crate::middle::Lost;
 use crate::model::Model;
 use crate::model::driver::Driver;
-use crate::model::generate::{Generator, Sizes};
+use crate::model::op::Op;
+use crate::step::Step;
 use crate::world::{Actor, Instance, Machine, cache_disk, new_model, new_store, next_time, tuning};
 use skylog::base::clock::{Clock, SimClock};
 use skylog::base::random::{Random, SeededRandom};
@@ -16,16 +17,9 @@ use skylog::journal::SyncPolicy;
 use skylog::media::sim::{Call, CallLog, Nth, SimDisk};
 use skylog::recovery::MountError;
 use skylog::store::is_probe;
-use skylog::store::sim::{SimStore, StoreFault, StoreOp};
+use skylog::store::sim::SimStore;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Operations of a history.
-pub const OPS: usize = 50;
-
-/// What makes the dice for the store others than those for cache files. With this none of the histories that failed once has
-/// any.
-const STORE_DICE: u64 = 9;
 
 /// Calls of one disk that are to be crashed.
 pub struct Span {
@@ -64,12 +58,7 @@ impl Recorded {
 
 /// A history on its way.
 pub struct Runner {
-    seed: u64,
-    pub random: SeededRandom,
-    /// The dice of cache files, thrown apart: then a seed still means the history that it always meant.
-    pub cache_random: SeededRandom,
-    /// The same for fsyncs that wait for the store, in histories that have such.
-    pub store_random: Option<SeededRandom>,
+    start: u64,
     pub log: Arc<CallLog>,
     pub machine: Machine,
     pub instance: Option<Instance>,
@@ -78,6 +67,12 @@ pub struct Runner {
     pub lost: Lost,
     pub driver: Driver,
     pub book: Arc<Book>,
+    /// An fsync waits for the store.
+    pub stored: bool,
+    /// Paths that operations which stand still have looked up.
+    pub looked_up: Vec<Vec<String>>,
+    /// What has to be done after the last of these.
+    pub deferred: Vec<Step>,
     lines: Vec<Line>,
     /// The newest batch after each operation of the newest line.
     lsns: Vec<Lsn>,
@@ -88,36 +83,12 @@ pub struct Runner {
     pub figures: Figures,
 }
 
-/// Runs the history of a seed.
-pub fn run(seed: u64) -> Recorded {
-    let mut runner = Runner::new(seed);
-    let first = 12 + runner.below(18);
-    let second = first + 1 + runner.below(30);
-    for op in 0..OPS as u64 {
-        if op == first {
-            runner.middle(Middle::of(seed));
-        } else if op == second {
-            runner.middle(Middle::second(seed, runner.below(6)));
-        }
-        runner.event();
-        runner.op();
-        runner.churn(5);
-    }
-    runner.finish()
-}
-
 impl Runner {
-    /// A new filesystem, mounted.
-    pub fn new(seed: u64) -> Runner {
-        let random = SeededRandom::new(seed);
-        let tuning = tuning(&random);
-        Runner::with(seed, random, tuning)
-    }
-
-    /// The same with given sizes.
-    pub fn with(seed: u64, random: SeededRandom, tuning: skylog::recovery::Tuning) -> Runner {
+    /// A new filesystem, mounted. Its sizes and its ids come from `random`, which `start` made.
+    pub fn new(start: u64, random: &SeededRandom) -> Runner {
+        let tuning = tuning(random);
         let (mkfs_log, log, clock) = (CallLog::new(), CallLog::new(), Arc::new(SimClock::default()));
-        let made = new_store(&mkfs_log, &clock, &random);
+        let made = new_store(&mkfs_log, &clock, random);
         let store = SimStore::from_image(&made.image(), &log);
         let machine = Machine { disk: SimDisk::new(&log), cache: cache_disk(), store, clock, tuning, tolerant: false };
         let book = Book::new(&log, Note::default());
@@ -125,10 +96,7 @@ impl Runner {
         let mut line = Line::default();
         line.push(new_model());
         let mut runner = Runner {
-            seed,
-            random,
-            cache_random: SeededRandom::new(!seed),
-            store_random: Some(SeededRandom::new(!seed ^ STORE_DICE)).filter(|random| random.below(4) == 0),
+            start,
             log,
             machine,
             instance: None,
@@ -136,6 +104,9 @@ impl Runner {
             lost: Lost::default(),
             driver: Driver::default(),
             book,
+            stored: dice::waits_for_store(start),
+            looked_up: Vec::new(),
+            deferred: Vec::new(),
             lines: vec![line],
             lsns: vec![Lsn::ZERO],
             stages: Vec::new(),
@@ -144,17 +115,43 @@ impl Runner {
             span_from: 0,
             figures: Figures::default(),
         };
-        runner.mount();
+        runner.mount(random.u64());
         runner.figures.takeovers += 1;
         runner
     }
 
-    pub fn below(&self, bound: u64) -> u64 {
-        self.random.below(bound)
-    }
-
-    pub fn one_in(&self, n: u64) -> bool {
-        self.below(n) == 0
+    /// Does one step.
+    pub fn perform(&mut self, step: &Step) {
+        match step {
+            Step::Do(op) => self.do_op(op),
+            Step::While { op, wait, steps } => self.do_while(op, *wait, steps),
+            Step::Sync { wait } => self.sync(*wait),
+            Step::Fsync { path } => self.fsync(path),
+            Step::Checkpoint => self.instance().mounted.checkpointer.wanted().checkpoint(),
+            Step::Policy(policy) => {
+                self.instance().mounted.db.journal().set_policy(*policy);
+                self.figures.switches += 1;
+            }
+            Step::Durability { store } => {
+                self.stored = *store;
+                self.instance().mounted.db.journal().tail().set_open(*store);
+                self.figures.durabilities += 1;
+            }
+            Step::Act(actor) => self.step(*actor),
+            Step::ActRival => self.step_rival(),
+            Step::Sleep { ms } => self.machine.clock.advance(Duration::from_millis(*ms)),
+            Step::Fail { nth, op, how } => self.machine.store.fail(Nth::new(*nth).of(*op), *how),
+            Step::Down(down) => self.machine.store.set_down(*down),
+            Step::Land => self.figures.late_puts += self.machine.store.land_adrift() as u64,
+            Step::Heal => {
+                self.machine.store.heal();
+                self.machine.store.set_down(false);
+            }
+            Step::Drain => self.drain(),
+            Step::Warm => self.warm(),
+            Step::Evict => self.evict(),
+            Step::Turn(turn) => self.turn(turn),
+        }
     }
 
     pub fn line(&self) -> &Line {
@@ -165,35 +162,40 @@ impl Runner {
         self.instance.as_mut().expect("mounted")
     }
 
-    /// Does one operation, on the filesystem and on the model.
-    pub fn op(&mut self) {
-        let model = self.line().last().clone();
-        let op = Generator::over(&self.random, Model::clone(&model), Sizes::SMALL).op();
-        self.do_op(&op);
-    }
-
     /// Does a given operation.
-    pub fn do_op(&mut self, op: &crate::model::op::Op) {
+    pub fn do_op(&mut self, op: &Op) {
         let mut model = Model::clone(self.line().last());
         let now = next_time(&model);
-        let n = self.line().len() + 1;
-        self.book.note(|note| note.started = n);
+        let n = self.begin_op();
         let expected = model.apply(op);
         let instance = self.instance.as_mut().expect("mounted");
         let found = self.driver.apply(instance, now, op);
         assert_eq!(found, expected, "operation {n}: {op:?}");
+        self.end_op(model);
+    }
+
+    /// Notes that an operation is begun, or goes on, and what number it gets if nothing comes before it.
+    pub fn begin_op(&mut self) -> usize {
+        let n = self.line().len() + 1;
+        self.book.note(|note| note.started = n);
+        n
+    }
+
+    /// Notes that one went through.
+    pub fn end_op(&mut self, model: Model) {
+        let instance = self.instance.as_ref().expect("mounted");
         let (journal, last) = (instance.mounted.db.journal().clone(), instance.mounted.db.last());
         self.lines.last_mut().expect("there is one from the start").push(model);
         self.lsns.push(last);
         self.figures.operations += 1;
         if journal.policy() == SyncPolicy::Always {
-            self.promise(n);
+            self.promise(self.line().len(), false);
         }
         self.observe();
     }
 
-    /// Asks for everything so far to be durable; noted when it is acknowledged.
-    fn promise(&mut self, n: usize) {
+    /// Asks for everything so far to be durable; noted when it is acknowledged. An fsync asks as the mount does for it.
+    fn promise(&mut self, n: usize, fsync: bool) {
         let (book, line) = (self.book.clone(), self.book.last().line);
         let db = self.instance().mounted.db.clone();
         let acknowledged = move |result: Result<(), String>| {
@@ -202,7 +204,10 @@ impl Runner {
                 book.note(|note| note.synced = note.synced.max(n));
             }
         };
-        db.journal().when_durable(db.last(), Box::new(acknowledged));
+        match fsync {
+            true => db.journal().when_synced(db.last(), Box::new(acknowledged)),
+            false => db.journal().when_durable(db.last(), Box::new(acknowledged)),
+        }
     }
 
     /// Asks for everything so far to be in the store, as an fsync with `--durability store` does.
@@ -226,13 +231,25 @@ impl Runner {
     /// A sync, as `fsync` asks for it; half of them are waited for.
     pub fn sync(&mut self, wait: bool) {
         let n = self.line().len();
-        self.promise(n);
-        if self.store_random.is_some() {
+        self.promise(n, true);
+        if self.stored {
             self.promise_stored(n);
         }
         self.figures.syncs += 1;
         while wait && self.book.last().synced < n {
             self.instance().step(Actor::Writer);
+        }
+    }
+
+    /// An fsync of one file or directory. It is opened for that: what is not there cannot be synced.
+    fn fsync(&mut self, path: &str) {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let instance = self.instance.as_mut().expect("mounted");
+        let there = self.driver.number(instance, path).is_ok();
+        let whole = if path.is_empty() { "/" } else { path };
+        assert_eq!(there, self.line().last().ids().contains_key(whole), "{path}");
+        if there {
+            self.sync(true);
         }
     }
 
@@ -247,28 +264,6 @@ impl Runner {
             note.synced = note.synced.max(durable);
             note.shipped = note.shipped.max(shipped);
         });
-    }
-
-    /// Something goes on in the background.
-    pub fn churn(&mut self, most: u64) {
-        for _ in 0..self.below(most + 1) {
-            match self.below(12) {
-                0..=3 => self.step(Actor::Writer),
-                4..=6 => self.step(Actor::Checkpointer),
-                7..=8 => self.step(Actor::Shipper),
-                9 => self.step_rival(),
-                _ => {
-                    let wait = [1, 60, 300, 1100][usize::try_from(self.below(4)).expect("few")];
-                    self.machine.clock.advance(Duration::from_millis(wait));
-                }
-            }
-            if self.cache_random.below(3) == 0 {
-                self.step(Actor::Keeper);
-            }
-            if self.store_random.as_ref().is_some_and(|random| random.below(2) == 0) {
-                self.step(Actor::Syncer);
-            }
-        }
     }
 
     /// What happened so far is not crashed.
@@ -297,34 +292,8 @@ impl Runner {
         assert!(rival.shipped <= *shipped, "a writer that lost the fence published on");
     }
 
-    /// Sometimes a sync, a checkpoint, another policy, or trouble with the store.
-    fn event(&mut self) {
-        match self.below(42) {
-            0..=4 => self.sync(true),
-            5..=7 => self.sync(false),
-            8..=11 => self.instance().mounted.checkpointer.wanted().checkpoint(),
-            12..=13 => {
-                let policy = [SyncPolicy::Always, SyncPolicy::EverySecond, SyncPolicy::None];
-                let policy = policy[usize::try_from(self.below(3)).expect("few")];
-                self.instance().mounted.db.journal().set_policy(policy);
-                self.figures.switches += 1;
-            }
-            14..=16 => {
-                let op = [StoreOp::Put, StoreOp::Create, StoreOp::Delete][usize::try_from(self.below(3)).expect("few")];
-                let how = [StoreFault::Refused, StoreFault::AnswerLost, StoreFault::Adrift];
-                let how = how[usize::try_from(self.below(3)).expect("few")];
-                self.machine.store.fail(Nth::new(1 + self.below(3)).of(op), how);
-            }
-            40 => self.machine.store.set_down(true),
-            41 => self.machine.store.set_down(false),
-            17..=18 => self.figures.late_puts += self.machine.store.land_adrift() as u64,
-            _ => {}
-        }
-    }
-
     /// Mounts, and goes on from what is found.
-    pub fn mount(&mut self) {
-        let seed = self.random.u64();
+    pub fn mount(&mut self, seed: u64) {
         let mounted = match self.machine.mount(seed) {
             Err(MountError::NotLocal { .. }) if self.machine.store.is_down() => {
                 self.machine.store.set_down(false);
@@ -333,7 +302,7 @@ impl Runner {
             mounted => mounted,
         };
         let mut instance = mounted.unwrap_or_else(|e| panic!("the mount failed: {e}"));
-        instance.mounted.db.journal().tail().set_open(self.store_random.is_some());
+        instance.mounted.db.journal().tail().set_open(self.stored);
         self.cached.look();
         let found = match self.machine.store.is_down() {
             // Reading everything would end the outage.
@@ -375,6 +344,7 @@ impl Runner {
     pub fn end_stage(&mut self) {
         self.end_span();
         let spans = std::mem::take(&mut self.spans);
+        self.figures.faults += self.machine.store.failed();
         self.stages.push(Stage { store: self.machine.store.clone(), book: self.book.clone(), spans });
     }
 
@@ -407,21 +377,8 @@ impl Runner {
         self.instance = Some(instance);
     }
 
-    /// Goes on until everything that a history must have has happened.
-    pub fn finish(mut self) -> Recorded {
-        self.drain();
-        for _ in 0..60 {
-            if self.is_whole() {
-                return self.end();
-            }
-            (0..4).for_each(|_| self.op());
-            self.drain();
-        }
-        panic!("a history without all that it must have: {}", self.figures);
-    }
-
     /// Whether there were two mounts, a checkpoint, a ship, a reclaim and a recycled segment.
-    fn is_whole(&self) -> bool {
+    pub fn is_whole(&self) -> bool {
         let mut figures = self.figures.clone();
         figures.add(self.instance.as_ref().expect("mounted"));
         let Figures { mounts, checkpoints, windows, reclaims, recycled, .. } = figures;
@@ -436,7 +393,7 @@ impl Runner {
         self.figures.histories += 1;
         drop(instance);
         self.end_stage();
-        let Runner { seed, stages, lines, machine, figures, .. } = self;
+        let Runner { start: seed, stages, lines, machine, figures, .. } = self;
         assert!(machine.clock.elapsed() < Duration::from_secs(100_000), "simulated time is short");
         Recorded { seed, stages, lines, machine, figures }
     }

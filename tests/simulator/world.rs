@@ -3,6 +3,7 @@
 use crate::model::driver::{Driver, Mount};
 use crate::model::op::Who;
 use crate::model::{Model, Tree, time_of};
+use serde::{Deserialize, Serialize};
 use skylog::base::clock::{Clock, SimClock, Time};
 use skylog::base::random::SeededRandom;
 use skylog::cache;
@@ -102,7 +103,7 @@ pub struct Machine {
 }
 
 /// Something that can be stepped.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Actor {
     Writer,
     Checkpointer,
@@ -286,50 +287,85 @@ impl Instance {
     }
 }
 
+/// An operation that waits, and what it has waited for so far.
+#[derive(Default)]
+pub struct Waiting {
+    pub cx: Cx,
+    rounds: u32,
+    failed: Option<Wait>,
+    healed: bool,
+}
+
+impl Waiting {
+    pub fn new(who: Who, now: Time) -> Waiting {
+        let cx = Cx { uid: who.uid, gid: who.gid, now, caller: who.caller(), ..Cx::default() };
+        Waiting { cx, ..Waiting::default() }
+    }
+}
+
+impl Instance {
+    /// One try of an operation; what it waits for, if it does.
+    pub fn attempt<T>(
+        &self,
+        waiting: &Waiting,
+        op: &mut impl FnMut(&Fs, &Cx) -> Result<T, fs::Stop>,
+    ) -> Result<Result<T, i32>, Wait> {
+        match op(&self.fs, &waiting.cx) {
+            Ok(value) => Ok(Ok(value)),
+            Err(fs::Stop::Error(error)) if self.machine.tolerant => Ok(Err(error.errno())),
+            Err(fs::Stop::Error(error)) => Ok(Err(errno(&error))),
+            Err(fs::Stop::Wait(wait)) => Err(wait),
+        }
+    }
+
+    /// Brings what an operation waits for; the errno with which it is given up.
+    pub fn bring(&mut self, waiting: &mut Waiting, wait: Wait) -> Result<(), i32> {
+        waiting.rounds += 1;
+        if waiting.rounds == ROUNDS_MAX {
+            if self.machine.tolerant {
+                return Err(libc::ENOSPC);
+            }
+            let stats = self.mounted.db.journal().stats();
+            panic!("an operation waits for ever: {stats:?}, drained {}", self.mounted.checkpointer.is_drained());
+        }
+        if wait == Wait::Pressure {
+            if waiting.rounds == ROUNDS_MAX / 4 {
+                // Room comes from the store: an outage must end some time.
+                self.machine.store.set_down(false);
+            }
+            self.step_all();
+            self.machine.clock.advance(Duration::from_millis(50));
+            return Ok(());
+        }
+        match resolve(&wait, &self.mounted.db, &self.mounted.nodes, &mut waiting.cx.pins) {
+            Ok(()) => waiting.failed = None,
+            Err(_) if self.machine.tolerant => {
+                if waiting.failed.replace(wait.clone()) == Some(wait) {
+                    return Err(libc::EIO);
+                }
+            }
+            Err(_) if !waiting.healed => {
+                // An outage may fail reads; nothing else may.
+                waiting.healed = true;
+                self.machine.store.heal();
+                self.machine.store.set_down(false);
+            }
+            Err(reason) if waiting.failed.as_ref() == Some(&wait) => panic!("{wait:?} cannot be had: {reason}"),
+            Err(_) => waiting.failed = Some(wait),
+        }
+        Ok(())
+    }
+}
+
 impl Mount for Instance {
     fn run<T>(&mut self, who: Who, now: Time, mut op: impl FnMut(&Fs, &Cx) -> Result<T, fs::Stop>) -> Result<T, i32> {
-        let mut cx = Cx { uid: who.uid, gid: who.gid, now, caller: who.caller(), ..Cx::default() };
-        let fs = self.fs.clone();
-        let mut failed: Option<Wait> = None;
-        let mut healed = false;
-        for round in 0..ROUNDS_MAX {
-            let wait = match op(&fs, &cx) {
-                Ok(value) => return Ok(value),
-                Err(fs::Stop::Error(error)) if self.machine.tolerant => return Err(error.errno()),
-                Err(fs::Stop::Error(error)) => return Err(errno(&error)),
-                Err(fs::Stop::Wait(wait)) => wait,
-            };
-            if wait == Wait::Pressure {
-                if round == ROUNDS_MAX / 4 {
-                    // Room comes from the store: an outage must end some time.
-                    self.machine.store.set_down(false);
-                }
-                self.step_all();
-                self.machine.clock.advance(Duration::from_millis(50));
-                continue;
-            }
-            match resolve(&wait, &self.mounted.db, &self.mounted.nodes, &mut cx.pins) {
-                Ok(()) => failed = None,
-                Err(_) if self.machine.tolerant => {
-                    if failed.replace(wait.clone()) == Some(wait) {
-                        return Err(libc::EIO);
-                    }
-                }
-                Err(_) if !healed => {
-                    // An outage may fail reads; nothing else may.
-                    healed = true;
-                    self.machine.store.heal();
-                    self.machine.store.set_down(false);
-                }
-                Err(reason) if failed.as_ref() == Some(&wait) => panic!("{wait:?} cannot be had: {reason}"),
-                Err(_) => failed = Some(wait),
+        let mut waiting = Waiting::new(who, now);
+        loop {
+            match self.attempt(&waiting, &mut op) {
+                Ok(result) => return result,
+                Err(wait) => self.bring(&mut waiting, wait)?,
             }
         }
-        if self.machine.tolerant {
-            return Err(libc::ENOSPC);
-        }
-        let stats = self.mounted.db.journal().stats();
-        panic!("an operation waits for ever: {stats:?}, drained {}", self.mounted.checkpointer.is_drained());
     }
 }
 

@@ -101,7 +101,7 @@ impl Checkpoint {
         field.version()?;
         check_seal(bytes, at::CRC, Canary::CheckpointCrc)?;
         field.zeros(2)?;
-        let (uuid, number) = (field.uuid()?, field.u64()?);
+        let (uuid, number) = (field.uuid()?, field.counted()?);
         let (lsn, previous_lsn, wall) = (field.lsn()?, field.lsn()?, field.i64()?);
         let roots = [NodePtr::read_root(&mut field)?, NodePtr::read_root(&mut field)?];
         let settlement = Settle::read_all(&mut field)?;
@@ -118,7 +118,7 @@ impl TailFile {
         if field.remaining() == 0 {
             return Ok(None);
         }
-        let tail = TailFile { end: field.lsn()?, bytes: field.u64()? };
+        let tail = TailFile { end: field.lsn()?, bytes: field.counted()? };
         match tail.end > lsn && tail.bytes > 0 {
             true => Ok(Some(tail)),
             false => Err(FormatError::Value("a tail with nothing in it")),

@@ -4,6 +4,7 @@
 use super::*;
 use crate::format::faults::{assert_cuts_are_found, assert_flips_are_found};
 use crate::format::ids::Lsn;
+use crate::format::wire::COUNTED_MAX;
 use proptest::prelude::*;
 
 fn any_time() -> impl Strategy<Value = Time> {
@@ -15,14 +16,16 @@ fn any_inode() -> impl Strategy<Value = Inode> {
     let times = (any_time(), any_time(), any_time(), any_time());
     let rare = (0..3u32, 0..3u32, 0..3u64, 0..3u64);
     let target = proptest::collection::vec(any::<u8>(), 0..9).prop_map(Bytes::from);
-    (owner, any::<(u64, u64)>(), times, rare, target).prop_map(|(owner, (size, blocks), times, rare, target)| {
-        let (mode, uid, gid, nlink) = owner;
-        let (atime, mtime, ctime, btime) = times;
-        let (rdev, flags, parent, next_cookie) = rare;
-        let parent = InodeNo(parent);
-        let t = Inode { mode, uid, gid, nlink, size, blocks, atime, mtime, ctime, btime, ..Inode::default() };
-        Inode { rdev, flags, parent, next_cookie, target, ..t }
-    })
+    (owner, (0..=FILE_BYTES_MAX, 0..=COUNTED_MAX), times, rare, target).prop_map(
+        |(owner, (size, blocks), times, rare, target)| {
+            let (mode, uid, gid, nlink) = owner;
+            let (atime, mtime, ctime, btime) = times;
+            let (rdev, flags, parent, next_cookie) = rare;
+            let parent = InodeNo(parent);
+            let t = Inode { mode, uid, gid, nlink, size, blocks, atime, mtime, ctime, btime, ..Inode::default() };
+            Inode { rdev, flags, parent, next_cookie, target, ..t }
+        },
+    )
 }
 
 proptest! {

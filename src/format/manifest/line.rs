@@ -1,6 +1,7 @@
 //! One line of the manifest: a word and `key=value` pairs, or a single pair whose key is the word.
 
 use crate::format::error::FormatError;
+use crate::format::wire::{COUNTED_MAX, counted};
 use std::str::FromStr;
 
 /// A line cut into its parts.
@@ -45,6 +46,12 @@ impl<'a> Line<'a> {
         let text = self.text(key).ok_or_else(|| self.fault(format!("key {key} is missing")))?;
         let value = text.parse().ok().filter(|value: &T| value.to_string() == text);
         value.ok_or_else(|| self.fault(format!("{key}={text} cannot be read")))
+    }
+
+    /// The same of a number that something counts on from.
+    pub(super) fn counted(&self, key: &str) -> Result<u64, FormatError> {
+        let found = self.value(key)?;
+        counted(found, COUNTED_MAX).map_err(|e| self.fault(format!("{key}: {e}")))
     }
 }
 

@@ -55,6 +55,9 @@ pub struct PlanEntry {
     pub start: Lsn,
     /// Where it ends; in it.
     pub end: Lsn,
+    /// Bytes of what its increment replays; not known where an older program wrote it. *Why:* its batches carry checksums, and a
+    /// file that lacks the last of them looks whole.
+    pub edits: Option<u64>,
 }
 
 /// A journal segment.
@@ -132,8 +135,10 @@ impl Manifest {
         if let Some(CommitPoint { number, lsn }) = self.checkpoint {
             writeln!(out, "checkpoint number={number} lsn={lsn}")?;
         }
-        for PlanEntry { number, start, end } in &self.plans {
-            writeln!(out, "plan number={number} start={start} end={end}")?;
+        for PlanEntry { number, start, end, edits } in &self.plans {
+            write!(out, "plan number={number} start={start} end={end}")?;
+            edits.iter().try_for_each(|edits| write!(out, " edits={edits}"))?;
+            writeln!(out)?;
         }
         for JournalEntry { number, slot, size, nonce, end } in &self.journal {
             write!(out, "journal number={number} slot={slot} size={size} nonce={nonce}")?;

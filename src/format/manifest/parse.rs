@@ -72,8 +72,8 @@ impl Parts {
             "uuid" => once(line, &mut self.uuid, line.value("uuid")?),
             "state" => once(line, &mut self.state, line.value("state")?),
             "epoch" => once(line, &mut self.epoch, line.value("epoch")?),
-            "generation" => once(line, &mut self.generation, line.value("generation")?),
-            "next_checkpoint" => once(line, &mut self.next_checkpoint, line.value("next_checkpoint")?),
+            "generation" => once(line, &mut self.generation, line.counted("generation")?),
+            "next_checkpoint" => once(line, &mut self.next_checkpoint, line.counted("next_checkpoint")?),
             "checkpoint" => once(line, &mut self.checkpoint, commit_point(line)?),
             "plan" => {
                 let plan = plan(line)?;
@@ -83,7 +83,7 @@ impl Parts {
             }
             "journal" => self.take_journal(line),
             "free" => {
-                let free = FreeSlot { slot: line.value("slot")?, size: line.value("size")? };
+                let free = FreeSlot { slot: line.value("slot")?, size: line.counted("size")? };
                 self.slot_is_new(line, free.slot)?;
                 self.free.push(free);
                 Ok(())
@@ -170,11 +170,13 @@ fn increasing<T: PartialOrd + Display>(
 }
 
 fn commit_point(line: &Line<'_>) -> Result<CommitPoint, FormatError> {
-    Ok(CommitPoint { number: line.value("number")?, lsn: line.value("lsn")? })
+    Ok(CommitPoint { number: line.counted("number")?, lsn: line.value("lsn")? })
 }
 
 fn plan(line: &Line<'_>) -> Result<PlanEntry, FormatError> {
-    let plan = PlanEntry { number: line.value("number")?, start: line.value("start")?, end: line.value("end")? };
+    let edits = line.text("edits").map(|_| line.counted("edits")).transpose()?;
+    let plan =
+        PlanEntry { number: line.counted("number")?, start: line.value("start")?, end: line.value("end")?, edits };
     if plan.start > plan.end {
         return Err(line.fault("a window that ends before it starts"));
     }
@@ -185,15 +187,15 @@ fn journal(line: &Line<'_>) -> Result<JournalEntry, FormatError> {
     let end = match line.text("end") {
         None => None,
         Some(_) => Some(RecordedEnd {
-            offset: line.value("end")?,
+            offset: line.counted("end")?,
             last: line.value("last")?,
-            sequence: line.value("sequence")?,
+            sequence: line.counted("sequence")?,
         }),
     };
     let entry = JournalEntry {
-        number: JournalNo(line.value("number")?),
+        number: JournalNo(line.counted("number")?),
         slot: line.value("slot")?,
-        size: line.value("size")?,
+        size: line.counted("size")?,
         nonce: line.value("nonce")?,
         end,
     };

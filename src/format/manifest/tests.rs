@@ -15,8 +15,8 @@ fn sample() -> Manifest {
         next_checkpoint: 8,
         checkpoint: Some(CommitPoint { number: 7, lsn: lsn(30) }),
         plans: vec![
-            PlanEntry { number: 6, start: lsn(10), end: lsn(20) },
-            PlanEntry { number: 7, start: lsn(20), end: lsn(30) },
+            PlanEntry { number: 6, start: lsn(10), end: lsn(20), edits: None },
+            PlanEntry { number: 7, start: lsn(20), end: lsn(30), edits: Some(0) },
         ],
         journal: vec![
             JournalEntry { number: JournalNo(11), slot: 2, size, nonce, end: Some(end) },

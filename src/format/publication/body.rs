@@ -174,7 +174,7 @@ impl Base {
         let windows = read_windows(&mut field)?;
         let count = field.count(node_segment_at::SIZE)?;
         let node_segments =
-            (0..count).map(|_| Ok((field.segment()?, field.u64()?))).collect::<Result<_, FormatError>>()?;
+            (0..count).map(|_| Ok((field.segment()?, field.counted()?))).collect::<Result<_, FormatError>>()?;
         let settlement = Settle::read_all(&mut field)?;
         let log = Log { batches: bytes.slice(field.offset()..) };
         Ok(Base { roots, windows, node_segments, settlement, log })
@@ -252,7 +252,7 @@ fn read_window(field: &mut Reader<'_>) -> Result<WindowEntry, FormatError> {
     let (start, end, objects) = (field.lsn()?, field.lsn()?, field.u32()?);
     let count = field.count(window_segment_at::SIZE)?;
     let segments = (0..count)
-        .map(|_| Ok(WindowSegment { segment: field.segment()?, bytes: field.u64()?, objects: field.u32()? }))
+        .map(|_| Ok(WindowSegment { segment: field.segment()?, bytes: field.counted()?, objects: field.u32()? }))
         .collect::<Result<_, FormatError>>()?;
     if start >= end {
         return Err(FormatError::Value("a window that ends where it starts or before"));

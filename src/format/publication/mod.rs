@@ -13,7 +13,7 @@ pub use log::{Log, LogBatch};
 
 use super::error::FormatError;
 use super::ids::{Lsn, Nonce, Uuid};
-use super::wire::{LSN_BYTES, PutIds, Reader, VERSION, check_seal, layout, seal};
+use super::wire::{COUNTED_MAX, LSN_BYTES, PutIds, Reader, VERSION, check_seal, counted, layout, seal};
 use crate::base::canary::Canary;
 use bytes::{BufMut, Bytes};
 
@@ -26,6 +26,12 @@ layout! {
         GENERATION: 8, NUMBER: 8, WALL: 8, CHECKPOINT: 8, START: super::LSN_BYTES, END: super::LSN_BYTES,
     }
 }
+
+/// The most generations that a store can have: the number of each but the first is the epoch of a writer.
+pub const GENERATION_MAX: u64 = u32::MAX as u64 - 1;
+
+/// The most objects of a generation.
+pub const NUMBER_MAX: u64 = COUNTED_MAX;
 
 /// A number in a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -107,8 +113,9 @@ impl Publication {
         }
         check_seal(bytes, at::CRC, Canary::PublicationCrc)?;
         let (uuid, state, nonce) = (field.uuid()?, field.uuid()?, field.nonce()?);
-        let (epoch, generation, number, wall) = (field.u32()?, field.u64()?, field.u64()?, field.i64()?);
-        let (checkpoint, start, end) = (field.u64()?, field.lsn()?, field.lsn()?);
+        let (epoch, generation) = (field.u32()?, counted(field.u64()?, GENERATION_MAX)?);
+        let (number, wall) = (field.counted()?, field.i64()?);
+        let (checkpoint, start, end) = (field.counted()?, field.lsn()?, field.lsn()?);
         let body = Body::decode(kind, bytes.slice(field.offset()..))?;
         Ok(Publication { uuid, state, nonce, epoch, generation, number, wall, checkpoint, start, end, body })
     }

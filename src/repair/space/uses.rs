@@ -1,7 +1,7 @@
 //! Which objects the files need: a full scan of the extents.
 
 use crate::format::checkpoint::Birth;
-use crate::format::ids::{InodeNo, Lsn, ObjectId};
+use crate::format::ids::{InodeNo, ObjectId};
 use crate::format::inode::Extent;
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub struct Uses {
 impl Uses {
     /// Takes up an extent. What names lost data names no object.
     pub fn take(&mut self, ino: InodeNo, offset: u64, extent: &Extent) {
-        if extent.object.lsn == Lsn::ZERO {
+        if extent.object == ObjectId::LOST {
             return;
         }
         let birth = Birth { ino, offset, object: extent.object, len: extent.len };
@@ -48,11 +48,12 @@ impl Uses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::ids::Lsn;
 
     #[test]
     fn extents_are_counted_by_object_and_lost_data_is_not() {
         let object = ObjectId { lsn: Lsn { epoch: 1, pos: 5 }, n: 2 };
-        let lost = ObjectId { lsn: Lsn::ZERO, n: 0 };
+        let lost = ObjectId::LOST;
         let mut uses = Uses::default();
         uses.take(InodeNo(7), 4096, &Extent { len: 100, object, object_offset: 50 });
         uses.take(InodeNo(9), 0, &Extent { len: 10, object, object_offset: 10 });

@@ -47,6 +47,10 @@ impl Copies {
         Copies { uuid, state, store, open, ahead, damaged }
     }
 
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
     /// The node, if one of the copies is whole.
     pub fn node(&self, ptr: &NodePtr) -> Result<Result<Node, Why>, RepairError> {
         let range = u64::from(ptr.offset)..u64::from(ptr.offset) + u64::from(ptr.len);
@@ -129,16 +133,20 @@ impl Copies {
         self.damaged.lock().entry(place).or_insert_with(|| what.to_owned());
     }
 
-    /// The same of all copies there are. Returns one of them.
+    /// The same of all copies there are. Returns where one of them is.
     pub fn note_both(&self, no: SegmentNo, what: &str) -> Result<String, RepairError> {
-        let mut place = self.place(Side::Store, no);
         for side in [Side::Store, Side::Local] {
             if self.len(side, no)?.is_some() {
                 self.note(side, no, what);
-                place = self.place(side, no);
             }
         }
-        Ok(place)
+        self.home(no)
+    }
+
+    /// Where a segment is: in the state directory, else in the store.
+    pub fn home(&self, no: SegmentNo) -> Result<String, RepairError> {
+        let local = self.len(Side::Local, no)?.is_some();
+        Ok(self.place(if local { Side::Local } else { Side::Store }, no))
     }
 
     pub fn damaged(&self) -> Vec<Damaged> {

@@ -6,6 +6,7 @@
 
 use super::super::RepairError;
 use super::copies::{Copies, Side};
+use crate::format::FormatError;
 use crate::format::ids::{SegmentKind, SegmentNo};
 use crate::format::node::NODE_BYTES_MAX;
 use crate::format::store_segment::{
@@ -28,6 +29,7 @@ pub(super) struct Segment<'a> {
     copies: &'a Copies,
     side: Side,
     no: SegmentNo,
+    header: Result<SegmentHeader, FormatError>,
     len: u64,
     from: u64,
     window: Bytes,
@@ -36,22 +38,21 @@ pub(super) struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    /// `None` when there is no such copy.
+    /// `None` when there is no such copy, or it says that no nodes are in it.
     pub fn open(copies: &'a Copies, side: Side, no: SegmentNo) -> Result<Option<Segment<'a>>, RepairError> {
+        let Some(bytes) = copies.range(side, no, 0..SEGMENT_HEADER_BYTES as u64)? else { return Ok(None) };
+        let header = SegmentHeader::decode(&bytes);
+        if header.as_ref().is_ok_and(|header| header.kind == SegmentKind::Chunks) {
+            return Ok(None);
+        }
         let len = copies.len(side, no)?;
-        Ok(len.map(|len| Segment { copies, side, no, len, from: 0, window: Bytes::new(), what: None }))
+        Ok(len.map(|len| Segment { copies, side, no, header, len, from: 0, window: Bytes::new(), what: None }))
     }
 
     /// Gives every body that is whole, with its offset.
     pub fn bodies(&mut self, each: &mut dyn FnMut(u32, Bytes)) -> Result<(), RepairError> {
-        let header = SegmentHeader::decode(&self.at(0..SEGMENT_HEADER_BYTES as u64)?);
-        if let Ok(header) = header
-            && header.kind == SegmentKind::Chunks
-        {
-            return Ok(());
-        }
         let footer = self.footer()?;
-        match (&header, &footer) {
+        match (self.header.clone(), &footer) {
             (Ok(header), _) if (header.uuid, header.segment) != (self.copies.uuid, self.no) => {
                 self.wrong(format!("is segment {} of filesystem {}", header.segment, header.uuid));
                 return Ok(());

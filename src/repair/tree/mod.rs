@@ -3,7 +3,7 @@
 //! Each node is tried in the state directory and in the store. A node that neither has whole, or that does not fit where it
 //! stands (its level, its first key, keys behind its end), is a **lost range** of keys. For the first lost range every node
 //! segment of both is scanned once; `plan.rs` has the rule by which nodes that were found make up for a lost range, and its
-//! limits. What a scan remembers of a node is its place and its span, some 150 bytes; contents are read again when they are
+//! limits. What a scan remembers of a node is its place and its span, some 200 bytes; contents are read again when they are
 //! given out. So memory grows with the number of nodes, and not with what is in them.
 //!
 //! **Nothing here believes a count or a pointer.** Levels fall by one from node to child, and the keys of a child lie between
@@ -14,6 +14,7 @@
 
 mod copies;
 mod frames;
+mod lineage;
 mod plan;
 mod scan;
 #[cfg(test)]

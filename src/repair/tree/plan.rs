@@ -18,8 +18,10 @@
 //!
 //! **Its limits.** A leaf alone says nothing of the keys between its last and the next leaf's first: what an older leaf has there
 //! comes back, even if it had been deleted. The same is so of what was deleted since the newest version of a leaf that is whole.
-//! What was changed since has its older value. Without a lost root's place (1) does not help, and nodes of a checkpoint that
-//! never became durable may be the newest. All that is returned for a lost range is therefore to be looked at, and counted.
+//! What was changed since has its older value. Nodes that a merge left which never became a checkpoint may be taken for the past of
+//! what was written after them, and where nobody knows the place of the root for the newest: as a merge begins only when its
+//! batches are durable, they are what the map once was. (What a writer that was taken over did not come to publish is no such
+//! thing, and left out: `lineage.rs`.) All that is returned for a lost range may therefore be old, and is counted.
 
 use super::super::RepairError;
 use super::copies::Copies;
@@ -43,11 +45,16 @@ pub(super) struct Piece {
 }
 
 /// Where a node lies in the order of writing.
-type Place = (SegmentNo, u32);
+pub(super) type Place = (SegmentNo, u32);
 
 const BEHIND_ALL: Place = (SegmentNo { epoch: u32::MAX, number: u64::MAX }, u32::MAX);
 
-fn place(ptr: &NodePtr) -> Place {
+/// The place right behind that of a node.
+pub(super) fn behind(ptr: &NodePtr) -> Place {
+    (ptr.segment, ptr.offset.saturating_add(1))
+}
+
+pub(super) fn place(ptr: &NodePtr) -> Place {
     (ptr.segment, ptr.offset)
 }
 
@@ -56,14 +63,14 @@ fn after(key: &Bytes) -> Bytes {
     [key, &b"\0"[..]].concat().into()
 }
 
-/// What speaks for the keys of a range, in their order, instead of the node `lost`, or a root nobody knows the place of.
+/// What speaks for the keys of a range, in their order, instead of a lost node at `bound`, or a root nobody knows the place of.
 pub(super) fn plan(
     scanned: &Scanned,
     copies: &Copies,
     (from, to): Span<'_>,
-    lost: Option<&NodePtr>,
+    bound: Option<Place>,
 ) -> Result<Vec<Piece>, RepairError> {
-    let bound = lost.map_or(BEHIND_ALL, place);
+    let bound = bound.unwrap_or(BEHIND_ALL);
     let open = BTreeMap::from([(from.clone(), (to.clone(), bound))]);
     let mut plan = Plan { scanned, copies, open, pieces: Vec::new(), steps: 0 };
     for (ptr, seen) in scanned.nodes.iter().rev() {

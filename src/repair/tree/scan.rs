@@ -3,11 +3,12 @@
 use super::super::RepairError;
 use super::copies::{Copies, Side};
 use super::frames::Segment;
+use super::lineage::strangers;
 use super::walk::ends;
-use crate::format::ids::NodePtr;
+use crate::format::ids::{NodePtr, SegmentNo};
 use crate::format::node::Node;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A node that is whole.
 #[derive(Clone, Debug)]
@@ -29,7 +30,8 @@ pub(super) struct Scanned {
     pub nodes: BTreeMap<NodePtr, Seen>,
 }
 
-/// Reads every segment of nodes there is. A copy in the store is read only where there is no whole local one.
+/// Reads every segment of nodes there is; a copy in the store only where there is no whole local one. What never was part of
+/// the filesystem is left out.
 pub(super) fn scan(copies: &Copies) -> Result<Scanned, RepairError> {
     let mut scanned = Scanned::default();
     for no in copies.segments()? {
@@ -49,6 +51,9 @@ pub(super) fn scan(copies: &Copies) -> Result<Scanned, RepairError> {
             }
         }
     }
+    let segments: BTreeSet<SegmentNo> = scanned.nodes.keys().map(|ptr| ptr.segment).collect();
+    let strangers = strangers(copies, segments)?;
+    scanned.nodes.retain(|ptr, _| !strangers.contains(&ptr.segment));
     scanned.extend_interiors();
     Ok(scanned)
 }

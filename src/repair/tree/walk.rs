@@ -3,12 +3,16 @@
 use super::super::RepairError;
 use super::Lost;
 use super::copies::{Copies, Why};
-use super::plan::{self, Piece};
+use super::plan::{self, Piece, Place};
 use super::scan::{Scanned, scan};
 use crate::format::ids::NodePtr;
 use crate::format::node::{Interior, Leaf, Node};
 use bytes::Bytes;
 use std::cell::OnceCell;
+
+/// After so many nodes that are lost, the children of a node are no longer tried one by one: what is found for its range is the
+/// same, but is told of as one.
+const LOST_MAX: usize = 1 << 16;
 
 /// Keys from the first up to the second, which is not in it.
 pub(super) type Span<'a> = (&'a Bytes, &'a Bytes);
@@ -18,11 +22,13 @@ pub(super) struct Walk<'a> {
     scanned: &'a OnceCell<Scanned>,
     give: &'a mut dyn FnMut(Bytes, Bytes),
     lost: Vec<Lost>,
+    /// Nodes that are lost.
+    failed: usize,
 }
 
 impl<'a> Walk<'a> {
     pub fn new(copies: &'a Copies, scanned: &'a OnceCell<Scanned>, give: &'a mut dyn FnMut(Bytes, Bytes)) -> Walk<'a> {
-        Walk { copies, scanned, give, lost: Vec::new() }
+        Walk { copies, scanned, give, lost: Vec::new(), failed: 0 }
     }
 
     pub fn finish(self) -> Vec<Lost> {
@@ -50,6 +56,10 @@ impl<'a> Walk<'a> {
                 self.give_leaf(leaf, span);
                 Ok(())
             }
+            Node::Interior(_) if self.failed > LOST_MAX => {
+                let what = format!("node at offset {}: too much under it is lost to tell one by one", ptr.offset);
+                self.lose_before(Some(plan::behind(ptr)), span, (self.copies.home(ptr.segment)?, what))
+            }
             Node::Interior(interior) => self.children(interior, span.1),
         }
     }
@@ -65,7 +75,13 @@ impl<'a> Walk<'a> {
     }
 
     /// Gives what was found for a range instead of the node that is lost.
-    pub fn lose(&mut self, ptr: Option<&NodePtr>, (from, to): Span<'_>, why: Why) -> Result<(), RepairError> {
+    pub fn lose(&mut self, ptr: Option<&NodePtr>, span: Span<'_>, why: Why) -> Result<(), RepairError> {
+        self.failed += 1;
+        self.lose_before(ptr.map(plan::place), span, why)
+    }
+
+    /// The same of what was written before a place.
+    fn lose_before(&mut self, bound: Option<Place>, (from, to): Span<'_>, why: Why) -> Result<(), RepairError> {
         let scanned = match self.scanned.get() {
             Some(scanned) => scanned,
             None => {
@@ -74,14 +90,22 @@ impl<'a> Walk<'a> {
             }
         };
         let mut returned = 0;
-        for Piece { from, to, leaf } in plan::plan(scanned, self.copies, (from, to), ptr)? {
+        for Piece { from, to, leaf } in plan::plan(scanned, self.copies, (from, to), bound)? {
             // It was whole when it was scanned.
             if let Ok(Node::Leaf(leaf)) = self.copies.node(&leaf)? {
                 returned += self.give_leaf(&leaf, (&from, &to));
             }
         }
         let (place, what) = why;
-        self.lost.push(Lost { from: from.clone(), to: to.clone(), place, what, returned });
+        let (from, to) = (from.clone(), to.clone());
+        match self.lost.last_mut() {
+            // What lies beside each other, and was lost with one segment, is one.
+            Some(last) if last.to == from && last.place == place => {
+                last.to = to;
+                last.returned += returned;
+            }
+            _ => self.lost.push(Lost { from, to, place, what, returned }),
+        }
         Ok(())
     }
 

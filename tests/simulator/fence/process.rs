@@ -96,7 +96,7 @@ impl Dir {
             return *plan;
         }
         let number = self.next_checkpoint;
-        let plan = PlanEntry { number, start: self.window_end, end: window_end(self.epoch, number) };
+        let plan = PlanEntry { number, start: self.window_end, end: window_end(self.epoch, number), edits: None };
         self.next_checkpoint += 1;
         self.window_end = plan.end;
         self.plans.push(plan);
@@ -233,8 +233,8 @@ impl Mount<'_> {
     }
 
     fn window(&mut self) -> Result<bool, Stop> {
-        let PlanEntry { number, start, end } = self.dir.plan();
-        let batches = files::read_edits(&*self.dir.media(), number).expect("nothing fails");
+        let PlanEntry { number, start, end, .. } = self.dir.plan();
+        let batches = files::read_edits(&*self.dir.media(), number, None).expect("nothing fails");
         let body = Body::Increment(Increment { windows: Vec::new(), settlement: Vec::new(), batches });
         let draft = Draft { wall: Default::default(), checkpoint: number, start, end };
         let outcome = self.publisher.hold(Actor::Shipper).publish(draft, body.clone());

@@ -2,6 +2,7 @@
 
 use super::figures::Figures;
 use super::host::{Command, Done, Host, Slot};
+use super::reader::Reader;
 use super::stage::{Odds, OneIn, Stage};
 use super::truth::Held;
 use super::turns::DIRECTOR;
@@ -44,10 +45,17 @@ pub struct Director {
     stage: Arc<Stage>,
     players: Vec<Player>,
     turn: u64,
+    /// A machine that follows.
+    reader: Option<Reader>,
 }
 
 /// Runs the history of a seed without a rule, or with all of them.
 pub fn run(seed: u64, removed: Option<Canary>) -> Result<Figures, String> {
+    run_beside(seed, removed, Reader::of(seed))
+}
+
+/// The same with a machine that follows, or none.
+pub fn run_beside(seed: u64, removed: Option<Canary>, reader: Option<Reader>) -> Result<Figures, String> {
     let random = SeededRandom::new(seed);
     let machines = 2 + usize::try_from(random.below(2)).expect("few");
     let pick = |of: [u64; 4]| OneIn(of[usize::try_from(random.below(4)).expect("few")]);
@@ -71,7 +79,7 @@ pub fn run(seed: u64, removed: Option<Canary>) -> Result<Figures, String> {
                 None => host.live(),
             });
         }
-        let mut director = Director::new(&stage, &slots);
+        let mut director = Director::new(&stage, &slots, reader);
         let result = quietly(|| director.history());
         director.end();
         result
@@ -80,7 +88,7 @@ pub fn run(seed: u64, removed: Option<Canary>) -> Result<Figures, String> {
 }
 
 impl Director {
-    fn new(stage: &Arc<Stage>, slots: &[Arc<Mutex<Slot>>]) -> Director {
+    fn new(stage: &Arc<Stage>, slots: &[Arc<Mutex<Slot>>], reader: Option<Reader>) -> Director {
         let player = |slot: &Arc<Mutex<Slot>>| Player {
             slot: slot.clone(),
             busy: false,
@@ -89,12 +97,15 @@ impl Director {
             paused: 0,
             copy: None,
         };
-        Director { stage: stage.clone(), players: slots.iter().map(player).collect(), turn: 0 }
+        Director { stage: stage.clone(), players: slots.iter().map(player).collect(), turn: 0, reader }
     }
 
     fn history(&mut self) {
         while self.turn < TURNS {
             self.turn += 1;
+            if let Some(reader) = &mut self.reader {
+                reader.go_on(&self.stage);
+            }
             match self.stage.below(100) {
                 0..=4 => drop(self.stage.land()),
                 5..=10 => self.time_goes_on(),
@@ -442,6 +453,9 @@ impl Director {
         let owner = (0..self.players.len()).find(|i| self.is_owner(*i));
         let owner = owner.unwrap_or_else(|| self.take_over());
         self.look();
+        if let Some(reader) = &mut self.reader {
+            reader.finish(&self.stage);
+        }
         let life = self.players[owner].slot.lock().life.expect("mounted");
         let truth = self.stage.truth.lock();
         let line = truth.line(life);

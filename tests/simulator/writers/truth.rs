@@ -441,6 +441,12 @@ impl Truth {
         self.lives[life].fsyncs.len() as u64
     }
 
+    /// The newest state that was published at or after `from` operations and looks like this.
+    pub fn find_seen(&self, digest: u64, from: usize) -> Option<usize> {
+        let seen = self.seen();
+        (from..seen.len()).rev().find(|n| seen[*n].digest == digest)
+    }
+
     /// Operations that readers see.
     pub fn seen_len(&self) -> usize {
         self.visible.n

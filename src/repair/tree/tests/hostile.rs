@@ -37,11 +37,11 @@ fn keys(found: &Model) -> Vec<u64> {
 fn the_same_node_below_many_separators_is_read_once() {
     let shared = leaf(5..9);
     let first = store_of(std::slice::from_ref(&shared)).1[0];
-    let children: Vec<(u64, NodePtr)> = (1..200).map(|ino| (ino, first)).collect();
+    let children: Vec<(u64, NodePtr)> = (1..80).map(|ino| (ino, first)).collect();
     let mut nodes = vec![shared, interior(1, &children)];
-    for level in 2..200u8 {
+    for level in 2..60u8 {
         let below = store_of(&nodes).1[usize::from(level) - 1];
-        let children: Vec<(u64, NodePtr)> = (1..200).map(|ino| (ino, below)).collect();
+        let children: Vec<(u64, NodePtr)> = (1..80).map(|ino| (ino, below)).collect();
         nodes.push(interior(level, &children));
     }
     let (trees, ptrs) = store_of(&nodes);
@@ -79,7 +79,7 @@ fn a_node_that_leads_to_itself_ends() {
     let fake = NodePtr { segment: NO, offset: behind, len: 100, crc: 7 };
     let (trees, ptrs) = store_of(&[leaf, interior(1, &[(1, fake), (2, fake)])]);
     let (found, lost) = left_of(&trees, TreeId::Files, Some(Some(ptrs[1])), &[]);
-    assert_eq!((keys(&found), lost.len()), (vec![1, 2, 3], 2), "{lost:?}");
+    assert_eq!((keys(&found), lost.len()), (vec![1, 2, 3], 1), "{lost:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod damage;
 mod history;
 mod hostile;
+mod lineage;
 
 use super::*;
 use crate::check::Nodes;
@@ -25,6 +26,7 @@ const SHAPE: Shape = Shape { node_bytes: 512 };
 struct Built {
     disk: SimDisk,
     store: SimStore,
+    epoch: u32,
     number: u64,
     /// By [`TreeId`].
     roots: [Option<NodePtr>; 2],
@@ -44,16 +46,16 @@ impl Built {
         disk.make_dir("nodes").expect("made");
         let store = SimStore::new(&log);
         let (roots, models) = ([None; 2], [Model::new(), Model::new()]);
-        Built { disk, store, number: 0, roots, models, leaves: Vec::new(), now: Vec::new(), past: Vec::new() }
+        Built { disk, store, epoch: 1, number: 0, roots, models, leaves: Vec::new(), now: Vec::new(), past: Vec::new() }
     }
 
     /// Merges changes of both maps into the next checkpoint. Segments are small, so that there are several.
     fn checkpoint(&mut self, edits: [&[Edit]; 2]) {
         let nodes = self.nodes();
-        let number = &mut self.number;
+        let (epoch, number) = (self.epoch, &mut self.number);
         let mut numbers = || {
             *number += 3;
-            SegmentNo { epoch: 1, number: *number }
+            SegmentNo { epoch, number: *number }
         };
         let mut writer = NodeWriter::new(&self.disk, UUID, &mut numbers, 6 << 10);
         for (tree, edits) in edits.into_iter().enumerate() {
@@ -115,6 +117,7 @@ impl Built {
         Built {
             disk: SimDisk::from_image(&self.disk.image(), &log),
             store: SimStore::from_image(&self.store.image(), &log),
+            epoch: self.epoch,
             number: self.number,
             roots: self.roots,
             models: self.models.clone(),

@@ -1,0 +1,21 @@
+//! Who uses the filesystem. A lease that cannot be read may be that of a writer, or of a follower that reads what is to be deleted.
+
+use super::Check;
+use crate::base::clock::SystemClock;
+use crate::format::names::{self, LEASES};
+use crate::ship::leases::Leases;
+
+/// The newest number of each holder; older ones say nothing any more.
+pub(super) fn check_leases(check: &mut Check<'_>) -> bool {
+    let mut leases = Leases::new(check.uuid);
+    if let Err(e) = leases.look(&*check.store, &SystemClock::new()) {
+        check.problem(LEASES, e.to_string());
+        return false;
+    }
+    for holder in leases.holders() {
+        if let Err(reason) = &holder.newest {
+            check.problem(names::lease(holder.who, holder.number()), reason.clone());
+        }
+    }
+    true
+}

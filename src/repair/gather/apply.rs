@@ -1,0 +1,122 @@
+//! Taking the way: all batches behind the start over the maps, in the order of their Lsns.
+
+use super::RepairError;
+use super::contents::Source;
+use super::spans::{Changes, Route, Span, Step, What};
+use crate::checkpoint::files::read_edits;
+use crate::format::batch::{Batch, Edit};
+use crate::format::ids::Lsn;
+use crate::format::names;
+use crate::format::publication::{Body, Log};
+use crate::map::Overlay;
+use crate::media::Media;
+use crate::recovery::apply;
+use crate::ship::publish;
+use crate::store::Store;
+use bytes::Bytes;
+
+/// A way that is being taken.
+pub(super) struct Applying<'a> {
+    store: &'a dyn Store,
+    media: Option<&'a dyn Media>,
+    sources: &'a [Source],
+    spans: &'a [Span],
+    steps: &'a [Step],
+    next: usize,
+    overlays: [Overlay; 2],
+}
+
+impl<'a> Applying<'a> {
+    pub fn new(
+        store: &'a dyn Store,
+        media: Option<&'a dyn Media>,
+        sources: &'a [Source],
+        spans: &'a [Span],
+        route: &'a Route,
+    ) -> Applying<'a> {
+        Applying { store, media, sources, spans, steps: &route.steps, next: 0, overlays: Default::default() }
+    }
+
+    /// How many steps were taken.
+    pub fn steps_done(&self) -> u64 {
+        self.next as u64
+    }
+
+    /// The next batch of the journal: what the way has before it comes first; and it may have something else in its place.
+    pub fn journal(&mut self, batch: Batch) -> Result<(), RepairError> {
+        let lsn = batch.lsn;
+        while let Some(step) = self.steps.get(self.next).filter(|step| step.after.pos < lsn.pos) {
+            let is_journal = self.spans[step.span].what == What::Journal;
+            if is_journal && lsn.pos <= step.upto.pos {
+                apply(&mut self.overlays, batch);
+                return Ok(());
+            }
+            self.take(step)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is left of the way.
+    pub fn finish(mut self) -> Result<[Overlay; 2], RepairError> {
+        while let Some(step) = self.steps.get(self.next) {
+            self.take(step)?;
+        }
+        Ok(self.overlays)
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), RepairError> {
+        self.next += 1;
+        match &self.spans[step.span].what {
+            // Its batches were shown already.
+            What::Journal => {}
+            What::Batches { source, range } => {
+                let bytes = self.sources[*source as usize].read(range.clone())?;
+                self.each(&bytes, &mut |overlays, batch| {
+                    let is_due = batch.lsn.pos > step.after.pos && batch.lsn.pos <= step.upto.pos;
+                    if is_due && batch.edits.iter().all(|(tree, edit)| Log::carries(*tree, edit)) {
+                        apply(overlays, batch);
+                    }
+                })?;
+            }
+            What::Changes(changes) => {
+                let bytes = self.changes(*changes)?;
+                self.each(&bytes, &mut |overlays, batch| apply_at(overlays, step.upto, batch))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn changes(&self, changes: Changes) -> Result<Bytes, RepairError> {
+        match (changes, self.media) {
+            (Changes::Edits(number), Some(media)) => Ok(read_edits(media, number, None)?),
+            (Changes::Increment(at), _) => match publish::read(self.store, at)?.map(|publication| publication.body) {
+                Some(Body::Increment(increment)) => Ok(increment.batches),
+                _ => Err(changed(&names::publication(at.generation, at.number))),
+            },
+            (Changes::Edits(_), None) => unreachable!("files of a state directory are noted only where it counts"),
+        }
+    }
+
+    fn each(&mut self, bytes: &Bytes, each: &mut dyn FnMut(&mut [Overlay; 2], Batch)) -> Result<(), RepairError> {
+        let mut at = 0;
+        while at < bytes.len() {
+            let (batch, used) = Batch::decode(bytes, at).map_err(|e| changed(&format!("a batch ({e})")))?;
+            at += used;
+            each(&mut self.overlays, batch);
+        }
+        Ok(())
+    }
+}
+
+fn changed(what: &str) -> RepairError {
+    RepairError::Refused(format!("{what} is not what it was a moment ago: something else writes here"))
+}
+
+/// Changes that are those of all batches up to `lsn` together.
+fn apply_at(overlays: &mut [Overlay; 2], lsn: Lsn, batch: Batch) {
+    let headers = batch.headers();
+    for (tree, edit) in batch.edits {
+        let edit: Edit = edit.resolve(batch.lsn, &headers);
+        overlays[tree as usize].apply(lsn, &edit);
+    }
+}

@@ -1,0 +1,124 @@
+//! Whether the state directory is still the writer's: by what a mount asks, as far as that is left.
+//!
+//! A manifest says which state directory this is; where it is lost, the epoch of the journal's batches does, for no two writers share
+//! one. Whoever published last has the filesystem; a repair that came to no end has nothing.
+
+use super::StatePart;
+use super::generations::{Header, Kind, Published};
+use super::local::{self, Local};
+use super::shelf::Shelf;
+use super::starts::Nodes;
+use crate::base::clock::Time;
+use crate::checkpoint::files::edits_file;
+use crate::format::ids::Lsn;
+use crate::format::manifest::PlanEntry;
+use crate::format::names;
+use crate::format::publication::{Body, Position};
+use crate::format::space;
+use crate::repair::RepairError;
+use crate::ship::publish::read;
+use crate::store::Store;
+
+/// What part the state directory has.
+pub(super) fn part(
+    local: Option<&Local>,
+    published: &Published,
+    shelf: &mut Shelf,
+    store: &dyn Store,
+) -> Result<StatePart, RepairError> {
+    let Some(local) = local else { return Ok(StatePart::None) };
+    let newest = published.headers.iter().max_by_key(|header| header.at);
+    let outlived = match (&local.manifest, newest) {
+        (Some(manifest), Some(newest)) => {
+            (newest.state != manifest.state).then(|| format!("{} came after it", describe(newest)))
+        }
+        (Some(manifest), None) => (published.epoch_max > manifest.epoch).then(|| {
+            format!("its epoch is {}, and the store has something of {}", manifest.epoch, published.epoch_max)
+        }),
+        (None, newest) => {
+            let (epoch, theirs) = (local.remains.last.epoch, newest.map_or(published.epoch_max, |newest| newest.epoch));
+            (epoch == 0 || epoch != theirs)
+                .then(|| "its MANIFEST is lost, and its journal does not say that it is the newest writer's".to_owned())
+        }
+    };
+    if let Some(reason) = outlived {
+        return Ok(StatePart::Outlived(reason));
+    }
+    let own = published.headers.iter().filter(|header| newest.is_some_and(|newest| header.epoch == newest.epoch));
+    let past = Past { local, store, recorded: recorded(local, shelf, store)? };
+    for header in own {
+        if !past.holds(header)? {
+            let Position { generation, number } = header.at;
+            return Ok(StatePart::Outlived(format!(
+                "it is an old copy: another one of it has published {}, which this one does not know",
+                names::publication(generation, number)
+            )));
+        }
+    }
+    Ok(StatePart::Owner)
+}
+
+/// Up to where it is recorded that windows were published: a batch of the journal says so, or the space tree. Nothing if that cannot
+/// be read.
+fn recorded(local: &Local, shelf: &mut Shelf, store: &dyn Store) -> Result<Option<Lsn>, RepairError> {
+    let Some(newest) = local.checkpoints.first() else { return Ok(None) };
+    let key = space::published();
+    let found = Nodes::new(Some(&local.media), store).value(newest.roots[1], &key)?;
+    if let Some(Some(value)) = &found {
+        shelf.space(&key, value);
+    }
+    Ok(found.map(|_| shelf.recorded))
+}
+
+/// What a state directory can have published.
+struct Past<'a> {
+    local: &'a Local,
+    store: &'a dyn Store,
+    recorded: Option<Lsn>,
+}
+
+impl Past<'_> {
+    /// Whether it holds what was published from it: it has recorded that, or has the plan of it, or the journal of the mount which did
+    /// it. Two copies may come to the same number, so what a plan says is compared.
+    fn holds(&self, header: &Header) -> Result<bool, RepairError> {
+        let Header { nonce, checkpoint, end, kind, .. } = *header;
+        let journal = &self.local.remains;
+        let is_ours = journal.open == Some(nonce) || journal.lasts.get(&nonce) >= Some(&end);
+        if kind == Kind::Closing || is_ours || Some(end) <= self.recorded {
+            return Ok(true);
+        }
+        match self.local.plans.iter().find(|plan| (plan.number, plan.end) == (checkpoint, end)) {
+            Some(plan) => self.is_planned(header, plan),
+            // What was recorded cannot be read: then a checkpoint that is as new will do.
+            None => Ok(self.recorded.is_none() && self.checkpoint().is_some_and(|at| at >= (checkpoint, end))),
+        }
+    }
+
+    fn is_planned(&self, header: &Header, plan: &PlanEntry) -> Result<bool, RepairError> {
+        let Some(found) = read(self.store, header.at)? else { return Ok(true) };
+        Ok(match found.body {
+            // What is damaged here cannot be compared.
+            Body::Increment(increment) => match local::read(&*self.local.media, &edits_file(plan.number))? {
+                Some(Ok(edits)) => plan.start == found.start && edits == increment.batches,
+                _ => plan.start == found.start,
+            },
+            Body::Base(base) => {
+                let mut checkpoints = self.local.checkpoints.iter();
+                checkpoints.find(|own| own.number == plan.number).is_none_or(|own| own.roots == base.roots)
+            }
+            Body::Closing(_) => true,
+            Body::Log(_) => false,
+        })
+    }
+
+    fn checkpoint(&self) -> Option<(u64, Lsn)> {
+        let point = self.local.manifest.as_ref().and_then(|manifest| manifest.checkpoint);
+        let point = point.map(|point| (point.number, point.lsn));
+        point.or(self.local.checkpoints.first().map(|newest| (newest.number, newest.lsn)))
+    }
+}
+
+fn describe(header: &Header) -> String {
+    let name = names::publication(header.at.generation, header.at.number);
+    format!("{name}, published from state directory {} at {},", header.state, Time::from_nanos(header.wall))
+}

@@ -1,0 +1,32 @@
+//! What nothing names any more.
+
+use super::Terms;
+use super::ledger::Ledger;
+use crate::format::names;
+use crate::repair::objects::Listed;
+use std::collections::{BTreeSet, btree_set};
+
+/// Store objects to be listed for deletion: segments of chunks and nodes, indexes, numbers of generations. Leases, and what a
+/// repair has put aside, have other names.
+///
+/// Nothing of the new epoch: an earlier try may have used its numbers, and this one uses them again.
+pub(super) fn names(listed: &Listed, ledger: &Ledger, terms: &Terms) -> Vec<String> {
+    let epoch = terms.end.epoch;
+    let windows: BTreeSet<_> = ledger.windows.iter().map(|(end, record)| (record.start, *end)).collect();
+    let segments = listed.segments.iter().filter(|no| no.epoch < epoch && !ledger.segments.contains_key(no));
+    let indexes = listed.windows.iter().filter(|(_, end)| end.epoch < epoch);
+    let indexes = indexes.filter(|window| !windows.contains(window)).map(|(start, end)| names::window(*start, *end));
+    let mut dead: Vec<String> = segments.map(|no| names::segment(*no)).chain(indexes).collect();
+    for (generation, numbers) in listed.publications.range(..terms.base.generation) {
+        dead.extend(ended(numbers).map(|number| names::publication(*generation, *number)));
+    }
+    dead
+}
+
+/// What of a generation that has ended may go: all but its number 0 and the last two, of which the last is its closing object, if
+/// it has one already (`docs/fence.md`).
+fn ended(numbers: &BTreeSet<u64>) -> impl Iterator<Item = &u64> {
+    let last: btree_set::Iter<'_, u64> = numbers.iter();
+    let keep: BTreeSet<u64> = last.rev().take(2).chain(numbers.get(&0)).copied().collect();
+    numbers.iter().filter(move |number| !keep.contains(number))
+}
