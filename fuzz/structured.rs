@@ -2,6 +2,7 @@
 
 #[path = "../tests/hostile/chance.rs"]
 mod chance;
+#[expect(dead_code, reason = "only tests make trees that go round")]
 #[path = "../tests/hostile/forge.rs"]
 mod forge;
 #[path = "../tests/hostile/life.rs"]
@@ -24,8 +25,11 @@ use skylog::store::Store;
 use skylog::store::sim::SimStore;
 use std::sync::Arc;
 
+/// Takes any bytes; returns whether it got somewhere.
+type Body = fn(&[u8]) -> usize;
+
 /// All of them by name.
-pub const ALL: [(&str, fn(&[u8]) -> usize); 3] = [("core", core), ("image", image), ("damaged", damaged)];
+pub const ALL: [(&str, Body); 3] = [("core", core), ("image", image), ("damaged", damaged)];
 
 /// Operations of a history at most.
 const OPS_MAX: usize = 60;
