@@ -31,12 +31,20 @@ impl Random for OsRandom {
 /// The same numbers for the same seed (SplitMix64, Steele and others, OOPSLA 2014).
 pub struct SeededRandom {
     state: Mutex<u64>,
+    /// Given out first, the last one first.
+    fed: Mutex<Vec<u64>>,
 }
 
 impl SeededRandom {
     /// A source that depends on `seed` alone.
     pub fn new(seed: u64) -> SeededRandom {
-        SeededRandom { state: Mutex::new(seed) }
+        SeededRandom { state: Mutex::new(seed), fed: Mutex::default() }
+    }
+
+    /// A source that gives out these bytes first, one a number: whoever chooses them chooses what is made of the numbers.
+    pub fn fed(bytes: &[u8]) -> SeededRandom {
+        let fed = bytes.iter().rev().map(|byte| u64::from(*byte)).collect();
+        SeededRandom { state: Mutex::new(0), fed: Mutex::new(fed) }
     }
 
     /// A number below `bound`, which must not be 0.
@@ -47,6 +55,9 @@ impl SeededRandom {
 
 impl Random for SeededRandom {
     fn u64(&self) -> u64 {
+        if let Some(fed) = self.fed.lock().expect("no panic while it is held").pop() {
+            return fed;
+        }
         let mut state = self.state.lock().expect("no panic while the state is held");
         *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = *state;

@@ -213,3 +213,23 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 fn failed(path: &Path, e: &io::Error) -> Failure {
     Failure::failed(format_args!("{}: {e}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_leads_out_of_the_directory_that_is_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (out, elsewhere) = (folder.path().join("out"), folder.path().join("elsewhere"));
+        fs::create_dir(&out).and_then(|()| fs::create_dir(&elsewhere)).expect("made");
+        let out = Out::new(&out).expect("made");
+        symlink(&elsewhere, out.place(b"link").expect("a place")).expect("linked");
+        for path in [&b"link/file"[..], b"link/deep/file", b"../file", b"a/../../file", b"/etc/file", b"a//file", b""] {
+            assert!(out.place(path).is_err(), "{}", String::from_utf8_lossy(path));
+        }
+        assert!(make_folder(&out.files.join("link")).is_err(), "a link is no directory");
+        assert_eq!(fs::read_dir(&elsewhere).expect("there").count(), 0);
+        assert!(out.place(b"a/b/file").expect("a place").starts_with(&out.files));
+    }
+}

@@ -3,6 +3,7 @@
 //!
 //! `SKYLOG_HOSTILE_CASES=n` makes so many stores by chance, `SKYLOG_HOSTILE_SEED=n` others.
 
+mod chance;
 mod circles;
 mod forge;
 mod life;

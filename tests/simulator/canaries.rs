@@ -166,11 +166,14 @@ impl Row {
     }
 }
 
-/// The first words of what went wrong, without where that was written down.
+/// The first words of what went wrong, without where that was written down and how to see it again.
 fn sentence(what: &str) -> String {
-    let lines: Vec<&str> = what.lines().filter(|line| !line.starts_with("panicked at")).take(2).collect();
-    let all = lines.join(" ").replace('|', "\\|");
-    let mut short: String = all.chars().take(220).collect();
+    let words = what.split_whitespace().filter(|word| {
+        let place = word.starts_with("src/") || word.starts_with("tests/");
+        !word.starts_with("SKYLOG_") && !(place && word.ends_with(':'))
+    });
+    let all = words.collect::<Vec<_>>().join(" ").replace("panicked at ", "").replace('|', "\\|");
+    let mut short: String = all.trim_start_matches(": ").chars().take(220).collect();
     if short.len() < all.len() {
         short.push('…');
     }

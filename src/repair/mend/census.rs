@@ -236,7 +236,7 @@ impl Current {
             || kind != libc::DT_DIR && (self.has_entries || inode.parent != InodeNo::NONE)
             || kind != libc::DT_REG && contents
             || kind == libc::DT_LNK && inode.size != inode.target.len() as u64
-            || kind == libc::DT_DIR && self.cookie_high.max(COOKIE_FIRST - 1) >= inode.next_cookie
+            || kind == libc::DT_DIR && !(self.cookie_high + 1..COOKIE_MAX).contains(&inode.next_cookie)
             || kind == libc::DT_REG && self.contents_wrong(inode)
             || inode.blocks != self.blocks
             || inode.xattrs != self.xattrs

@@ -51,8 +51,8 @@ pub struct KeyRange {
     pub to: Bytes,
 }
 
-/// Gives every entry that is left, in the order of the keys, each key once. Returns the ranges, in order and apart from one
-/// another, in which entries may be missing. It is called several times and says the same each time.
+/// Gives every entry that is left, in the order of the keys, each key once. Returns the ranges in which entries may be missing. It
+/// is called several times and says the same each time.
 pub type Source<'a, E> = dyn FnMut(&mut dyn FnMut(Bytes, Bytes)) -> Result<Vec<KeyRange>, E> + 'a;
 
 /// What else is known when a map is mended.
@@ -87,7 +87,8 @@ pub type Tell<'a> = dyn FnMut(Touched) + 'a;
 /// Mends a map. Tells of each file that is not what it was, or may not be; a filesystem's own matters are told of as inode 0.
 pub fn mend<E>(source: &mut Source<'_, E>, known: &Known<'_>, tell: &mut Tell<'_>) -> Result<Mended, E> {
     let mut census = Census::new(known);
-    let ranges = source(&mut |key, value| census.row(key, &value))?;
+    let mut ranges = source(&mut |key, value| census.row(key, &value))?;
+    ranges.sort_unstable_by(|a, b| a.from.cmp(&b.from));
     census.finish_inode();
     let mut edits: Edits = std::mem::take(&mut census.garbage).into_iter().map(|key| (key, None)).collect();
     entries::mend_entries(&mut census, source, &mut edits)?;
