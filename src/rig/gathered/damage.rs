@@ -98,7 +98,9 @@ fn bytes_of(disk: &SimDisk, name: &str) -> Vec<u8> {
 /// Base, increments and logs in the store; a plan that waits, and later batches, in the state directory. The last log has them too.
 fn killed() -> Images {
     let mut rig = Rig::new(3, &small());
-    (0..12).for_each(|n| drop(put(&mut rig, &format!("old {n}"), 3000)));
+    for n in 0..12 {
+        put(&mut rig, &format!("old {n}"), 3000);
+    }
     rig.drain();
     for n in 0..2 {
         put(&mut rig, &format!("window {n}"), 9000);

@@ -83,7 +83,9 @@ fn an_old_copy_of_a_state_directory_is_left_alone() {
         for n in 0..only_here {
             put(&mut old, &format!("only here {n}"), 3000);
             old.mounted.checkpointer.wanted().checkpoint();
-            (0..30).for_each(|_| drop(old.step()));
+            for _ in 0..30 {
+                old.step();
+            }
         }
         let images = Images { disk: Some(old.disk.image()), store: before };
         assert!(outlived(&images).contains("old copy"), "{only_here}");
