@@ -1,9 +1,8 @@
 //! Layer 6: checkpoints, and the one owner of the space tree.
 //!
-//! The [`Checkpointer`] is a step function. It freezes the overlays at an Lsn, waits until that Lsn is durable, merges
-//! what is frozen into new trees on local disk, and commits them in the manifest. After that it settles what the merge
-//! learned, asks the shipper to ship the window that ends there, records what was shipped, and only then lets the
-//! journal go. The rules it keeps:
+//! The [`Checkpointer`] is a step function. It freezes the overlays at an Lsn, waits until that Lsn is durable, merges what is frozen
+//! into new trees on local disk, and commits them in the manifest. After that it settles what the merge learned, asks the shipper
+//! to ship the window that ends there, records what was shipped, and only then lets the journal go. The rules it keeps:
 //!
 //! 1. A checkpoint at L is a root for recovery only once L is durable ([`Checkpointer::merge_when_durable`]).
 //! 2. The manifest never names a file or a tree that is not durable ([`Checkpointer::commit`]).

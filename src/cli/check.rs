@@ -111,7 +111,10 @@ impl Check {
     }
 
     fn refused(&self, store: &StoreArg, error: &RepairError) -> Failure {
-        let failure = Failure::failed(error);
+        let failure = match error {
+            RepairError::Refused(_) | RepairError::Hold(_) | RepairError::Mount(_) => Failure::failed(error),
+            _ => Failure::failed(format_args!("{error}; nothing is lost by that: run it again")),
+        };
         let takeover = world::repair_command(store, self.state.as_deref()) + " --takeover";
         world::with_command(
             store,

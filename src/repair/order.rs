@@ -19,7 +19,7 @@ use crate::format::repair_file::RepairFile;
 use crate::format::space::{self, Mark};
 use crate::format::store_file::STORE_FILE;
 use crate::media::Media;
-use crate::recovery::{Asker, Before, Holding, ask};
+use crate::recovery::{Asker, Before, Holding, MountError, ask};
 use crate::store::Created;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -243,7 +243,10 @@ impl<'a> Repair<'a> {
         // Whose state directory is the newest writer's need not ask: the fence says so.
         let holding = if self.owns_state && *holding == Holding::Asks { Holding::TakesOver } else { *holding };
         let asker = Asker { store: &**store, clock: &**clock, owner, holding };
-        self.before = ask(&asker, self.evidence().superblock.uuid)?;
+        self.before = ask(&asker, self.evidence().superblock.uuid).map_err(|e| match e {
+            MountError::Hold(e) => RepairError::Hold(e),
+            e => e.into(),
+        })?;
         Ok(Next::Pass)
     }
 

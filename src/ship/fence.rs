@@ -83,7 +83,14 @@ pub fn find_closing(store: &dyn Store, generation: u64) -> Result<Option<Positio
         }
     }
     let at = Position { generation, number: last };
-    Ok(read(store, at)?.filter(|found| matches!(found.body, Body::Closing(_))).map(|_| at))
+    match read(store, at) {
+        // That is history: it costs what it takes, and nobody waits for it.
+        Err(ShipError::Damaged { place, reason }) => {
+            log::warn!("{place}: {reason}; what is left of its generation stays");
+            Ok(None)
+        }
+        found => Ok(found?.filter(|found| matches!(found.body, Body::Closing(_))).map(|_| at)),
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +121,10 @@ mod tests {
             let found = find_closing(&store, 3).expect("nothing fails");
             assert_eq!(found, Some(Position { generation: 3, number: closing }));
             assert!(store.calls().gets < 20, "{:?}", store.calls());
-            store.delete(&names::publication(3, closing)).expect("nothing fails");
+            let last = names::publication(3, closing);
+            store.put(&last, Bytes::from_static(b"damaged")).expect("nothing fails");
+            assert_eq!(find_closing(&store, 3).expect("nothing fails"), None, "damage there stops nobody");
+            store.delete(&last).expect("nothing fails");
             assert_eq!(find_closing(&store, 3).expect("nothing fails"), None, "without a closing object");
         }
     }

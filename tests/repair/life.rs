@@ -122,3 +122,40 @@ fn promise_g9_what_is_append_only_is_refused_and_nothing_is_written() {
     assert!(refused.contains("append only"), "{refused}");
     assert_eq!(place.log.len(), before);
 }
+
+/// The rule of a mount: who holds it elsewhere is asked for, and named.
+#[test]
+fn what_another_machine_holds_is_repaired_only_if_it_is_taken_over() {
+    use skylog::format::ids::Uuid;
+    use skylog::format::lease::{Lease, LeaseKind, LeaseState, Owner};
+    use skylog::format::names::{self, SUPERBLOCK};
+    use skylog::format::superblock::Superblock;
+    let world = World::new();
+    let place = Place::from(&world, false);
+    let superblock = Superblock::decode(&place.store.get(SUPERBLOCK).expect("there")).expect("whole");
+    let (who, owner) = (Uuid(5), Owner::of_test("elsewhere"));
+    let lease = Lease {
+        filesystem: superblock.uuid,
+        who,
+        number: 1,
+        kind: LeaseKind::Writer,
+        state: LeaseState::Held,
+        owner,
+        since: 0,
+        wall: 0,
+        seconds: 0,
+        checkpoint: 0,
+        epoch: 99,
+    };
+    let name = names::lease(who, 1);
+    place.store.put(&name, lease.encode().into()).expect("put");
+    world::flip(&place.store, &world.living("seg/")[0], 200);
+    let before = place.log.len();
+    let refused = place.repair_as(1, false, Holding::Asks).expect_err("refused");
+    assert!(matches!(refused, RepairError::Hold(_)) && refused.to_string().contains("elsewhere"), "{refused}");
+    assert_eq!(place.log.len(), before, "nothing is written");
+    let report = place.repair_as(2, false, Holding::TakesOver).expect("taken over");
+    assert!(report.taken.as_ref().is_some_and(|taken| taken.contains("elsewhere")), "{:?}", report.taken);
+    assert!(place.store.get(&name).is_err(), "it is not held any more");
+    place.assert_mended(&world.files(false), &report, "taken over");
+}

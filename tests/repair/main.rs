@@ -11,6 +11,7 @@ mod world;
 use skylog::check::{Depth, check};
 use skylog::media::Media;
 use skylog::media::sim::{CallLog, Image, SimDisk};
+use skylog::recovery::Holding;
 use skylog::repair::{Means, RepairError, Report, repair};
 use skylog::rig::{Rig, small};
 use skylog::store::Store;
@@ -43,6 +44,10 @@ impl Place {
     }
 
     fn repair(&self, seed: u64, dry_run: bool) -> Result<Report, RepairError> {
+        self.repair_as(seed, dry_run, small().holding)
+    }
+
+    fn repair_as(&self, seed: u64, dry_run: bool, holding: Holding) -> Result<Report, RepairError> {
         let tuning = small();
         let means = Means {
             store: Arc::new(self.store.clone()),
@@ -50,7 +55,7 @@ impl Place {
             clock: Arc::new(skylog::base::clock::SimClock::default()),
             random: Arc::new(skylog::base::random::SeededRandom::new(seed)),
             owner: tuning.owner,
-            holding: tuning.holding,
+            holding,
             segment_bytes: tuning.policy.segment_bytes,
             shape: tuning.policy.shape,
         };
