@@ -163,6 +163,23 @@ rules! {
     Order LastNumberStays: "that a writer that was slow cannot fill a hole",
     /// A closing object is never deleted.
     Order ClosingStays: "that a writer that was slow cannot go on",
+    // Real disks.
+    /// A sync of a file of the state directory reaches the disk.
+    Sync LocalSync: "everything that is called durable here",
+    /// A sync of a folder of the state directory reaches the disk.
+    Sync LocalDirSync: "names that are called durable here",
+    /// An object is synced, with its name, before a store in a folder says that it has it.
+    Sync FolderPutSync: "everything that is called shipped",
+    /// The folders of an object are durable before it is put into them.
+    Sync FolderMadeSync: "objects in folders that this process has made",
+    /// The name of an object that is linked is synced before a store in a folder says that it has it.
+    Sync FolderLinkSync: "node segments of a base",
+    /// An object that is there already is synced before its finder goes on from it.
+    Sync FolderExistsSync: "publications of somebody who died just then",
+    /// That an object is gone is durable before its deletion is recorded.
+    Sync FolderDeleteSync: "that nothing stays in the store that nobody lists",
+    /// The folder of a new store is durable.
+    Sync StoreMadeSync: "a new store",
     // Checksums of local state.
     /// The manifest.
     Checksum ManifestCrc: "where the journal and the checkpoint are",
@@ -182,6 +199,8 @@ rules! {
     Checksum PlanBlockCrc: "what a window ships",
     /// The file that says which store a state directory belongs to.
     Checksum StoreFileCrc: "that a state directory is not used with another store",
+    /// The note of a repair that is under way.
+    Checksum RepairFileCrc: "which repair is gone on with",
     // Checksums of the store.
     /// The superblock.
     Checksum SuperblockCrc: "format version, identity and sizes",

@@ -1,20 +1,28 @@
-//! `skylog check STORE`: verifies everything, offline, without changing anything.
+//! `skylog check STORE`: verifies everything, offline, without changing anything; with `--repair` it makes a damaged filesystem
+//! whole as far as that can be.
 
 use super::failure::{Failure, Outcome};
 use super::progress::Progress;
 use super::remote_words::RemoteWords;
 use super::site::Site;
-use super::store_arg::StoreArg;
-use super::{output, size, state_dir, world};
-use skylog::check::{Depth, Figures, check};
-use skylog::media::{LocalDisk, Media};
-use std::path::PathBuf;
+use super::store_arg::{Found, StoreArg};
+use super::{output, repaired, size, state_dir, world};
+use skylog::base::clock::SystemClock;
+use skylog::base::random::OsRandom;
+use skylog::check::{Depth, Figures, Report, check};
+use skylog::map::Shape;
+use skylog::media::{LocalDisk, Media, Owner};
+use skylog::recovery::Holding;
+use skylog::repair::{Means, RepairError, repair};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Verify what is stored: checksums, the order of trees, link counts, extents, and the accounting of space against a full scan.
 ///
-/// Of the contents of files in the store it verifies that they are there, and where; with --data every byte.
+/// Of the contents of files in the store it verifies that they are there, and where; with --data every byte. With --repair, what is
+/// damaged is copied aside, and the filesystem is made anew of all that is left; what is lost is said by file. It may be
+/// interrupted and run again.
 #[derive(clap::Args)]
 pub struct Check {
     /// The store: a directory or a URL. It must not be mounted.
@@ -25,46 +33,118 @@ pub struct Check {
     /// Read and verify the contents of files, too: every byte in the store.
     #[arg(long)]
     data: bool,
+    /// Read every byte, and repair what is damaged.
+    #[arg(long)]
+    repair: bool,
+    /// Say what would be repaired, and change nothing.
+    #[arg(long, requires = "repair")]
+    dry_run: bool,
+    /// Repair it also if another machine holds it, and take it from there.
+    #[arg(long, requires = "repair")]
+    takeover: bool,
     #[command(flatten)]
     remote: RemoteWords,
 }
 
 impl Check {
-    /// Prints every problem found, and how much was looked at.
+    /// Prints every problem found, and how much was looked at, or what was repaired.
     pub fn run(&self) -> Outcome {
         let store = self.store.lasting(&self.remote)?;
-        let site = Site::online(&store, self.state.as_deref())?;
-        state_dir::existing_or_damaged(&site, self.state.is_some())?;
-        let state = site.state.is_dir().then_some(site.state);
-        let _lock = world::lock(&store, state.as_deref(), "nowhere, it is being checked", Duration::ZERO)?;
-        let media = state.map(|state| Arc::new(LocalDisk::new(&state)) as Arc<dyn Media>);
+        let state = self.state_of(&store)?.filter(|state| state.is_dir());
+        let doing = if self.repair { "nowhere, it is being repaired" } else { "nowhere, it is being checked" };
+        let _lock = world::lock(&store, state.as_deref(), doing, Duration::ZERO)?;
+        let media = state.as_ref().map(|state| Arc::new(LocalDisk::new(state)) as Arc<dyn Media>);
+        match self.repair {
+            true => self.repair(&store, state.as_deref(), media),
+            false => self.check(&store, media),
+        }
+    }
+
+    /// Where the local state lies. Whatever is damaged, the superblock included, a check looks at it.
+    fn state_of(&self, store: &StoreArg) -> Result<Option<PathBuf>, Failure> {
+        let given = self.state.as_deref();
+        match store.look()? {
+            Found::Nothing if !store.has_generations()? => Err(store.missing()),
+            Found::Nothing | Found::Damaged(_) => Site::state_without_superblock(store, given),
+            Found::Away(reason) => Err(Failure::failed(reason)),
+            found => {
+                let site = Site::found(store, found, given)?;
+                state_dir::existing_or_damaged(&site, given.is_some())?;
+                Ok(Some(site.state))
+            }
+        }
+    }
+
+    fn check(&self, store: &StoreArg, state: Option<Arc<dyn Media>>) -> Outcome {
         let progress = Progress::steps("checking");
         let depth = if self.data { Depth::Data } else { Depth::Metadata };
-        let report = check(&store.open()?, media, depth, &mut |pass, done, total| progress.step(pass, done, total));
+        let report = check(&store.open()?, state, depth, &mut |pass, done, total| progress.step(pass, done, total));
         progress.end();
-        for problem in &report.problems {
-            output::line(format_args!("{problem}"));
-        }
-        if report.unlisted > 0 {
-            output::line(format_args!("and {} more", report.unlisted));
-        }
-        if !report.skipped.is_empty() {
-            output::line(format_args!("not checked because of these: {}", report.skipped.join(", ")));
-        }
-        output::line(format_args!("looked at {}", looked_at(&report.figures)));
-        if report.figures.unread_bytes > 0 {
-            let unread = size::show(report.figures.unread_bytes);
-            output::line(format_args!("contents of files were not read ({unread} in the store): --data verifies them"));
-        }
-        if let Some(lost) = lost(&report.figures) {
-            output::line(lost);
-        }
-        let problems = report.problems.len() as u64 + report.unlisted;
+        show(&report);
         match report.is_clean() {
             true => Ok(()),
-            false if problems == 1 => Err(Failure::failed(format_args!("1 problem in {}", store.url()))),
-            false => Err(Failure::failed(format_args!("{problems} problems in {}", store.url()))),
+            false => Err(Failure::failed(format_args!(
+                "{} in {}; to repair it, run: {}",
+                problems(&report),
+                store.url(),
+                world::repair_command(store, self.state.as_deref())
+            ))),
         }
+    }
+
+    fn repair(&self, store: &StoreArg, state: Option<&Path>, media: Option<Arc<dyn Media>>) -> Outcome {
+        let means = Means {
+            store: store.open()?,
+            state: media,
+            clock: Arc::new(SystemClock::new()),
+            random: Arc::new(OsRandom),
+            owner: Owner::seen_anywhere("nowhere, it is being repaired").map_err(Failure::failed)?,
+            holding: if self.takeover { Holding::TakesOver } else { Holding::Asks },
+            segment_bytes: usize::try_from(world::STORE_SEGMENT_BYTES).map_err(Failure::failed)?,
+            shape: Shape::default(),
+        };
+        let progress = Progress::steps("repairing");
+        let repaired = repair(&means, self.dry_run, &mut |pass, done, total| progress.step(pass, done, total));
+        progress.end();
+        let report = repaired.map_err(|e| self.refused(store, &e))?;
+        repaired::show(&report, store, state, self.dry_run)
+    }
+
+    fn refused(&self, store: &StoreArg, error: &RepairError) -> Failure {
+        let failure = Failure::failed(error);
+        let takeover = world::repair_command(store, self.state.as_deref()) + " --takeover";
+        world::with_command(
+            store,
+            self.state.as_deref(),
+            failure.saying("skylog mount --takeover STORE DIR", &takeover),
+        )
+    }
+}
+
+/// Every problem, and how much was looked at.
+pub fn show(report: &Report) {
+    report.problems.iter().for_each(output::line);
+    if report.unlisted > 0 {
+        output::line(format_args!("and {} more", report.unlisted));
+    }
+    if !report.skipped.is_empty() {
+        output::line(format_args!("not checked because of these: {}", report.skipped.join(", ")));
+    }
+    output::line(format_args!("looked at {}", looked_at(&report.figures)));
+    if report.figures.unread_bytes > 0 {
+        let unread = size::show(report.figures.unread_bytes);
+        output::line(format_args!("contents of files were not read ({unread} in the store): --data verifies them"));
+    }
+    if let Some(lost) = lost(&report.figures) {
+        output::line(lost);
+    }
+}
+
+/// How many there are, in words.
+pub fn problems(report: &Report) -> String {
+    match report.problems.len() as u64 + report.unlisted {
+        1 => "1 problem".to_owned(),
+        n => format!("{n} problems"),
     }
 }
 

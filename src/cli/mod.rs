@@ -29,6 +29,7 @@ mod progress;
 mod registry;
 mod remote_words;
 mod remount;
+mod repaired;
 mod salvage;
 mod salvage_out;
 mod set;

@@ -52,9 +52,12 @@ pub struct IndexEntry {
     pub len: u32,
     /// The file in which it was born.
     pub birth_ino: InodeNo,
-    /// Where in that file.
+    /// Where in that file the object starts; [`BIRTH_UNKNOWN`] if the extent there had a part of it only.
     pub birth_offset: u64,
 }
+
+/// No file has such an offset. Earlier versions put where the extent starts instead; their segments have no object tables.
+pub const BIRTH_UNKNOWN: u64 = u64::MAX;
 
 impl Record for IndexEntry {
     const CHECKED: Canary = Canary::WindowBlockCrc;

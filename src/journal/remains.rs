@@ -46,8 +46,10 @@ pub struct Remains {
     pub lasts: HashMap<Nonce, Lsn>,
     /// The newest mount, if it has not ended cleanly: nobody knows what it wrote last.
     pub open: Option<Nonce>,
-    /// The last batch that is left.
+    /// The last batch that is left,
     pub last: Lsn,
+    /// and the last one that was durable as far as that is known.
+    pub durable: Lsn,
     /// What is damaged or missing: a file, and what is wrong with it.
     pub damaged: Vec<(String, String)>,
 }
@@ -119,7 +121,7 @@ pub fn remains(
     let files = entries.iter().map(|entry| files.file(entry.slot)).collect();
     let (pieces, lasts, damaged) = (Vec::new(), HashMap::new(), Vec::new());
     let open = entries.last().filter(|entry| entry.end.is_none()).map(|entry| entry.nonce);
-    let mut remains = Remains { entries, files, pieces, lasts, open, last: Lsn::ZERO, damaged };
+    let mut remains = Remains { entries, files, pieces, lasts, open, last: Lsn::ZERO, durable, damaged };
     let (mut all, total) = (Vec::new(), remains.entries.iter().map(|entry| entry.size).sum());
     let mut done = 0;
     for index in 0..remains.entries.len() {
@@ -385,6 +387,7 @@ impl Remains {
             let before_mount = Before { entry: range.start, last: self.last, sequence: (!is_first).then_some(0) };
             let end = ended.into_iter().chain(later.map(|next| before(next.first))).min();
             let bounds = Bounds { durable: known, end };
+            self.durable = self.durable.max(end.map_or(known, |end| end.min(known)));
             let (steps, last) = accept(&seen, before_mount, &bounds);
             if last > self.last {
                 self.last = last;

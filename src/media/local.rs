@@ -4,6 +4,7 @@
 //! is cached and nothing is synced that was not asked for.
 
 use super::{File, FolderEntry, Media, Space, name, sys};
+use crate::base::canary::{Canary, sync};
 use std::fs::{self, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
@@ -135,7 +136,8 @@ impl Media for LocalDisk {
     }
 
     fn sync_dir(&self, dir: &str) -> Result<()> {
-        fs::File::open(self.folder(dir)?)?.sync_all()
+        let folder = fs::File::open(self.folder(dir)?)?;
+        sync(Canary::LocalDirSync, || folder.sync_all())
     }
 
     fn space(&self) -> Result<Space> {
@@ -177,7 +179,7 @@ impl File for LocalFile {
 
     /// fdatasync: the data, and of the metadata just what is needed to read it back, so also the length.
     fn sync(&self) -> Result<()> {
-        self.0.sync_data()
+        sync(Canary::LocalSync, || self.0.sync_data())
     }
 
     fn len(&self) -> Result<u64> {

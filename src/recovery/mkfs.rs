@@ -93,10 +93,21 @@ fn create_all(store: &dyn Store, objects: &[(String, Bytes)]) -> Result<(), Moun
     for (made, (name, bytes)) in objects.iter().enumerate() {
         let Err(e) = create(store, name, bytes) else { continue };
         // The one that failed may be there all the same, or it may be somebody else's.
-        let ours = made + usize::from(store.get(name).is_ok_and(|found| found == *bytes));
+        let there = match store.get(name) {
+            Ok(found) => found == *bytes,
+            Err(StoreError::NotFound { .. }) => false,
+            // Then what was made stays: it may be whole, and the superblock without the rest would be worse than all or nothing.
+            Err(unknown) => {
+                log::warn!("whether {name} is in the store is not to be known: {unknown}");
+                return Err(e);
+            }
+        };
+        let ours = made + usize::from(there);
+        // The superblock goes first: without it nobody takes the rest for a filesystem.
         for (name, _) in objects[..ours].iter().rev() {
             if let Err(e) = store.delete(name) {
-                log::warn!("{name} stays in the store: {e}");
+                log::warn!("{name} and what was made before it stay in the store: {e}");
+                break;
             }
         }
         return Err(e);
@@ -150,6 +161,18 @@ mod tests {
             make().expect("made");
             assert!(matches!(make(), Err(MountError::Occupied(_))));
         }
+    }
+
+    /// It was made, the answer was lost, and the store went away: half of it would mount as a damaged filesystem for ever.
+    #[test]
+    fn a_mkfs_that_cannot_tell_what_it_made_leaves_it_whole() {
+        let store = SimStore::new(&CallLog::new());
+        let options = MkfsOptions { segment_size: 1 << 20, ..MkfsOptions::default() };
+        store.fail(Nth::new(3).of(StoreOp::Create), StoreFault::AnswerLost);
+        // One look at the store comes first.
+        store.fail(Nth::new(1).of(StoreOp::Get).forever(), StoreFault::Away);
+        mkfs(&store, &SimClock::default(), &SeededRandom::new(1), options).expect_err("no answer");
+        assert_eq!(store.image().names().count(), 3);
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! When the store is away, a mount with local state goes on without it: the pass `resume` is put off until the store
 //! answers, as the first job of the shipper (`checkpoint/startup.rs`).
 
+mod configuration;
 mod fetch;
 mod hold;
 mod mkfs;
@@ -26,6 +27,9 @@ mod takeover;
 mod withdrawn;
 
 use crate::base::canary::{self, Canary};
+use configuration::has_begun_repair;
+pub use configuration::superblock;
+pub(crate) use configuration::{configuration, not_local};
 pub use fetch::{Fetched, Fetcher};
 pub(crate) use hold::{Asker, Before, ask};
 pub use hold::{Hold, HoldError, Holding};
@@ -269,15 +273,6 @@ pub struct Replay {
     pub took: Duration,
 }
 
-/// Reads the store's configuration.
-pub fn superblock(store: &dyn Store) -> Result<Superblock, MountError> {
-    match store.get(SUPERBLOCK) {
-        Ok(bytes) => Ok(Superblock::decode(&bytes)?),
-        Err(StoreError::NotFound { .. }) => Err(MountError::NotAStore),
-        Err(e) => Err(e.into()),
-    }
-}
-
 /// Mounts: from local state if there is any, else by taking the store's newest generation over. Local state that somebody else has
 /// taken the filesystem from is none when the store has all of it: whoever has let go may have it again.
 pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
@@ -365,14 +360,6 @@ fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> 
     Ok(Mounted { hold, ..mounted })
 }
 
-/// Whether a repair was begun here that did not come to its end: what lies here may be what it goes on from.
-fn has_begun_repair(media: &dyn Media) -> io::Result<bool> {
-    match media.open(REPAIR_FILE) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        found => found.map(|_| true),
-    }
-}
-
 /// Won, and lost again before anything was done with it: nothing is worth a word but who has it now, and the state directory, which
 /// holds what the store has, is as good as new.
 fn overtaken(world: &World, hold: &Hold, by: String) -> MountError {
@@ -381,24 +368,6 @@ fn overtaken(world: &World, hold: &Hold, by: String) -> MountError {
         log::warn!("the state directory stays: {e}");
     }
     HoldError::Overtaken { by }.into()
-}
-
-/// The store's configuration; when the store is away, what the caller knows of it, and how the store does not answer.
-pub(crate) fn configuration(world: &World) -> Result<(Superblock, Option<String>), MountError> {
-    let before = match &world.known {
-        Some(Known::Answered(superblock)) => return Ok((superblock.clone(), None)),
-        Some(Known::Away(superblock, reason)) => return Ok((superblock.clone(), Some(reason.clone()))),
-        Some(Known::Before(superblock)) => Some(superblock),
-        None => None,
-    };
-    match (superblock(&*world.store), before) {
-        (Err(MountError::Store(e @ StoreError::Away { .. })), Some(known)) => Ok((known.clone(), Some(e.to_string()))),
-        (found, _) => Ok((found?, None)),
-    }
-}
-
-pub(crate) fn not_local(what: &'static str, reason: impl ToString) -> MountError {
-    MountError::NotLocal { what, reason: reason.to_string() }
 }
 
 /// Takes up the cache files, if there are to be any.

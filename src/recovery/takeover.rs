@@ -70,11 +70,10 @@ fn generations(store: &dyn Store) -> Result<BTreeMap<u64, u64>, MountError> {
     let mut found: BTreeMap<u64, u64> = BTreeMap::new();
     store.walk("gen", &mut |name| {
         let mut parts = name.split('/').skip(1).map(|part| part.parse().ok());
-        // Foreign names are ignored.
-        let known = parts.next().flatten().zip(parts.next().flatten());
-        if let Some((generation, number)) =
-            known.filter(|(generation, number)| *generation <= GENERATION_MAX && *number <= NUMBER_MAX)
-        {
+        // Foreign names are ignored: those that no publication has, or that nothing would come after.
+        let is_ours =
+            |at: &(u64, u64)| at.0 <= GENERATION_MAX && at.1 <= NUMBER_MAX && names::publication(at.0, at.1) == name;
+        if let Some((generation, number)) = parts.next().flatten().zip(parts.next().flatten()).filter(is_ours) {
             let highest = found.entry(generation).or_default();
             *highest = number.max(*highest);
             // Only the newest ones matter, however many names there are.
@@ -179,13 +178,15 @@ pub(crate) struct Numbers<'a> {
     next: u64,
     /// How many are asked for together that are not listed: more and more, for a writer may be at work.
     unlisted: u64,
+    /// How many were there.
+    taken: u64,
     fetched: VecDeque<Result<Option<Publication>, ShipError>>,
 }
 
 impl<'a> Numbers<'a> {
     fn new(store: &'a dyn Store, fetcher: &'a Fetcher, from: Position, highest: u64) -> Numbers<'a> {
         let Position { generation, number: next } = from;
-        Numbers { store, fetcher, generation, highest, next, unlisted: 1, fetched: VecDeque::new() }
+        Numbers { store, fetcher, generation, highest, next, unlisted: 1, taken: next, fetched: VecDeque::new() }
     }
 
     /// The next one; `None` at the first gap, behind which nothing counts.
@@ -208,7 +209,21 @@ impl<'a> Numbers<'a> {
             self.fetched.extend(self.fetcher.all(&together, read));
             self.next = last + 1;
         }
-        Ok(self.fetched.pop_front().expect("some were just asked for")?)
+        let found = self.fetched.pop_front().expect("some were just asked for")?;
+        self.taken += u64::from(found.is_some());
+        Ok(found)
+    }
+
+    /// Numbers are taken in order: where a later one is listed than there is a way to, some of what was published is missing, and
+    /// whoever went on without it would lose it silently.
+    fn check_end(&self) -> Result<(), MountError> {
+        match self.taken > self.highest {
+            true => Ok(()),
+            false => {
+                let place = names::publication(self.generation, self.taken);
+                Err(damaged(&place, "is missing, or comes after the end, and later objects are there"))
+            }
+        }
     }
 }
 
@@ -239,6 +254,7 @@ fn read_generation(numbers: &mut Numbers<'_>, filesystem: Uuid, base: Publicatio
     let (overlays, free) = (Default::default(), Position { generation, number: 1 });
     let mut remote = Remote { roots, overlays, windows, node_segments, settlement, checkpoint, end, tail, free };
     remote.take_all(numbers)?;
+    numbers.check_end()?;
     Ok(remote)
 }
 

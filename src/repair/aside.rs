@@ -11,7 +11,7 @@ use crate::format::ids::Uuid;
 use crate::format::names;
 use crate::format::publication::{Body, Position, Publication};
 use crate::format::repair_file::{REPAIR_FILE, RepairFile};
-use crate::journal::{FOLDER, MANIFEST};
+use crate::journal::{FOLDER, MANIFEST, ManifestStore};
 use crate::media::Media;
 use crate::recovery::WITHDRAWN;
 use crate::ship::ShipError;
@@ -21,6 +21,7 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// The folders of a state directory of which every file moves.
 const FOLDERS: [&str; 3] = [FOLDER, CHECKPOINTS, NODES];
@@ -94,6 +95,16 @@ pub(super) fn put_report(store: &dyn Store, repair: Uuid, text: String) -> Resul
     let name = names::damaged(repair, REPORT);
     store.put(&name, Bytes::from(text))?;
     Ok(name)
+}
+
+/// Whether no manifest says what a state directory holds, and something is there: nothing can be mounted from it, or in it.
+pub(super) fn is_unusable(state: &Arc<dyn Media>) -> bool {
+    let holds_something = || !matches!(list(&**state, FOLDER), Ok(names) if names.is_empty());
+    match ManifestStore::load(state.clone()) {
+        Ok(Some(_)) => false,
+        Ok(None) => holds_something(),
+        Err(_) => true,
+    }
 }
 
 /// The folder of a state directory that takes what was there before a repair.

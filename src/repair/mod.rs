@@ -7,11 +7,19 @@
 //!
 //! **What nobody is given is a wrong byte.** Data that is lost is named as lost by the extents that had it, and reading it fails.
 
+mod aside;
 pub mod gather;
 pub mod mend;
 pub mod objects;
+mod order;
+mod report;
 pub mod space;
 pub mod tree;
+mod write;
+
+pub use aside::local_folder;
+pub use order::{PASSES, Pass, repair};
+pub use report::Report;
 
 use crate::base::clock::Clock;
 use crate::base::random::Random;
@@ -26,11 +34,6 @@ use crate::ship::ShipError;
 use crate::store::{Store, StoreError};
 use std::io;
 use std::sync::Arc;
-
-#[cfg(test)]
-mod aside;
-#[cfg(test)]
-mod write;
 
 /// What a repair works on, and with.
 pub struct Means {

@@ -121,8 +121,8 @@ impl<'a> Edited<'a> {
     }
 
     /// What comes behind all that was read.
-    pub fn finish(mut self) {
-        while let Some((key, new)) = self.edits.next() {
+    pub fn finish(self) {
+        for (key, new) in self.edits {
             if let Some(new) = new {
                 (self.each)(key.clone(), new.clone());
             }
@@ -161,7 +161,9 @@ impl Author<'_> {
         let next_epoch = self.epoch()?;
         let closing = Closing { next_epoch, owner: owner.describe() };
         let closing = self.publication(at, (end, end), Body::Closing(closing))?;
-        match fence::win(self.store, &closing)? {
+        // Before the last one, something that is damaged may lie behind it.
+        let is_last = at.generation + 1 == self.base.generation;
+        match if is_last { fence::win(self.store, &closing)? } else { fence::take(self.store, &closing)? } {
             Win::Won => Ok(true),
             // An earlier try of this very repair.
             Win::Lost(Some(found)) if found.state == self.repair && found.epoch == next_epoch => Ok(true),

@@ -1,6 +1,8 @@
 //! Space maps that a repair makes from scratch: against the records that there were, and against the checker.
 
 use super::found::{changed, copy_of, files, found, indexes, lively, remote, uses};
+use super::{Rig, small};
+use crate::base::random::SeededRandom;
 use crate::check::{Depth, Problem, check};
 use crate::format::batch::TreeId;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, Nonce, ObjectId, SegmentKind, SegmentNo, Uuid};
@@ -18,6 +20,7 @@ use crate::repair::gather::{Contents, Entry, Source};
 use crate::repair::objects::{Objects, find_objects};
 use crate::repair::space::{Rebuilt, Terms, account};
 use crate::repair::tree::Trees;
+use crate::ship::fence::{deletable, find_closing};
 use crate::store::sim::SimStore;
 use crate::store::{Created, Store};
 use bytes::Bytes;
@@ -384,4 +387,92 @@ fn an_object_that_is_nowhere_is_an_error() {
     let terms = Terms { uuid, base, checkpoint: 9, end, now, inode_mark, segment_bytes, first_segment, doomed };
     let made = account(&shared, &objects, &Contents::default(), &uses(&entries), &terms);
     assert!(matches!(made, Err(RepairError::Refused(what)) if what.contains("neither journal nor log")));
+}
+
+/// A store with some of its segments of chunks and its indexes damaged, and how.
+fn damaged_at_random(store: &SimStore, random: &SeededRandom) -> (SimStore, String) {
+    let (after, mut how) = (copy_of(store), String::new());
+    let names: Vec<String> = ["seg", "win"].iter().flat_map(|folder| store.list(folder).expect("listed")).collect();
+    let holds_nodes = |bytes: &[u8]| bytes.get(10) == Some(&2);
+    for _ in 0..1 + random.below(4) {
+        let name = &names[random.below(names.len() as u64) as usize];
+        let Ok(bytes) = after.get(name) else { continue };
+        if name.starts_with("seg/") && holds_nodes(&bytes) || bytes.is_empty() {
+            continue;
+        }
+        let (mut bytes, at) = (bytes.to_vec(), random.below(bytes.len() as u64) as usize);
+        let what = random.below(5);
+        match what {
+            0 => bytes[at] ^= 1 << random.below(8),
+            1 => bytes.truncate(at),
+            2 => bytes[at..].iter_mut().take(4096).for_each(|byte| *byte = 0),
+            3 => bytes.extend_from_within(..at),
+            _ => bytes.clear(),
+        }
+        how += &format!("{name}: {what} at {at}; ");
+        match bytes.is_empty() {
+            true => after.delete(name).expect("deleted"),
+            false => after.put(name, bytes.into()).expect("put"),
+        }
+    }
+    (after, how)
+}
+
+#[test]
+fn whatever_is_damaged_the_space_map_agrees_with_what_is_left() {
+    let random = SeededRandom::new(11);
+    let (mut lost, mut moved, mut indexes) = (0, 0, 0);
+    for seed in 20..23 {
+        let store = settled(seed);
+        let all = files(&store);
+        for round in 0..40 {
+            let (damaged, how) = damaged_at_random(&store, &random);
+            let objects = found(&damaged);
+            let entries: Entries = all.iter().filter(|(key, value)| is_whole(&objects, key, value)).cloned().collect();
+            lost += all.len() - entries.len();
+            let Remade { store: after, rebuilt } = remade(&store, &damaged, &entries, &Contents::default(), &[]);
+            moved += rebuilt.moved.0;
+            indexes += rebuilt.indexes.len();
+            let left = problems(&after);
+            // What a file lost is for who mends files to say.
+            let ours = left.iter().filter(|problem| problem.pass != "files");
+            assert_eq!(ours.collect::<Vec<_>>(), Vec::<&Problem>::new(), "seed {seed}, round {round}: {how}");
+        }
+    }
+    assert!(lost > 0 && moved > 0 && indexes > 0, "{lost} lost, {moved} moved, {indexes} indexes");
+}
+
+#[test]
+fn of_generations_that_have_ended_what_the_fence_needs_stays() {
+    let mut rig = lively(12);
+    for seed in 0..3u64 {
+        let Rig { log, store, clock, .. } = rig;
+        // Another machine each time, so another generation.
+        rig = Rig::mount(log.clone(), SimDisk::new(&log), store, clock, 90 + seed, &small()).expect("mounts");
+        for n in 0.. {
+            let name = format!("more-{seed}-{n}");
+            rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, name.as_bytes(), 0o644)).expect("created");
+            rig.drain();
+            // The newest generation has some in the middle.
+            if n > 2 && remote(&rig.store).1.free.number > 3 {
+                break;
+            }
+        }
+    }
+    let store = rig.store.clone();
+    let newest = remote(&store).1.free;
+    let Remade { store: after, rebuilt } = remade(&store, &store, &files(&store), &Contents::default(), &[]);
+    assert_clean(&after, "after");
+    let listed = store.list("gen").expect("listed");
+    let mut kept = 0;
+    for generation in 1..=newest.generation {
+        let numbers: Vec<String> = (0..1000).map(|number| names::publication(generation, number)).collect();
+        let there: Vec<&String> = numbers.iter().filter(|name| listed.contains(name)).collect();
+        let dead: Vec<&String> = there.iter().copied().filter(|name| rebuilt.dead.contains(name)).collect();
+        let Some(Position { number, .. }) = find_closing(&after, generation).expect("answered") else { continue };
+        let may = deletable(Position { generation, number });
+        assert!(dead.iter().all(|name| may.contains(name)), "generation {generation}: {dead:?}");
+        kept += there.len() - dead.len();
+    }
+    assert!(kept > 4 && rebuilt.dead.iter().any(|name| name.starts_with("gen/")), "{:?}", rebuilt.dead);
 }

@@ -2,6 +2,7 @@
 
 mod ended;
 mod lost;
+mod repaired;
 mod slow;
 
 use super::{Rig, cache, small};

@@ -1,5 +1,8 @@
 //! What a repair finds of a filesystem: all of it where nothing is damaged, and the rest of it where something is.
 
+mod damage;
+mod fenced;
+
 use super::tails::{publish, put, remove, shipped, sync};
 use super::{Rig, small};
 use crate::base::random::{Random, SeededRandom};

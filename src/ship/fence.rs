@@ -37,19 +37,29 @@ pub fn behind_gap(store: &dyn Store, free: Position) -> Result<Option<Publicatio
 /// there, or come to be there.
 pub fn win(store: &dyn Store, closing: &Publication) -> Result<Win, ShipError> {
     let at = Position { generation: closing.generation, number: closing.number };
-    let created = store.create(&names::publication(at.generation, at.number), closing.encode().into());
-    if !matches!(created, Ok(Created::New)) {
-        // A create whose answer was lost, or that was tried again, may have met itself.
-        match (read(store, at)?, created) {
-            (Some(found), _) if found.nonce == closing.nonce => {}
-            (None, Err(e)) => return Err(e.into()),
-            (found, _) => return Ok(Win::Lost(found.map(Box::new))),
-        }
+    if let Win::Lost(found) = take(store, closing)? {
+        return Ok(Win::Lost(found));
     }
     // The number may have been deleted after it was found free.
     match at.number > 0 && behind_gap(store, at)?.is_some() {
         true => Ok(Win::Lost(None)),
         false => Ok(Win::Won),
+    }
+}
+
+/// Creates a closing object where a writer may stand that is to be fenced, in a generation that is damaged: another one after it
+/// is won all the same. Whether it was the first object of its number is not asked.
+pub fn take(store: &dyn Store, closing: &Publication) -> Result<Win, ShipError> {
+    let at = Position { generation: closing.generation, number: closing.number };
+    let created = store.create(&names::publication(at.generation, at.number), closing.encode().into());
+    if matches!(created, Ok(Created::New)) {
+        return Ok(Win::Won);
+    }
+    // A create whose answer was lost, or that was tried again, may have met itself.
+    match (read(store, at)?, created) {
+        (Some(found), _) if found.nonce == closing.nonce => Ok(Win::Won),
+        (None, Err(e)) => Err(e.into()),
+        (found, _) => Ok(Win::Lost(found.map(Box::new))),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, ObjectId, SegmentKind, SegmentNo
 use crate::format::object_table::{ObjectTable, TABLE_OBJECTS_MAX, TableOf, TableRecord, table_count, tables_len};
 use crate::format::publication::{WindowEntry, WindowSegment};
 use crate::format::store_segment::{BODY_OVERHEAD_BYTES, SegmentBuilder};
-use crate::format::window::{IndexEntry, WindowIndex};
+use crate::format::window::{BIRTH_UNKNOWN, IndexEntry, WindowIndex};
 use bytes::Bytes;
 
 /// A window to pack.
@@ -100,7 +100,9 @@ impl<'a, 'u> Packer<'a, 'u> {
         let chunk_offset = builder.push(header, &self.chunk);
         let segment = u32::try_from(self.segments.len() - 1).expect("few segments in a window");
         for (birth, offset_in_chunk, len) in self.in_chunk.drain(..) {
-            let Birth { ino: birth_ino, offset: birth_offset, object, .. } = birth;
+            let Birth { ino: birth_ino, object, .. } = birth;
+            // Of an extent that has a part of its object nobody knows later which part that was.
+            let birth_offset = if birth.len == len { birth.offset } else { BIRTH_UNKNOWN };
             self.records.push(TableRecord { object, chunk_offset, offset_in_chunk, len, birth_ino, birth_offset });
             self.entries.push(IndexEntry {
                 object,

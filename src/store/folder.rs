@@ -1,5 +1,6 @@
 //! The folder behind a store: what the `object_store` crate leaves to us there, and reading without it.
 
+use crate::base::canary::{Canary, sync};
 use crate::format::names::SUPERBLOCK;
 use crate::media::{open_plain, read_plain, read_resident};
 use lru::LruCache;
@@ -145,7 +146,7 @@ impl Folder {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(&folder)?.is_dir() => {}
                 made => made?,
             }
-            sync_dir(self.above(&name[..end]))?;
+            sync(Canary::FolderMadeSync, || sync_dir(self.above(&name[..end])))?;
             self.durable.lock().insert(folder);
         }
         Ok(())
@@ -166,7 +167,7 @@ impl Folder {
             Err(e) if cannot_link(&e) => return Ok(false),
             Err(e) => return Err(e),
         }
-        sync_dir(self.above(name))?;
+        sync(Canary::FolderLinkSync, || sync_dir(self.above(name)))?;
         Ok(true)
     }
 }

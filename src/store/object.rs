@@ -9,6 +9,7 @@
 
 use super::folder::{Folder, sync_dir};
 use super::{Created, OpenError, Store, StoreError, name};
+use crate::base::canary::{Canary, removed, sync};
 use crate::format::names::SUPERBLOCK;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -39,7 +40,8 @@ impl ObjectStoreBackend {
             return Err(unusable("not a folder".into()));
         }
         // Emptied folders stay: to remove one would race with an upload into it.
-        let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| unusable(e.to_string()))?.with_fsync(true);
+        let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| unusable(e.to_string()))?;
+        let store = store.with_fsync(!removed(Canary::FolderPutSync));
         Ok(ObjectStoreBackend { store: Box::new(store), runtime: runtime()?, folder: Some(Folder::new(folder)) })
     }
 
@@ -193,7 +195,7 @@ impl Store for ObjectStoreBackend {
             Ok(_) => Ok(Created::New),
             Err(Error::AlreadyExists { .. }) => {
                 // The caller goes on from what it finds here. Its maker may have died before it synced the name.
-                self.sync_folder_of("create", name)?;
+                sync(Canary::FolderExistsSync, || self.sync_folder_of("create", name))?;
                 Ok(Created::Exists)
             }
             Err(e) => Err(refused("create", name, e)),
@@ -206,7 +208,7 @@ impl Store for ObjectStoreBackend {
         let deleted = self.runtime.block_on(self.store.delete(&at));
         self.changed(name);
         match deleted {
-            Ok(()) => self.sync_folder_of("delete", name),
+            Ok(()) => sync(Canary::FolderDeleteSync, || self.sync_folder_of("delete", name)),
             Err(Error::NotFound { .. }) => Ok(()),
             Err(e) => Err(refused("delete", name, e)),
         }

@@ -1,6 +1,7 @@
 //! Where a store is, as the user says it: a folder, `file://…`, `memory://`, or a bucket of a service.
 
 use super::{ObjectStoreBackend, RemoteOptions, RemotePlace, RemoteStore, Store};
+use crate::base::canary::{Canary, sync};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf, absolute};
@@ -88,7 +89,8 @@ impl Place {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
         for made in new {
             let above = made.parent().unwrap_or(made);
-            fs::File::open(above).and_then(|f| f.sync_all()).map_err(unusable)?;
+            let synced = sync(Canary::StoreMadeSync, || fs::File::open(above).and_then(|f| f.sync_all()));
+            synced.map_err(unusable)?;
         }
         Ok(())
     }

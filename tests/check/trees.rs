@@ -34,8 +34,8 @@ fn with_a_past(seed: u64) -> (SimStore, [Option<NodePtr>; 2]) {
         rig.drain();
     }
     let store = SimStore::from_image(&rig.store.image(), &CallLog::new());
-    let bases = store.list("gen").expect("listed").into_iter().filter(|name| name.ends_with("/0000000000"));
-    let generation = bases.last().and_then(|name| name.split('/').nth(1)?.parse().ok()).expect("a base");
+    let mut bases = store.list("gen").expect("listed").into_iter().filter(|name| name.ends_with("/0000000000"));
+    let generation = bases.next_back().and_then(|name| name.split('/').nth(1)?.parse().ok()).expect("a base");
     let base = read(&store, Position { generation, number: 0 }).expect("whole").expect("there");
     let Body::Base(base) = base.body else { panic!("no base") };
     (store, base.roots)

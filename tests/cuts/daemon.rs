@@ -21,7 +21,7 @@ pub fn mkfs(store: &Path) {
 
 /// Everything is whole.
 pub fn check(store: &Path) {
-    run(SKYLOG, &["check", words(store)]);
+    run(SKYLOG, &["check", "--data", words(store)]);
 }
 
 impl Daemon {

@@ -17,6 +17,7 @@ mod options;
 mod outage;
 mod private;
 mod ranges;
+mod repair;
 mod requests;
 mod salvage;
 mod scratch;

@@ -124,6 +124,12 @@ impl Scratch {
         self.mount_with(&[]);
     }
 
+    /// Mounts a store that was made with segments of the usual size.
+    pub fn mount_large(&mut self) {
+        skylog(&["mount", "--journal-size", "256MiB", &self.store, words(&self.mnt)]).succeeds();
+        self.adopt();
+    }
+
     pub fn mount_with(&mut self, options: &[&str]) {
         let arguments = [&["mount", "--journal-size", "32MiB"], options, &[&self.store, words(&self.mnt)]].concat();
         skylog(&arguments).succeeds();

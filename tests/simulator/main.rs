@@ -29,6 +29,7 @@ mod flips;
 mod middle;
 mod oracle;
 mod paths;
+mod real;
 mod replay;
 mod run;
 mod scenes;

@@ -2,18 +2,20 @@
 //! canaries say which rule makes that so.
 
 use crate::crash::quietly;
+use skylog::base::clock::SimClock;
 use skylog::base::random::SeededRandom;
 use skylog::follow::lease::FollowerLease;
 use skylog::format::ids::{InodeNo, Uuid};
 use skylog::format::lease::Owner;
 use skylog::format::names::LEASES;
+use skylog::format::repair_file::RepairFile;
 use skylog::format::store_file::StoreFile;
 use skylog::format::superblock::Superblock;
 use skylog::journal::Config;
 use skylog::locate::CacheBytes;
 use skylog::media::Media;
 use skylog::media::sim::{CallLog, Image, Limits, SimDisk};
-use skylog::recovery::{Holding, Tuning};
+use skylog::recovery::{Holding, MkfsOptions, Tuning, mkfs};
 use skylog::rig::{Rig, new_store, small};
 use skylog::store::sim::{Recording, SimStore, StoreImage};
 use std::collections::BTreeSet;
@@ -210,56 +212,113 @@ pub fn fenced() -> Told {
     }
 }
 
+/// Each bit of the note of a repair.
+pub fn repair_file() -> Told {
+    let bytes = RepairFile { id: Uuid(0xabc), from: 17 }.encode();
+    for bit in 0..bytes.len() * 8 {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        if let Some(found) = RepairFile::decode(&flipped) {
+            return Err((bit as u64, format!("bit {bit} flipped, and it reads {found:?}")));
+        }
+    }
+    Ok(bytes.len() as u64 * 8)
+}
+
 /// A journal whose segments are large enough for directories of several blocks, and a bit of one flipped: the directory is made anew
 /// from the groups, and everything can be read.
 pub fn journal_directory() -> Told {
-    const OBJECTS: u64 = 320;
-    let journal =
-        Config { segment_bytes: 1 << 20, journal_bytes: 4 << 20, queue_bytes_max: 1 << 20, reserve_bytes: 128 << 10 };
-    let cache = CacheBytes { data: 0, indexes: 0 };
-    let tuning = Tuning { journal, cache, ..small() };
-    let mut rig = Rig::new(1, &tuning);
-    let (attr, _) = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, b"large", 0o644)).expect("created");
-    for n in 0..OBJECTS {
-        rig.run(|fs, cx| fs.write(cx, attr.ino, n * 2100, &[n as u8; 2100])).expect("written");
-    }
-    sync(&mut rig);
-    rig.mounted.writer.close().expect("the journal closes");
-    let (disk, store) = (rig.disk.image(), rig.store.image());
-    let slot = "journal/slot-000001";
-    let bytes = {
-        let disk = SimDisk::from_image(&disk, &CallLog::new());
-        let mut bytes = vec![0; 1 << 20];
-        disk.open(slot).expect("there").read_at(&mut bytes, 0).expect("read");
-        bytes
+    Journal::new(320).flip(12 << 10, |rig| rig.mounted.writer.close().expect("the journal closes"))
+}
+
+/// The same with a segment that a checkpoint covers, of which a mount reads nothing but its footer.
+pub fn journal_footer() -> Told {
+    let commit = |rig: &mut Rig| {
+        let figures = rig.mounted.checkpointer.figures();
+        let before = figures.lock().checkpoint;
+        rig.mounted.checkpointer.wanted().checkpoint();
+        while figures.lock().checkpoint == before {
+            rig.step_checkpointer();
+            rig.step_journal();
+        }
     };
-    // Three blocks at its end.
-    let used: Vec<usize> = (bytes.len() - (12 << 10)..bytes.len()).filter(|at| bytes[*at] != 0).collect();
-    assert!(used.len() > 2000, "{} bytes", used.len());
-    let random = SeededRandom::new(1);
-    for count in 1..=300 {
-        let at = used[usize::try_from(random.below(used.len() as u64)).expect("few")];
-        let log = CallLog::new();
-        let flipped = SimDisk::from_image(&disk, &log);
-        let bit = bytes[at] ^ 1 << random.below(8);
-        flipped.open(slot).expect("there").write_at(&[bit], at as u64).expect("written");
-        let look = || -> Result<(), String> {
-            let store = SimStore::from_image(&store, &log);
-            let mounted = Rig::mount(log.clone(), flipped.clone(), store, Arc::default(), 5, &tuning);
-            let mut rig = mounted.map_err(|e| format!("the mount failed: {e}"))?;
-            for n in 0..OBJECTS {
-                let read = rig.run(|fs, cx| fs.read(cx, attr.ino, n * 2100, 2100));
-                let read = read.map_err(|e| format!("write {n} cannot be read, though its group is whole: {e}"))?;
-                if read != [n as u8; 2100] {
-                    return Err(format!("write {n} reads wrong"));
-                }
-            }
-            Ok(())
-        };
-        let looked = quietly(look).and_then(|looked| looked);
-        looked.map_err(|e| (count, format!("a bit at {at} of {slot} is flipped: {e}")))?;
+    Journal::new(640).flip(4 << 10, commit)
+}
+
+/// A filesystem with one file, written in pieces, of which nothing is shipped.
+struct Journal {
+    rig: Rig,
+    tuning: Tuning,
+    ino: InodeNo,
+    objects: u64,
+}
+
+/// Longer than what lies in an inode.
+const PIECE: u64 = 2100;
+
+impl Journal {
+    fn new(objects: u64) -> Journal {
+        let journal = Config { journal_bytes: 4 << 20, queue_bytes_max: 1 << 20, ..small().journal };
+        let tuning = Tuning { journal, cache: CacheBytes { data: 0, indexes: 0 }, ..small() };
+        let (log, clock) = (CallLog::new(), Arc::<SimClock>::default());
+        let store = SimStore::new(&log);
+        let options = MkfsOptions { segment_size: 1 << 20, ..MkfsOptions::default() };
+        mkfs(&store, &*clock, &SeededRandom::new(1), options).expect("made");
+        let rig = Rig::mount(log.clone(), SimDisk::new(&log), store, clock, 1, &tuning);
+        let mut rig = rig.expect("a new filesystem");
+        let (attr, _) = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, b"large", 0o644)).expect("created");
+        for n in 0..objects {
+            rig.run(|fs, cx| fs.write(cx, attr.ino, n * PIECE, &[n as u8; PIECE as usize])).expect("written");
+        }
+        sync(&mut rig);
+        Journal { rig, tuning, ino: attr.ino, objects }
     }
-    Ok(300)
+
+    /// Ends the mount, and flips bits in the last bytes of the segment that is sealed: all can be read all the same.
+    fn flip(mut self, tail: usize, end: impl FnOnce(&mut Rig)) -> Told {
+        end(&mut self.rig);
+        let disk = self.rig.disk.image();
+        let slot = disk.names().find(|name| tail_of(&disk, name, tail).is_some_and(|(_, used)| used.len() > tail >> 8));
+        let slot = slot.expect("one segment is sealed");
+        let (bytes, used) = tail_of(&disk, slot, tail).expect("a slot");
+        let random = SeededRandom::new(1);
+        for count in 1..=300 {
+            let pick = |of: usize| usize::try_from(random.below(of as u64)).expect("few");
+            // Half of them in what says where the rest is.
+            let at = if count % 2 == 0 { bytes.len() - (4 << 10) + pick(96) } else { used[pick(used.len())] };
+            let flipped = SimDisk::from_image(&disk, &CallLog::new());
+            let bit = bytes[at] ^ 1 << random.below(8);
+            flipped.open(slot).expect("there").write_at(&[bit], at as u64).expect("written");
+            let looked = quietly(|| self.look(flipped)).and_then(|looked| looked);
+            looked.map_err(|e| (count, format!("a bit at {at} of {slot} is flipped: {e}")))?;
+        }
+        Ok(300)
+    }
+
+    fn look(&self, disk: SimDisk) -> Result<(), String> {
+        let log = disk.log().clone();
+        let store = SimStore::from_image(&self.rig.store.image(), &log);
+        let mounted = Rig::mount(log, disk, store, Arc::default(), 5, &self.tuning);
+        let mut rig = mounted.map_err(|e| format!("the mount failed: {e}"))?;
+        for n in 0..self.objects {
+            let read = rig.run(|fs, cx| fs.read(cx, self.ino, n * PIECE, PIECE as u32));
+            let read = read.map_err(|e| format!("piece {n} cannot be read, though its group is whole: {e}"))?;
+            if read != [n as u8; PIECE as usize] {
+                return Err(format!("piece {n} reads wrong"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a journal slot, and which of the last are not zero.
+fn tail_of(disk: &Image, name: &str, tail: usize) -> Option<(Vec<u8>, Vec<usize>)> {
+    let file = SimDisk::from_image(disk, &CallLog::new()).open(name).expect("listed");
+    let mut bytes = vec![0; usize::try_from(file.len().expect("known")).expect("small")];
+    file.read_at(&mut bytes, 0).expect("read");
+    let tail = bytes.len().checked_sub(tail).filter(|_| name.starts_with("journal/"))?;
+    let used = (tail..bytes.len()).filter(|at| bytes[*at] != 0).collect();
+    Some((bytes, used))
 }
 
 /// Each bit of the file that says which store a state directory belongs to.
@@ -302,9 +361,11 @@ fn a_machine_that_lost_the_fence_promises_nothing() {
 #[test]
 fn a_damaged_directory_of_a_journal_segment_costs_nothing() {
     journal_directory().expect("all can be read");
+    journal_footer().expect("all can be read");
 }
 
 #[test]
 fn every_flipped_bit_of_a_store_file_is_found() {
     assert!(store_file().expect("found") > 1000);
+    assert!(repair_file().expect("found") > 300);
 }

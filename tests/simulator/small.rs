@@ -340,7 +340,7 @@ impl Kind {
         let plans = crate::env("SKYLOG_SIM_PLANS").map_or(PLANS, |plans| usize::try_from(plans).expect("few"));
         let sum = Sum::default();
         each(wanted.min(all), deadline(), |job| {
-            let number = job.wrapping_add(seed).wrapping_mul(STRIDE) % all;
+            let number = (job + seed % all) * STRIDE % all;
             if let Some(steps) = self.sequence(number) {
                 sum.crash(number % STARTS + 1, plans, &self.before, &steps);
             }

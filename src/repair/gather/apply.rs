@@ -24,6 +24,7 @@ pub(super) struct Applying<'a> {
     steps: &'a [Step],
     next: usize,
     overlays: [Overlay; 2],
+    last: Lsn,
 }
 
 impl<'a> Applying<'a> {
@@ -34,7 +35,16 @@ impl<'a> Applying<'a> {
         spans: &'a [Span],
         route: &'a Route,
     ) -> Applying<'a> {
-        Applying { store, media, sources, spans, steps: &route.steps, next: 0, overlays: Default::default() }
+        Applying {
+            store,
+            media,
+            sources,
+            spans,
+            steps: &route.steps,
+            next: 0,
+            overlays: Default::default(),
+            last: Lsn::ZERO,
+        }
     }
 
     /// How many steps were taken.
@@ -48,7 +58,7 @@ impl<'a> Applying<'a> {
         while let Some(step) = self.steps.get(self.next).filter(|step| step.after.pos < lsn.pos) {
             let is_journal = self.spans[step.span].what == What::Journal;
             if is_journal && lsn.pos <= step.upto.pos {
-                apply(&mut self.overlays, batch);
+                self.add(batch);
                 return Ok(());
             }
             self.take(step)?;
@@ -71,16 +81,17 @@ impl<'a> Applying<'a> {
             What::Journal => {}
             What::Batches { source, range } => {
                 let bytes = self.sources[*source as usize].read(range.clone())?;
-                self.each(&bytes, &mut |overlays, batch| {
+                each(&bytes, &mut |batch| {
                     let is_due = batch.lsn.pos > step.after.pos && batch.lsn.pos <= step.upto.pos;
                     if is_due && batch.edits.iter().all(|(tree, edit)| Log::carries(*tree, edit)) {
-                        apply(overlays, batch);
+                        self.add(batch);
                     }
                 })?;
             }
             What::Changes(changes) => {
                 let bytes = self.changes(*changes)?;
-                self.each(&bytes, &mut |overlays, batch| apply_at(overlays, step.upto, batch))?;
+                self.last = self.last.max(step.upto);
+                each(&bytes, &mut |batch| apply_at(&mut self.overlays, self.last, batch))?;
             }
         }
         Ok(())
@@ -97,15 +108,23 @@ impl<'a> Applying<'a> {
         }
     }
 
-    fn each(&mut self, bytes: &Bytes, each: &mut dyn FnMut(&mut [Overlay; 2], Batch)) -> Result<(), RepairError> {
-        let mut at = 0;
-        while at < bytes.len() {
-            let (batch, used) = Batch::decode(bytes, at).map_err(|e| changed(&format!("a batch ({e})")))?;
-            at += used;
-            each(&mut self.overlays, batch);
+    /// Batches come in the order of their Lsns; one that does not, under whatever checksum, is none.
+    fn add(&mut self, batch: Batch) {
+        if batch.lsn > self.last {
+            self.last = batch.lsn;
+            apply(&mut self.overlays, batch);
         }
-        Ok(())
     }
+}
+
+fn each(bytes: &Bytes, each: &mut dyn FnMut(Batch)) -> Result<(), RepairError> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let (batch, used) = Batch::decode(bytes, at).map_err(|e| changed(&format!("a batch ({e})")))?;
+        at += used;
+        each(batch);
+    }
+    Ok(())
 }
 
 fn changed(what: &str) -> RepairError {

@@ -6,6 +6,7 @@ use super::scan::{Scan, scan};
 use super::shelf::Shelf;
 use super::spans::{Changes, Span, What};
 use crate::checkpoint::files::{CHECKPOINTS, checkpoint_file, edits_file, plan_file, tail_file};
+use crate::checkpoint::nodes::NODES;
 use crate::format::batch::Batch;
 use crate::format::checkpoint::{Checkpoint, PlanHeader};
 use crate::format::ids::{Lsn, Uuid};
@@ -41,6 +42,8 @@ pub(super) struct Local {
     /// Batches that it has.
     pub spans: Vec<Span>,
     pub checkpoint_max: u64,
+    /// The writer's epoch; without a manifest that of the newest batch or node segment.
+    pub epoch: u32,
     pub damaged: Vec<Damaged>,
 }
 
@@ -115,11 +118,21 @@ impl Local {
         let told = remains.damaged.iter().map(|(place, what)| (place.clone(), what.clone()));
         damaged.extend(told.map(|(place, what)| Damaged { place, local: true, what }));
         let (media, spans) = (media.clone(), Vec::new());
-        let mut local = Local { media, manifest, checkpoints, plans, remains, spans, checkpoint_max, damaged };
+        let epoch = match &manifest {
+            Some(manifest) => manifest.epoch,
+            None => newest_nodes(&*media)?.max(remains.last.epoch),
+        };
+        let mut local = Local { media, manifest, checkpoints, plans, remains, spans, checkpoint_max, epoch, damaged };
         local.note_journal(shelf)?;
         local.note_edits(shelf)?;
         local.note_tails(shelf)?;
         Ok(local)
+    }
+
+    /// The last batch that was durable here as far as that is known, whatever is left of it.
+    pub fn durable(&self) -> Lsn {
+        let tails = self.checkpoints.iter().filter_map(|checkpoint| checkpoint.tail).map(|tail| tail.end);
+        tails.max().unwrap_or_default().max(self.remains.durable)
     }
 
     /// Notes which batches the journal has.
@@ -218,6 +231,12 @@ impl Local {
         }
         Ok(())
     }
+}
+
+/// The highest epoch of a node segment. None is there that is newer than the writer.
+fn newest_nodes(media: &dyn Media) -> io::Result<u32> {
+    let epoch = |name: &String| name.split_once('-')?.0.parse().ok();
+    Ok(list(media, NODES)?.iter().filter_map(epoch).max().unwrap_or(0))
 }
 
 fn read_is_missing(media: &dyn Media, name: &str) -> io::Result<bool> {

@@ -25,7 +25,6 @@ pub use contents::{Contents, Entry, Source};
 
 use super::{Damaged, RepairError};
 use crate::format::ids::{Lsn, NodePtr, Uuid};
-use crate::format::manifest::Manifest;
 use crate::format::names::DAMAGED;
 use crate::format::publication::{Position, WindowEntry};
 use crate::format::repair_file::{REPAIR_FILE, RepairFile};
@@ -59,8 +58,9 @@ pub struct Evidence {
     pub windows: Vec<WindowEntry>,
     /// What part the state directory has in this.
     pub state: StatePart,
-    /// The numbers that closing objects must win, each created if absent, in this order; the generation of the repair is the one
-    /// after that of the last. More than one only where the generation itself is damaged.
+    /// The numbers at which there must be closing objects, each created if absent, in this order; the generation of the repair is the
+    /// one after that of the last. The last is won ([`crate::ship::fence::win`]). Others are there only where the generation itself is
+    /// damaged, and are taken ([`crate::ship::fence::take`]).
     pub close: Vec<Position>,
     /// The highest number of a checkpoint seen anywhere.
     pub checkpoint_max: u64,
@@ -70,7 +70,8 @@ pub struct Evidence {
     pub epoch_max: u32,
     /// The last batch seen anywhere: the next one is behind its position.
     pub end: Lsn,
-    /// Batches that are nowhere any more: after the first, up to and with the second.
+    /// Batches that are nowhere any more: after the first, up to and with the second. What came after all that is left cannot be
+    /// counted where nothing says that it was there; then only `damaged` tells of it.
     pub lost: Vec<(Lsn, Lsn)>,
     /// What is damaged, missing or foreign, each thing once.
     pub damaged: Vec<Damaged>,
@@ -174,8 +175,10 @@ impl Gathered<'_> {
         let media = self.local.as_ref().map(|local| local.media.clone());
         let mut nodes = Nodes::new(media.as_ref(), &**self.store);
         let known = self.known_checkpoint();
+        let durable = self.local.as_ref().map_or(Lsn::ZERO, Local::durable);
+        let end = self.published.end.max(durable).max(known);
         let mut told = |done, total| progress("trees", done, total);
-        let (start, route) = choose(&candidates, &spans, known, &mut nodes, &mut told)?;
+        let (start, route) = choose(&candidates, &spans, (known, end), &mut nodes, &mut told)?;
         if let Some([_, space]) = start.roots {
             let mark = space::mark(Mark::Inode);
             if let Some(Some(value)) = nodes.value(space, &mark)? {
@@ -234,7 +237,7 @@ impl Gathered<'_> {
         let mut end = published.end.max(shelf.end).max(start.lsn);
         if let Some(local) = local {
             checkpoint_max = checkpoint_max.max(local.checkpoint_max);
-            epoch_max = epoch_max.max(local.manifest.as_ref().map_or(0, |manifest: &Manifest| manifest.epoch));
+            epoch_max = epoch_max.max(local.epoch);
             end = end.max(local.remains.last);
             damaged.extend(local.damaged);
         }

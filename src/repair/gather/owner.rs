@@ -1,7 +1,7 @@
 //! Whether the state directory is still the writer's: by what a mount asks, as far as that is left.
 //!
-//! A manifest says which state directory this is; where it is lost, the epoch of the journal's batches does, for no two writers share
-//! one. Whoever published last has the filesystem; a repair that came to no end has nothing.
+//! A manifest says which state directory this is; where it is lost, the epoch of its newest batch or node segment does, for no two
+//! writers share one. Whoever published last has the filesystem; a repair that came to no end has nothing.
 
 use super::StatePart;
 use super::generations::{Header, Kind, Published};
@@ -28,23 +28,17 @@ pub(super) fn part(
 ) -> Result<StatePart, RepairError> {
     let Some(local) = local else { return Ok(StatePart::None) };
     let newest = published.headers.iter().max_by_key(|header| header.at);
-    let outlived = match (&local.manifest, newest) {
-        (Some(manifest), Some(newest)) => {
-            (newest.state != manifest.state).then(|| format!("{} came after it", describe(newest)))
-        }
-        (Some(manifest), None) => (published.epoch_max > manifest.epoch).then(|| {
-            format!("its epoch is {}, and the store has something of {}", manifest.epoch, published.epoch_max)
-        }),
-        (None, newest) => {
-            let (epoch, theirs) = (local.remains.last.epoch, newest.map_or(published.epoch_max, |newest| newest.epoch));
-            (epoch == 0 || epoch != theirs)
-                .then(|| "its MANIFEST is lost, and its journal does not say that it is the newest writer's".to_owned())
-        }
-    };
+    // Whose epoch is newer has won, whatever is left of the closing object which said so.
+    let outlived = newest.and_then(|newest| match &local.manifest {
+        Some(manifest) => (newest.state != manifest.state && newest.epoch >= manifest.epoch)
+            .then(|| format!("{} came after it", describe(newest))),
+        None => (local.epoch < newest.epoch)
+            .then(|| "its MANIFEST is lost, and nothing else in it says that it is the newest writer's".to_owned()),
+    });
     if let Some(reason) = outlived {
         return Ok(StatePart::Outlived(reason));
     }
-    let own = published.headers.iter().filter(|header| newest.is_some_and(|newest| header.epoch == newest.epoch));
+    let own = published.headers.iter().filter(|header| header.epoch == local.epoch);
     let past = Past { local, store, recorded: recorded(local, shelf, store)? };
     for header in own {
         if !past.holds(header)? {

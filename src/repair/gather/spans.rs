@@ -76,8 +76,8 @@ pub(super) fn sort(spans: &mut Vec<Span>) {
     spans.sort_by_key(|span| (span.from.pos, span.what.rank()));
 }
 
-/// The way from `start` to the last batch that there is.
-pub(super) fn route(spans: &[Span], start: Lsn) -> Route {
+/// The way from `start` to the last batch that there is. There were batches up to `end`.
+pub(super) fn route(spans: &[Span], start: Lsn, end: Lsn) -> Route {
     let mut route = Route::default();
     // Of those that begin at or before the place reached, the one of each rank that leads furthest.
     let mut best: [Option<usize>; 3] = [None; 3];
@@ -104,6 +104,9 @@ pub(super) fn route(spans: &[Span], start: Lsn) -> Route {
                 next += 1;
             }
         } else {
+            if at.pos < end.pos {
+                route.lost.push((at, end));
+            }
             return route;
         }
     }
@@ -155,7 +158,7 @@ mod tests {
 
     fn way(mut spans: Vec<Span>, start: u64) -> Way {
         sort(&mut spans);
-        let route = route(&spans, at(start));
+        let route = route(&spans, at(start), at(22));
         let steps = route.steps.iter().map(|step| (spans[step.span].what.rank(), step.after.pos, step.upto.pos));
         (steps.collect(), route.lost.iter().map(|(from, to)| (from.pos, to.pos)).collect())
     }
@@ -180,8 +183,9 @@ mod tests {
         let spans =
             vec![span(0, 5, What::Journal), span(9, 12, changes()), span(8, 9, batches()), span(20, 21, What::Journal)];
         let steps = vec![(0, 2, 5), (1, 8, 9), (2, 9, 12), (0, 20, 21)];
-        assert_eq!(way(spans, 2), (steps, vec![(5, 8), (12, 20)]));
-        assert_eq!(way(vec![], 7), (vec![], vec![]));
+        assert_eq!(way(spans, 2), (steps, vec![(5, 8), (12, 20), (21, 22)]));
+        assert_eq!(way(vec![], 7), (vec![], vec![(7, 22)]));
+        assert_eq!(way(vec![], 30), (vec![], vec![]));
     }
 
     #[test]
@@ -190,7 +194,7 @@ mod tests {
         let new = Span { from: Lsn { epoch: 1, pos: 4 }, to: Lsn { epoch: 2, pos: 7 }, what: changes() };
         let mut spans = vec![old, new];
         sort(&mut spans);
-        let found = route(&spans, at(4));
+        let found = route(&spans, at(4), Lsn::ZERO);
         assert_eq!(found.steps, [Step { span: 0, after: at(4), upto: Lsn { epoch: 2, pos: 7 } }]);
         assert!(found.lost.is_empty());
     }

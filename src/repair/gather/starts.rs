@@ -26,17 +26,17 @@ pub(super) struct Candidate {
 }
 
 /// Takes the place that costs least, and the way from there. If there is none, all batches count that reach up to `known`, where
-/// some checkpoint was, without a hole, and those after it.
+/// some checkpoint was, without a hole, and those after it. There were batches up to `end`.
 pub(super) fn choose(
     candidates: &[Candidate],
     spans: &[Span],
-    known: Lsn,
+    (known, end): (Lsn, Lsn),
     nodes: &mut Nodes<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(Start, Route), RepairError> {
     let mut best: Option<((u8, u64, u64), &Candidate, Route)> = None;
     for candidate in candidates {
-        let route = route(spans, candidate.lsn);
+        let route = route(spans, candidate.lsn, end);
         let (lost, missing) = (route.lost_batches(), nodes.missing(candidate.roots[0], progress)?);
         let cost = (u8::from(lost > 0) + u8::from(missing > 0), lost, missing);
         if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
@@ -52,7 +52,7 @@ pub(super) fn choose(
         }
         None => {
             let from = reach_back(spans, known);
-            (Start { roots: None, lsn: Lsn::ZERO, checkpoint: 0 }, route(spans, from))
+            (Start { roots: None, lsn: Lsn::ZERO, checkpoint: 0 }, route(spans, from, end))
         }
     })
 }

@@ -228,28 +228,34 @@ impl Current {
     /// The type, 0 if it is not known; and whether anything about it is wrong.
     fn judge(&self) -> (u8, bool) {
         let Some(inode) = self.inode() else { return (0, true) };
-        let kind = match inode.mode & libc::S_IFMT {
-            libc::S_IFREG
-            | libc::S_IFDIR
-            | libc::S_IFLNK
-            | libc::S_IFIFO
-            | libc::S_IFSOCK
-            | libc::S_IFCHR
-            | libc::S_IFBLK => kind_of(inode.mode),
-            _ => 0,
-        };
         let contents = self.inline.is_some() || self.has_extents;
+        let kind = self.kind(inode, contents);
         let wrong = self.wrong
             || kind == 0
+            || kind != kind_of(inode.mode)
             || kind != libc::DT_DIR && (self.has_entries || inode.parent != InodeNo::NONE)
             || kind != libc::DT_REG && contents
             || kind == libc::DT_LNK && inode.size != inode.target.len() as u64
-            || kind == libc::DT_DIR && self.cookie_high.max(COOKIE_FIRST - 1) >= inode.next_cookie
+            || kind == libc::DT_DIR && !(self.cookie_high + 1..COOKIE_MAX).contains(&inode.next_cookie)
             || kind == libc::DT_REG && self.contents_wrong(inode)
             || inode.blocks != self.blocks
             || inode.xattrs != self.xattrs
             || self.access.is_some_and(|access| access != Some(inode.mode & 0o777));
         (kind, wrong)
+    }
+
+    /// Numbers are never given again, so what belongs to one kind of file alone tells more than a type that says otherwise.
+    fn kind(&self, inode: &Inode, contents: bool) -> u8 {
+        match inode.mode & libc::S_IFMT {
+            libc::S_IFLNK => libc::DT_LNK,
+            _ if self.has_entries && !contents => libc::DT_DIR,
+            libc::S_IFDIR if self.has_entries || inode.parent != InodeNo::NONE => libc::DT_DIR,
+            _ if contents && !self.has_entries => libc::DT_REG,
+            libc::S_IFREG | libc::S_IFDIR | libc::S_IFIFO | libc::S_IFSOCK | libc::S_IFCHR | libc::S_IFBLK => {
+                kind_of(inode.mode)
+            }
+            _ => 0,
+        }
     }
 
     fn contents_wrong(&self, inode: &Inode) -> bool {

@@ -255,14 +255,10 @@ impl Sweep {
         let mut births = (fill.births)(self.ino);
         births.sort_unstable_by_key(|birth| std::cmp::Reverse(birth.object));
         let mut put = Vec::new();
-        // Where an extent had a part of its object only, nobody knows which.
-        for birth in births.iter().filter(|birth| (fill.whole)(&birth.object) == Some(birth.len)) {
-            let Some(end) = birth.offset.checked_add(u64::from(birth.len)).filter(|end| *end <= self.end_max) else {
-                continue;
-            };
+        for birth in &births {
+            let Some(range) = born_at(birth, fill.whole) else { continue };
             let extent = Extent { len: birth.len, object: birth.object, object_offset: 0 };
             let piece = Piece { at: birth.offset, extent, key: birth.offset, changed: true };
-            let range = birth.offset..end;
             let here = common(holes, std::slice::from_ref(&range));
             put.extend(here.iter().filter_map(|part| piece.part(part.start, part.end)));
             *holes = holes.iter().flat_map(|hole| outside(hole, &range)).collect();
@@ -293,6 +289,12 @@ impl Sweep {
         }
         named
     }
+}
+
+/// Where the whole of an object was in its file, if that is known.
+pub(super) fn born_at(birth: &Birth, whole: &dyn Fn(&ObjectId) -> Option<u32>) -> Option<Range<u64>> {
+    let end = birth.offset.checked_add(u64::from(birth.len)).filter(|end| *end <= FILE_BYTES_MAX)?;
+    (whole(&birth.object) == Some(birth.len)).then_some(birth.offset..end)
 }
 
 /// What gaps are filled with.

@@ -1,12 +1,12 @@
 //! The last look at a map of files: every entry that changes. What belongs to an inode is decided when all of it was seen.
 
-use super::census::{decode, is_something};
-use super::contents::{Fill, LOST_EXTENTS_MAX, Out, Sweep};
+use super::census::{COOKIE_MAX, decode, is_something};
+use super::contents::{Fill, LOST_EXTENTS_MAX, Out, Sweep, born_at};
 use super::fixes::{Done, Is};
 use super::links::{Fate, Links, Own, Plan, Stays};
 use super::paths::Paths;
 use super::{Edits, KeyRange, Known};
-use crate::check::{COOKIE_FIRST, blocks_of};
+use crate::check::{COOKIE_FIRST, blocks_of, kind_of};
 use crate::format::ids::InodeNo;
 use crate::format::inode::{CookieValue, Extent, Inode, NameValue, Xattrs};
 use crate::format::key::{self, Key};
@@ -76,8 +76,13 @@ impl<'a> Editor<'a> {
         };
         if self.current.as_ref().is_none_or(|current| current.own.ino != ino) {
             self.finish_inode();
-            let own = *self.links.own(ino).expect("the first look saw it");
-            self.begin(own);
+            let Some(own) = self.links.own(ino) else {
+                // It was not there before: nobody can rely on it.
+                self.done.plain(ino, Is::Garbage);
+                self.edits.insert(key, None);
+                return;
+            };
+            self.begin(*own);
         }
         let mut current = self.current.take().expect("just begun");
         if current.own.gone {
@@ -249,7 +254,8 @@ impl<'a> Editor<'a> {
     /// Sets the next cookie, and gives those a name who have none.
     fn add_entries(&mut self, current: &mut Current, inode: &mut Inode) {
         let dir = current.own.ino;
-        inode.next_cookie = inode.next_cookie.max(current.cookie_high + 1);
+        let next = if inode.next_cookie < COOKIE_MAX { inode.next_cookie } else { COOKIE_FIRST };
+        inode.next_cookie = next.max(current.cookie_high + 1);
         let Some(found) = &self.plan.found else { return };
         if let (InodeNo::ROOT, Some(name)) = (dir, &found.new) {
             let value = NameValue { ino: found.ino, kind: libc::DT_DIR, cookie: inode.next_cookie };
@@ -306,9 +312,8 @@ impl<'a> Editor<'a> {
             lost.push(0..FILE_BYTES_MAX);
         }
         if missing != Some(0) && !lost.is_empty() {
-            let births_end =
-                || (self.known.births)(ino).iter().map(|b| b.offset.saturating_add(u64::from(b.len))).max();
-            let size = if known_size { inode.size } else { births_end().unwrap_or(0).min(FILE_BYTES_MAX) };
+            let births = (self.known.births)(ino).into_iter().filter_map(|birth| born_at(&birth, self.known.whole));
+            let size = if known_size { inode.size } else { births.map(|at| at.end).max().unwrap_or(0) };
             let Known { births, whole, .. } = *self.known;
             let mut fill = Fill { lost: &lost, births, whole, lost_left: &mut self.lost_left };
             let size = current.sweep.fill(&mut fill, size, missing, &mut out);
@@ -323,11 +328,15 @@ impl<'a> Editor<'a> {
     fn note_differences(&mut self, current: &Current, old: Option<&Inode>, new: &Inode) {
         let (ino, Some(old)) = (current.own.ino, old) else { return };
         let different = [
+            (Is::Type, kind_of(old.mode) != kind_of(new.mode)),
             (Is::Marks, old.xattrs != new.xattrs),
             (Is::Acl, old.mode & 0o777 != new.mode & 0o777),
             (Is::Target, current.own.kind == libc::DT_LNK && old.size != new.size),
             (Is::Blocks, old.blocks != new.blocks),
-            (Is::Cookie, old.next_cookie < current.cookie_high + 1 && current.own.kind == libc::DT_DIR),
+            (
+                Is::Cookie,
+                current.own.kind == libc::DT_DIR && !(current.cookie_high + 1..COOKIE_MAX).contains(&old.next_cookie),
+            ),
             (Is::Inline, current.own.kind == libc::DT_REG && old.size != new.size),
             (Is::Parent, current.own.kind != libc::DT_DIR && old.parent != new.parent),
         ];

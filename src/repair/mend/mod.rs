@@ -51,16 +51,16 @@ pub struct KeyRange {
     pub to: Bytes,
 }
 
-/// Gives every entry that is left, in the order of the keys, each key once. Returns the ranges, in order and apart from one
-/// another, in which entries may be missing. It is called several times and says the same each time.
+/// Gives every entry that is left, in the order of the keys, each key once. Returns the ranges in which entries may be missing. It
+/// is called several times and says the same each time.
 pub type Source<'a, E> = dyn FnMut(&mut dyn FnMut(Bytes, Bytes)) -> Result<Vec<KeyRange>, E> + 'a;
 
 /// What else is known when a map is mended.
 pub struct Known<'a> {
     /// How long an object is that is whole; `None` for one that is lost.
     pub whole: &'a dyn Fn(&ObjectId) -> Option<u32>,
-    /// Where the objects that were written to an inode were in it when they were shipped. `len` is of the extent, which may have
-    /// had a part of the object only: then nobody knows which, and it is not used. Who does not know that length says nothing.
+    /// Where the objects that were written to an inode were in it when they were shipped: `offset` is of the object's first byte, `len`
+    /// its length. One of which that is not known is left out, or has an offset that no file has.
     pub births: &'a dyn Fn(InodeNo) -> Vec<Birth>,
     /// Whether the map counts what it holds.
     pub counted: bool,
@@ -87,12 +87,13 @@ pub type Tell<'a> = dyn FnMut(Touched) + 'a;
 /// Mends a map. Tells of each file that is not what it was, or may not be; a filesystem's own matters are told of as inode 0.
 pub fn mend<E>(source: &mut Source<'_, E>, known: &Known<'_>, tell: &mut Tell<'_>) -> Result<Mended, E> {
     let mut census = Census::new(known);
-    let ranges = source(&mut |key, value| census.row(key, &value))?;
+    let mut ranges = source(&mut |key, value| census.row(key, &value))?;
+    ranges.sort_unstable_by(|a, b| a.from.cmp(&b.from));
     census.finish_inode();
     let mut edits: Edits = std::mem::take(&mut census.garbage).into_iter().map(|key| (key, None)).collect();
     entries::mend_entries(&mut census, source, &mut edits)?;
     let Census { mut links, mut done, found, recorded, mut usage, .. } = census;
-    let born = |ino| (known.births)(ino).iter().any(|birth| (known.whole)(&birth.object) == Some(birth.len));
+    let born = |ino| (known.births)(ino).iter().any(|birth| contents::born_at(birth, known.whole).is_some());
     let also = born_alone(&links, &ranges, known, &born);
     let plan = links.resolve(&born, &also, &found, known.inode_max, &mut done);
     for ino in ranges.iter().flat_map(|range| links.inodes_in(range)) {

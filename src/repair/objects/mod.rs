@@ -305,18 +305,22 @@ impl Search<'_> {
     fn read_segment(&mut self, number: usize) -> Result<(), RepairError> {
         let no = self.found.segments[number].no;
         let name = names::segment(no);
-        let bytes = match self.store.get_some(&name, 0..SEGMENT_BYTES_MAX + 1) {
-            Ok(bytes) => bytes,
+        let read = self.store.size(&name).and_then(|len| match len <= SEGMENT_BYTES_MAX {
+            true => self.store.get(&name).map(Some),
+            false => Ok(None),
+        });
+        let (bytes, scanned) = match read {
+            Ok(Some(bytes)) => (bytes.clone(), scan(self.uuid, no, &bytes)),
+            Ok(None) => {
+                let fault = Some("is too large for a segment".to_owned());
+                (Bytes::new(), Scan { fault, ..Scan::default() })
+            }
             // It may have died long ago.
             Err(StoreError::NotFound { .. }) => {
                 self.found.segments[number].fault = Some("is missing".to_owned());
                 return Ok(());
             }
             Err(e) => return Err(e.into()),
-        };
-        let scanned = match bytes.len() as u64 <= SEGMENT_BYTES_MAX {
-            true => scan(self.uuid, no, &bytes),
-            false => Scan { fault: Some("is too large for a segment".to_owned()), ..Scan::default() },
         };
         if let Some(what) = &scanned.fault {
             self.damaged(name, what.clone());

@@ -86,8 +86,7 @@ impl Copies {
                 Err(e) => Err(e.into()),
             },
             Side::Local => match self.read_file(no, range) {
-                // A disk that cannot read its own sectors is damage like any other.
-                Err(e) if e.raw_os_error() == Some(libc::EIO) => {
+                Err(e) if is_damage(&e) => {
                     self.note(side, no, &e.to_string());
                     Ok(Some(Bytes::new()))
                 }
@@ -104,7 +103,13 @@ impl Copies {
                 Err(StoreError::NotFound { .. }) => Ok(None),
                 Err(e) => Err(e.into()),
             },
-            Side::Local => Ok(self.file(no)?.map(|file| file.len()).transpose()?),
+            Side::Local => match self.file(no).and_then(|file| file.map(|file| file.len()).transpose()) {
+                Err(e) if is_damage(&e) => {
+                    self.note(side, no, &e.to_string());
+                    Ok(Some(0))
+                }
+                len => Ok(len?),
+            },
         }
     }
 
@@ -114,7 +119,7 @@ impl Copies {
         if let Some(state) = &self.state {
             match state.list(NODES) {
                 Ok(files) => found.extend(files.iter().filter_map(|name| parse_node_file(name))),
-                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) if e.kind() == ErrorKind::NotFound || is_damage(&e) => {}
                 Err(e) => return Err(e.into()),
             }
         }
@@ -210,4 +215,11 @@ impl Copies {
         ahead.push_front((no, range.start, bytes));
         Ok(Some(found))
     }
+}
+
+/// Whether a call to the local disk failed because of what is there: a sector that cannot be read, or something under the name of
+/// a file that is none.
+fn is_damage(error: &io::Error) -> bool {
+    let codes = [libc::EIO, libc::EISDIR, libc::ENOTDIR, libc::ELOOP, libc::ENXIO];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code)) || error.kind() == ErrorKind::UnexpectedEof
 }

@@ -37,19 +37,21 @@ impl<'a> Walk<'a> {
 
     /// The whole tree.
     pub fn root(&mut self, root: &NodePtr, from: &Bytes, to: &Bytes) -> Result<(), RepairError> {
-        self.node(root, None, (from, to))
+        self.node(root, None, (from, to), plan::behind(root))
     }
 
-    /// The subtree under a node; `level` is what the node above says of it, and then its first key is `span`'s.
-    fn node(&mut self, ptr: &NodePtr, level: Option<u8>, span: Span<'_>) -> Result<(), RepairError> {
+    /// The subtree under a node; `level` is what the node above says of it, and then its first key is `span`'s. It was written
+    /// before `above`.
+    fn node(&mut self, ptr: &NodePtr, level: Option<u8>, span: Span<'_>, above: Place) -> Result<(), RepairError> {
+        let bound = Some(plan::place(ptr).min(above));
         let node = match self.copies.node(ptr)? {
             Ok(node) => node,
-            Err(why) => return self.lose(Some(ptr), span, why),
+            Err(why) => return self.lose(bound, span, why),
         };
         if let Some(what) = misfit(&node, level, span) {
             let what = format!("node at offset {}: {what}", ptr.offset);
             let place = self.copies.note_both(ptr.segment, &what)?;
-            return self.lose(Some(ptr), span, (place, what));
+            return self.lose(bound, span, (place, what));
         }
         match &node {
             Node::Leaf(leaf) => {
@@ -60,27 +62,26 @@ impl<'a> Walk<'a> {
                 let what = format!("node at offset {}: too much under it is lost to tell one by one", ptr.offset);
                 self.lose_before(Some(plan::behind(ptr)), span, (self.copies.home(ptr.segment)?, what))
             }
-            Node::Interior(interior) => self.children(interior, span.1),
+            Node::Interior(interior) => self.children(interior, span.1, plan::place(ptr)),
         }
     }
 
-    fn children(&mut self, interior: &Interior, to: &Bytes) -> Result<(), RepairError> {
+    fn children(&mut self, interior: &Interior, to: &Bytes, place: Place) -> Result<(), RepairError> {
         for at in 0..interior.len() {
             let from = interior.first_key(at);
             let next = (at + 1 < interior.len()).then(|| interior.first_key(at + 1));
             let span = (&from, next.as_ref().unwrap_or(to));
-            self.node(&interior.child(at), Some(interior.level() - 1), span)?;
+            self.node(&interior.child(at), Some(interior.level() - 1), span, place)?;
         }
         Ok(())
     }
 
-    /// Gives what was found for a range instead of the node that is lost.
-    pub fn lose(&mut self, ptr: Option<&NodePtr>, span: Span<'_>, why: Why) -> Result<(), RepairError> {
+    /// Gives what was found for a range, and was written before `bound`, instead of a node that is lost.
+    pub fn lose(&mut self, bound: Option<Place>, span: Span<'_>, why: Why) -> Result<(), RepairError> {
         self.failed += 1;
-        self.lose_before(ptr.map(plan::place), span, why)
+        self.lose_before(bound, span, why)
     }
 
-    /// The same of what was written before a place.
     fn lose_before(&mut self, bound: Option<Place>, (from, to): Span<'_>, why: Why) -> Result<(), RepairError> {
         let scanned = match self.scanned.get() {
             Some(scanned) => scanned,

@@ -83,6 +83,17 @@ fn a_window_never_needs_more_numbers_than_are_planned_nor_far_fewer() {
 }
 
 #[test]
+fn only_where_a_whole_object_was_born_is_known() {
+    let (_, _, index, segments) = packed(&[100; 20], 1 << 20);
+    assert_tables_agree(&index, &segments);
+    for entry in &index.entries {
+        let n = entry.object.lsn.pos - 1;
+        let expected = if n % 2 == 0 { BIRTH_UNKNOWN } else { n << 16 };
+        assert_eq!((entry.birth_ino, entry.birth_offset), (InodeNo(2), expected), "object {n}");
+    }
+}
+
+#[test]
 fn a_segment_of_very_many_small_objects_has_several_tables() {
     let lens = vec![1; 3 * TABLE_OBJECTS_MAX + 5];
     let (_, entry, index, segments) = packed(&lens, 1 << 20);

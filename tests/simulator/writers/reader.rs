@@ -17,7 +17,7 @@ use skylog::volume::resolve;
 use std::sync::Arc;
 
 /// What makes its dice others than those of the history.
-const READER_DICE: u64 = 0x0072_6561_6465_72;
+const READER_DICE: u64 = 0x7265_6164;
 /// Rounds after which a read is stuck.
 const ROUNDS_MAX: u32 = 3000;
 

@@ -1,7 +1,7 @@
 //! Which numbers are taken in which generations.
 
 use crate::format::names;
-use crate::format::publication::Position;
+use crate::format::publication::{GENERATION_MAX, NUMBER_MAX, Position};
 use crate::repair::RepairError;
 use crate::store::{Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,9 +39,8 @@ pub(in crate::repair::gather) fn list(store: &dyn Store) -> Result<Listing, Repa
 fn position_of(name: &str) -> Option<Position> {
     let (generation, number) = name.strip_prefix("gen/")?.split_once('/')?;
     let at = Position { generation: generation.parse().ok()?, number: number.parse().ok()? };
-    // No epoch goes with a generation that does not fit it.
-    let is_ours = names::publication(at.generation, at.number) == name && at.generation < u64::from(u32::MAX);
-    (is_ours && at.generation > 0).then_some(at)
+    let is_ours = names::publication(at.generation, at.number) == name;
+    (is_ours && (1..=GENERATION_MAX).contains(&at.generation) && at.number < NUMBER_MAX).then_some(at)
 }
 
 impl Listing {
@@ -110,8 +109,7 @@ fn numbers_in(store: &dyn Store, generation: u64) -> Result<BTreeSet<u64>, Repai
     let (mut numbers, mut too_many) = (BTreeSet::new(), false);
     store.walk(folder, &mut |name| {
         let found = position_of(name).filter(|at| at.generation == generation);
-        // None comes behind the last one that has a name of its own width.
-        numbers.extend(found.map(|at| at.number).filter(|number| *number < 9_999_999_999));
+        numbers.extend(found.map(|at| at.number));
         too_many = numbers.len() > NAMES_MAX;
         if too_many { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;

@@ -259,10 +259,13 @@ impl Reader<'_> {
 
     /// Notes what a log carries: all batches up to `upto`, or further, that are not in what comes before it.
     fn log(&mut self, at: Position, log: &Log, upto: Lsn, bytes: &Bytes, reach: &mut Reach) {
+        let source = self.shelf.log(self.store, at);
         if log.batches.is_empty() {
+            // Nothing concerned files.
+            let what = What::Batches { source, range: 0..0 };
+            self.published.spans.extend((!reach.is_unsure).then_some(Span { from: reach.all, to: upto, what }));
             return;
         }
-        let source = self.shelf.log(self.store, at);
         let body = bytes.len() - log.batches.len()..bytes.len();
         let found = Scan { bytes, range: body.clone(), before: (!reach.is_unsure).then_some(reach.all) };
         let (mut spans, mut end) = (Vec::new(), 0);

@@ -81,6 +81,7 @@ fn all_is_found_again_without_any_names() {
     for dir in [ROOT, DIR, SUB] {
         world.lose((key::names_of(dir).0, key::extents_of(dir).0));
     }
+    world.change(ROOT, |inode| inode.next_cookie = 1 << 62);
     let after = world.mended();
     let found = after.found();
     let inode = after.inode(found);
@@ -215,8 +216,12 @@ fn types_links_and_parents_are_made_right() {
     assert_mended(&|world| world.change(FILE, |inode| inode.parent = DIR), FILE, "parent");
     assert_mended(&|world| world.change(FILE, |inode| inode.mode = 0o644), FILE, "type");
     assert_mended(&|world| world.change(DIR, |inode| inode.mode = 0o755), DIR, "type");
+    // What it has tells more than its type does.
+    assert_mended(&|world| world.change(DIR, |inode| inode.mode = libc::S_IFREG | 0o755), DIR, "type");
+    assert_mended(&|world| world.change(FILE, |inode| inode.mode = libc::S_IFIFO | 0o644), FILE, "type");
     assert_mended(&|world| world.entry(DIR, "file", FILE, libc::DT_LNK, 3), FILE, "type");
     assert_mended(&|world| world.change(DIR, |inode| inode.next_cookie = 4), DIR, "cookie");
+    assert_mended(&|world| world.change(DIR, |inode| inode.next_cookie = 1 << 62), DIR, "cookie");
     assert_mended(&|world| world.change(LINK, |inode| inode.size = 7), LINK, "target");
     assert_mended(&|world| world.change(FILE, |inode| inode.blocks = 1), FILE, "blocks");
     assert_mended(&|world| world.change(FILE, |inode| inode.xattrs = Xattrs::CAPABILITY), FILE, "marks");

@@ -123,3 +123,50 @@ fn segments_of_another_filesystem_and_rubbish_are_gone_past() {
         assert_eq!(trees.damaged().len(), 1, "{:?}", trees.damaged());
     }
 }
+
+/// So many nodes are gone that they are no longer told of one by one. What is whole among them is given all the same.
+#[test]
+fn more_losses_than_are_told_one_by_one_cost_nothing_more() {
+    let whole = leaf(90_000..90_003);
+    let mut nodes = vec![whole];
+    let first = store_of(&nodes).1[0];
+    let gone =
+        |ino: u64| NodePtr { segment: SegmentNo { epoch: 1, number: 5000 + ino % 2 }, offset: 40, len: 9, crc: 1 };
+    let inos = |n: u64| (1 + n * 6000)..(1 + (n + 1) * 6000);
+    for n in 0..12 {
+        nodes.push(interior(1, &inos(n).map(|ino| (ino, gone(ino))).collect::<Vec<_>>()));
+    }
+    nodes.push(interior(1, &[(80_000, gone(0)), (90_000, first), (95_000, gone(1))]));
+    let ptrs = store_of(&nodes).1;
+    let children: Vec<(u64, NodePtr)> =
+        (0..12).map(|n| 1 + n * 6000).chain([80_000]).zip(ptrs[1..].iter().copied()).collect();
+    nodes.push(interior(2, &children));
+    let (trees, ptrs) = store_of(&nodes);
+    let mut found = Vec::new();
+    let lost = trees.each(TreeId::Files, Some(ptrs.last().copied()), &Overlay::new(), &mut |key, _| found.push(key));
+    let lost = lost.expect("nothing fails but by damage");
+    assert_eq!(found, (90_000..90_003).map(|ino| key::inode(InodeNo(ino))).collect::<Vec<_>>());
+    let together: Vec<&Lost> = lost.iter().filter(|lost| lost.what.contains("too much")).collect();
+    assert!(!together.is_empty() && together.iter().map(|lost| lost.returned).sum::<u64>() == 3, "{together:?}");
+    assert!((1 << 16..=(1 << 16) + 10_000).contains(&lost.len()), "{}", lost.len());
+}
+
+/// A folder or a link under the name of a file of nodes.
+#[test]
+fn what_is_no_file_in_the_state_directory_is_damage() {
+    let folder = tempfile::tempdir().expect("made");
+    let nodes = folder.path().join("nodes");
+    std::fs::create_dir_all(nodes.join("0000000001-0000000000000007")).expect("made");
+    std::os::unix::fs::symlink("/etc/passwd", nodes.join("0000000001-0000000000000008")).expect("made");
+    let mut builder = SegmentBuilder::new(UUID, NO, SegmentKind::Nodes);
+    let ptr = builder.push_node(&leaf(1..4));
+    let store = SimStore::new(&CallLog::new());
+    store.put(&names::segment(NO), builder.finish().into()).expect("put");
+    let state = Arc::new(crate::media::LocalDisk::new(folder.path()));
+    let trees = Trees::new(UUID, Some(state), Arc::new(store));
+    for number in [7, 8] {
+        let lost = NodePtr { segment: SegmentNo { epoch: 1, number }, ..ptr };
+        let (found, lost) = left_of(&trees, TreeId::Files, Some(Some(lost)), &[]);
+        assert_eq!((keys(&found), lost.len()), (vec![1, 2, 3], 1));
+    }
+}

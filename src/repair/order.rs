@@ -1,0 +1,463 @@
+//! The order of a repair: all is read before anything is written, and what is written is named by nothing until the base is.
+
+use super::gather::{Evidence, StatePart, gather};
+use super::mend::{KeyRange, Known, Mended, mend};
+use super::objects::{Objects, find_objects};
+use super::report::Report;
+use super::space::{Terms, Uses, account};
+use super::tree::Trees;
+use super::write::{Author, Edited, Segments};
+use super::{Means, Progress, RepairError, aside};
+use crate::check::{Depth, check};
+use crate::format::batch::TreeId;
+use crate::format::ids::{InodeNo, Lsn, NodePtr, Nonce, ObjectId, Uuid};
+use crate::format::inode::Extent;
+use crate::format::key::Key;
+use crate::format::names::{self, SUPERBLOCK};
+use crate::format::publication::{Base, Position, Publication};
+use crate::format::repair_file::RepairFile;
+use crate::format::space::{self, Mark};
+use crate::format::store_file::STORE_FILE;
+use crate::media::Media;
+use crate::recovery::{Asker, Before, Holding, ask};
+use crate::store::Created;
+use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// How often all is done anew because somebody else was faster.
+const TRIES: u32 = 4;
+
+/// A step of a repair.
+pub struct Pass {
+    /// Its name.
+    pub id: &'static str,
+    /// Whether anything is changed by it, or by what comes after it.
+    pub writes: bool,
+    /// What it does.
+    pub does: &'static str,
+    run: fn(&mut Repair<'_>) -> Result<Next, RepairError>,
+}
+
+/// What comes after a pass.
+enum Next {
+    /// The next one.
+    Pass,
+    /// Nothing: the repair is done.
+    End,
+    /// Only the state directory is in the way.
+    Aside,
+    /// Somebody else was faster: all of them once more.
+    Again,
+}
+
+/// All passes in the order in which they run.
+pub const PASSES: &[Pass] = &[
+    Pass {
+        id: "evidence",
+        writes: false,
+        does: "reads what is left of superblock, publications, manifest, checkpoint, journal",
+        run: |repair| repair.gather(),
+    },
+    Pass {
+        id: "hold",
+        writes: false,
+        does: "asks whether somebody else holds the filesystem",
+        run: |repair| repair.ask(),
+    },
+    Pass {
+        id: "check",
+        writes: false,
+        does: "checks every byte; a filesystem that is whole is left alone",
+        run: |repair| repair.check(),
+    },
+    Pass { id: "objects", writes: false, does: "finds which objects of files are whole", run: |repair| repair.find() },
+    Pass { id: "files", writes: false, does: "mends the map of files", run: |repair| repair.mend() },
+    Pass {
+        id: "note",
+        writes: true,
+        does: "notes in the state directory that a repair is under way",
+        run: |repair| repair.note(),
+    },
+    Pass {
+        id: "copies",
+        writes: true,
+        does: "copies damaged store objects, and puts the report beside them",
+        run: |repair| repair.copy(),
+    },
+    Pass {
+        id: "fence",
+        writes: true,
+        does: "wins the numbers at which the filesystem would go on",
+        run: |repair| repair.win(),
+    },
+    Pass {
+        id: "trees",
+        writes: true,
+        does: "builds both trees, window indexes, segments for what only a journal or a log has",
+        run: |repair| repair.build(),
+    },
+    Pass { id: "base", writes: true, does: "publishes the base of a new generation", run: |repair| repair.publish() },
+    Pass {
+        id: "aside",
+        writes: true,
+        does: "moves what the state directory holds into a folder of its own",
+        run: |repair| repair.put_aside(),
+    },
+    Pass { id: "again", writes: true, does: "checks every byte again", run: |repair| repair.check_again() },
+];
+
+/// Repairs a filesystem; with `dry_run` it says what there is to repair, and nothing is changed.
+pub fn repair(means: &Means, dry_run: bool, progress: &mut Progress<'_>) -> Result<Report, RepairError> {
+    let note = means.state.as_ref().map(|state| aside::noted(&**state)).transpose()?.flatten();
+    let noted = note.flatten();
+    let mut repair = Repair::new(means, noted, progress);
+    if let Some(base) = noted.map(|noted| aside::base_of(&*means.store, noted)).transpose()?.flatten() {
+        repair.complete(&base, dry_run)?;
+        return Ok(repair.report);
+    }
+    let mut tries = 0;
+    while matches!(repair.run(dry_run)?, Next::Again) {
+        log::info!("somebody else has published meanwhile; all is read anew");
+        tries += 1;
+        if tries == TRIES {
+            return Err(RepairError::Refused("others publish while it is read; unmount it there".to_owned()));
+        }
+    }
+    // One that had done nothing yet, and there is nothing to do any more.
+    if let (Some(state), Some(_), None, false) = (&means.state, note, repair.report.base, dry_run) {
+        aside::forget(&**state)?;
+    }
+    Ok(repair.report)
+}
+
+/// A repair under way: what the passes learned so far.
+struct Repair<'a> {
+    means: &'a Means,
+    progress: &'a mut (dyn FnMut(&'static str, u64, u64) + 'a),
+    /// The repair, as its publications and the copies name it: the same one when it is run again.
+    id: Uuid,
+    /// No generation before this one can be its own, if that is known.
+    from: u64,
+    nonce: Nonce,
+    report: Report,
+    /// The state directory counts, and moves aside.
+    owns_state: bool,
+    evidence: Option<Evidence>,
+    left: Option<Left>,
+    /// Holds that end with this repair.
+    before: Before,
+    /// Where the new generation starts, and with what.
+    base: Option<(Lsn, Base)>,
+}
+
+/// What is left.
+struct Left {
+    trees: Trees,
+    objects: Objects,
+    mended: Mended,
+}
+
+impl<'a> Repair<'a> {
+    fn new(means: &'a Means, noted: Option<RepairFile>, progress: &'a mut Progress<'_>) -> Repair<'a> {
+        let new = RepairFile { id: Uuid(means.random.u128()), from: u64::MAX };
+        let RepairFile { id, from } = noted.unwrap_or(new);
+        Repair {
+            means,
+            progress,
+            id,
+            from,
+            nonce: Nonce(means.random.u128()),
+            report: Report::default(),
+            owns_state: false,
+            evidence: None,
+            left: None,
+            before: Before::default(),
+            base: None,
+        }
+    }
+
+    fn run(&mut self, dry_run: bool) -> Result<Next, RepairError> {
+        (self.report, self.owns_state) = (Report::default(), false);
+        for pass in PASSES.iter().filter(|pass| !(dry_run && pass.writes)) {
+            (self.progress)(pass.id, 0, 0);
+            match (pass.run)(self)? {
+                Next::Pass => {}
+                Next::Aside if dry_run => return Ok(Next::End),
+                Next::Aside => {
+                    self.put_aside()?;
+                    return self.check_again();
+                }
+                next => return Ok(next),
+            }
+        }
+        Ok(Next::End)
+    }
+
+    /// Brings a repair to its end that was interrupted after it had made this base.
+    fn complete(&mut self, base: &Publication, dry_run: bool) -> Result<(), RepairError> {
+        self.owns_state = true;
+        self.report.resumed = true;
+        self.report.base = Some(Position { generation: base.generation, number: 0 });
+        self.report.kept = Some(names::damaged(self.id, aside::REPORT));
+        if !dry_run {
+            self.put_aside()?;
+            self.check_again()?;
+        }
+        Ok(())
+    }
+
+    fn evidence(&self) -> &Evidence {
+        self.evidence.as_ref().expect("the pass `evidence` came before")
+    }
+
+    fn left(&self) -> &Left {
+        self.left.as_ref().expect("the pass `files` came before")
+    }
+
+    fn state(&self) -> Option<&Arc<dyn Media>> {
+        self.means.state.as_ref().filter(|_| self.owns_state)
+    }
+
+    fn gather(&mut self) -> Result<Next, RepairError> {
+        let evidence = gather(&self.means.store, self.means.state.as_ref(), &mut *self.progress)?;
+        if evidence.superblock.append_only {
+            return Err(RepairError::Refused("nothing of it may ever be deleted or replaced (append only)".to_owned()));
+        }
+        match &evidence.state {
+            StatePart::None => {}
+            StatePart::Owner => self.owns_state = true,
+            StatePart::Outlived(reason) => {
+                self.report.outlived = Some(reason.clone());
+                self.report.is_unusable = self.means.state.as_ref().is_some_and(aside::is_unusable);
+            }
+        }
+        self.report.damaged.extend(evidence.damaged.iter().cloned());
+        self.report.lost = evidence.lost.clone();
+        self.evidence = Some(evidence);
+        Ok(Next::Pass)
+    }
+
+    fn ask(&mut self) -> Result<Next, RepairError> {
+        let Means { store, clock, owner, holding, .. } = self.means;
+        // Whose state directory is the newest writer's need not ask: the fence says so.
+        let holding = if self.owns_state && *holding == Holding::Asks { Holding::TakesOver } else { *holding };
+        let asker = Asker { store: &**store, clock: &**clock, owner, holding };
+        self.before = ask(&asker, self.evidence().superblock.uuid)?;
+        Ok(Next::Pass)
+    }
+
+    fn check(&mut self) -> Result<Next, RepairError> {
+        self.report.before = check(&self.means.store, self.state().cloned(), Depth::Data, &mut *self.progress);
+        Ok(match (self.report.before.is_clean(), self.report.is_unusable) {
+            (true, true) => Next::Aside,
+            (true, false) => Next::End,
+            (false, _) => Next::Pass,
+        })
+    }
+
+    fn find(&mut self) -> Result<Next, RepairError> {
+        let (store, evidence) = (&self.means.store, self.evidence.as_ref().expect("the pass `evidence` came before"));
+        let uuid = evidence.superblock.uuid;
+        let objects = find_objects(store, uuid, &evidence.windows, &mut *self.progress)?;
+        self.report.damaged.extend(objects.damaged().iter().cloned());
+        let trees = Trees::new(uuid, self.state().cloned(), store.clone());
+        self.left = Some(Left { trees, objects, mended: Mended::default() });
+        Ok(Next::Pass)
+    }
+
+    fn mend(&mut self) -> Result<Next, RepairError> {
+        let Repair { evidence: Some(evidence), left: Some(left), report, .. } = self else {
+            unreachable!("see `left`")
+        };
+        let Left { trees, objects, mended } = left;
+        let mut source = |each: &mut dyn FnMut(Bytes, Bytes)| -> Result<Vec<KeyRange>, RepairError> {
+            let found = trees.each(TreeId::Files, root_of(evidence, TreeId::Files), &evidence.overlays[0], each)?;
+            Ok(found.into_iter().map(|lost| KeyRange { from: lost.from, to: lost.to }).collect())
+        };
+        let whole = |object: &ObjectId| objects.len_of(object).max(evidence.contents.len_of(object));
+        let births = |ino: InodeNo| objects.births_of(ino);
+        let known = Known {
+            whole: &whole,
+            births: &births,
+            counted: evidence.superblock.usage,
+            inode_max: evidence.inode_max,
+            now: self.means.clock.now(),
+        };
+        *mended = mend(&mut source, &known, &mut |touched| report.touch(touched))?;
+        report.damaged.extend(trees.damaged());
+        Ok(Next::Pass)
+    }
+
+    /// What all that is published says.
+    fn author(&self) -> Result<Author<'_>, RepairError> {
+        let evidence = self.evidence();
+        let last = evidence.close.last().map_or(0, |at| at.generation);
+        let generation = last + 1;
+        if u64::from(evidence.epoch_max) >= generation {
+            return Err(RepairError::Refused(format!(
+                "it holds something of epoch {}, and its newest generation is {last}",
+                evidence.epoch_max
+            )));
+        }
+        Ok(Author {
+            store: &*self.means.store,
+            filesystem: evidence.superblock.uuid,
+            repair: self.id,
+            nonce: self.nonce,
+            wall: self.means.clock.now().as_nanos(),
+            base: Position { generation, number: 0 },
+            checkpoint: evidence.checkpoint_max + 1,
+        })
+    }
+
+    fn note(&mut self) -> Result<Next, RepairError> {
+        self.from = self.from.min(self.author()?.base.generation);
+        let file = RepairFile { id: self.id, from: self.from };
+        if let Some(state) = self.state() {
+            aside::note(&**state, file)?;
+        }
+        Ok(Next::Pass)
+    }
+
+    fn copy(&mut self) -> Result<Next, RepairError> {
+        let (store, evidence) = (&*self.means.store, self.evidence());
+        let superblock = &evidence.superblock;
+        aside::copy_objects(store, self.id, &self.report.damaged)?;
+        let text = self.report.to_text(superblock.uuid, self.id, self.means.clock.now());
+        let report = aside::put_report(store, self.id, text)?;
+        // Nothing can be read without it, and it says nothing that changes.
+        if self.report.damaged.iter().any(|damaged| !damaged.local && damaged.place == SUPERBLOCK) {
+            store.put(SUPERBLOCK, superblock.encode().into())?;
+        }
+        self.report.kept = Some(report);
+        Ok(Next::Pass)
+    }
+
+    fn win(&mut self) -> Result<Next, RepairError> {
+        let (author, evidence) = (self.author()?, self.evidence());
+        for at in &evidence.close {
+            if !author.close(*at, evidence.end, &self.means.owner)? {
+                return Ok(Next::Again);
+            }
+        }
+        Ok(Next::Pass)
+    }
+
+    fn build(&mut self) -> Result<Next, RepairError> {
+        let (author, evidence, Left { trees, objects, mended }) = (self.author()?, self.evidence(), self.left());
+        let epoch = author.epoch()?;
+        let end = Lsn { epoch, pos: evidence.end.pos + 1 };
+        let Means { store, segment_bytes, shape, .. } = self.means;
+        let mut segments = Segments {
+            store: &**store,
+            filesystem: author.filesystem,
+            epoch,
+            next: 0,
+            bytes_max: *segment_bytes,
+            shape: *shape,
+        };
+        let (mut uses, mut node_segments) = (Uses::default(), Vec::new());
+        let root = root_of(evidence, TreeId::Files);
+        let mut entries = |each: &mut dyn FnMut(Bytes, Bytes)| {
+            let mut take = |key: Bytes, value: Bytes| {
+                if let (Ok(Key::Extent(ino, at)), Ok(extent)) = (Key::decode(&key), Extent::decode(&value)) {
+                    uses.take(ino, at, &extent);
+                }
+                each(key, value);
+            };
+            let mut edited = Edited::new(mended, &mut take);
+            trees.each(TreeId::Files, root, &evidence.overlays[0], &mut |key, value| edited.entry(key, value))?;
+            edited.finish();
+            Ok(())
+        };
+        let files = segments.tree(&mut entries, &mut node_segments)?;
+        let old = self.old_space()?;
+        let terms = Terms {
+            uuid: author.filesystem,
+            base: author.base,
+            checkpoint: author.checkpoint,
+            end,
+            now: author.wall,
+            inode_mark: old.inode_mark.max(evidence.inode_max + 1).max(mended.inode_max + 1),
+            segment_bytes: *segment_bytes,
+            first_segment: segments.next,
+            doomed: old.doomed,
+        };
+        let rebuilt = account(store, objects, &evidence.contents, &uses, &terms)?;
+        segments.next = rebuilt.next_segment;
+        for (name, bytes) in &rebuilt.indexes {
+            if store.create(name, bytes.clone())? == Created::Exists && store.get(name)? != *bytes {
+                return Err(RepairError::Refused(format!("{name} is there already, and is another one")));
+            }
+        }
+        let mut entries = |each: &mut dyn FnMut(Bytes, Bytes)| {
+            rebuilt.entries.iter().for_each(|(key, value)| each(key.clone(), value.clone()));
+            Ok(())
+        };
+        let space = segments.tree(&mut entries, &mut node_segments)?;
+        let base = Base { roots: [files, space], node_segments, ..Base::default() };
+        self.base = Some((end, base));
+        Ok(Next::Pass)
+    }
+
+    /// What is still to be known of the space map that was.
+    fn old_space(&self) -> Result<OldSpace, RepairError> {
+        let (evidence, trees) = (self.evidence(), &self.left().trees);
+        let mut old = OldSpace::default();
+        trees.each(
+            TreeId::Space,
+            root_of(evidence, TreeId::Space),
+            &evidence.overlays[1],
+            &mut |key: Bytes, value: Bytes| match space::Key::decode(&key) {
+                Ok(space::Key::Mark(Mark::Inode)) => old.inode_mark = space::decode_number(&value).unwrap_or(0),
+                Ok(space::Key::Pending(name)) => old.doomed.extend(String::from_utf8(name.to_vec())),
+                _ => {}
+            },
+        )?;
+        Ok(old)
+    }
+
+    fn publish(&mut self) -> Result<Next, RepairError> {
+        let (end, base) = self.base.take().expect("the pass `trees` came before");
+        let author = self.author()?;
+        if !author.publish(end, base)? {
+            return Ok(Next::Again);
+        }
+        let base = author.base;
+        let taken = std::mem::take(&mut self.before).end(&*self.means.store);
+        self.report.taken = taken.filter(|_| !self.owns_state);
+        self.report.base = Some(base);
+        Ok(Next::Pass)
+    }
+
+    fn put_aside(&mut self) -> Result<Next, RepairError> {
+        let Some(state) = &self.means.state else { return Ok(Next::Pass) };
+        if self.owns_state || self.report.is_unusable {
+            let damaged = self.report.damaged.iter().filter(|damaged| damaged.local && damaged.place == STORE_FILE);
+            let also = damaged.map(|damaged| damaged.place.clone()).collect();
+            let moved = aside::move_state(&**state, self.id, &also)?;
+            self.report.aside = moved.then(|| aside::local_folder(self.id));
+        }
+        aside::forget(&**state)?;
+        Ok(Next::Pass)
+    }
+
+    fn check_again(&mut self) -> Result<Next, RepairError> {
+        let Report { outlived, is_unusable, .. } = &self.report;
+        let state = self.means.state.clone().filter(|_| outlived.is_none() || *is_unusable);
+        self.report.after = Some(check(&self.means.store, state, Depth::Data, &mut *self.progress));
+        Ok(Next::End)
+    }
+}
+
+#[derive(Default)]
+struct OldSpace {
+    inode_mark: u64,
+    /// Store objects that are listed for deletion.
+    doomed: BTreeSet<String>,
+}
+
+fn root_of(evidence: &Evidence, tree: TreeId) -> Option<Option<NodePtr>> {
+    evidence.start.roots.map(|roots| roots[tree as usize])
+}

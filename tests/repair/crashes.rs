@@ -1,0 +1,118 @@
+//! A repair that is interrupted, after any call to disk and store, is run again and comes to the same.
+
+use super::*;
+use skylog::media::sim::Limits;
+use skylog::store::sim::{Crash, Recording};
+use std::collections::BTreeSet;
+
+const LIMITS: Limits = Limits { subsets_up_to: 3, tears_max: 2, random: 2, plans_max: 12, seed: 1 };
+
+/// A filesystem of which a chunk, a node, an index and a publication are damaged; with a state directory its checkpoint, too.
+fn damaged(world: &World, with_state: bool) -> Place {
+    let place = Place::from(world, with_state);
+    let of_chunks = |chunks: bool| world.living("seg/").into_iter().find(|name| world.is_of_chunks(name) == chunks);
+    world::flip(&place.store, &of_chunks(true).expect("chunks"), 200);
+    world::flip(&place.store, &of_chunks(false).expect("nodes"), 300);
+    world::flip(&place.store, &world.living("win/")[0], 70);
+    world::flip(&place.store, &world.living("gen/")[1], 150);
+    if let Some(disk) = &place.disk {
+        let checkpoint = world.disk.names().find(|name| name.starts_with("ckpt/")).expect("a checkpoint");
+        world::flip_file(disk, checkpoint, 50);
+    }
+    // What is damaged is durable, and the log of calls begins behind it.
+    Place::of(&place.store.image(), place.disk.as_ref().map(SimDisk::image).as_ref())
+}
+
+/// The states that a repair may leave when it is interrupted.
+fn interrupted(place: &Place) -> Recording {
+    place.repair(1, false).expect("nothing fails");
+    let disk = place.disk.clone().unwrap_or_else(|| SimDisk::new(&place.log));
+    Recording::of(&disk, &place.store)
+}
+
+fn place_after(crash: &Crash, with_state: bool) -> Place {
+    Place::of(&crash.store, with_state.then_some(&crash.disk))
+}
+
+fn crash_everywhere(with_state: bool) -> usize {
+    let world = World::new();
+    let files = world.files(with_state);
+    let recording = interrupted(&damaged(&world, with_state));
+    let mut seen = BTreeSet::new();
+    for crash in recording.crashes(&LIMITS).filter(|crash| seen.insert(crash.hash)) {
+        let place = place_after(&crash, with_state);
+        let when = format!("after call {} ({:?})", crash.after, crash.plan);
+        let again = place.repair(2, false).unwrap_or_else(|e| panic!("{when}: {e}"));
+        if let Some(late) = &crash.late {
+            // It comes after all was done.
+            place.store.land(late);
+        }
+        place.assert_mended(&files, &again_or_first(&place, again), &when);
+    }
+    seen.len()
+}
+
+/// A repair that found all done says nothing of the files: what it said when it did it is in the store.
+fn again_or_first(place: &Place, mut again: Report) -> Report {
+    if again.was_clean() {
+        let names = place.store.list("damaged").expect("listed");
+        assert!(names.iter().any(|name| name.ends_with("/report")), "the report is there");
+        again.resumed = true;
+    }
+    again
+}
+
+#[test]
+fn a_repair_that_was_interrupted_anywhere_is_done_again_with_the_state_directory() {
+    let states = crash_everywhere(true);
+    assert!(states > 60, "{states} states");
+}
+
+#[test]
+fn a_repair_that_was_interrupted_anywhere_is_done_again_from_the_store_alone() {
+    let states = crash_everywhere(false);
+    assert!(states > 20, "{states} states");
+}
+
+/// The repair of what an interrupted repair left is interrupted as well: a part of all states.
+#[test]
+fn a_repair_that_was_interrupted_twice_is_done_again() {
+    let world = World::new();
+    let files = world.files(true);
+    let first = interrupted(&damaged(&world, true));
+    let limits = Limits { plans_max: 2, ..LIMITS };
+    let mut states = 0;
+    for crash in first.crashes(&limits).step_by(7) {
+        let place = place_after(&crash, true);
+        place.repair(2, false).expect("nothing fails");
+        let second = Recording::of(place.disk.as_ref().expect("there"), &place.store);
+        for crash in second.crashes(&limits).step_by(5) {
+            let place = place_after(&crash, true);
+            let again = place.repair(3, false).expect("nothing fails");
+            place.assert_mended(&files, &again_or_first(&place, again), "interrupted twice");
+            states += 1;
+        }
+    }
+    assert!(states > 20, "{states} states");
+}
+
+/// Until it is completed nobody works with what is there: what only the state directory holds would be shipped, or go.
+#[test]
+fn a_mount_that_finds_a_repair_under_way_says_so_and_names_the_command() {
+    let world = World::new();
+    let recording = interrupted(&damaged(&world, true));
+    let mut refused = 0;
+    for crash in recording.crashes(&Limits { plans_max: 2, ..LIMITS }) {
+        if !crash.disk.names().any(|name| name == "REPAIR") {
+            continue;
+        }
+        let log = CallLog::new();
+        let disk = SimDisk::from_image(&crash.disk, &log);
+        let store = SimStore::from_image(&crash.store, &log);
+        let mounted = Rig::mount(log, disk, store, Arc::default(), 9, &small());
+        let said = mounted.err().expect("refused").to_string();
+        assert!(said.contains("repair") && said.contains("skylog check --repair STORE"), "{said}");
+        refused += 1;
+    }
+    assert!(refused > 10, "{refused} were refused");
+}

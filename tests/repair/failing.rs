@@ -1,0 +1,78 @@
+//! A repair that fails, at any call to disk and store, has lost nothing: run again, it does what it would have done.
+
+use super::*;
+use skylog::media::sim::{DiskFault, DiskOp, Nth};
+use skylog::store::sim::{StoreFault, StoreOp};
+
+fn damaged(world: &World) -> Place {
+    let place = Place::from(world, true);
+    let chunks = world.living("seg/").into_iter().find(|name| world.is_of_chunks(name)).expect("chunks");
+    world::flip(&place.store, &chunks, 200);
+    world::flip(&place.store, &world.living("gen/")[1], 150);
+    place
+}
+
+/// Lets the nth call of a kind fail until a repair has no nth one any more. Returns how many repairs failed.
+fn fail_each(fail: &dyn Fn(&Place, u64), struck: &dyn Fn(&Place) -> u64) -> u32 {
+    let world = World::new();
+    let (files, mut failed) = (world.files(true), 0);
+    for nth in 1..2000 {
+        let place = damaged(&world);
+        fail(&place, nth);
+        let first = place.repair(1, false);
+        if struck(&place) == 0 {
+            return failed;
+        }
+        place.store.heal();
+        place.disk.as_ref().expect("there").heal();
+        // What is on its way lands at the worst moment: while nobody expects it any more.
+        place.store.land_adrift();
+        failed += u32::from(first.is_err());
+        let again = place.repair(2, false).unwrap_or_else(|e| panic!("call {nth} failed, then: {e}"));
+        let report = match first {
+            Ok(first) if again.was_clean() => first,
+            _ => {
+                let mut again = again;
+                again.resumed |= again.was_clean();
+                again
+            }
+        };
+        place.assert_mended(&files, &report, &format!("call {nth} failed"));
+    }
+    panic!("a repair makes few calls");
+}
+
+fn fail_store(op: StoreOp, fault: StoreFault) -> u32 {
+    fail_each(&|place, nth| place.store.fail(Nth::new(nth).of(op), fault), &|place| place.store.failed())
+}
+
+fn fail_disk(op: DiskOp, fault: DiskFault) -> u32 {
+    fail_each(&|place, nth| place.disk.as_ref().expect("there").fail(Nth::new(nth).of(op), fault), &|place| {
+        place.disk.as_ref().expect("there").failed()
+    })
+}
+
+#[test]
+fn puts_and_creates_that_fail() {
+    for op in [StoreOp::Put, StoreOp::Create] {
+        for fault in [StoreFault::Refused, StoreFault::AnswerLost, StoreFault::Adrift] {
+            assert!(fail_store(op, fault) > 0, "{op:?} {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn reads_and_lists_that_fail() {
+    for op in [StoreOp::Get, StoreOp::List] {
+        assert!(fail_store(op, StoreFault::Refused) > 0, "{op:?}");
+    }
+}
+
+#[test]
+fn calls_to_the_disk_that_fail() {
+    for op in
+        [DiskOp::Create, DiskOp::Write, DiskOp::Sync, DiskOp::SyncDir, DiskOp::Rename, DiskOp::Remove, DiskOp::MakeDir]
+    {
+        assert!(fail_disk(op, DiskFault::Failed) > 0, "{op:?}");
+    }
+}

@@ -1,0 +1,124 @@
+//! What comes after a repair: another machine, another repair.
+
+use super::*;
+use skylog::recovery::MountError;
+
+/// Whoever had it before and is paused, or away, has lost it: the repair fenced it.
+#[test]
+fn a_writer_that_lived_when_the_store_alone_was_repaired_is_fenced_and_keeps_what_it_has() {
+    let world = World::new();
+    let log = CallLog::new();
+    let mut writer = {
+        let (store, disk) = (SimStore::from_image(&world.store, &log), SimDisk::from_image(&world.disk, &log));
+        Rig::mount(log.clone(), disk, store, Arc::default(), 3, &small()).expect("mounts")
+    };
+    let chunks = world.living("seg/").into_iter().find(|name| world.is_of_chunks(name)).expect("chunks");
+    world::flip(&writer.store, &chunks, 200);
+    let place = Place { log, store: writer.store.clone(), disk: None };
+    let report = place.repair(1, false).expect("nothing fails");
+    assert!(report.base.is_some());
+    world::put(&mut writer, "after", 5000);
+    writer.mounted.checkpointer.wanted().checkpoint();
+    for _ in 0..1000 {
+        writer.step();
+    }
+    let (disk, store) = (writer.disk.image(), writer.store.image());
+    place.assert_mended(&world.files(false), &report, "the writer tried to go on");
+    let log = CallLog::new();
+    let (disk, store) = (SimDisk::from_image(&disk, &log), SimStore::from_image(&store, &log));
+    let again = Rig::mount(log, disk, store, Arc::default(), 4, &small());
+    assert!(matches!(again, Err(MountError::Fenced(_))), "{:?}", again.err());
+}
+
+/// A state directory that is not the writer's any more is left alone, and the store alone is repaired.
+#[test]
+fn a_state_directory_that_was_fenced_is_left_alone() {
+    let world = World::new();
+    let other = {
+        let log = CallLog::new();
+        let (store, disk) = (SimStore::from_image(&world.store, &log), SimDisk::new(&log));
+        let mut rig = Rig::mount(log, disk, store, Arc::default(), 3, &small()).expect("taken over");
+        world::put(&mut rig, "elsewhere", 5000);
+        rig.drain();
+        rig.mounted.writer.close().expect("closed");
+        rig
+    };
+    let place = Place::of(&other.store.image(), Some(&world.disk));
+    let chunks = world.living("seg/").into_iter().find(|name| world.is_of_chunks(name)).expect("chunks");
+    world::flip(&place.store, &chunks, 200);
+    let report = place.repair(1, false).expect("nothing fails");
+    assert!(report.outlived.is_some() && report.base.is_some(), "{report:#?}");
+    assert_eq!(place.disk.as_ref().expect("there").image().hash(), world.disk.hash(), "nothing of it changed");
+    let mut files = world.files(false);
+    files.insert("elsewhere".to_owned(), world::contents("elsewhere", 5000));
+    Place::of(&place.store.image(), None).assert_mended(&files, &report, "repaired");
+}
+
+/// What one repair made can be damaged, too.
+#[test]
+fn what_was_repaired_is_damaged_and_repaired_again() {
+    let world = World::new();
+    let place = Place::from(&world, true);
+    let before = world.living("seg/");
+    world::flip(&place.store, &before[0], 200);
+    let first = place.assert_repaired(&world.files(true), "once");
+    let made = place.store.list("seg").expect("listed");
+    let made: Vec<&String> = made.iter().filter(|name| !world.store.names().any(|old| old == **name)).collect();
+    assert!(!made.is_empty());
+    for name in made {
+        let place = Place::of(&place.store.image(), None);
+        world::flip(&place.store, name, 300);
+        let mut report = place.repair(8, false).expect("nothing fails");
+        report.touched.extend(first.touched.clone());
+        place.assert_mended(&world.files(true), &report, &format!("{name} after a repair"));
+    }
+}
+
+/// An interrupted destroy or whoever looks for what is ours knows what a repair has kept.
+#[test]
+fn what_a_repair_keeps_has_names_of_ours() {
+    let world = World::new();
+    let place = Place::from(&world, false);
+    place.store.delete(&world.living("win/")[0]).expect("deleted");
+    world::flip(&place.store, &world.living("seg/")[0], 200);
+    place.repair(1, false).expect("nothing fails");
+    let kept = place.store.list("damaged").expect("listed");
+    assert!(kept.len() >= 2, "{kept:?}");
+    for name in kept {
+        assert!(skylog::format::names::is_ours(&name), "{name}");
+    }
+}
+
+/// A repair that came to its end has the filesystem: who had it before may not bring back what is in an old journal.
+#[test]
+fn a_state_directory_from_before_a_repair_is_left_alone_by_the_next_one() {
+    let world = World::new();
+    let place = Place::from(&world, false);
+    world::flip(&place.store, &world.living("seg/")[0], 200);
+    let first = place.assert_repaired(&world.files(false), "the store alone");
+    let later = Place::of(&place.store.image(), Some(&world.disk));
+    let made = later.store.list("win").expect("listed").pop().expect("an index");
+    world::flip(&later.store, &made, 70);
+    let mut report = later.repair(2, false).expect("nothing fails");
+    assert!(report.outlived.is_some(), "{report:#?}");
+    assert_eq!(later.disk.as_ref().expect("there").image().hash(), world.disk.hash(), "nothing of it changed");
+    report.touched.extend(first.touched);
+    Place::of(&later.store.image(), None).assert_mended(&world.files(false), &report, "repaired again");
+}
+
+/// What may never be replaced is not repaired.
+#[test]
+fn promise_g9_what_is_append_only_is_refused_and_nothing_is_written() {
+    use skylog::format::names::SUPERBLOCK;
+    use skylog::format::superblock::Superblock;
+    let world = World::new();
+    let place = Place::from(&world, true);
+    let superblock = Superblock::decode(&place.store.get(SUPERBLOCK).expect("there")).expect("whole");
+    let superblock = Superblock { append_only: true, ..superblock };
+    place.store.put(SUPERBLOCK, superblock.encode().into()).expect("put");
+    world::flip(&place.store, &world.living("seg/")[0], 200);
+    let before = place.log.len();
+    let refused = place.repair(1, false).expect_err("refused").to_string();
+    assert!(refused.contains("append only"), "{refused}");
+    assert_eq!(place.log.len(), before);
+}
