@@ -20,6 +20,7 @@ mod copies;
 mod cost;
 mod desk;
 mod ended;
+mod error;
 pub mod files;
 pub mod jobs;
 pub mod merge;
@@ -31,20 +32,18 @@ mod startup;
 pub use cost::Replay;
 pub use desk::{Asking, Desk, Figures, Wanted};
 pub use ended::deletable;
+pub use error::CheckpointError;
 pub(crate) use shipping::spread;
 
 use crate::base::canary::{self, Canary};
 use crate::base::clock::Clock;
 use crate::base::trouble::Trouble;
-use crate::format::FormatError;
 use crate::format::checkpoint::{Checkpoint, Settle};
 use crate::format::ids::{Lsn, SegmentNo, Uuid};
 use crate::format::manifest::PlanEntry;
 use crate::format::publication::{Position, Publication};
 use crate::format::space::Published;
-use crate::journal::{JournalError, ManifestError};
-use crate::locate::LocateError;
-use crate::map::{Db, Frozen, MapError, Shape, Stop, reachable_segments, reachable_within};
+use crate::map::{Db, Frozen, Shape, reachable_segments, reachable_within};
 use crate::media::Media;
 use backoff::{Backoff, Haste};
 use copies::Copies;
@@ -55,45 +54,8 @@ use parking_lot::Mutex;
 use startup::Startup;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Why the checkpointer did not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum CheckpointError {
-    /// A node could not be read or written.
-    #[error(transparent)]
-    Map(#[from] MapError),
-    /// An object could not be found.
-    #[error(transparent)]
-    Locate(#[from] LocateError),
-    /// The journal said no.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The manifest could not be changed.
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// A batch of the space tree could not be logged.
-    #[error("the journal takes no batch: {0:?}")]
-    Stopped(Stop),
-    /// A file of the state directory could not be read or written.
-    #[error("{0}: {1}")]
-    File(String, io::Error),
-    /// Stored bytes are not what they should be.
-    #[error("{0}")]
-    Damaged(String),
-}
-
-impl CheckpointError {
-    fn from_format(e: FormatError) -> CheckpointError {
-        CheckpointError::Damaged(format!("space tree: {e}"))
-    }
-
-    fn disk(e: io::Error) -> CheckpointError {
-        CheckpointError::File("state directory".to_owned(), e)
-    }
-}
 
 /// When to do what.
 #[derive(Clone, Copy, Debug)]

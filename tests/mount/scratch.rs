@@ -58,7 +58,7 @@ impl Said {
     }
 
     /// The command line makes no sense: exit code 2.
-    pub fn is_misused(self) {
+    pub fn means_nothing(self) {
         assert_eq!(self.output.status.code(), Some(2), "`skylog {}`", self.command);
     }
 

@@ -170,7 +170,7 @@ impl Row {
 fn sentence(what: &str) -> String {
     let words = what.split_whitespace().filter(|word| {
         let place = word.starts_with("src/") || word.starts_with("tests/");
-        !word.starts_with("SKYLOG_") && !(place && word.ends_with(':'))
+        !(word.starts_with("SKYLOG_") || place && word.ends_with(':'))
     });
     let all = words.collect::<Vec<_>>().join(" ").replace("panicked at ", "").replace('|', "\\|");
     let mut short: String = all.trim_start_matches(": ").chars().take(220).collect();
