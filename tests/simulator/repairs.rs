@@ -2,7 +2,10 @@
 //! alone; and of one in which something is damaged that costs nothing of any file. What it does is in the log of calls, so
 //! that it is crashed after each of them; whoever comes next repairs again, and finds what was promised.
 
+use crate::Scope;
+use crate::replay::{failure, record, replay};
 use crate::run::Runner;
+use crate::step::{Step, Turn};
 use crate::world::{Instance, Machine};
 use serde::{Deserialize, Serialize};
 use skylog::base::random::SeededRandom;
@@ -217,5 +220,29 @@ impl Runner {
         self.begin_stage(&disk, &store);
         self.book.note(|note| note.repair = Some(harm.target));
         self.begin_here();
+    }
+}
+
+/// Each of them is damaged in a history, so that there is something to repair, and the repair is crashed after every call.
+#[test]
+fn each_kind_of_damage_is_repaired_and_its_repair_crashed() {
+    let scope = Scope { seed: 1, histories: 1, crash: None, plans: 6, sample: 8 };
+    for target in TARGETS {
+        // Not every byte of a slot counts; and there is a window index when something was shipped.
+        let is_mended = (0..100).any(|n| {
+            let mut history = record(2 + n % 5);
+            let turns = |step: &Step| matches!(step, Step::Turn(Turn::Repair { .. }));
+            history.steps.retain(|step| !turns(step));
+            history.steps.truncate(90);
+            history.steps.extend((n % 2 == 1).then_some(Step::Drain));
+            let harm = Some(Harm { target, which: n, at: 40 + 97 * n });
+            history.steps.push(Step::Turn(Turn::Repair { harm, clean: n % 2 == 0, seed: n }));
+            let mended = replay(&history).figures.mended;
+            mended > 0 && {
+                assert_eq!(failure(&history, &scope), None, "{}", history.to_text());
+                true
+            }
+        });
+        assert!(is_mended, "{target:?} was never damaged so that the check found it");
     }
 }
