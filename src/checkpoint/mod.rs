@@ -151,7 +151,6 @@ struct Plan {
     number: u64,
     start: Lsn,
     end: Lsn,
-    /// Bytes of its changes, if the manifest says so.
     edits: Option<u64>,
     /// What it costs to replay as an increment.
     chain: Chain,

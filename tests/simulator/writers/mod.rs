@@ -27,6 +27,10 @@ const HISTORIES: u64 = 3000;
 /// With fewer, not everything happens.
 const HISTORIES_MIN: u64 = 1000;
 
+/// What comes up once in thousands of histories; the model of the fence tries it in every order.
+const RARE: &str = "closing objects too late to win";
+const RARE_MIN: u64 = 30_000;
+
 /// Runs one history; what was wrong with it.
 pub fn run_one(seed: u64, removed: Option<Canary>) -> Result<Figures, String> {
     let again = format!("SKYLOG_SIM_SEED={seed} SKYLOG_SIM_WRITERS=1");
@@ -70,7 +74,8 @@ fn several_writers_leave_one_history_and_lose_nothing_acknowledged() {
         return;
     }
     for (name, count) in figures.named() {
-        assert!(count > 0, "the run proved nothing: no {name}");
+        let rare = name == RARE && figures.histories < RARE_MIN;
+        assert!(count > 0 || rare, "the run proved nothing: no {name}");
     }
 }
 
