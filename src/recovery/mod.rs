@@ -291,7 +291,7 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
 
 fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
     let (superblock, away) = configuration(world)?;
-    for dir in [NODES, files::CHECKPOINTS, journal::FOLDER] {
+    for dir in [NODES, files::CHECKPOINTS] {
         world.media.make_dir(dir)?;
     }
     canary::sync(Canary::StateFoldersSync, || world.media.sync_dir(""))?;

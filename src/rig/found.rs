@@ -179,6 +179,8 @@ fn good_blocks_of_a_damaged_index_count_where_segments_do_not_say_what_is_in_the
             let store = changed(&old, &name, |bytes| bytes[at] ^= 0x11);
             let objects = found(&store);
             let (records, expected) = placed(&objects, &store, &index);
+            let born = |entry: &IndexEntry| objects.births_of(entry.birth_ino).iter().any(|b| b.object == entry.object);
+            assert!(!index.entries.iter().any(born), "what an earlier version said of births is not believed");
             match at < header.len() as usize {
                 // Which segment is meant, only the damaged byte says.
                 true if at == 61 => assert!(records.len() <= expected.len()),

@@ -6,6 +6,7 @@ mod crashes;
 mod each;
 mod failing;
 mod life;
+mod random;
 mod world;
 
 use skylog::check::{Depth, check};

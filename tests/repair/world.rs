@@ -221,7 +221,7 @@ pub fn assert_files(rig: &mut Rig, files: &Files, report: &Report, when: &str) {
         }
         let before = before_the_patch(path, expected);
         for at in (0..expected.len()).step_by(100) {
-            let expected = [&expected, &before].map(|version| &version[at..version.len().min(at + 100)]);
+            let expected = [expected, &before].map(|version| &version[at..version.len().min(at + 100)]);
             match rig.run(|fs, cx| fs.read(cx, ino, at as u64, 100)) {
                 Ok(got) => {
                     let is_right = expected.iter().any(|expected| expected.starts_with(&got));

@@ -418,7 +418,8 @@ impl Search<'_> {
             let IndexEntry { object, len, birth_ino: ino, birth_offset: offset, .. } = found.row(place).entry;
             Birth { ino, offset, object, len }
         };
-        found.births = found.places.iter().map(birth).collect();
+        // Without a table an older program wrote the segment, which said where an extent began in place of its object.
+        found.births = found.places.iter().filter(|place| found.row(place).in_table).map(birth).collect();
         found.births.sort_by_key(|birth| (birth.ino, birth.object));
         found.lost = found.find_lost();
         found.damaged.sort();

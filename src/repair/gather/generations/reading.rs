@@ -227,7 +227,8 @@ impl Reader<'_> {
             Body::Closing(_) => Kind::Closing,
             Body::Log(_) => Kind::Log,
         };
-        if !self.repairs.contains(&state) {
+        // With its base a repair has come to its end: the filesystem is what that says.
+        if kind == Kind::Base || !self.repairs.contains(&state) {
             self.published.headers.push(Header { at, state, nonce, epoch, wall, checkpoint, end, kind });
         }
         self.published.checkpoint_max = self.published.checkpoint_max.max(checkpoint);
