@@ -4,6 +4,8 @@
 #[path = "../busy/mod.rs"]
 mod busy;
 mod commands;
+#[path = "../counted/mod.rs"]
+mod counted;
 mod durability;
 #[path = "../exposition/mod.rs"]
 mod exposition;
