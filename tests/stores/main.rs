@@ -22,6 +22,7 @@ mod race;
 mod readme;
 mod refusals;
 mod scratch;
+mod secrets;
 mod seeing;
 mod server;
 mod wiped;
