@@ -2,9 +2,10 @@
 //! state directory's files in a folder of their own. And the note in the state directory that a repair is under way.
 //!
 //! Order: the note, then the copies; then the new generation; and only when its base is durable the files of the state
-//! directory move, the manifest after all others, and the note goes. Each step may be done again.
+//! directory move, the manifest after all others, and the note goes. Leases that cannot be read are closed in between. Each
+//! step may be done again.
 
-use super::{Damaged, RepairError};
+use super::{Damaged, Means, RepairError};
 use crate::checkpoint::files::CHECKPOINTS;
 use crate::checkpoint::nodes::{NODES, read_file, write_file};
 use crate::format::ids::Uuid;
@@ -15,6 +16,7 @@ use crate::journal::{FOLDER, MANIFEST, ManifestStore};
 use crate::media::Media;
 use crate::recovery::WITHDRAWN;
 use crate::ship::ShipError;
+use crate::ship::leases::Leases;
 use crate::ship::publish::read;
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
@@ -95,6 +97,19 @@ pub(super) fn put_report(store: &dyn Store, repair: Uuid, text: String) -> Resul
     let name = names::damaged(repair, REPORT);
     store.put(&name, Bytes::from(text))?;
     Ok(name)
+}
+
+/// Closes every lease that cannot be read, as a writer does: a follower that still lives finds out, and starts anew. Copies of
+/// them are kept by then.
+pub(super) fn close_leases(means: &Means, filesystem: Uuid) -> Result<(), RepairError> {
+    let Means { store, clock, owner, .. } = means;
+    let mut leases = Leases::new(filesystem);
+    leases.look(&**store, &**clock)?;
+    for holder in leases.holders().filter(|holder| holder.newest.is_err()) {
+        // One that was faster has put a number there that can be read.
+        leases.close(&**store, holder.who, owner, clock.now())?;
+    }
+    Ok(())
 }
 
 /// Whether no manifest says what a state directory holds, and something is there: nothing can be mounted from it, or in it.

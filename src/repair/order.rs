@@ -7,8 +7,8 @@ use super::report::Report;
 use super::space::{Terms, Uses, account};
 use super::tree::Trees;
 use super::write::{Author, Edited, Segments};
-use super::{Means, Progress, RepairError, aside};
-use crate::check::{Depth, check};
+use super::{Damaged, Means, Progress, RepairError, aside};
+use crate::check::{Depth, Problem, check};
 use crate::format::batch::TreeId;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, Nonce, ObjectId, Uuid};
 use crate::format::inode::Extent;
@@ -201,6 +201,7 @@ impl<'a> Repair<'a> {
         self.report.base = Some(Position { generation: base.generation, number: 0 });
         self.report.kept = Some(names::damaged(self.id, aside::REPORT));
         if !dry_run {
+            aside::close_leases(self.means, base.uuid)?;
             self.put_aside()?;
             self.check_again()?;
         }
@@ -252,6 +253,10 @@ impl<'a> Repair<'a> {
 
     fn check(&mut self) -> Result<Next, RepairError> {
         self.report.before = check(&self.means.store, self.state().cloned(), Depth::Data, &mut *self.progress);
+        let leases = self.report.before.problems.iter().filter(|problem| names::is_lease(&problem.place));
+        let damaged =
+            |problem: &Problem| Damaged { place: problem.place.clone(), local: false, what: problem.what.clone() };
+        self.report.damaged.extend(leases.map(damaged));
         Ok(match (self.report.before.is_clean(), self.report.is_unusable) {
             (true, true) => Next::Aside,
             (true, false) => Next::End,
@@ -428,6 +433,7 @@ impl<'a> Repair<'a> {
             return Ok(Next::Again);
         }
         let base = author.base;
+        aside::close_leases(self.means, author.filesystem)?;
         let taken = std::mem::take(&mut self.before).end(&*self.means.store);
         self.report.taken = taken.filter(|_| !self.owns_state);
         self.report.base = Some(base);
