@@ -183,3 +183,19 @@ fn a_daemon_that_proc_hides_is_not_taken_for_dead() {
     assert!(!said.contains("shown"), "the daemon is not hidden, and nothing is tested: {said}");
     assert!(said.contains("one\n") && said.matches("in use by process").count() == 2, "{said}");
 }
+
+#[test]
+fn a_state_directory_that_is_not_ours_to_close_is_used_with_a_warning() {
+    let (_scratch, said) = run(r#"
+        mkdir shared
+        chown 0:65534 shared
+        chmod 2770 shared
+        start --state shared 2>&1
+        $U sh -c 'echo one > mnt/file'
+        $U cat mnt/file
+        $U ./skylog umount mnt
+        stat -c 'mode %a' shared
+        "#);
+    assert!(said.contains("one\n") && said.contains("mode 2770\n"), "{said}");
+    assert!(said.contains("shared is open to others (mode 2770), and is not ours to close"), "{said}");
+}
