@@ -40,7 +40,7 @@ fn remade(before: &SimStore, store: &SimStore, entries: &Entries, contents: &Con
     let (uuid, remote) = remote(before);
     let store = copy_of(store);
     let shared: Arc<dyn Store> = Arc::new(store.clone());
-    let objects = find_objects(&shared, uuid, &remote.windows, &mut |_, _, _| {}).expect("found");
+    let objects = find_objects(&shared, uuid, &remote.windows, 0, &mut |_, _, _| {}).expect("found");
     let base = Position { generation: remote.free.generation + 1, number: 0 };
     let epoch = u32::try_from(base.generation).expect("small");
     let closing = Body::Closing(Closing { next_epoch: epoch, owner: "repair".to_owned() });
@@ -380,7 +380,7 @@ fn an_object_that_is_nowhere_is_an_error() {
     }
     let (uuid, remote) = remote(&store);
     let shared: Arc<dyn Store> = Arc::new(lost);
-    let objects = find_objects(&shared, uuid, &remote.windows, &mut |_, _, _| {}).expect("found");
+    let objects = find_objects(&shared, uuid, &remote.windows, 0, &mut |_, _, _| {}).expect("found");
     let base = Position { generation: 5, number: 0 };
     let end = Lsn { epoch: 5, pos: 1 << 40 };
     let (now, inode_mark, segment_bytes, first_segment, doomed) = (0, 0, 32 << 10, 0, BTreeSet::new());

@@ -9,12 +9,12 @@ use std::collections::{BTreeSet, btree_set};
 /// Store objects to be listed for deletion: segments of chunks and nodes, indexes, numbers of generations. Leases, and what a
 /// repair has put aside, have other names.
 ///
-/// Nothing of the new epoch: an earlier try may have used its numbers, and this one uses them again.
+/// Nothing of an epoch of which nothing is known, the new one among them: nobody has looked at it.
 pub(super) fn names(listed: &Listed, ledger: &Ledger, terms: &Terms) -> Vec<String> {
-    let epoch = terms.end.epoch;
+    let counts = |epoch: u32| epoch < terms.end.epoch && epoch <= listed.epoch;
     let windows: BTreeSet<_> = ledger.windows.iter().map(|(end, record)| (record.start, *end)).collect();
-    let segments = listed.segments.iter().filter(|no| no.epoch < epoch && !ledger.segments.contains_key(no));
-    let indexes = listed.windows.iter().filter(|(_, end)| end.epoch < epoch);
+    let segments = listed.segments.iter().filter(|no| counts(no.epoch) && !ledger.segments.contains_key(no));
+    let indexes = listed.windows.iter().filter(|(_, end)| counts(end.epoch));
     let indexes = indexes.filter(|window| !windows.contains(window)).map(|(start, end)| names::window(*start, *end));
     let mut dead: Vec<String> = segments.map(|no| names::segment(*no)).chain(indexes).collect();
     for (generation, numbers) in listed.publications.range(..terms.base.generation) {
