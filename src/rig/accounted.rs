@@ -1,6 +1,6 @@
 //! Space maps that a repair makes from scratch: against the records that there were, and against the checker.
 
-use super::found::{changed, copy_of, files, found, indexes, lively, remote, uses};
+use super::found::{changed, copy_of, files, found, indexes, lively, remote, uses, without_tables};
 use super::{Rig, small};
 use crate::base::random::SeededRandom;
 use crate::check::{Depth, Problem, check};
@@ -10,7 +10,7 @@ use crate::format::names;
 use crate::format::publication::{Base, Body, Closing, Position, Publication};
 use crate::format::space::{self, Key};
 use crate::format::store_segment::SegmentBuilder;
-use crate::format::window::{IndexEntry, WindowIndex};
+use crate::format::window::{BIRTH_UNKNOWN, IndexEntry, WindowIndex};
 use crate::map::{MapError, NewTree, NodeSink, Shape};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
@@ -248,6 +248,33 @@ fn what_lives_in_a_damaged_segment_is_written_anew_and_the_rest_of_it_is_dead() 
         assert_clean(&after, &name);
         assert!(rebuilt.moved.0 > 0 && rebuilt.dead.contains(&name));
     }
+}
+
+/// An older program's index said of an object that an extent has a part of where that extent began. What is moved out of its segment
+/// gets a table, which must not say the same: the next repair would believe it.
+#[test]
+fn where_objects_of_older_segments_were_born_is_not_known_after_they_moved_either() {
+    let store = settled(5);
+    let entries = files(&store);
+    let old = copy_of(&store);
+    let segments: BTreeSet<SegmentNo> = indexes(&store).iter().flat_map(|(_, index)| index.segments.clone()).collect();
+    for no in &segments {
+        if let Ok(bytes) = old.get(&names::segment(*no)) {
+            old.put(&names::segment(*no), without_tables(&bytes)).expect("put");
+        }
+    }
+    let doomed: Vec<String> = segments.iter().map(|no| names::segment(*no)).collect();
+    let Remade { store: after, rebuilt } = remade(&store, &old, &entries, &Contents::default(), &doomed);
+    assert!(rebuilt.moved.0 > 0);
+    let objects = found(&after);
+    let mut seen = 0;
+    for ino in 0..200 {
+        for birth in objects.births_of(InodeNo(ino)) {
+            assert_eq!(birth.offset, BIRTH_UNKNOWN, "{birth:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
 }
 
 fn is_whole(objects: &Objects, key: &[u8], value: &[u8]) -> bool {
