@@ -198,7 +198,7 @@ fn first_block(index: &WindowIndex, entry: &IndexEntry) -> bool {
     index.entries.iter().take(64).any(|first| first.object == entry.object)
 }
 
-fn without_tables(bytes: &Bytes) -> Bytes {
+pub(super) fn without_tables(bytes: &Bytes) -> Bytes {
     use crate::format::object_table::Tables;
     use crate::format::store_segment::{SegmentBuilder, StoreSegment};
     let segment = StoreSegment::parse(bytes).expect("valid");

@@ -40,7 +40,7 @@ pub(crate) struct Row {
     /// Whether it is there.
     pub whole: bool,
     /// The segment's own table says so, too.
-    in_table: bool,
+    pub in_table: bool,
 }
 
 /// A store segment of chunks.
