@@ -6,9 +6,10 @@ use super::objects::{Objects, find_objects};
 use super::report::Report;
 use super::space::{Terms, Uses, account};
 use super::tree::Trees;
+use super::watched::Failed;
 use super::write::{Author, Edited, Segments};
 use super::{Damaged, Means, Progress, RepairError, aside};
-use crate::check::{Depth, Problem, check};
+use crate::check::{self, Depth, Problem, check};
 use crate::format::batch::TreeId;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, Nonce, ObjectId, Uuid};
 use crate::format::inode::Extent;
@@ -252,7 +253,7 @@ impl<'a> Repair<'a> {
     }
 
     fn check(&mut self) -> Result<Next, RepairError> {
-        self.report.before = check(&self.means.store, self.state().cloned(), Depth::Data, &mut *self.progress);
+        self.report.before = self.check_all()?;
         let leases = self.report.before.problems.iter().filter(|problem| names::is_lease(&problem.place));
         let damaged =
             |problem: &Problem| Damaged { place: problem.place.clone(), local: false, what: problem.what.clone() };
@@ -450,6 +451,17 @@ impl<'a> Repair<'a> {
         }
         aside::forget(&**state)?;
         Ok(Next::Pass)
+    }
+
+    /// Checks every byte. That something cannot be read now is no damage, and whatever is damaged beside it can wait.
+    fn check_all(&mut self) -> Result<check::Report, RepairError> {
+        let failed = Failed::default();
+        let (store, state) = (failed.store(&self.means.store), self.state().map(|state| failed.media(state)));
+        let report = check(&store, state, Depth::Data, &mut *self.progress);
+        match failed.first().filter(|_| !report.is_clean()) {
+            Some(error) => Err(error),
+            None => Ok(report),
+        }
     }
 
     fn check_again(&mut self) -> Result<Next, RepairError> {
