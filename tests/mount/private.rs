@@ -60,6 +60,15 @@ fn a_state_directory_that_is_open_to_others_is_closed_to_them() {
 }
 
 #[test]
+fn a_check_leaves_the_mode_of_a_state_directory_alone() {
+    let scratch = used();
+    let state = scratch.root.join("store/state");
+    fs::set_permissions(&state, Permissions::from_mode(OPEN_TO_ALL)).expect("opened");
+    skylog(&["check", scratch.store()]).succeeds();
+    assert_eq!(fs::metadata(&state).expect("there").permissions().mode() & 0o777, OPEN_TO_ALL);
+}
+
+#[test]
 fn links_and_fifos_in_the_state_directory_lead_nowhere() {
     for name in ["MANIFEST", "journal", "nodes", "ckpt", "lock"] {
         let scratch = used();
