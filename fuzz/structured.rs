@@ -106,16 +106,34 @@ pub fn damaged(data: &[u8]) -> usize {
     for _ in 0..=random.below(4) {
         damage(&store, &random);
     }
-    let was = trees();
     let mut seen = 0;
     for (who, see) in READERS {
         // A mount writes to the store that it is given.
         let Ok(tree) = see(&machine(&SimStore::from_image(&store.image(), &CallLog::new()))) else { continue };
-        let wrong: Vec<String> = was.iter().map_while(|was| views::difference(was, &tree)).collect();
-        assert!(wrong.len() < was.len(), "{who} reads what was never there: {}", wrong[0]);
+        assert_eq!(never_there(&tree), None, "{who} reads what was never there");
         seen += 1;
     }
     seen + usize::from(life::live(&store).read > 0)
+}
+
+/// What is wrong with a tree, if it is none that the honest store ever had.
+fn never_there(tree: &Tree) -> Option<String> {
+    let was = trees();
+    let mut wrong: Vec<String> = was.iter().map_while(|was| views::difference(was, tree)).collect();
+    (wrong.len() == was.len()).then(|| wrong.swap_remove(0))
+}
+
+#[test]
+fn a_wrong_byte_is_seen_and_an_error_is_none() {
+    let mut tree = trees()[0].clone();
+    assert_eq!(never_there(&tree), None);
+    let file = tree.get_mut("/dir/file 2").expect("a file");
+    file.as_mut().expect("whole").contents[2000] ^= 1;
+    assert!(never_there(&tree).is_some_and(|what| what.starts_with("/dir/file 2")));
+    tree.insert("/dir/file 2".to_owned(), Err("it is damaged".to_owned()));
+    assert_eq!(never_there(&tree), None);
+    tree.remove("/dir/file 3");
+    assert_eq!(never_there(&tree), Some("/dir/file 3 is missing".to_owned()));
 }
 
 /// Who reads a store, nobody having another copy.
