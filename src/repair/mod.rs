@@ -15,6 +15,7 @@ mod order;
 mod report;
 pub mod space;
 pub mod tree;
+mod watched;
 mod write;
 
 pub use aside::local_folder;

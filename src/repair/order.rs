@@ -6,9 +6,10 @@ use super::objects::{Objects, find_objects};
 use super::report::Report;
 use super::space::{Terms, Uses, account};
 use super::tree::Trees;
+use super::watched::Failed;
 use super::write::{Author, Edited, Segments};
 use super::{Damaged, Means, Progress, RepairError, aside, differs};
-use crate::check::{Depth, Problem, check};
+use crate::check::{self, Depth, Problem, check};
 use crate::format::batch::TreeId;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, Nonce, ObjectId, Uuid};
 use crate::format::inode::Extent;
@@ -256,10 +257,10 @@ impl<'a> Repair<'a> {
     }
 
     fn check(&mut self) -> Result<Next, RepairError> {
-        self.report.before = check(&self.means.store, self.state().cloned(), Depth::Data, &mut *self.progress);
+        self.report.before = self.check_all()?;
         if !self.report.before.is_clean() {
             // What fails or comes wrong once is no damage, and no reason to touch what is whole.
-            let again = check(&self.means.store, self.state().cloned(), Depth::Data, &mut *self.progress);
+            let again = self.check_all()?;
             if again.problems != self.report.before.problems || again.skipped != self.report.before.skipped {
                 return Err(differs("the filesystem"));
             }
@@ -463,6 +464,17 @@ impl<'a> Repair<'a> {
         }
         aside::forget(&**state)?;
         Ok(Next::Pass)
+    }
+
+    /// Checks every byte. That something cannot be read now is no damage, and whatever is damaged beside it can wait.
+    fn check_all(&mut self) -> Result<check::Report, RepairError> {
+        let failed = Failed::default();
+        let (store, state) = (failed.store(&self.means.store), self.state().map(|state| failed.media(state)));
+        let report = check(&store, state, Depth::Data, &mut *self.progress);
+        match failed.first().filter(|_| !report.is_clean()) {
+            Some(error) => Err(error),
+            None => Ok(report),
+        }
     }
 
     fn check_again(&mut self) -> Result<Next, RepairError> {

@@ -503,3 +503,30 @@ fn of_generations_that_have_ended_what_the_fence_needs_stays() {
     }
     assert!(kept > 4 && rebuilt.dead.iter().any(|name| name.starts_with("gen/")), "{:?}", rebuilt.dead);
 }
+
+#[test]
+fn births_of_old_segments_are_not_believed_after_they_were_moved() {
+    let store = settled(8);
+    let entries = files(&store);
+    let old = copy_of(&store);
+    let mut doomed = Vec::new();
+    for (name, mut index) in indexes(&store) {
+        for no in &index.segments {
+            let Ok(bytes) = old.get(&names::segment(*no)) else { continue };
+            old.put(&names::segment(*no), super::found::without_tables(&bytes)).expect("put");
+            doomed.push(names::segment(*no));
+        }
+        // As an earlier version wrote it: where the extent begins, and that had the end of the object only.
+        index.entries.iter_mut().for_each(|entry| entry.birth_offset = entry.birth_offset.wrapping_add(4096));
+        old.put(&name, index.encode().into()).expect("put");
+    }
+    let births = |objects: &Objects| {
+        let all = (1..2000).flat_map(|ino| objects.births_of(InodeNo(ino)));
+        all.filter(|birth| birth.offset != crate::format::window::BIRTH_UNKNOWN).count()
+    };
+    let before = births(&found(&old));
+    let Remade { store: after, rebuilt } = remade(&store, &old, &entries, &Contents::default(), &doomed);
+    let after = births(&found(&after));
+    assert!(rebuilt.moved.0 > 0, "nothing was moved");
+    assert_eq!((before, after), (0, 0));
+}

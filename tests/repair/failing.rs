@@ -163,3 +163,40 @@ fn calls_to_the_disk_that_fail() {
         assert!(fail_disk(op, DiskFault::Failed) > 0, "{op:?}");
     }
 }
+
+/// Lets the nth read fail once in a filesystem that is whole, until there is no nth one: it is never repaired. Returns how many tries
+/// ended with the error.
+fn assert_left_alone(fail: &dyn Fn(&Place, u64), struck: &dyn Fn(&Place) -> u64) -> u32 {
+    let (world, mut failed) = (World::new(), 0);
+    for nth in 1..2000 {
+        let place = Place::from(&world, true);
+        fail(&place, nth);
+        let report = place.repair(1, false);
+        if struck(&place) == 0 {
+            return failed;
+        }
+        match report {
+            Ok(report) => assert!(report.base.is_none() && report.aside.is_none(), "read {nth}: {:?}", report.before),
+            Err(_) => failed += 1,
+        }
+        assert!(place.log.is_empty(), "read {nth}: {:?}", place.log.calls());
+    }
+    panic!("a check makes few reads");
+}
+
+#[test]
+fn a_filesystem_that_is_whole_is_left_alone_though_a_read_fails() {
+    for fault in [StoreFault::Refused, StoreFault::Away] {
+        for op in [StoreOp::Get, StoreOp::List] {
+            let failed = assert_left_alone(&|place, nth| place.store.fail(Nth::new(nth).of(op), fault), &|place| {
+                place.store.failed()
+            });
+            assert!(failed > 0, "{fault:?} {op:?}");
+        }
+    }
+    let failed = assert_left_alone(
+        &|place, nth| place.disk.as_ref().expect("there").fail(Nth::new(nth).of(DiskOp::Read), DiskFault::Failed),
+        &|place| place.disk.as_ref().expect("there").failed(),
+    );
+    assert!(failed > 0);
+}
