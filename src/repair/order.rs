@@ -125,9 +125,11 @@ pub fn repair(means: &Means, dry_run: bool, progress: &mut Progress<'_>) -> Resu
             return Err(RepairError::Refused("others publish while it is read; unmount it there".to_owned()));
         }
     }
-    // One that had done nothing yet, and there is nothing to do any more.
-    if let (Some(state), Some(_), None, false) = (&means.state, note, repair.report.base, dry_run) {
-        aside::forget(&**state)?;
+    // One that had done nothing yet, and there is nothing to do any more: an earlier one, or this one before somebody was faster.
+    if let (Some(state), None, false) = (&means.state, repair.report.base, dry_run) {
+        if aside::noted(&**state)?.is_some() {
+            aside::forget(&**state)?;
+        }
     }
     Ok(repair.report)
 }
