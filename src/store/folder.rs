@@ -21,9 +21,6 @@ const IN_ORDER_BYTES: usize = 256 << 10;
 /// and will want this much next.
 const AHEAD_BYTES: i64 = 4 << 20;
 
-/// The longest object that is read whole, bytes: whoever made it may have made it as long as can be.
-const OBJECT_BYTES_MAX: u64 = 4 << 30;
-
 /// Objects kept open.
 const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
 
@@ -59,7 +56,7 @@ impl Folder {
 
     /// A whole object.
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        read_plain(&self.path(name), OBJECT_BYTES_MAX)
+        read_plain(&self.path(name), u64::MAX)
     }
 
     /// Bytes of an object.
