@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 use std::fs::{self, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,6 +91,26 @@ fn read_whole_above(file: &dyn File, any_bytes: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether this is a folder, or a link to one that this user or root has put in its place, as to another disk.
+pub fn is_own_folder(path: &Path) -> Result<bool> {
+    Ok(match fs::symlink_metadata(path)? {
+        found if is_own_link(&found) => {
+            let led_to = fs::metadata(path)?;
+            led_to.is_dir() && is_own(&led_to)
+        }
+        found => found.is_dir(),
+    })
+}
+
+/// Whether this is a link of this user's or of root's: those do not need links to lead us anywhere.
+pub fn is_own_link(found: &fs::Metadata) -> bool {
+    found.is_symlink() && is_own(found)
+}
+
+fn is_own(found: &fs::Metadata) -> bool {
+    found.uid() == 0 || found.uid() == nix::unistd::geteuid().as_raw()
+}
+
 fn plain(file: fs::File) -> Result<fs::File> {
     match file.metadata()?.is_file() {
         true => Ok(file),
@@ -117,10 +137,12 @@ impl Media for LocalDisk {
 
     fn make_dir(&self, name: &str) -> Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(self.folder(name)?)?;
-        // A link in the place of a folder would lead all that is put there to somewhere else.
+        // Anybody else's link in the place of a folder would lead all that is put there to somewhere else.
         for folder in name::folders_down_to(name) {
-            if !fs::symlink_metadata(self.root.join(folder))?.is_dir() {
-                return Err(Error::new(ErrorKind::NotADirectory, format!("{folder} is a link, not a folder")));
+            if !is_own_folder(&self.root.join(folder))? {
+                let what =
+                    format!("{folder} is not a folder, nor a link of this user's or root's to a folder of theirs");
+                return Err(Error::new(ErrorKind::NotADirectory, what));
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ mod name;
 pub mod sim;
 mod sys;
 
-pub use local::{LocalDisk, open_plain, read_plain, read_whole};
+pub use local::{LocalDisk, is_own_folder, is_own_link, open_plain, read_plain, read_whole};
 pub use lock::{LockError, LockGuard, Owner, Standing, process_runs};
 pub use sys::limit_heap;
 pub(crate) use sys::read_resident;

@@ -2,7 +2,7 @@
 
 use crate::base::canary::{Canary, sync};
 use crate::format::names::SUPERBLOCK;
-use crate::media::{open_plain, read_plain, read_resident};
+use crate::media::{is_own_folder, open_plain, read_plain, read_resident};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -139,8 +139,8 @@ impl Folder {
                 continue;
             }
             match fs::create_dir(&folder) {
-                // Whatever has the name: only a folder can be one that this process or another made.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(&folder)?.is_dir() => {}
+                // Whatever has the name: a link of somebody else's leads to where nothing of ours is to be put.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_own_folder(&folder)? => {}
                 made => made?,
             }
             sync(Canary::FolderMadeSync, || sync_dir(self.above(&name[..end])))?;

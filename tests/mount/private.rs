@@ -1,11 +1,14 @@
 //! What lies in store and state directory is for its owner alone, and nothing that others put there leads anywhere else.
 
 use super::scratch::{Scratch, skylog, words};
+use nix::sys::signal::Signal;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const OPEN_TO_ALL: u32 = 0o777;
+const NOBODY: u32 = 65534;
 
 /// A store that was mounted once.
 fn used() -> Scratch {
@@ -13,6 +16,12 @@ fn used() -> Scratch {
     fs::write(scratch.mnt.join("file"), [7; 5000]).expect("written");
     scratch.umount();
     scratch
+}
+
+/// A link that somebody else has put there.
+fn plant(target: &Path, link: &Path) {
+    symlink(target, link).expect("linked");
+    lchown(link, Some(NOBODY), Some(NOBODY)).expect("given away");
 }
 
 fn refused(scratch: &Scratch) -> String {
@@ -73,7 +82,7 @@ fn links_and_fifos_in_the_state_directory_lead_nowhere() {
         let scratch = used();
         let (there, elsewhere) = (scratch.root.join("store/state").join(name), scratch.root.join("elsewhere"));
         fs::rename(&there, &elsewhere).expect("moved");
-        symlink(&elsewhere, &there).expect("linked");
+        plant(&elsewhere, &there);
         let before = listing(&elsewhere);
         let said = refused(&scratch);
         assert!(said.contains(words(&scratch.root.join("store/state"))) || said.contains(name), "{name}: {said}");
@@ -86,7 +95,7 @@ fn links_and_fifos_in_the_state_directory_lead_nowhere() {
     }
 }
 
-fn listing(path: &std::path::Path) -> Vec<String> {
+fn listing(path: &Path) -> Vec<String> {
     let out = Command::new("find").arg(path).args(["-printf", "%p %s %T@\n"]).output().expect("find runs");
     String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect()
 }
@@ -105,14 +114,38 @@ fn links_and_fifos_in_a_store_lead_nowhere() {
         assert!(name == "win" || !checked.fails().is_empty(), "a fifo in {name}");
         fs::remove_dir_all(&there).expect("removed");
         fs::create_dir(&elsewhere).expect("made");
-        symlink(&elsewhere, &there).expect("linked");
-        let _ = skylog(&["mount", scratch.store(), words(&scratch.mnt)]);
-        let _ = skylog(&["umount", words(&scratch.mnt)]);
+        plant(&elsewhere, &there);
+        let said = refused(&scratch);
+        assert!(name == "gen" || said.contains("put the folder itself there"), "{said}");
         assert_eq!(fs::read_dir(&elsewhere).expect("there").count(), 0, "{name} is followed");
     }
 }
 
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+/// As where the larger disk is.
+#[test]
+fn folders_that_their_owner_has_moved_elsewhere_and_linked_are_used() {
+    let mut scratch = used();
+    let moved = ["gen", "seg", "win", "lease", "state/cache", "state/skylog.log"];
+    for (n, name) in moved.into_iter().enumerate() {
+        let (there, elsewhere) = (scratch.root.join("store").join(name), scratch.root.join(format!("moved-{n}")));
+        match there.exists() {
+            true => fs::rename(&there, &elsewhere).expect("moved"),
+            false => fs::create_dir(&elsewhere).expect("made"),
+        }
+        symlink(&elsewhere, &there).expect("linked");
+    }
+    let before = listing(&scratch.root.join("moved-1"));
+    let log = fs::metadata(scratch.root.join("moved-5")).expect("there").len();
+    scratch.mount();
+    fs::write(scratch.mnt.join("more"), [8; 5000]).expect("written");
+    scratch.signal(Signal::SIGTERM);
+    scratch.gone();
+    assert_ne!(listing(&scratch.root.join("moved-1")), before, "nothing was shipped");
+    assert!(fs::metadata(scratch.root.join("moved-5")).expect("there").len() > log, "nothing was logged");
+    skylog(&["check", "--data", scratch.store()]).succeeds();
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
     let out = Command::new("find").arg(folder).args(["-type", "f"]).output().expect("find runs");
     String::from_utf8_lossy(&out.stdout).lines().map(Into::into).collect()
 }
