@@ -35,6 +35,11 @@ pub fn lease(who: Uuid, number: u64) -> String {
     format!("{LEASES}{:032x}/{number:010}", who.0)
 }
 
+/// Whether this is the name of a lease.
+pub fn is_lease(name: &str) -> bool {
+    matches!(parse(name), Some(Parsed::Lease(..)))
+}
+
 /// What a repair keeps under a name of its own: a damaged object as it was, or the report.
 pub fn damaged(repair: Uuid, name: &str) -> String {
     format!("{DAMAGED}{:032x}/{name}", repair.0)
@@ -90,7 +95,7 @@ pub fn is_ours(name: &str) -> bool {
         [top] => top == SUPERBLOCK,
         ["gen", generation, number] => digits(generation, 10) && digits(number, 10),
         ["seg", epoch, number] => digits(epoch, 10) && digits(number, 16),
-        ["lease", ..] => matches!(parse(name), Some(Parsed::Lease(..))),
+        ["lease", ..] => is_lease(name),
         ["damaged", repair, "report"] => is_uuid(repair),
         // Nothing in there is a copy of such a copy.
         ["damaged", repair, ..] => is_uuid(repair) && name.splitn(3, '/').nth(2).is_some_and(is_live),

@@ -2,19 +2,21 @@
 //! state directory's files in a folder of their own. And the note in the state directory that a repair is under way.
 //!
 //! Order: the note, then the copies; then the new generation; and only when its base is durable the files of the state
-//! directory move, the manifest after all others, and the note goes. Each step may be done again.
+//! directory move, the manifest after all others, and the note goes. Leases that cannot be read are closed in between. Each
+//! step may be done again.
 
-use super::{Damaged, RepairError};
+use super::{Damaged, Means, RepairError};
 use crate::checkpoint::files::CHECKPOINTS;
 use crate::checkpoint::nodes::{NODES, read_file, write_file};
 use crate::format::ids::Uuid;
 use crate::format::names;
 use crate::format::publication::{Body, Position, Publication};
 use crate::format::repair_file::{REPAIR_FILE, RepairFile};
-use crate::journal::{FOLDER, MANIFEST, ManifestStore};
+use crate::journal::{FOLDER, MANIFEST, ManifestError, ManifestStore};
 use crate::media::Media;
 use crate::recovery::WITHDRAWN;
 use crate::ship::ShipError;
+use crate::ship::leases::Leases;
 use crate::ship::publish::read;
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
@@ -74,17 +76,16 @@ pub(super) fn base_of(store: &dyn Store, repair: RepairFile) -> Result<Option<Pu
     Ok(None)
 }
 
-/// Copies damaged store objects, as far as there is something to copy. What is gone, or cannot be read, is only in the
-/// report.
+/// Copies damaged store objects, as far as there is something to copy. What is gone is only in the report. What cannot be copied
+/// ends the repair: its original may be deleted afterwards.
 pub(super) fn copy_objects(store: &dyn Store, repair: Uuid, damaged: &BTreeSet<Damaged>) -> Result<(), RepairError> {
     let places: BTreeSet<&str> = damaged.iter().filter(|damaged| !damaged.local).map(|d| d.place.as_str()).collect();
     for place in places.into_iter().filter(|place| names::is_ours(place)) {
         match store.get(place) {
             // One that is there is a copy that an earlier try made.
             Ok(bytes) => drop(store.create(&names::damaged(repair, place), bytes)?),
-            Err(e) if e.is_away() => return Err(e.into()),
             Err(StoreError::NotFound { .. }) => {}
-            Err(e) => log::warn!("{place} is not copied: {e}"),
+            Err(e) => return Err(e.into()),
         }
     }
     Ok(())
@@ -97,13 +98,27 @@ pub(super) fn put_report(store: &dyn Store, repair: Uuid, text: String) -> Resul
     Ok(name)
 }
 
+/// Closes every lease that cannot be read, as a writer does: a follower that still lives finds out, and starts anew. Copies of
+/// them are kept by then.
+pub(super) fn close_leases(means: &Means, filesystem: Uuid) -> Result<(), RepairError> {
+    let Means { store, clock, owner, .. } = means;
+    let mut leases = Leases::new(filesystem);
+    leases.look(&**store, &**clock)?;
+    for holder in leases.holders().filter(|holder| holder.newest.is_err()) {
+        // One that was faster has put a number there that can be read.
+        leases.close(&**store, holder.who, owner, clock.now())?;
+    }
+    Ok(())
+}
+
 /// Whether no manifest says what a state directory holds, and something is there: nothing can be mounted from it, or in it.
-pub(super) fn is_unusable(state: &Arc<dyn Media>) -> bool {
-    let holds_something = || !matches!(list(&**state, FOLDER), Ok(names) if names.is_empty());
+pub(super) fn is_unusable(state: &Arc<dyn Media>) -> Result<bool, RepairError> {
     match ManifestStore::load(state.clone()) {
-        Ok(Some(_)) => false,
-        Ok(None) => holds_something(),
-        Err(_) => true,
+        Ok(Some(_)) => Ok(false),
+        Ok(None) => Ok(!list(&**state, FOLDER)?.is_empty()),
+        Err(ManifestError::Damaged(_)) => Ok(true),
+        // What cannot be read now may be whole.
+        Err(e) => Err(e.into()),
     }
 }
 

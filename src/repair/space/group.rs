@@ -6,9 +6,9 @@ use super::{Terms, Uses};
 use crate::format::checkpoint::Birth;
 use crate::format::ids::{Lsn, ObjectId};
 use crate::format::names;
-use crate::format::window::IndexEntry;
+use crate::format::window::{BIRTH_UNKNOWN, IndexEntry};
 use crate::repair::RepairError;
-use crate::repair::objects::{Objects, Place};
+use crate::repair::objects::{Objects, Place, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A window as it is to be.
@@ -60,7 +60,7 @@ impl Plan<'_> {
                     let window = self.objects.segments[place.segment].window.expect("places are in windows");
                     live.entry(window).or_default().insert(place.segment);
                 }
-                (None, Some(place)) => homeless.push(birth_of(&self.objects.row(&place).entry)),
+                (None, Some(place)) => homeless.push(birth_of(self.objects.row(&place))),
                 (None, None) => homeless.push(of.birth),
             }
         }
@@ -155,8 +155,11 @@ impl Group {
     }
 }
 
-fn birth_of(entry: &IndexEntry) -> Birth {
-    let IndexEntry { object, len, birth_ino: ino, birth_offset: offset, .. } = *entry;
+/// Where an object was born, as far as that is to be believed: an older program's index, which no table confirms, said where an
+/// extent began instead, and a table that is written now would confirm it.
+fn birth_of(row: &Row) -> Birth {
+    let IndexEntry { object, len, birth_ino: ino, birth_offset, .. } = row.entry;
+    let offset = if row.in_table { birth_offset } else { BIRTH_UNKNOWN };
     Birth { ino, offset, object, len }
 }
 
