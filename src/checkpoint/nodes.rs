@@ -18,7 +18,7 @@ use crate::format::names;
 use crate::format::store_segment::SegmentBuilder;
 use crate::locate::{Body, ReadError, SegmentReader};
 use crate::map::{MapError, NodeSink, NodeSource};
-use crate::media::{File, Media, room_for};
+use crate::media::{File, Media, read_whole};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -59,15 +59,9 @@ pub fn write_file(media: &dyn Media, name: &str, bytes: &[u8]) -> io::Result<()>
     file.sync()
 }
 
-/// The longest file of a checkpoint or node segment that is believed, bytes.
-const FILE_BYTES_MAX: u64 = 1 << 30;
-
 /// Reads a whole file.
 pub fn read_file(media: &dyn Media, name: &str) -> io::Result<Bytes> {
-    let file = media.open(name)?;
-    let mut bytes = room_for(file.len()?, FILE_BYTES_MAX)?;
-    file.read_at(&mut bytes, 0)?;
-    Ok(bytes.into())
+    Ok(read_whole(&*media.open(name)?)?.into())
 }
 
 /// The reader of nodes.

@@ -2,6 +2,7 @@
 
 use log::LevelFilter;
 use skylog::base::clock::{Clock, SystemClock};
+use skylog::media::is_own_link;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -47,7 +48,10 @@ fn redirect(path: &Path) -> io::Result<()> {
 }
 
 fn send_errors_to(path: &Path) -> io::Result<()> {
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    // A link that this user or root has put there, as to where other logs are, is meant.
+    let meant = fs::symlink_metadata(path).is_ok_and(|found| is_own_link(&found));
+    let flags = if meant { 0 } else { libc::O_NOFOLLOW };
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(path)?;
     nix::unistd::dup2_stderr(&log)?;
     Ok(())
 }

@@ -263,6 +263,7 @@ impl Mount {
         let endpoint = options.metrics.as_ref().map(Endpoint::bind).transpose()?;
         let made = matches!(state.try_exists(), Ok(false));
         let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
+        world::refuse_foreign_links(&self.store)?;
         state_root::close_to_others(&state);
         // Looked at under the lock, and before anything is put there.
         let is_new = state_dir::is_new(&state);

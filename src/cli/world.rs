@@ -11,9 +11,10 @@ use skylog::format::superblock::Superblock;
 use skylog::journal;
 use skylog::locate::CacheBytes;
 use skylog::map::{Limits, Shape};
-use skylog::media::{LocalDisk, LockError, LockGuard, Owner};
+use skylog::media::{LocalDisk, LockError, LockGuard, Owner, is_own_folder};
 use skylog::recovery::{Holding, MountError, Tuning, World};
 use skylog::store::probe_create;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,6 +105,27 @@ pub fn lock_folder(
         }
     }
 }
+
+/// Fails if a folder of a store is a link that somebody else has put there: nothing is written through it, so nothing may be accepted.
+pub fn refuse_foreign_links(store: &StoreArg) -> Outcome {
+    for path in store.folder().into_iter().flat_map(|folder| STORE_FOLDERS.map(|name| folder.join(name))) {
+        match is_own_folder(&path) {
+            Ok(true) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound && !path.is_symlink() => {}
+            Ok(false) => {
+                return Err(Failure::failed(format_args!(
+                    "{} is not a folder, nor a link of this user's or root's to a folder of theirs; put the folder itself there",
+                    path.display()
+                )));
+            }
+            Err(e) => return Err(Failure::failed(format_args!("{}: {e}", path.display()))),
+        }
+    }
+    Ok(())
+}
+
+/// Folders of a store that a mount writes to.
+const STORE_FOLDERS: [&str; 4] = ["gen", "seg", "win", "lease"];
 
 /// Makes sure that the store keeps writers apart.
 pub fn probe(store: &StoreArg) -> Outcome {

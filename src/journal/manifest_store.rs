@@ -9,16 +9,13 @@ use super::is_full;
 use crate::base::canary::{Canary, removed, sync};
 use crate::format::FormatError;
 use crate::format::manifest::Manifest;
-use crate::media::{Media, room_for};
+use crate::media::{Media, read_whole};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 
 /// The manifest's name in the state directory.
 pub const MANIFEST: &str = "MANIFEST";
-
-/// The longest that is believed, bytes: some 100,000 journal segments.
-const BYTES_MAX: u64 = 16 << 20;
 const TEMPORARY: &str = "MANIFEST.new";
 
 /// Why the manifest was not read or not changed.
@@ -80,9 +77,7 @@ impl ManifestStore {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ManifestError::Io { doing: "open", source }),
         };
-        let len = file.len().map_err(ManifestError::io("read"))?;
-        let mut bytes = room_for(len, BYTES_MAX).map_err(ManifestError::io("read"))?;
-        file.read_at(&mut bytes, 0).map_err(ManifestError::io("read"))?;
+        let bytes = read_whole(&*file).map_err(ManifestError::io("read"))?;
         let manifest = Manifest::decode(&bytes).map_err(ManifestError::Damaged)?;
         Ok(Some(ManifestStore { media, changing: Mutex::new(None), current: Mutex::new(Arc::new(manifest)) }))
     }

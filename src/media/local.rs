@@ -5,9 +5,11 @@
 
 use super::{File, FolderEntry, Media, Space, name, sys};
 use crate::base::canary::{Canary, sync};
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 use std::fs::{self, OpenOptions};
 use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -55,21 +57,59 @@ pub fn open_plain(path: &Path) -> Result<fs::File> {
 
 /// Reads a whole file of ours that has no more than `limit` bytes; see [`open_plain`].
 pub fn read_plain(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let file = open_plain(path)?;
-    let mut bytes = room_for(file.metadata()?.len(), limit)?;
-    file.read_exact_at(&mut bytes, 0)?;
+    let file = LocalFile(open_plain(path)?);
+    match file.len()? {
+        len if len > limit => Err(Error::new(
+            ErrorKind::FileTooLarge,
+            format!("{len} bytes, which is more than the {limit} of any of ours"),
+        )),
+        _ => read_whole(&file),
+    }
+}
+
+/// A file up to this length is read whatever it is, bytes.
+const ANY_BYTES: u64 = 1 << 30;
+
+/// Reads a whole file. What was written there is as long as it is, without a limit; but anybody makes a file long that
+/// has nothing in it, and such a one takes memory that it takes no disk for: a long one of which less than half was
+/// written is an error, as is one for which there is no memory.
+pub fn read_whole(file: &dyn File) -> Result<Vec<u8>> {
+    read_whole_above(file, ANY_BYTES)
+}
+
+fn read_whole_above(file: &dyn File, any_bytes: u64) -> Result<Vec<u8>> {
+    let len = file.len()?;
+    // A disk that cannot say is believed: what it says wrong, reading it shows.
+    if len > any_bytes && file.holes().is_ok_and(|holes| holes > len / 2) {
+        return Err(Error::new(ErrorKind::FileTooLarge, format!("{len} bytes, most of which were never written")));
+    }
+    let no_room = |_| Error::new(ErrorKind::OutOfMemory, format!("{len} bytes, for which there is no memory"));
+    let count = usize::try_from(len).map_err(|_| Error::from(ErrorKind::FileTooLarge))?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(count).map_err(no_room)?;
+    bytes.resize(count, 0);
+    file.read_at(&mut bytes, 0)?;
     Ok(bytes)
 }
 
-/// Room for the bytes of a file or object that says it has so many: whoever made it may say anything.
-pub fn room_for(len: u64, limit: u64) -> Result<Vec<u8>> {
-    let too_long =
-        || Error::new(ErrorKind::FileTooLarge, format!("{len} bytes, which is more than the {limit} of any of ours"));
-    let count = usize::try_from(len).ok().filter(|_| len <= limit).ok_or_else(too_long)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(count)?;
-    bytes.resize(count, 0);
-    Ok(bytes)
+/// Whether this is a folder, or a link to one that this user or root has put in its place, as to another disk.
+pub fn is_own_folder(path: &Path) -> Result<bool> {
+    Ok(match fs::symlink_metadata(path)? {
+        found if is_own_link(&found) => {
+            let led_to = fs::metadata(path)?;
+            led_to.is_dir() && is_own(&led_to)
+        }
+        found => found.is_dir(),
+    })
+}
+
+/// Whether this is a link of this user's or of root's: those do not need links to lead us anywhere.
+pub fn is_own_link(found: &fs::Metadata) -> bool {
+    found.is_symlink() && is_own(found)
+}
+
+fn is_own(found: &fs::Metadata) -> bool {
+    found.uid() == 0 || found.uid() == nix::unistd::geteuid().as_raw()
 }
 
 fn plain(file: fs::File) -> Result<fs::File> {
@@ -98,10 +138,12 @@ impl Media for LocalDisk {
 
     fn make_dir(&self, name: &str) -> Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(self.folder(name)?)?;
-        // A link in the place of a folder would lead all that is put there to somewhere else.
+        // Anybody else's link in the place of a folder would lead all that is put there to somewhere else.
         for folder in name::folders_down_to(name) {
-            if !fs::symlink_metadata(self.root.join(folder))?.is_dir() {
-                return Err(Error::new(ErrorKind::NotADirectory, format!("{folder} is a link, not a folder")));
+            if !is_own_folder(&self.root.join(folder))? {
+                let what =
+                    format!("{folder} is not a folder, nor a link of this user's or root's to a folder of theirs");
+                return Err(Error::new(ErrorKind::NotADirectory, what));
             }
         }
         Ok(())
@@ -186,6 +228,23 @@ impl File for LocalFile {
         Ok(self.0.metadata()?.len())
     }
 
+    /// Asks the disk where data ends and begins again. One that does not know says that all is data.
+    fn holes(&self) -> Result<u64> {
+        let (len, mut at, mut holes) = (self.len()?, 0, 0);
+        let next = |from: u64, what| match lseek(&self.0, i64::try_from(from).map_err(Error::other)?, what) {
+            Ok(found) => Ok(u64::try_from(found).map_err(Error::other)?),
+            // Nothing of the kind follows.
+            Err(Errno::ENXIO) => Ok(len),
+            Err(e) => Err(Error::from(e)),
+        };
+        while at < len {
+            let data = next(at, Whence::SeekData)?;
+            holes += data.min(len) - at;
+            at = if data < len { next(data, Whence::SeekHole)? } else { len };
+        }
+        Ok(holes)
+    }
+
     fn forget_cached(&self) -> Result<()> {
         use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
         // A disk without a page cache has nothing to forget, and some refuse the advice.
@@ -219,6 +278,40 @@ mod tests {
         disk.open("journal/slot").expect("there").read_at(&mut found, 0).expect("read");
         assert_eq!(&found, b"\0\0\0\0\0\0\0\0\0\0tail");
         assert_eq!(file.read_at(&mut found, 1).expect_err("too short").kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_long_file_is_read_if_it_was_written_and_an_empty_one_takes_no_memory() {
+        const LONG: u64 = 1 << 20;
+        let (root, disk) = disk();
+        let written = disk.create("written").expect("new");
+        written.write_at(&vec![7; 3 << 20], 0).expect("written");
+        assert_eq!(written.holes().expect("known"), 0);
+        assert_eq!(read_whole_above(&*written, LONG).expect("read"), vec![7; 3 << 20]);
+
+        let sparse = disk.create("sparse").expect("new");
+        for (offset, holes) in [(LONG, LONG), (3 << 20, 3 << 20)] {
+            sparse.write_at(&[1], offset).expect("written");
+            fs::File::options()
+                .write(true)
+                .open(root.path().join("sparse"))
+                .expect("there")
+                .set_len(8 << 20)
+                .expect("long");
+            assert!(sparse.holes().expect("known") >= holes);
+        }
+        assert_eq!(read_whole_above(&*sparse, LONG).expect_err("empty").kind(), ErrorKind::FileTooLarge);
+        assert_eq!(read_whole_above(&*sparse, 8 << 20).expect("not long").len(), 8 << 20);
+    }
+
+    #[test]
+    fn a_file_that_was_only_made_long_is_refused_however_long() {
+        let (root, disk) = disk();
+        for len in [(1_u64 << 30) + 1, 1 << 42] {
+            fs::File::create(root.path().join("long")).expect("made").set_len(len).expect("long");
+            let refused = read_whole(&*disk.open("long").expect("there")).expect_err("refused").to_string();
+            assert!(refused.contains("never written"), "{refused}");
+        }
     }
 
     #[test]

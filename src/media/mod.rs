@@ -9,7 +9,7 @@ mod name;
 pub mod sim;
 mod sys;
 
-pub use local::{LocalDisk, open_plain, read_plain, room_for};
+pub use local::{LocalDisk, is_own_folder, is_own_link, open_plain, read_plain, read_whole};
 pub use lock::{LockError, LockGuard, Owner, Standing, process_runs};
 pub use sys::limit_heap;
 pub(crate) use sys::read_resident;
@@ -88,6 +88,10 @@ pub trait File: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
+    /// How many of its bytes were never written and read as zeros; 0 where the disk does not tell.
+    fn holes(&self) -> io::Result<u64> {
+        Ok(0)
+    }
     /// Lets later reads see what is on the disk. After a sync that failed, memory may hold what the disk never got, and
     /// call it clean; what is only waiting to be written stays.
     fn forget_cached(&self) -> io::Result<()> {

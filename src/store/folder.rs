@@ -2,7 +2,7 @@
 
 use crate::base::canary::{Canary, sync};
 use crate::format::names::SUPERBLOCK;
-use crate::media::{open_plain, read_plain, read_resident};
+use crate::media::{is_own_folder, open_plain, read_plain, read_resident};
 use lru::LruCache;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -20,9 +20,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const IN_ORDER_BYTES: usize = 256 << 10;
 /// and will want this much next.
 const AHEAD_BYTES: i64 = 4 << 20;
-
-/// The longest object that is read whole, bytes: whoever made it may have made it as long as can be.
-const OBJECT_BYTES_MAX: u64 = 4 << 30;
 
 /// Objects kept open.
 const OPEN_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
@@ -59,7 +56,7 @@ impl Folder {
 
     /// A whole object.
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        read_plain(&self.path(name), OBJECT_BYTES_MAX)
+        read_plain(&self.path(name), u64::MAX)
     }
 
     /// Bytes of an object.
@@ -142,8 +139,8 @@ impl Folder {
                 continue;
             }
             match fs::create_dir(&folder) {
-                // Whatever has the name: only a folder can be one that this process or another made.
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(&folder)?.is_dir() => {}
+                // Whatever has the name: a link of somebody else's leads to where nothing of ours is to be put.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && is_own_folder(&folder)? => {}
                 made => made?,
             }
             sync(Canary::FolderMadeSync, || sync_dir(self.above(&name[..end])))?;

@@ -1,12 +1,14 @@
 //! What lies in store and state directory is for its owner alone, and nothing that others put there leads anywhere else.
 
 use super::scratch::{Scratch, skylog, words};
+use nix::sys::signal::Signal;
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 const OPEN_TO_ALL: u32 = 0o777;
+const NOBODY: u32 = 65534;
 
 /// A store that was mounted once.
 fn used() -> Scratch {
@@ -14,6 +16,12 @@ fn used() -> Scratch {
     fs::write(scratch.mnt.join("file"), [7; 5000]).expect("written");
     scratch.umount();
     scratch
+}
+
+/// A link that somebody else has put there.
+fn plant(target: &Path, link: &Path) {
+    symlink(target, link).expect("linked");
+    lchown(link, Some(NOBODY), Some(NOBODY)).expect("given away");
 }
 
 fn refused(scratch: &Scratch) -> String {
@@ -74,7 +82,7 @@ fn links_and_fifos_in_the_state_directory_lead_nowhere() {
         let scratch = used();
         let (there, elsewhere) = (scratch.root.join("store/state").join(name), scratch.root.join("elsewhere"));
         fs::rename(&there, &elsewhere).expect("moved");
-        symlink(&elsewhere, &there).expect("linked");
+        plant(&elsewhere, &there);
         let before = listing(&elsewhere);
         let said = refused(&scratch);
         assert!(said.contains(words(&scratch.root.join("store/state"))) || said.contains(name), "{name}: {said}");
@@ -87,7 +95,7 @@ fn links_and_fifos_in_the_state_directory_lead_nowhere() {
     }
 }
 
-fn listing(path: &std::path::Path) -> Vec<String> {
+fn listing(path: &Path) -> Vec<String> {
     let out = Command::new("find").arg(path).args(["-printf", "%p %s %T@\n"]).output().expect("find runs");
     String::from_utf8_lossy(&out.stdout).lines().map(str::to_owned).collect()
 }
@@ -106,37 +114,47 @@ fn fifos_in_a_store_keep_nobody_waiting() {
     }
 }
 
-/// The folder that a link leads to is whole, so that all goes well until something is shipped, or refused at once.
+/// The folder that a link leads to is whole, so that nothing but the link is wrong.
 #[test]
-fn nothing_is_written_through_a_link_in_a_store() {
+fn nothing_is_written_through_anybody_elses_link_in_a_store() {
     for name in ["gen", "seg", "win"] {
-        let mut scratch = used();
+        let scratch = used();
         let (there, elsewhere) = (scratch.root.join("store").join(name), scratch.root.join("elsewhere"));
         fs::rename(&there, &elsewhere).expect("moved");
-        symlink(&elsewhere, &there).expect("linked");
+        plant(&elsewhere, &there);
         let before = listing(&elsewhere);
         assert!(before.len() > 1, "there is nothing in {name}: {before:?}");
-        let mount = ["mount", "--journal-size", "32MiB", "--ship-interval", "1", scratch.store(), words(&scratch.mnt)];
-        let said = skylog(&mount);
-        if said.is_success() {
-            scratch.adopt();
-            fs::write(scratch.mnt.join("more"), vec![8; 3 << 20]).expect("it is mounted");
-            let begin = Instant::now();
-            while scratch.status()["last_error"].is_null() {
-                assert!(begin.elapsed() < Duration::from_secs(120), "{name}: {}", scratch.status());
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            skylog(&["umount", "--now", words(&scratch.mnt)]).succeeds();
-            scratch.gone();
-        } else {
-            let sentence = said.fails();
-            assert!(sentence.contains(name), "{sentence}");
-        }
+        let said = refused(&scratch);
+        assert!(said.contains("put the folder itself there"), "{name}: {said}");
         assert_eq!(listing(&elsewhere), before, "{name} is followed");
     }
 }
 
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+/// As where the larger disk is.
+#[test]
+fn folders_that_their_owner_has_moved_elsewhere_and_linked_are_used() {
+    let mut scratch = used();
+    let moved = ["gen", "seg", "win", "lease", "state/cache", "state/skylog.log"];
+    for (n, name) in moved.into_iter().enumerate() {
+        let (there, elsewhere) = (scratch.root.join("store").join(name), scratch.root.join(format!("moved-{n}")));
+        match there.exists() {
+            true => fs::rename(&there, &elsewhere).expect("moved"),
+            false => fs::create_dir(&elsewhere).expect("made"),
+        }
+        symlink(&elsewhere, &there).expect("linked");
+    }
+    let before = listing(&scratch.root.join("moved-1"));
+    let log = fs::metadata(scratch.root.join("moved-5")).expect("there").len();
+    scratch.mount();
+    fs::write(scratch.mnt.join("more"), [8; 5000]).expect("written");
+    scratch.signal(Signal::SIGTERM);
+    scratch.gone();
+    assert_ne!(listing(&scratch.root.join("moved-1")), before, "nothing was shipped");
+    assert!(fs::metadata(scratch.root.join("moved-5")).expect("there").len() > log, "nothing was logged");
+    skylog(&["check", "--data", scratch.store()]).succeeds();
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
     let out = Command::new("find").arg(folder).args(["-type", "f"]).output().expect("find runs");
     String::from_utf8_lossy(&out.stdout).lines().map(Into::into).collect()
 }

@@ -112,3 +112,14 @@ fn a_state_directory_is_never_made_over_another() {
     let (disk, _store) = made();
     assert!(ManifestStore::create(Arc::new(disk), fresh_manifest()).is_err());
 }
+
+/// As after an outage of the store through which a long journal of small segments has filled up.
+#[test]
+fn a_long_manifest_is_read_again() {
+    let (disk, store) = made();
+    let name = |n: u32| format!("ckpt/{n}{}", "0".repeat(1 << 20));
+    store.update(|manifest| manifest.history = (0..17).map(name).collect()).expect("changes");
+    let file = Media::open(&disk, MANIFEST).expect("there");
+    assert!(file.len().expect("known") > 16 << 20, "too short to show anything");
+    assert_eq!(stored(&disk).current().history.len(), 17);
+}
