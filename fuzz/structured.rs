@@ -5,10 +5,16 @@ mod chance;
 #[expect(dead_code, reason = "only tests make trees that go round")]
 #[path = "../tests/hostile/forge.rs"]
 mod forge;
+#[expect(dead_code, reason = "its ear is for tests that ask whether an error names the object")]
+#[path = "../tests/damage/heard.rs"]
+mod heard;
 #[path = "../tests/hostile/life.rs"]
 mod life;
 #[path = "../tests/model/mod.rs"]
 mod model;
+#[expect(dead_code, reason = "here there is a store alone, and nothing goes on")]
+#[path = "../tests/damage/views.rs"]
+mod views;
 
 use forge::Forge;
 use model::driver::{Driver, Mount};
@@ -19,11 +25,12 @@ use skylog::base::clock::{Clock, SimClock, Time};
 use skylog::base::random::{Random, SeededRandom};
 use skylog::fs::{Cx, Fs, Stop};
 use skylog::media::sim::{CallLog, SimDisk};
-use skylog::recovery::{MkfsOptions, mkfs};
+use skylog::recovery::{MkfsOptions, MountError, mkfs};
 use skylog::rig::{Rig, small};
 use skylog::store::Store;
 use skylog::store::sim::SimStore;
 use std::sync::Arc;
+use views::{Machine, Tree};
 
 /// Takes any bytes; returns whether it got somewhere.
 type Body = fn(&[u8]) -> usize;
@@ -92,13 +99,54 @@ pub fn image(data: &[u8]) -> usize {
     usize::from(lived.read > 0)
 }
 
-/// A store with flipped bits, objects that are cut, gone, or in each other's place.
+/// A store with flipped bits, objects that are cut, gone, or in each other's place: what is read of it is what was there, or an
+/// error.
 pub fn damaged(data: &[u8]) -> usize {
     let (random, store) = (SeededRandom::fed(data), honest().store());
     for _ in 0..=random.below(4) {
         damage(&store, &random);
     }
-    usize::from(life::live(&store).read > 0)
+    let was = trees();
+    let mut seen = 0;
+    for (who, see) in READERS {
+        // A mount writes to the store that it is given.
+        let Ok(tree) = see(&machine(&SimStore::from_image(&store.image(), &CallLog::new()))) else { continue };
+        let wrong: Vec<String> = was.iter().map_while(|was| views::difference(was, &tree)).collect();
+        assert!(wrong.len() < was.len(), "{who} reads what was never there: {}", wrong[0]);
+        seen += 1;
+    }
+    seen + usize::from(life::live(&store).read > 0)
+}
+
+/// Who reads a store, nobody having another copy.
+const READERS: [(&str, Reader); 2] = [("a mount", views::elsewhere), ("a follower", views::follow)];
+
+type Reader = fn(&Machine) -> Result<Tree, MountError>;
+
+fn machine(store: &SimStore) -> Machine {
+    Machine { disk: SimDisk::new(&CallLog::new()), store: store.clone(), tuning: small() }
+}
+
+/// What there is in the honest store, and what there was before its newest publications: nobody can tell that those are gone.
+fn trees() -> Arc<Vec<Tree>> {
+    thread_local! {
+        static TREES: Arc<Vec<Tree>> = Arc::new(all_trees());
+    }
+    TREES.with(Arc::clone)
+}
+
+fn all_trees() -> Vec<Tree> {
+    let store = honest().store();
+    let names = store.list("gen/").expect("listed");
+    let mut trees = Vec::new();
+    for newest in names.iter().rev() {
+        let copy = SimStore::from_image(&store.image(), &CallLog::new());
+        trees.extend(views::elsewhere(&machine(&copy)).ok());
+        store.delete(newest).expect("deleted");
+    }
+    let all_read = |tree: &Tree| tree.values().all(Result::is_ok);
+    assert!(all_read(&trees[0]) && trees[0].len() > 12, "the honest store cannot be read");
+    trees
 }
 
 fn damage(store: &SimStore, random: &SeededRandom) {

@@ -12,7 +12,7 @@
 //! listed for deletion, whether there or gone; changes of files after the checkpoint, whose deaths the next merge settles
 //! — so live bytes are compared with the extents **at the checkpoint**.
 //!
-//! **How deep**: [`Depth::Metadata`] verifies all but the bytes of file data in store segments, so that a check of a store that is
+//! **How deep**: [`Depth::Metadata`] verifies all but the bodies of segments with file data, their frames and object tables, so that a check of a store that is
 //! far away takes two requests a segment and not all that is stored. [`Depth::Data`] reads every byte.
 //!
 //! **Memory** grows with the number of inodes and of objects, some 100 bytes each, and holds one store segment and one
@@ -61,7 +61,9 @@ use std::sync::Arc;
 /// What a check reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Everything but the bytes of file data in store segments: of these the header, the directory, the footer and the length.
+    /// Everything but the bodies of store segments with file data: of these segments the header, the directory, the footer and the
+    /// length. Neither the file data is read, nor the frames between (by which a mount of the store alone finds a body), nor the
+    /// tables of objects.
     Metadata,
     /// Every byte.
     Data,
@@ -153,7 +155,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         id: "objects",
         needs: &["windows", "plans"],
-        does: "every object that an extent names is somewhere, whole",
+        does: "every object that an extent names is somewhere, whole if data is read",
         run: objects::check_objects,
     },
     Pass {

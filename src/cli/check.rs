@@ -20,9 +20,9 @@ use std::time::Duration;
 
 /// Verify what is stored: checksums, the order of trees, link counts, extents, and the accounting of space against a full scan.
 ///
-/// Of the contents of files in the store it verifies that they are there, and where; with --data every byte. With --repair, what is
-/// damaged is copied aside, and the filesystem is made anew of all that is left; what is lost is said by file. It may be
-/// interrupted and run again.
+/// Of the contents of files in the store it verifies that they are there, and where; with --data every byte, also of the frames
+/// around them and of the tables of objects. With --repair, what is damaged is copied aside, and the filesystem is made anew of
+/// all that is left; what is lost is said by file. It may be interrupted and run again.
 #[derive(clap::Args)]
 pub struct Check {
     /// The store: a directory or a URL. It must not be mounted.
@@ -140,7 +140,10 @@ pub fn show(report: &Report) {
     output::line(format_args!("looked at {}", looked_at(&report.figures)));
     if report.figures.unread_bytes > 0 {
         let unread = size::show(report.figures.unread_bytes);
-        output::line(format_args!("contents of files were not read ({unread} in the store): --data verifies them"));
+        output::line(format_args!(
+            "contents of files were not read ({unread} in the store), nor the frames around them and the tables of objects: \
+             --data verifies them"
+        ));
     }
     if let Some(lost) = lost(&report.figures) {
         output::line(lost);

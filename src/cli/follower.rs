@@ -118,7 +118,10 @@ impl Place {
         let is_new = !dir.exists();
         state_root::make(dir).map_err(|e| wrong(&e))?;
         match LocalDisk::new(dir).lock(LOCK, owner) {
-            Ok(lock) => Ok(Ok(Place { dir: dir.to_path_buf(), is_new, _lock: lock })),
+            Ok(lock) => {
+                state_root::close_to_others(dir);
+                Ok(Ok(Place { dir: dir.to_path_buf(), is_new, _lock: lock }))
+            }
             Err(held @ LockError::Held { .. }) => Ok(Err(held)),
             Err(e) => Err(wrong(&e)),
         }

@@ -15,7 +15,9 @@ use super::remount::remount;
 use super::site::Site;
 use super::store_arg::{Found, StoreArg};
 use super::world::{self, Sizes};
-use super::{daemon, follower, log_file, mkfs, mount_point, mount_words, output, registry, set, size, state_dir};
+use super::{
+    daemon, follower, log_file, mkfs, mount_point, mount_words, output, registry, set, size, state_dir, state_root,
+};
 use skylog::format::superblock::Superblock;
 use skylog::format::usage::UsageLimit;
 use skylog::media::{LockGuard, Owner};
@@ -261,6 +263,7 @@ impl Mount {
         let endpoint = options.metrics.as_ref().map(Endpoint::bind).transpose()?;
         let made = matches!(state.try_exists(), Ok(false));
         let lock = world::lock(&self.store, Some(&state), &dir.display().to_string(), patience)?;
+        state_root::close_to_others(&state);
         // Looked at under the lock, and before anything is put there.
         let is_new = state_dir::is_new(&state);
         let opened = site.record(&self.store).and_then(|()| self.open(dir, &site, options, progress));

@@ -11,7 +11,7 @@ use super::world;
 use nix::unistd::User;
 use serde::{Deserialize, Serialize};
 use skylog::format::names::LOCK;
-use skylog::media::{LockGuard, Owner};
+use skylog::media::{LockGuard, Owner, process_runs};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -113,7 +113,7 @@ pub fn find_mount(dir: &Path) -> Option<(PathBuf, Registration)> {
 /// The registration of a mount of a store, of the one that writes if there is one, and its socket.
 pub fn find_store(url: &str) -> Option<(PathBuf, Registration)> {
     let all = folders().into_iter().flat_map(|folder| {
-        let found = registrations(&folder).into_iter().filter(|r| r.store == url && alive(r.pid));
+        let found = registrations(&folder).into_iter().filter(|r| r.store == url && process_runs(r.pid));
         found.map(move |found| (path_for(&folder, &found.dir, "sock"), found)).collect::<Vec<_>>()
     });
     all.min_by_key(|(_, found)| found.follows)
@@ -122,13 +122,6 @@ pub fn find_store(url: &str) -> Option<(PathBuf, Registration)> {
 /// A daemon that did not sign off was killed, and may not be quite dead yet: how long to wait for that.
 pub fn patience(dir: &Path) -> Duration {
     find_mount(dir).map_or(Duration::ZERO, |_| DYING_MAX)
-}
-
-/// Whether a process of this number runs. One that has ended, and whose parent has not asked how, does not.
-pub fn alive(pid: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The state follows the name, which may itself hold blanks and brackets.
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// The folder this user's daemons register in; made on first use, for its owner alone.
@@ -199,7 +192,7 @@ fn others() -> Vec<PathBuf> {
 
 /// Takes away what killed daemons left, unless their dead mount is still there to be explained.
 fn sweep(folder: &Path) {
-    let left = |found: &Registration| !alive(found.pid) && !mount_point::is_skylog(&found.dir);
+    let left = |found: &Registration| !process_runs(found.pid) && !mount_point::is_skylog(&found.dir);
     for found in registrations(folder).into_iter().filter(left) {
         found.remove();
     }

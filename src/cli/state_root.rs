@@ -98,21 +98,28 @@ fn write(state: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn make(state: &Path) -> io::Result<()> {
     let new: Vec<&Path> = state.ancestors().take_while(|folder| !folder.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(state)?;
-    close_to_others(state)?;
     new.into_iter().try_for_each(|made| File::open(made.parent().unwrap_or(made))?.sync_all())
 }
 
-/// A directory that others may read or write, because of how it was made or copied here, is for its owner alone from now on.
-fn close_to_others(state: &Path) -> io::Result<()> {
-    let found = fs::metadata(state)?;
-    let mode = found.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        fs::set_permissions(state, Permissions::from_mode(mode & 0o7700))?;
-        log::warn!("{} was open to others (mode {mode:o}) and is closed to them now", state.display());
-    }
-    let (owner, own) = (found.uid(), nix::unistd::geteuid().as_raw());
+/// A directory of this user's that others may read or write, because of how it was made or copied here, is for its owner alone from
+/// now on. Nothing depends on it: on a disk that keeps no modes, or that lets nobody change them, it stays what it is.
+pub fn close_to_others(state: &Path) {
+    let (shown, own) = (state.display(), nix::unistd::geteuid().as_raw());
+    let (owner, mode) = match fs::metadata(state) {
+        Ok(found) => (found.uid(), found.permissions().mode() & 0o7777),
+        Err(e) => return log::warn!("{shown} is not looked at: {e}"),
+    };
     if owner != own && owner != 0 {
-        log::warn!("{} belongs to user {owner}, who can put anything into what is mounted from it", state.display());
+        log::warn!("{shown} belongs to user {owner}, who can put anything into what is mounted from it");
     }
-    Ok(())
+    if mode & 0o077 == 0 {
+        return;
+    }
+    if owner != own {
+        return log::warn!("{shown} is open to others (mode {mode:o}), and is not ours to close");
+    }
+    match fs::set_permissions(state, Permissions::from_mode(mode & 0o7700)) {
+        Ok(()) => log::warn!("{shown} was open to others (mode {mode:o}) and is closed to them now"),
+        Err(e) => log::warn!("{shown} is open to others (mode {mode:o}) and cannot be closed to them: {e}"),
+    }
 }

@@ -4,6 +4,7 @@ use super::control::{Ask, Conversation, Say};
 use super::failure::{Failure, Outcome};
 use super::progress::Progress;
 use super::{daemon, mount_point, output, registry, size, utab};
+use skylog::media::process_runs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,7 @@ impl Umount {
             return Ok(());
         }
         if let Some(registration) =
-            registry::find_mount(&dir).map(|(_, found)| found).filter(|found| !registry::alive(found.pid))
+            registry::find_mount(&dir).map(|(_, found)| found).filter(|found| !process_runs(found.pid))
         {
             registration.remove();
             return Err(Failure::failed(format_args!(
@@ -125,7 +126,7 @@ fn lazily(dir: &Path) -> Outcome {
 
 fn wait_for_end(pid: u32) -> Outcome {
     for _ in 0..1000 {
-        if !registry::alive(pid) {
+        if !process_runs(pid) {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(10));

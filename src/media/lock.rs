@@ -6,6 +6,9 @@
 use super::local::{LocalDisk, options, read_plain};
 use super::sys;
 pub use crate::format::lease::Owner;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +18,9 @@ impl Owner {
     /// This process.
     pub fn this_process(mount_point: &str) -> io::Result<Owner> {
         let pid = std::process::id();
-        let started = start_of(pid).ok_or_else(|| io::Error::other("/proc does not show this process"))?;
+        let Seen::Started(started) = look(pid) else {
+            return Err(io::Error::other("/proc does not show this process"));
+        };
         Ok(Owner {
             host: kernel("hostname")?,
             boot: kernel("random/boot_id")?,
@@ -73,9 +78,13 @@ impl Owner {
     /// What is known here of the owner, whether or not it has a kernel lock.
     pub fn standing(&self, here: &Owner) -> Standing {
         if self.boot == here.boot {
-            let other = (self.pid, self.started) != (here.pid, here.started);
-            let lives = other && start_of(self.pid) == Some(self.started);
-            return if lives { Standing::Lives } else { Standing::Dead };
+            return match look(self.pid) {
+                _ if (self.pid, self.started) == (here.pid, here.started) => Standing::Dead,
+                Seen::Started(at) if at == self.started => Standing::Lives,
+                Seen::Started(_) | Seen::Ended => Standing::Dead,
+                // It may be the owner, or another process that has its number by now.
+                Seen::Hidden => Standing::Elsewhere,
+            };
         }
         if self.host == here.host { Standing::Dead } else { Standing::Elsewhere }
     }
@@ -91,7 +100,7 @@ pub enum Standing {
     Dead,
     /// Its process runs on this machine.
     Lives,
-    /// Only the other machine can tell.
+    /// It cannot be told here: only the other machine can, or `/proc` hides the process.
     Elsewhere,
 }
 
@@ -209,15 +218,42 @@ fn kernel(what: &str) -> io::Result<String> {
     Ok(fs::read_to_string(format!("/proc/sys/kernel/{what}"))?.trim().to_owned())
 }
 
-/// When a process that runs started, in clock ticks since the boot: field 22 of its `stat`, counted after the name, which
-/// may itself hold blanks and brackets. A process that has ended and waits for its parent holds nothing any more.
-fn start_of(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// Whether a process of this number runs. One that has ended, and whose parent has not asked how, does not.
+pub fn process_runs(pid: u32) -> bool {
+    !matches!(look(pid), Seen::Ended)
+}
+
+/// What this machine shows of a process.
+enum Seen {
+    /// There is none of that number, or it has ended and waits for its parent, and holds nothing any more.
+    Ended,
+    /// It runs since then, in clock ticks since the boot.
+    Started(u64),
+    /// It runs, and nobody is told more.
+    Hidden,
+}
+
+/// Looks at a process. A `/proc` that hides what others run (`hidepid`) hides the daemons of the same user too, for nobody may look
+/// into them; so what is not shown there may run, and only the kernel's word that there is no such process is taken for an end.
+fn look(pid: u32) -> Seen {
+    let shown = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    if let Some(seen) = shown.and_then(|stat| read_stat(&stat)) {
+        return seen;
+    }
+    // Zero and below mean groups of processes.
+    match i32::try_from(pid) {
+        Ok(pid @ 1..) if kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH) => Seen::Hidden,
+        _ => Seen::Ended,
+    }
+}
+
+/// When it started is field 22 of its `stat`, counted after the name, which may itself hold blanks and brackets.
+fn read_stat(stat: &str) -> Option<Seen> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace();
     match fields.next()? {
-        "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
+        "Z" | "X" => Some(Seen::Ended),
+        _ => Some(Seen::Started(fields.nth(18)?.parse().ok()?)),
     }
 }
 
@@ -233,6 +269,13 @@ mod tests {
 
     fn me() -> Owner {
         Owner::this_process("/mnt/a b\nc").expect("known")
+    }
+
+    fn started(pid: u32) -> u64 {
+        match look(pid) {
+            Seen::Started(at) => at,
+            _ => panic!("process {pid} runs"),
+        }
     }
 
     fn plant(disk: &LocalDisk, owner: &Owner) {
@@ -254,7 +297,7 @@ mod tests {
     fn an_owner_is_dead_only_where_machine_boot_and_space_of_processes_say_so() {
         let here = Owner::seen_anywhere("/mnt").expect("known");
         let here = Owner { boot: "now pid:[1] machine".into(), ..here };
-        let at = |boot: &str| Owner { boot: boot.into(), pid: 1, started: start_of(1).expect("runs"), ..here.clone() };
+        let at = |boot: &str| Owner { boot: boot.into(), pid: 1, started: started(1), ..here.clone() };
         let gone = |boot: &str| Owner { started: u64::MAX, ..at(boot) };
         for (owner, expected) in [
             (at("now pid:[1] machine"), Standing::Lives),
@@ -305,7 +348,7 @@ mod tests {
         disk.lock("lock", &me()).expect("free");
 
         // A process that surely runs, though it holds no kernel lock (as over a network without locks).
-        let init = Owner { pid: 1, started: start_of(1).expect("runs"), ..me() };
+        let init = Owner { pid: 1, started: started(1), ..me() };
         plant(&disk, &init);
         assert!(matches!(disk.lock("lock", &me()), Err(LockError::Held { .. })));
         assert!(matches!(disk.break_lock("lock", &me()), Err(LockError::Held { .. })));

@@ -10,7 +10,7 @@ pub mod sim;
 mod sys;
 
 pub use local::{LocalDisk, open_plain, read_plain, room_for};
-pub use lock::{LockError, LockGuard, Owner, Standing};
+pub use lock::{LockError, LockGuard, Owner, Standing, process_runs};
 pub use sys::limit_heap;
 pub(crate) use sys::read_resident;
 

@@ -295,8 +295,8 @@ fn is_dead(held: &Owner, here: &Owner) -> bool {
     for _ in 0..looks {
         match held.standing_anywhere(here) {
             Standing::Dead => return true,
-            Standing::Elsewhere => return false,
-            Standing::Lives => thread::sleep(pause),
+            Standing::Elsewhere if held.boot != here.boot => return false,
+            Standing::Elsewhere | Standing::Lives => thread::sleep(pause),
         }
     }
     false

@@ -12,7 +12,7 @@ use crate::format::ids::Uuid;
 use crate::format::names;
 use crate::format::publication::{Body, Position, Publication};
 use crate::format::repair_file::{REPAIR_FILE, RepairFile};
-use crate::journal::{FOLDER, MANIFEST, ManifestStore};
+use crate::journal::{FOLDER, MANIFEST, ManifestError, ManifestStore};
 use crate::media::Media;
 use crate::recovery::WITHDRAWN;
 use crate::ship::ShipError;
@@ -76,17 +76,16 @@ pub(super) fn base_of(store: &dyn Store, repair: RepairFile) -> Result<Option<Pu
     Ok(None)
 }
 
-/// Copies damaged store objects, as far as there is something to copy. What is gone, or cannot be read, is only in the
-/// report.
+/// Copies damaged store objects, as far as there is something to copy. What is gone is only in the report. What cannot be copied
+/// ends the repair: its original may be deleted afterwards.
 pub(super) fn copy_objects(store: &dyn Store, repair: Uuid, damaged: &BTreeSet<Damaged>) -> Result<(), RepairError> {
     let places: BTreeSet<&str> = damaged.iter().filter(|damaged| !damaged.local).map(|d| d.place.as_str()).collect();
     for place in places.into_iter().filter(|place| names::is_ours(place)) {
         match store.get(place) {
             // One that is there is a copy that an earlier try made.
             Ok(bytes) => drop(store.create(&names::damaged(repair, place), bytes)?),
-            Err(e) if e.is_away() => return Err(e.into()),
             Err(StoreError::NotFound { .. }) => {}
-            Err(e) => log::warn!("{place} is not copied: {e}"),
+            Err(e) => return Err(e.into()),
         }
     }
     Ok(())
@@ -113,12 +112,13 @@ pub(super) fn close_leases(means: &Means, filesystem: Uuid) -> Result<(), Repair
 }
 
 /// Whether no manifest says what a state directory holds, and something is there: nothing can be mounted from it, or in it.
-pub(super) fn is_unusable(state: &Arc<dyn Media>) -> bool {
-    let holds_something = || !matches!(list(&**state, FOLDER), Ok(names) if names.is_empty());
+pub(super) fn is_unusable(state: &Arc<dyn Media>) -> Result<bool, RepairError> {
     match ManifestStore::load(state.clone()) {
-        Ok(Some(_)) => false,
-        Ok(None) => holds_something(),
-        Err(_) => true,
+        Ok(Some(_)) => Ok(false),
+        Ok(None) => Ok(!list(&**state, FOLDER)?.is_empty()),
+        Err(ManifestError::Damaged(_)) => Ok(true),
+        // What cannot be read now may be whole.
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -34,6 +34,7 @@ use crate::recovery::{HoldError, Holding, MountError};
 use crate::ship::ShipError;
 use crate::store::{Store, StoreError};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// What a repair works on, and with.
@@ -81,6 +82,28 @@ pub struct Touched {
     pub path: Option<String>,
     /// What happened to it, and why: sentences without a full stop.
     pub what: Vec<String>,
+}
+
+/// Bytes that are read again at a time.
+const CONFIRM_BYTES: usize = 8 << 20;
+
+/// Whether a range of a store object, or all of it, is still what was read and found damaged. Bytes that come wrong once are no damage,
+/// and what is whole must not be given up for them: then the repair ends.
+fn confirm(store: &dyn Store, name: &str, range: Option<Range<u64>>, read: &[u8]) -> Result<(), RepairError> {
+    let start = range.as_ref().map_or(0, |range| range.start);
+    // One byte more tells where all of it ends.
+    let end = range.map_or(start + read.len() as u64 + 1, |range| range.end);
+    let mut rest = read;
+    for from in (start..end).step_by(CONFIRM_BYTES) {
+        let again = store.get_some(name, from..end.min(from + CONFIRM_BYTES as u64))?;
+        rest = rest.strip_prefix(&*again).ok_or_else(|| differs(name))?;
+    }
+    if rest.is_empty() { Ok(()) } else { Err(differs(name)) }
+}
+
+fn differs(name: &str) -> RepairError {
+    let what = "reads differently each time: something else writes there, or disk or store fail";
+    RepairError::Refused(format!("{name} {what}; run it again"))
 }
 
 /// Why a repair ended early. All that was stored is there; when it is run again, it goes on, or starts over.

@@ -8,7 +8,7 @@ use super::space::{Terms, Uses, account};
 use super::tree::Trees;
 use super::watched::Failed;
 use super::write::{Author, Edited, Segments};
-use super::{Damaged, Means, Progress, RepairError, aside};
+use super::{Damaged, Means, Progress, RepairError, aside, differs};
 use crate::check::{self, Depth, Problem, check};
 use crate::format::batch::TreeId;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, Nonce, ObjectId, Uuid};
@@ -17,7 +17,7 @@ use crate::format::key::Key;
 use crate::format::names::{self, SUPERBLOCK};
 use crate::format::publication::{Base, Position, Publication};
 use crate::format::repair_file::RepairFile;
-use crate::format::space::{self, Mark};
+use crate::format::space::{self, Mark, WindowRecord};
 use crate::format::store_file::STORE_FILE;
 use crate::media::Media;
 use crate::recovery::{Asker, Before, Holding, MountError, ask};
@@ -69,7 +69,7 @@ pub const PASSES: &[Pass] = &[
     Pass {
         id: "check",
         writes: false,
-        does: "checks every byte; a filesystem that is whole is left alone",
+        does: "checks every byte, twice if anything is wrong; a filesystem that is whole is left alone",
         run: |repair| repair.check(),
     },
     Pass { id: "objects", writes: false, does: "finds which objects of files are whole", run: |repair| repair.find() },
@@ -232,7 +232,8 @@ impl<'a> Repair<'a> {
             StatePart::Owner => self.owns_state = true,
             StatePart::Outlived(reason) => {
                 self.report.outlived = Some(reason.clone());
-                self.report.is_unusable = self.means.state.as_ref().is_some_and(aside::is_unusable);
+                self.report.is_unusable =
+                    self.means.state.as_ref().map(aside::is_unusable).transpose()?.unwrap_or(false);
             }
         }
         self.report.damaged.extend(evidence.damaged.iter().cloned());
@@ -255,8 +256,9 @@ impl<'a> Repair<'a> {
 
     fn ask(&mut self) -> Result<Next, RepairError> {
         let Means { store, clock, owner, holding, .. } = self.means;
-        // Whose state directory is the newest writer's need not ask: the fence says so.
-        let holding = if self.owns_state && *holding == Holding::Asks { Holding::TakesOver } else { *holding };
+        // Whose state directory is the newest writer's need not ask, if the fence says so.
+        let surely = self.owns_state && self.evidence().published_last;
+        let holding = if surely && *holding == Holding::Asks { Holding::TakesOver } else { *holding };
         let asker = Asker { store: &**store, clock: &**clock, owner, holding };
         self.before = ask(&asker, self.evidence().superblock.uuid).map_err(|e| match e {
             MountError::Hold(e) => RepairError::Hold(e),
@@ -267,6 +269,13 @@ impl<'a> Repair<'a> {
 
     fn check(&mut self) -> Result<Next, RepairError> {
         self.report.before = self.check_all()?;
+        if !self.report.before.is_clean() {
+            // What fails or comes wrong once is no damage, and no reason to touch what is whole.
+            let again = self.check_all()?;
+            if again.problems != self.report.before.problems || again.skipped != self.report.before.skipped {
+                return Err(differs("the filesystem"));
+            }
+        }
         let leases = self.report.before.problems.iter().filter(|problem| names::is_lease(&problem.place));
         let damaged =
             |problem: &Problem| Damaged { place: problem.place.clone(), local: false, what: problem.what.clone() };
@@ -279,11 +288,13 @@ impl<'a> Repair<'a> {
     }
 
     fn find(&mut self) -> Result<Next, RepairError> {
+        let last = self.author()?.base.generation - 1;
         let (store, evidence) = (&self.means.store, self.evidence.as_ref().expect("the pass `evidence` came before"));
         let uuid = evidence.superblock.uuid;
-        let objects = find_objects(store, uuid, &evidence.windows, &mut *self.progress)?;
-        self.report.damaged.extend(objects.damaged().iter().cloned());
         let trees = Trees::new(uuid, self.state().cloned(), store.clone());
+        let epoch = named_epoch(evidence, &trees)?.min(u32::try_from(last).unwrap_or(u32::MAX));
+        let objects = find_objects(store, uuid, &evidence.windows, epoch, &mut *self.progress)?;
+        self.report.damaged.extend(objects.damaged().iter().cloned());
         self.left = Some(Left { trees, objects, mended: Mended::default() });
         Ok(Next::Pass)
     }
@@ -490,6 +501,27 @@ struct OldSpace {
     inode_mark: u64,
     /// Store objects that are listed for deletion.
     doomed: BTreeSet<String>,
+}
+
+/// The highest epoch of which anything is named: by batches, windows, the state directory, or an entry of a tree.
+fn named_epoch(evidence: &Evidence, trees: &Trees) -> Result<u32, RepairError> {
+    let mut epoch = evidence.epoch;
+    trees.each(TreeId::Files, root_of(evidence, TreeId::Files), &evidence.overlays[0], &mut |key, value| {
+        if let (Ok(Key::Extent(..)), Ok(extent)) = (Key::decode(&key), Extent::decode(&value)) {
+            epoch = epoch.max(extent.object.lsn.epoch);
+        }
+    })?;
+    trees.each(TreeId::Space, root_of(evidence, TreeId::Space), &evidence.overlays[1], &mut |key, value| {
+        epoch = epoch.max(match space::Key::decode(&key) {
+            Ok(space::Key::Segment(no)) => no.epoch,
+            Ok(space::Key::Window(end)) => {
+                let segments = WindowRecord::decode(&value).map(|record| record.segments).unwrap_or_default();
+                segments.iter().map(|no| no.epoch).max().unwrap_or(0).max(end.epoch)
+            }
+            _ => 0,
+        });
+    })?;
+    Ok(epoch)
 }
 
 fn root_of(evidence: &Evidence, tree: TreeId) -> Option<Option<NodePtr>> {

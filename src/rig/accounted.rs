@@ -1,6 +1,6 @@
 //! Space maps that a repair makes from scratch: against the records that there were, and against the checker.
 
-use super::found::{changed, copy_of, files, found, indexes, lively, remote, uses};
+use super::found::{changed, copy_of, files, found, indexes, lively, remote, uses, without_tables};
 use super::{Rig, small};
 use crate::base::random::SeededRandom;
 use crate::check::{Depth, Problem, check};
@@ -10,7 +10,7 @@ use crate::format::names;
 use crate::format::publication::{Base, Body, Closing, Position, Publication};
 use crate::format::space::{self, Key};
 use crate::format::store_segment::SegmentBuilder;
-use crate::format::window::{IndexEntry, WindowIndex};
+use crate::format::window::{BIRTH_UNKNOWN, IndexEntry, WindowIndex};
 use crate::map::{MapError, NewTree, NodeSink, Shape};
 use crate::media::Media;
 use crate::media::sim::{CallLog, SimDisk};
@@ -40,7 +40,7 @@ fn remade(before: &SimStore, store: &SimStore, entries: &Entries, contents: &Con
     let (uuid, remote) = remote(before);
     let store = copy_of(store);
     let shared: Arc<dyn Store> = Arc::new(store.clone());
-    let objects = find_objects(&shared, uuid, &remote.windows, &mut |_, _, _| {}).expect("found");
+    let objects = find_objects(&shared, uuid, &remote.windows, 0, &mut |_, _, _| {}).expect("found");
     let base = Position { generation: remote.free.generation + 1, number: 0 };
     let epoch = u32::try_from(base.generation).expect("small");
     let closing = Body::Closing(Closing { next_epoch: epoch, owner: "repair".to_owned() });
@@ -250,6 +250,33 @@ fn what_lives_in_a_damaged_segment_is_written_anew_and_the_rest_of_it_is_dead() 
     }
 }
 
+/// An older program's index said of an object that an extent has a part of where that extent began. What is moved out of its segment
+/// gets a table, which must not say the same: the next repair would believe it.
+#[test]
+fn where_objects_of_older_segments_were_born_is_not_known_after_they_moved_either() {
+    let store = settled(5);
+    let entries = files(&store);
+    let old = copy_of(&store);
+    let segments: BTreeSet<SegmentNo> = indexes(&store).iter().flat_map(|(_, index)| index.segments.clone()).collect();
+    for no in &segments {
+        if let Ok(bytes) = old.get(&names::segment(*no)) {
+            old.put(&names::segment(*no), without_tables(&bytes)).expect("put");
+        }
+    }
+    let doomed: Vec<String> = segments.iter().map(|no| names::segment(*no)).collect();
+    let Remade { store: after, rebuilt } = remade(&store, &old, &entries, &Contents::default(), &doomed);
+    assert!(rebuilt.moved.0 > 0);
+    let objects = found(&after);
+    let mut seen = 0;
+    for ino in 0..200 {
+        for birth in objects.births_of(InodeNo(ino)) {
+            assert_eq!(birth.offset, BIRTH_UNKNOWN, "{birth:?}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
+}
+
 fn is_whole(objects: &Objects, key: &[u8], value: &[u8]) -> bool {
     use crate::format::inode::Extent;
     use crate::format::key;
@@ -380,7 +407,7 @@ fn an_object_that_is_nowhere_is_an_error() {
     }
     let (uuid, remote) = remote(&store);
     let shared: Arc<dyn Store> = Arc::new(lost);
-    let objects = find_objects(&shared, uuid, &remote.windows, &mut |_, _, _| {}).expect("found");
+    let objects = find_objects(&shared, uuid, &remote.windows, 0, &mut |_, _, _| {}).expect("found");
     let base = Position { generation: 5, number: 0 };
     let end = Lsn { epoch: 5, pos: 1 << 40 };
     let (now, inode_mark, segment_bytes, first_segment, doomed) = (0, 0, 32 << 10, 0, BTreeSet::new());

@@ -90,7 +90,7 @@ pub(super) fn uses(entries: &[(Bytes, Bytes)]) -> Uses {
 pub(super) fn found(store: &SimStore) -> Objects {
     let (uuid, remote) = remote(store);
     let store: Arc<dyn Store> = Arc::new(copy_of(store));
-    find_objects(&store, uuid, &remote.windows, &mut |_, _, _| {}).expect("found")
+    find_objects(&store, uuid, &remote.windows, 0, &mut |_, _, _| {}).expect("found")
 }
 
 /// The windows in which something lives, with their indexes.
@@ -245,7 +245,7 @@ fn a_store_that_is_away_is_no_damage() {
     let store = copy_of(&rig.store);
     let as_store: Arc<dyn Store> = Arc::new(store.clone());
     store.set_down(true);
-    let found = find_objects(&as_store, uuid, &remote.windows, &mut |_, _, _| {});
+    let found = find_objects(&as_store, uuid, &remote.windows, 0, &mut |_, _, _| {});
     assert!(matches!(found, Err(RepairError::Store(e)) if e.is_away()));
 }
 

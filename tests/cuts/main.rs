@@ -9,6 +9,8 @@
 //!
 //! `SKYLOG_CUT_ROUNDS=n` cuts more or fewer times, `SKYLOG_CUT_SEED=n` starts with another seed.
 
+#[path = "../counted/mod.rs"]
+mod counted;
 mod daemon;
 mod disk;
 mod recorder;

@@ -6,6 +6,8 @@
 //! `SKYLOG_DAMAGE_EVERY=n` looks at every nth byte beside those at the ends of each object; 1 is all of them.
 //! `SKYLOG_DAMAGE_SEED=n` begins elsewhere and flips other bits. `SKYLOG_DAMAGE_ONLY=text` looks at objects whose names have it.
 
+#[path = "../counted/mod.rs"]
+mod counted;
 mod heard;
 mod kinds;
 mod scene;
@@ -14,6 +16,7 @@ mod sweep;
 mod tally;
 mod views;
 
+use counted::Counts;
 use kinds::Kind;
 use sweep::Scope;
 use tally::Tally;
@@ -34,12 +37,16 @@ fn promise_g8_damage_of_any_byte_is_an_error_that_names_the_object_or_changes_no
         only: std::env::var("SKYLOG_DAMAGE_ONLY").ok(),
     };
     let mut all = Tally::default();
+    let mut histories = 0;
     for scene in scene::all() {
         println!("{}: {} objects, {} bytes", scene.name, scene.objects.len(), scene.bytes());
         all += sweep::run(&scene, &scope);
+        histories += 1;
     }
     all += store_file::sweep(&scope);
     println!("{all}");
+    let faults = all.kinds.values().map(|counts| counts.trials).sum();
+    Counts { part: "every object damaged", histories, failures: all.failed, faults, ..Counts::default() }.print();
     all.assert_no_failure();
     if scope.only.is_none() {
         for kind in Kind::ALL {

@@ -1,6 +1,6 @@
 //! Who may read a filesystem: a mount of the state directory, one of the store alone, a follower, the check.
 
-use crate::heard;
+use super::heard;
 use bytes::Bytes;
 use skylog::base::clock::SimClock;
 use skylog::base::random::SeededRandom;

@@ -10,6 +10,8 @@
 mod calls;
 mod cases;
 mod compare;
+#[path = "../counted/mod.rs"]
+mod counted;
 mod generate;
 mod ground;
 mod known;
@@ -18,6 +20,7 @@ mod step;
 mod tree;
 
 use compare::{changes, look_again, shrink};
+use counted::Counts;
 use ground::Ground;
 use known::Known;
 use perform::Look;
@@ -175,7 +178,7 @@ fn random_sequences_see_no_difference_from_ext4() {
     let threads = env("SKYLOG_DIFF_THREADS", THREADS);
     let mut run = Run::new(Known::read());
     let mut end = 0;
-    let mut kill = false;
+    let (mut kill, mut kills) = (false, 0);
     while end < sequences && !run.enough() {
         end = (end + ROUND).min(sequences);
         std::thread::scope(|scope| {
@@ -184,6 +187,7 @@ fn random_sequences_see_no_difference_from_ext4() {
             }
         });
         run.verify_after_remount(kill);
+        kills += u64::from(kill);
         kill = !kill;
     }
     println!(
@@ -191,6 +195,9 @@ fn random_sequences_see_no_difference_from_ext4() {
         run.next.load(Ordering::Relaxed),
         run.known.used()
     );
+    let failures = run.failures.lock().expect("no thread panicked").len() as u64;
+    let histories = run.next.load(Ordering::Relaxed);
+    Counts { part: "calls beside ext4", histories, failures, kills, ..Counts::default() }.print();
     run.ground.check();
     if sequences >= ROUND {
         run.every_call_counts();

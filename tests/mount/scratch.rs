@@ -35,6 +35,10 @@ pub fn skylog(arguments: &[&str]) -> Said {
 }
 
 impl Said {
+    pub fn is_success(&self) -> bool {
+        self.output.status.success()
+    }
+
     /// It did what it was asked; what it printed.
     pub fn succeeds(self) -> String {
         let errors = String::from_utf8_lossy(&self.output.stderr);

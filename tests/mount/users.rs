@@ -157,3 +157,45 @@ fn what_only_another_user_may_do_says_so() {
         ./skylog umount mnt
     "#);
 }
+
+/// Where `/proc` hides what others run, it hides a daemon from its own user too.
+#[test]
+fn a_daemon_that_proc_hides_is_not_taken_for_dead() {
+    let (_scratch, said) = run(r#"
+        mount -t proc -o hidepid=2 proc /proc
+        start
+        $U sh -c 'echo one > mnt/file'
+        pid=$(pid)
+        if $U test -e /proc/$pid/stat; then echo shown; fi
+        mkdir other
+        chown nobody other
+        $U ./skylog mount --journal-size 32MiB --state second store other 2> refused && exit 1
+        cat refused
+        $U ./skylog umount mnt
+        ended $pid
+        # One that only reads has nothing but its lease.
+        $U ./skylog mount --read-only store mnt
+        $U cat mnt/file
+        $U ./skylog destroy store < /dev/null 2> refused && exit 1
+        cat refused
+        $U ./skylog umount mnt
+        "#);
+    assert!(!said.contains("shown"), "the daemon is not hidden, and nothing is tested: {said}");
+    assert!(said.contains("one\n") && said.matches("in use by process").count() == 2, "{said}");
+}
+
+#[test]
+fn a_state_directory_that_is_not_ours_to_close_is_used_with_a_warning() {
+    let (_scratch, said) = run(r#"
+        mkdir shared
+        chown 0:65534 shared
+        chmod 2770 shared
+        start --state shared 2>&1
+        $U sh -c 'echo one > mnt/file'
+        $U cat mnt/file
+        $U ./skylog umount mnt
+        stat -c 'mode %a' shared
+        "#);
+    assert!(said.contains("one\n") && said.contains("mode 2770\n"), "{said}");
+    assert!(said.contains("shared is open to others (mode 2770), and is not ours to close"), "{said}");
+}

@@ -68,6 +68,93 @@ fn reads_and_lists_that_fail() {
     }
 }
 
+/// What is whole is left alone, whatever fails once while that is seen.
+#[test]
+fn a_read_that_fails_once_is_no_reason_to_repair_what_is_whole() {
+    let world = World::new();
+    for fault in [StoreFault::Refused, StoreFault::Cut] {
+        let mut failed = 0;
+        for nth in 1.. {
+            let place = Place::from(&world, true);
+            place.store.fail(Nth::new(nth).of(StoreOp::Get), fault);
+            let report = place.repair(1, false);
+            assert!(place.log.is_empty(), "{fault:?} at read {nth}: {:?}", place.log.calls());
+            if place.store.failed() == 0 {
+                break;
+            }
+            failed += u32::from(report.is_err());
+        }
+        assert!(failed > 10, "{fault:?}: {failed}");
+    }
+}
+
+/// Bytes that come wrong once are no damage: the repair ends, or does what it would have done.
+#[test]
+fn bytes_of_the_store_that_come_wrong_once_cost_no_file() {
+    let world = World::new();
+    let whole = damaged(&world).repair(1, false).expect("nothing fails");
+    for fault in [StoreFault::Cut, StoreFault::Flipped] {
+        let mut failed = 0;
+        for nth in 1.. {
+            let place = damaged(&world);
+            place.store.fail(Nth::new(nth).of(StoreOp::Get), fault);
+            let report = place.repair(1, false);
+            if place.store.failed() == 0 {
+                break;
+            }
+            match report {
+                Err(_) => failed += 1,
+                Ok(report) => assert_eq!(report.touched, whole.touched, "{fault:?} at read {nth}"),
+            }
+        }
+        assert!(failed > 10, "{fault:?}: {failed}");
+    }
+}
+
+/// Nodes that were not shipped yet are in the state directory alone. A read that fails once is no damage: no file goes, in
+/// whichever walk it fails.
+#[test]
+fn a_read_of_the_disk_that_fails_once_costs_no_file() {
+    let mut rig = Rig::new(21, &small());
+    let mut files = Files::new();
+    for n in 0..30 {
+        let name = format!("file-{n}");
+        world::put(&mut rig, &name, 3000);
+        files.insert(name.clone(), world::contents(&name, 3000));
+        if n % 10 == 9 {
+            rig.drain();
+        }
+    }
+    let (store, disk) = (rig.store.image(), rig.disk.image());
+    let damaged = || {
+        let place = Place::of(&store, Some(&disk));
+        let name = place.store.list("win").expect("listed").pop().expect("an index");
+        world::flip(&place.store, &name, 70);
+        place
+    };
+    let whole = damaged().repair(1, false).expect("nothing fails");
+    let mut failed = 0;
+    for nth in 1.. {
+        let place = damaged();
+        let disk = place.disk.clone().expect("there");
+        disk.fail(Nth::new(nth).of(DiskOp::Read), DiskFault::Failed);
+        let report = place.repair(1, false);
+        if disk.failed() == 0 {
+            break;
+        }
+        disk.heal();
+        match report {
+            Err(_) => failed += 1,
+            Ok(report) => {
+                assert_eq!(report.touched, whole.touched, "read {nth}");
+                let mut rig = place.mount(5, "mended");
+                world::assert_files(&mut rig, &files, &report, &format!("read {nth} failed"));
+            }
+        }
+    }
+    assert!(failed > 10, "{failed}");
+}
+
 #[test]
 fn calls_to_the_disk_that_fail() {
     for op in

@@ -126,12 +126,84 @@ fn promise_g9_what_is_append_only_is_refused_and_nothing_is_written() {
 /// The rule of a mount: who holds it elsewhere is asked for, and named.
 #[test]
 fn what_another_machine_holds_is_repaired_only_if_it_is_taken_over() {
+    let world = World::new();
+    let place = Place::from(&world, false);
+    let name = hold_elsewhere(&place);
+    world::flip(&place.store, &world.living("seg/")[0], 200);
+    let before = place.log.len();
+    let refused = place.repair_as(1, false, Holding::Asks).expect_err("refused");
+    assert!(matches!(refused, RepairError::Hold(_)) && refused.to_string().contains("elsewhere"), "{refused}");
+    assert_eq!(place.log.len(), before, "nothing is written");
+    let report = place.repair_as(2, false, Holding::TakesOver).expect("taken over");
+    assert!(report.taken.as_ref().is_some_and(|taken| taken.contains("elsewhere")), "{:?}", report.taken);
+    assert!(place.store.get(&name).is_err(), "it is not held any more");
+    place.assert_mended(&world.files(false), &report, "taken over");
+}
+
+/// The newest that can be read is of before the repair, whose base is damaged since: whoever had the filesystem then has it no more.
+#[test]
+fn a_state_directory_from_before_a_repair_is_left_alone_though_the_base_of_the_repair_is_damaged() {
+    let world = World::new();
+    let place = Place::from(&world, false);
+    world::flip(&place.store, &world.living("seg/")[0], 200);
+    place.assert_repaired(&world.files(false), "the store alone");
+    let later = Place::of(&place.store.image(), Some(&world.disk));
+    let base = later.store.list("gen").expect("listed").pop().expect("a base");
+    world::flip(&later.store, &base, 70);
+    let report = later.repair(2, true).expect("nothing fails");
+    assert!(report.outlived.is_some(), "{report:#?}");
+}
+
+/// Makes the world's store lose all publications whose name begins so, and says which files lose data by it.
+fn lost_without(world: &World, prefix: &str, with_state: bool) -> Vec<String> {
+    let place = Place::from(world, with_state);
+    for name in place.store.list("gen").expect("listed").iter().filter(|name| name.starts_with(prefix)) {
+        place.store.delete(name).expect("deleted");
+    }
+    let before = place.store.image();
+    let report = place.repair(1, false).expect("nothing fails");
+    for name in before.names() {
+        let is_same = place.store.get(name).ok().as_ref() == before.object(name);
+        assert!(is_same || name == "superblock", "{name} is another one");
+    }
+    place.assert_mended(&world.files(with_state), &report, prefix);
+    let lost = report.touched.iter().filter(|touched| touched.what.iter().any(|what| what.contains("lost")));
+    lost.map(|touched| format!("{touched:?}")).collect()
+}
+
+/// That nothing says any more what was published takes no data from the files, which name it.
+#[test]
+fn data_in_whole_segments_is_not_lost_though_the_generations_are_gone() {
+    let world = World::new();
+    let newest = &world.living("gen/")[0];
+    let newest = newest.rsplit_once('/').expect("a number").0;
+    for prefix in ["gen/", newest] {
+        let lost = lost_without(&world, prefix, true);
+        assert!(lost.is_empty(), "{prefix}: {lost:#?}");
+    }
+}
+
+/// Whoever holds it is asked for where no publication says that the state directory is the newest writer's.
+#[test]
+fn without_publications_the_one_who_holds_it_is_asked_for() {
+    let world = World::new();
+    let place = Place::from(&world, true);
+    hold_elsewhere(&place);
+    world::flip(&place.store, &world.living("seg/")[0], 200);
+    assert!(place.repair_as(1, true, Holding::Asks).is_ok(), "the fence says whose it is");
+    for name in place.store.list("gen").expect("listed") {
+        place.store.delete(&name).expect("deleted");
+    }
+    let refused = place.repair_as(1, true, Holding::Asks).expect_err("refused");
+    assert!(matches!(refused, RepairError::Hold(_)), "{refused}");
+}
+
+/// Says in the store that another machine holds the filesystem; where it says so.
+fn hold_elsewhere(place: &Place) -> String {
     use skylog::format::ids::Uuid;
     use skylog::format::lease::{Lease, LeaseKind, LeaseState, Owner};
     use skylog::format::names::{self, SUPERBLOCK};
     use skylog::format::superblock::Superblock;
-    let world = World::new();
-    let place = Place::from(&world, false);
     let superblock = Superblock::decode(&place.store.get(SUPERBLOCK).expect("there")).expect("whole");
     let (who, owner) = (Uuid(5), Owner::of_test("elsewhere"));
     let lease = Lease {
@@ -149,15 +221,65 @@ fn what_another_machine_holds_is_repaired_only_if_it_is_taken_over() {
     };
     let name = names::lease(who, 1);
     place.store.put(&name, lease.encode().into()).expect("put");
-    world::flip(&place.store, &world.living("seg/")[0], 200);
-    let before = place.log.len();
-    let refused = place.repair_as(1, false, Holding::Asks).expect_err("refused");
-    assert!(matches!(refused, RepairError::Hold(_)) && refused.to_string().contains("elsewhere"), "{refused}");
-    assert_eq!(place.log.len(), before, "nothing is written");
-    let report = place.repair_as(2, false, Holding::TakesOver).expect("taken over");
-    assert!(report.taken.as_ref().is_some_and(|taken| taken.contains("elsewhere")), "{:?}", report.taken);
-    assert!(place.store.get(&name).is_err(), "it is not held any more");
-    place.assert_mended(&world.files(false), &report, "taken over");
+    name
+}
+
+/// A mount without a lasting state that ends before it has published leaves a generation which has nothing but its end. There may be
+/// any number of them, and behind them is what counts.
+#[test]
+fn generations_that_were_closed_before_they_had_a_base_hide_nothing() {
+    use skylog::format::ids::{Nonce, Uuid};
+    use skylog::format::names;
+    use skylog::format::publication::{Body, Closing, Publication};
+    let world = World::new();
+    let place = Place::from(&world, false);
+    let last = place.store.list("gen").expect("listed").pop().expect("a publication");
+    let newest = Publication::decode(&place.store.get(&last).expect("there")).expect("whole");
+    for n in 0..70 {
+        let (generation, number) =
+            if n == 0 { (newest.generation, newest.number + 1) } else { (newest.generation + n, 0) };
+        let epoch = u32::try_from(generation + 1).expect("small");
+        let body = Body::Closing(Closing { next_epoch: epoch, owner: "ended".to_owned() });
+        let (state, nonce) = (Uuid(1000 + u128::from(n)), Nonce(5000 + u128::from(n)));
+        let closing = Publication { state, nonce, epoch, generation, number, start: newest.end, body, ..newest };
+        place.store.put(&names::publication(generation, number), closing.encode().into()).expect("put");
+    }
+    let chunks = world.living("seg/").into_iter().find(|name| world.is_of_chunks(name)).expect("chunks");
+    world::flip(&place.store, &chunks, 200);
+    let report = place.assert_repaired(&world.files(false), "closed again and again");
+    assert!(!report.may_miss_changes() && report.lost.is_empty(), "{report:#?}");
+}
+
+/// A state directory that was fenced is not taken for one without a manifest because a read fails.
+#[test]
+fn a_state_directory_that_was_fenced_stays_though_a_read_of_its_manifest_fails() {
+    use skylog::media::sim::{DiskFault, DiskOp, Nth};
+    let world = World::new();
+    let other = {
+        let log = CallLog::new();
+        let (store, disk) = (SimStore::from_image(&world.store, &log), SimDisk::new(&log));
+        let mut rig = Rig::mount(log, disk, store, Arc::default(), 3, &small()).expect("taken over");
+        world::put(&mut rig, "elsewhere", 5000);
+        rig.drain();
+        rig.mounted.writer.close().expect("closed");
+        rig.store.image()
+    };
+    let mut failed = 0;
+    for nth in 1.. {
+        let place = Place::of(&other, Some(&world.disk));
+        world::flip(&place.store, &world.living("seg/")[0], 200);
+        let disk = place.disk.as_ref().expect("there");
+        disk.fail(Nth::new(nth).of(DiskOp::Read), DiskFault::Failed);
+        let report = place.repair(1, false);
+        let struck = disk.failed() > 0;
+        disk.heal();
+        assert_eq!(disk.image().hash(), world.disk.hash(), "read {nth}: it was changed: {report:?}");
+        if !struck {
+            break;
+        }
+        failed += u32::from(report.is_err());
+    }
+    assert!(failed > 0);
 }
 
 /// Whatever a repair took for dead by mistake can be had back for a week, also where the grace time is nothing.

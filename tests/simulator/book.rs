@@ -2,6 +2,7 @@
 //! had been acknowledged just then.
 
 use crate::model::{Model, Tree};
+use crate::repairs::Target;
 use parking_lot::Mutex;
 use skylog::media::sim::{Call, CallLog};
 use std::collections::hash_map::DefaultHasher;
@@ -19,6 +20,8 @@ pub struct Note {
     pub started: usize,
     /// So many are in the store, published and acknowledged.
     pub shipped: usize,
+    /// This is damaged, and a repair of it is under way.
+    pub repair: Option<Target>,
 }
 
 /// The states of the model after 0, 1, 2, … operations. A crash that lost some begins another line.

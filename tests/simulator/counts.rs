@@ -1,6 +1,10 @@
-//! What a part of a run did, in one line that `scripts/soak` puts into its table; work shared among all cores until the time
-//! is over; and the number of distinct states in memory that does not grow.
+//! What a part of a run did; work shared among all cores until the time is over; and the number of distinct states in memory that
+//! does not grow.
 
+#[path = "../counted/mod.rs"]
+mod counted;
+
+pub use counted::Counts;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -36,31 +40,6 @@ impl Distinct {
 
     pub fn count(&self) -> u64 {
         self.0.lock().count
-    }
-}
-
-/// What a part of a run did.
-pub struct Counts {
-    pub part: &'static str,
-    pub histories: u64,
-    /// Crash states, each of which was judged.
-    pub states: u64,
-    pub distinct: u64,
-    pub failures: u64,
-    /// Processes killed, power cuts, and states that were mounted after one.
-    pub kills: u64,
-    /// Calls made to fail, answers lost, calls that came late.
-    pub faults: u64,
-}
-
-impl Counts {
-    /// One line, with words that `scripts/soak` reads.
-    pub fn print(&self) {
-        let Counts { part, histories, states, distinct, failures, kills, faults } = self;
-        println!(
-            "soak: part={part} histories={histories} states={states} distinct={distinct} failures={failures} \
-             kills={kills} faults={faults}"
-        );
     }
 }
 

@@ -5,6 +5,7 @@ use crate::middle::Middle;
 use crate::model::Model;
 use crate::model::generate::{Generator, Sizes};
 use crate::model::op::Op;
+use crate::repairs::{Harm, TARGETS};
 use crate::run::{Recorded, Runner};
 use crate::step::{Cut, Step, Turn, may_wait};
 use crate::world::Actor;
@@ -21,6 +22,8 @@ pub const OPS: usize = 50;
 const STORE_DICE: u64 = 9;
 /// The same for all that came later.
 const MORE_DICE: u64 = 0x6d6f_7265;
+/// The same for repairs.
+const REPAIR_DICE: u64 = 0x6d65_6e64;
 
 /// The steps of a history, as far as it has come.
 pub type Script = Mutex<Vec<Step>>;
@@ -45,6 +48,8 @@ struct Dice<'s> {
     store: Option<SeededRandom>,
     /// The same for several operations at once, and for what came into histories last; in every other one.
     more: Option<SeededRandom>,
+    /// The same for the repair, in every other one.
+    repair: Option<SeededRandom>,
     script: &'s Script,
 }
 
@@ -56,12 +61,13 @@ pub fn run(seed: u64) -> Recorded {
 /// The same, and leaves its steps also when it fails on the way.
 pub fn run_into(seed: u64, script: &Script) -> Recorded {
     let more = Some(SeededRandom::new(!seed ^ MORE_DICE)).filter(|random| random.below(2) == 0);
-    Dice::new(seed, more, script).run()
+    let repair = Some(SeededRandom::new(!seed ^ REPAIR_DICE)).filter(|random| random.below(2) == 0);
+    Dice::new(seed, more, repair, script).run()
 }
 
-/// The history that a seed meant before there were several operations at once.
+/// The history that a seed meant before there were several operations at once, and repairs.
 pub fn run_plain(seed: u64) -> Recorded {
-    Dice::new(seed, None, &Script::default()).run()
+    Dice::new(seed, None, None, &Script::default()).run()
 }
 
 fn pick<T: Copy>(random: &SeededRandom, from: &[T]) -> T {
@@ -69,16 +75,20 @@ fn pick<T: Copy>(random: &SeededRandom, from: &[T]) -> T {
 }
 
 impl<'s> Dice<'s> {
-    fn new(seed: u64, more: Option<SeededRandom>, script: &'s Script) -> Dice<'s> {
+    fn new(seed: u64, more: Option<SeededRandom>, repair: Option<SeededRandom>, script: &'s Script) -> Dice<'s> {
         let random = SeededRandom::new(seed);
         let runner = Runner::new(seed, &random);
-        Dice { seed, runner, random, cache: SeededRandom::new(!seed), store: store_dice(seed), more, script }
+        Dice { seed, runner, random, cache: SeededRandom::new(!seed), store: store_dice(seed), more, repair, script }
     }
 
     fn run(mut self) -> Recorded {
         let first = 12 + self.below(18);
         let second = first + 1 + self.below(30);
+        let third = self.repair.as_ref().map(|random| random.below(OPS as u64));
         for op in 0..OPS as u64 {
+            if Some(op) == third {
+                self.repair();
+            }
             if op == first {
                 self.middle(Middle::of(self.seed));
             } else if op == second {
@@ -216,6 +226,21 @@ impl<'s> Dice<'s> {
             Middle::Late => Turn::Late { seed, first: self.random.u64() },
             Middle::Offline => unreachable!("done above"),
         };
+        self.perform(Step::Turn(turn));
+    }
+
+    /// Ends the mount, perhaps damages something, and repairs.
+    fn repair(&mut self) {
+        let random = self.repair.take().expect("drawn");
+        if random.below(3) == 0 {
+            self.perform(Step::Drain);
+        }
+        let harm = (random.below(6) > 0).then(|| Harm {
+            target: pick(&random, &TARGETS),
+            which: random.below(1 << 20),
+            at: random.below(1 << 20),
+        });
+        let turn = Turn::Repair { harm, clean: random.below(2) == 0, seed: random.u64() };
         self.perform(Step::Turn(turn));
     }
 

@@ -290,15 +290,15 @@ fn each_call<F: Copy + std::fmt::Debug>(
         }
     }
     println!("{trials} histories in {} ms, calls that failed: {failed:?}", begin.elapsed().as_millis());
-    count(trials, failed.values().sum());
+    // Each was judged as a kill leaves it and as a power cut does: `Trial::judge`.
+    count(trials, 2 * trials, failed.values().sum());
     let all = failed.len() == 2 * faults.len() && failed.values().all(|count| *count > 0);
     assert!(all && failed.values().sum::<u64>() > 40, "{failed:?}: that proves little");
 }
 
-/// Says what was tried: each trial is judged after a kill and after a power cut.
-pub fn count(trials: u64, faults: u64) {
-    let (states, kills) = (2 * trials, 2 * trials);
-    Counts { part: "failing calls", histories: trials, states, distinct: 0, failures: 0, kills, faults }.print();
+/// Says what was tried, and how many states after a crash were judged.
+pub fn count(trials: u64, states: u64, faults: u64) {
+    Counts { part: "failing calls", histories: trials, states, kills: states, faults, ..Counts::default() }.print();
 }
 
 /// Where a canary looks for a failing call that does harm.

@@ -30,6 +30,7 @@ mod middle;
 mod oracle;
 mod paths;
 mod real;
+mod repairs;
 mod replay;
 mod run;
 mod scenes;
@@ -157,7 +158,8 @@ fn every_crash_leaves_a_prefix_at_or_after_what_was_promised() {
     }
     assert!(failures.is_empty(), "{} histories failed; one of them:\n{}", failures.len(), failures[0]);
     if figures.histories >= VITAL_MIN {
-        let vital = [figures.bytes_lost, counts.kills, counts.faults, figures.recovery_calls];
+        let vital =
+            [figures.bytes_lost, counts.kills, counts.faults, figures.recovery_calls, figures.repairs, figures.mended];
         assert!(vital.iter().all(|count| *count > 0), "the run proved nothing: {vital:?}");
     }
     let cut_short = deadline().is_some() && figures.histories < HISTORIES_MIN;

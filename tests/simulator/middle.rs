@@ -9,7 +9,7 @@ use crate::step::{Cut, Turn};
 use crate::world::{Machine, cache_disk, next_time};
 use skylog::media::sim::{CallLog, Image, SimDisk};
 use skylog::recovery::MountError;
-use skylog::store::sim::SimStore;
+use skylog::store::sim::{SimStore, StoreImage};
 
 /// What happens in the middle of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,9 @@ impl Middle {
 impl Runner {
     /// Ends the mount in one way or another, and mounts again.
     pub fn turn(&mut self, turn: &Turn) {
+        if matches!(turn, Turn::Repair { harm: Some(harm), .. } if harm.target.takes_a_drain()) {
+            self.drain();
+        }
         let shipped = self.book.last().shipped;
         self.driver = Driver::default();
         let old = self.instance.take().expect("mounted");
@@ -105,6 +108,7 @@ impl Runner {
                 drop(old);
                 self.late(shipped, *seed, *first);
             }
+            Turn::Repair { harm, clean, seed } => self.repair(old, harm.as_ref(), *clean, *seed),
         }
     }
 
@@ -178,18 +182,23 @@ impl Runner {
         let cache = cached.image(cut.cache);
         self.figures.cuts += 1;
         self.figures.bytes_lost += crash.bytes_lost;
-        self.log = CallLog::new();
-        self.machine.disk = SimDisk::from_image(&crash.disk, &self.log);
         self.machine.cache = SimDisk::from_image(&cache, &CallLog::new());
-        self.machine.store = SimStore::from_image(&crash.store, &self.log);
+        self.begin_stage(&crash.disk, &crash.store);
         self.machine.store.set_down(offline);
-        self.book = Book::new(&self.log, self.book.last());
         self.begin_here();
         let late = crash.late.as_ref().filter(|_| cut.late_first);
         late.into_iter().for_each(|call| self.machine.store.land(call));
         self.mount(seed);
         crash.late.as_ref().filter(|_| late.is_none()).into_iter().for_each(|call| self.machine.store.land(call));
         self.figures.late_puts += u64::from(crash.late.is_some());
+    }
+
+    /// Goes on with what is on disk and in the store, all of it durable, and a new log.
+    pub fn begin_stage(&mut self, disk: &Image, store: &StoreImage) {
+        self.log = CallLog::new();
+        self.machine.disk = SimDisk::from_image(disk, &self.log);
+        self.machine.store = SimStore::from_image(store, &self.log);
+        self.book = Book::new(&self.log, self.book.last());
     }
 }
 

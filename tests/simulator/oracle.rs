@@ -9,6 +9,7 @@ use crate::figures::Figures;
 use crate::model::Model;
 use crate::model::driver::Driver;
 use crate::model::op::{At, Call, Op, ROOT};
+use crate::repairs::{Target, repair_again, repair_on};
 use crate::run::Recorded;
 use crate::world::{Instance, Machine, cache_disk, next_time};
 use skylog::base::clock::{Clock, SimClock};
@@ -34,7 +35,7 @@ pub struct Judge<'a> {
     adrift: bool,
     /// What was found from a whole state, and from a store alone, by hash.
     local: HashMap<u128, Found>,
-    remote: HashMap<u128, Found>,
+    remote: HashMap<u128, Result<Option<u64>, Violation>>,
     /// Stores of which a takeover was crashed.
     taken: HashSet<u128>,
     /// Of so many states, one is looked at more closely.
@@ -73,10 +74,11 @@ impl<'a> Judge<'a> {
         self.expect("recovered", local, note, note.synced)?;
         let store = &crash.store;
         if !self.remote.contains_key(&store.hash()) {
-            let found = quietly(|| self.take_over(store));
+            let found = quietly(|| self.take_over(store, note));
             self.remote.insert(store.hash(), found);
         }
         let found = self.remote[&store.hash()].clone().map_err(|e| format!("from the store alone: {e}"))?;
+        let Some(found) = found else { return Ok(()) };
         self.expect("taken over from the store alone", found, note, note.shipped)?;
         let (line, to) = (self.line(note), note.started);
         match line.find_first(found, note.shipped, to) > line.find(local, note.synced, to) {
@@ -117,11 +119,26 @@ impl<'a> Judge<'a> {
         machine.mount(seed as u64).unwrap_or_else(|e| panic!("the mount failed: {e}"))
     }
 
-    fn take_over(&mut self, store: &StoreImage) -> u64 {
+    /// Mounts after a crash. In the middle of a repair it is repaired first.
+    fn come_back(&mut self, machine: &Machine, seed: u128, note: Note) -> Instance {
+        if note.repair.is_some() {
+            repair_again(machine, seed as u64);
+            self.figures.again += 1;
+        }
+        self.mount(machine, seed)
+    }
+
+    /// What another machine finds; nothing where it does not have all that it takes.
+    fn take_over(&mut self, store: &StoreImage, note: Note) -> Option<u64> {
         let machine = self.machine(&Image::default(), store);
-        check_clean("the store", &machine, false);
+        let damaged = note.repair.filter(|target| target.is_stored() && !is_clean(&machine));
+        match damaged {
+            None => check_clean("the store", &machine, false),
+            Some(target) if target.costs_the_store_nothing() => drop(repair_on(&machine, store.hash() as u64)),
+            Some(_) => return None,
+        }
         let mut instance = self.mount(&machine, store.hash());
-        digest(&instance.tree())
+        Some(digest(&instance.tree()))
     }
 
     /// What is found on disk and in the store; a closer look now and then.
@@ -133,10 +150,10 @@ impl<'a> Judge<'a> {
         let land = |first: bool| crash.late.iter().filter(|_| first == late_first).for_each(|c| machine.store.land(c));
         land(true);
         let closer = seed % self.sample == 0;
-        if closer {
+        if closer && note.repair.is_none() {
             check_clean("before recovery", &machine, true);
         }
-        let mut instance = self.mount(&machine, seed);
+        let mut instance = self.come_back(&machine, seed, note);
         land(false);
         let found = digest(&instance.tree());
         let recovered = machine.disk.log().len();
@@ -147,6 +164,9 @@ impl<'a> Judge<'a> {
             self.go_on(&machine, found, note, crash.late.as_ref())?;
             let again = Again { found, calls: recovered, late: crash.late.is_some(), cache, depth: 1 };
             self.crash_again(&machine, again, note)?;
+            if note.repair.is_some_and(Target::is_stored) {
+                return Ok(found);
+            }
             self.crash_take_over(&crash.store, note)?;
             crash.late.iter().try_for_each(|late| self.take_over_before(crash, late, note))?;
         }
@@ -224,7 +244,7 @@ impl<'a> Judge<'a> {
                 continue;
             }
             let machine = self.machine(&crash.disk, &crash.store).with_cache(&cache);
-            let mut instance = self.mount(&machine, crash.hash);
+            let mut instance = self.come_back(&machine, crash.hash, note);
             crash.late.iter().for_each(|call| machine.store.land(call));
             let what = format!("after crash {depth} of recovery, at call {} ({:?})", crash.after, crash.plan);
             let tree = digest(&instance.tree());
@@ -295,6 +315,12 @@ struct Again {
     late: bool,
     cache: Image,
     depth: u32,
+}
+
+/// Whether `skylog check` finds nothing in the store.
+fn is_clean(machine: &Machine) -> bool {
+    let store: Arc<dyn Store> = Arc::new(machine.store.clone());
+    skylog::check::check(&store, None, skylog::check::Depth::Data, &mut |_, _, _| {}).is_clean()
 }
 
 /// `skylog check` finds nothing, with the state directory or without.

@@ -52,7 +52,8 @@ fn each_call_of(name: &str, whole: &Whole, start: &dyn Fn() -> Machine, usual: u
         }
     }
     println!("{name}: {trials} trials, calls that failed: {failed:?}");
-    count(trials, failed.values().sum());
+    // Not every path looks at what a crash leaves.
+    count(trials, 0, failed.values().sum());
     assert!(failed.values().sum::<u64>() > 20, "{name}: that proves little");
 }
 

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const BYTES: usize = 100_000;
+/// How scratch folders are called.
+pub const SCRATCH: &str = "skylog-canary.";
 
 fn command(program: &str, arguments: &[&str]) {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|e| panic!("{program}: {e}"));
@@ -33,7 +35,7 @@ impl Drop for Mounted {
 
 /// Does something on a new filesystem, cuts its power, and looks what is left.
 fn cut(act: impl FnOnce(&Path), look: impl FnOnce(&Path) -> Result<(), String>) -> Told {
-    let scratch = tempfile::Builder::new().prefix("skylog-canary.").tempdir_in("/var/tmp").expect("a scratch folder");
+    let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in("/var/tmp").expect("a scratch folder");
     let (image, at) = (scratch.path().join("image"), scratch.path().join("disk"));
     fs::create_dir(&at).expect("a mount point");
     command("truncate", &["-s", "64M", words(&image)]);

@@ -317,7 +317,7 @@ impl Runner {
         let line = self.lines.len() - 1;
         self.lsns.truncate(n);
         self.lsns.push(instance.mounted.db.last());
-        self.book.note(|note| *note = Note { line, synced: n, started: n, shipped: note.shipped.min(n) });
+        self.book.note(|note| *note = Note { line, synced: n, started: n, shipped: note.shipped.min(n), repair: None });
         self.instance = Some(instance);
         self.figures.mounts += 1;
     }

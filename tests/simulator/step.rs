@@ -2,6 +2,7 @@
 //! the dice it came from, cut shorter, printed and kept.
 
 use crate::model::op::{Call, Op};
+use crate::repairs::Harm;
 use crate::world::Actor;
 use serde::{Deserialize, Serialize};
 use skylog::journal::SyncPolicy;
@@ -75,6 +76,8 @@ pub enum Turn {
     Rival { seed: u64 },
     /// Another machine takes over; then the first mounts from local state alone, while the store is away.
     Late { seed: u64, first: u64 },
+    /// Unmounted or killed, perhaps damaged, repaired, and mounted again.
+    Repair { harm: Option<Harm>, clean: bool, seed: u64 },
 }
 
 /// Which of the states that a power cut may leave.

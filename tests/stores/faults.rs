@@ -3,6 +3,7 @@
 //!
 //! `SKYLOG_FAULT_SECONDS` says how long each lasts, 20 by default; `SKYLOG_FAULT=lost` runs one alone; `SKYLOG_FAULT_SEED`.
 
+use super::counted::Counts;
 use super::load::{Done, Load};
 use super::scratch::Scratch;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,20 +61,26 @@ fn promise_x9_every_fault_of_the_store_heals_and_no_byte_is_ever_wrong() {
             cases.iter().map(|(name, plans)| scope.spawn(move || (name, case(plans, seconds, seed)))).collect();
         started.into_iter().map(|thread| thread.join()).collect()
     });
-    let mut failures = Vec::new();
+    let (mut failures, mut histories, mut faults) = (Vec::new(), 0, 0);
     for outcome in outcomes {
         match outcome {
-            Ok((name, Ok(figures))) => eprintln!("{name}: {figures}"),
+            Ok((name, Ok((injected, figures)))) => {
+                eprintln!("{name}: {injected} faults {figures}");
+                (histories, faults) = (histories + 1, faults + injected);
+            }
             Ok((name, Err(why))) => failures.push(format!("{name}: {why}")),
             // What a thread panicked with is on standard error already.
             Err(_) => failures.push("a case panicked".into()),
         }
     }
+    let failed = failures.len() as u64;
+    let part = "every fault of a store";
+    Counts { part, histories: histories + failed, failures: failed, faults, ..Counts::default() }.print();
     assert!(failures.is_empty(), "seed {seed}:\n{}", failures.join("\n"));
 }
 
-/// One fault from beginning to end; figures, or what is wrong.
-fn case(plans: &[&str], seconds: Duration, seed: u64) -> Result<String, String> {
+/// One fault from beginning to end; how often it was injected and other figures, or what is wrong.
+fn case(plans: &[&str], seconds: Duration, seed: u64) -> Result<(u64, String), String> {
     let mut scratch = Scratch::mounted(seed, &[]);
     let mut cold = Load::new(&scratch.mnt.join("cold"), seed);
     cold.fill(COLD_FILES, COLD_BYTES);
@@ -114,11 +121,8 @@ fn case(plans: &[&str], seconds: Duration, seed: u64) -> Result<String, String> 
     scratch.umount();
     scratch.proxy.settle();
     scratch.check();
-    Ok(format!(
-        "{} faults {:?}; writing {written:?}; reading {looked:?}; {names} files whole",
-        injected.faults(),
-        injected.injected
-    ))
+    let figures = format!("{:?}; writing {written:?}; reading {looked:?}; {names} files whole", injected.injected);
+    Ok((injected.faults(), figures))
 }
 
 /// What must be so while the fault lasts, whichever it is.

@@ -3,6 +3,7 @@
 //! `SKYLOG_FOLLOW_SECONDS` says how long the busy writer is followed; `scripts/follow` does so for minutes.
 
 use super::busy::{Reader, Seen, Writer};
+use super::counted::Counts;
 use super::scratch::{Scratch, words};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -144,6 +145,7 @@ fn what_a_follower_reads_was_there_at_one_moment_through_takeover_and_deletion()
         assert_flat(&memory, part);
         seen
     });
+    let mut counts = Counts { part: "readers beside a writer", kills: writers.len() as u64, ..Counts::default() };
     for (seen, follower) in seen.iter().zip(&followers) {
         let status = follower.status(&scratch);
         let Seen { listings, files, records, states } = seen;
@@ -153,7 +155,9 @@ fn what_a_follower_reads_was_there_at_one_moment_through_takeover_and_deletion()
             memory.iter().max().expect("some") / MIB
         );
         assert!(*states > 3 && status["last_error"].is_null(), "{seen:?} {status}");
+        (counts.histories, counts.states) = (counts.histories + 1, counts.states + states);
     }
+    counts.print();
     followers.iter().chain(&writers).for_each(|mount| mount.umount(&scratch));
 }
 

@@ -4,6 +4,8 @@
 #[path = "../busy/mod.rs"]
 mod busy;
 mod commands;
+#[path = "../counted/mod.rs"]
+mod counted;
 mod durability;
 #[path = "../exposition/mod.rs"]
 mod exposition;
@@ -20,6 +22,7 @@ mod race;
 mod readme;
 mod refusals;
 mod scratch;
+mod secrets;
 mod seeing;
 mod server;
 mod wiped;

@@ -3,6 +3,7 @@
 //!
 //! `SKYLOG_RACE_ROUNDS` says how many rounds each test has.
 
+use super::counted::Counts;
 use super::place::{Place, Tree};
 use super::scratch::Scratch;
 use nix::sys::signal::Signal;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Mounts at the same moment.
 const MOUNTS: usize = 8;
+/// What the soak calls this.
+const PART: &str = "several writers of one bucket";
 
 fn rounds(usual: u64) -> u64 {
     std::env::var("SKYLOG_RACE_ROUNDS").map_or(usual, |text| text.parse().expect("a number of rounds"))
@@ -39,7 +42,7 @@ fn look(scratch: &Scratch, name: &str) -> Tree {
 fn race(seed: u64, options: &[&str]) {
     let scratch = Scratch::new(seed);
     scratch.make();
-    let mut shipped = Tree::new();
+    let (mut shipped, mut counts) = (Tree::new(), Counts { part: PART, ..Counts::default() });
     for round in 0..rounds(5) {
         let mut places: Vec<Place> = (0..MOUNTS).map(|n| Place::new(&scratch, &format!("r{round}.{n}"))).collect();
         let mounts: Vec<_> = places.iter().map(|place| place.start(&scratch, options)).collect();
@@ -73,8 +76,10 @@ fn race(seed: u64, options: &[&str]) {
         let [winner] = &drained[..] else { panic!("round {round}: these were drained: {drained:?}") };
         shipped.insert(winner.clone(), winner.clone().into_bytes());
         assert_eq!(look(&scratch, &format!("r{round}.look")), shipped);
+        (counts.histories, counts.states) = (counts.histories + 1, counts.states + 1);
     }
     scratch.skylog(&["check", "--data", &scratch.url]).succeeds();
+    counts.print();
 }
 
 #[test]
@@ -122,6 +127,7 @@ fn a_writer_that_was_stopped_and_goes_on_after_a_takeover_changes_nothing() {
     let scratch = Scratch::new(3);
     scratch.make();
     let (mut random, mut stored) = (0x9e37_79b9_7f4a_7c15_u64, 0);
+    let mut counts = Counts { part: PART, ..Counts::default() };
     for round in 0..rounds(4) {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let folder = format!("load {round}");
@@ -187,6 +193,8 @@ fn a_writer_that_was_stopped_and_goes_on_after_a_takeover_changes_nothing() {
             look(&scratch, &format!("late.{round}")) == tree,
             "round {round}: a mount that was refused changed something"
         );
+        (counts.histories, counts.states) = (counts.histories + 1, counts.states + 2);
     }
+    counts.print();
     assert!(stored > 0, "no fsync ever asked the store");
 }

@@ -15,7 +15,7 @@ use crate::format::store_segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::format::superblock::{Superblock, SuperblockError};
 use crate::media::Media;
 use crate::recovery::MountError;
-use crate::repair::RepairError;
+use crate::repair::{RepairError, confirm};
 use crate::store::{Store, StoreError};
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -45,6 +45,7 @@ pub(super) fn configuration(
                 if is_newer && Superblock::is_sealed(&bytes) {
                     return Err(MountError::Superblock(e).into());
                 }
+                confirm(store, SUPERBLOCK, None, &bytes)?;
                 (bytes, e.to_string())
             }
         },

@@ -25,8 +25,8 @@ pub use contents::{Contents, Entry, Source};
 
 use super::{Damaged, RepairError};
 use crate::format::ids::{Lsn, NodePtr, Uuid};
-use crate::format::names::DAMAGED;
-use crate::format::publication::{Position, WindowEntry};
+use crate::format::names::{self, DAMAGED, Parsed};
+use crate::format::publication::{GENERATION_MAX, Position, WindowEntry};
 use crate::format::repair_file::{REPAIR_FILE, RepairFile};
 use crate::format::space::{self, Mark};
 use crate::format::superblock::Superblock;
@@ -59,6 +59,8 @@ pub struct Evidence {
     pub windows: Vec<WindowEntry>,
     /// What part the state directory has in this.
     pub state: StatePart,
+    /// What was published last, as far as it can be read, came from it.
+    pub published_last: bool,
     /// The numbers at which there must be closing objects, each created if absent, in this order; the generation of the repair is the
     /// one after that of the last. The last is won ([`crate::ship::fence::win`]). Others are there only where the generation itself is
     /// damaged, and are taken ([`crate::ship::fence::take`]).
@@ -69,6 +71,8 @@ pub struct Evidence {
     pub inode_max: u64,
     /// The highest epoch seen anywhere.
     pub epoch_max: u32,
+    /// The highest epoch of which something was written that counts, as far as batches, windows and the state directory say.
+    pub epoch: u32,
     /// The last batch seen anywhere: the next one is behind its position.
     pub end: Lsn,
     /// Batches that are nowhere any more: after the first, up to and with the second. What came after all that is left cannot be
@@ -131,13 +135,15 @@ pub fn gather(
         _ => None,
     };
     let part = owner::part(local.as_ref(), &published, &mut shelf, &**store)?;
+    let published_last = owner::published_last(local.as_ref(), &published);
+    published.epoch_max = published.epoch_max.max(newest_named(&**store)?);
     let local = local.filter(|_| part == StatePart::Owner);
     match &local {
         Some(_) => damaged.append(&mut unread),
         None => shelf.clear(),
     }
     shelf.append(remote_shelf, &mut published.spans);
-    let gathered = Gathered { store, superblock, published, local, part, shelf, damaged };
+    let gathered = Gathered { store, superblock, published, local, part, published_last, shelf, damaged };
     gathered.put_together(progress)
 }
 
@@ -155,6 +161,26 @@ fn repairs(store: &dyn Store, state: Option<&Arc<dyn Media>>) -> Result<HashSet<
     Ok(repairs)
 }
 
+/// The newest epoch in the names of segments and windows, whoever put them: the repair uses none of their names.
+fn newest_named(store: &dyn Store) -> Result<u32, RepairError> {
+    let mut newest = 0;
+    for folder in ["seg", "win"] {
+        store.walk(folder, &mut |name| {
+            let epoch = match names::parse(name) {
+                Some(Parsed::Segment(no)) => no.epoch,
+                Some(Parsed::Window(_, end)) => end.epoch,
+                _ => 0,
+            };
+            // Nobody ever has one that no generation could follow.
+            if u64::from(epoch) < GENERATION_MAX {
+                newest = newest.max(epoch);
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(newest)
+}
+
 /// All that was read.
 struct Gathered<'a> {
     store: &'a Arc<dyn Store>,
@@ -163,6 +189,7 @@ struct Gathered<'a> {
     /// The state directory, if it counts.
     local: Option<Local>,
     part: StatePart,
+    published_last: bool,
     shelf: Shelf,
     damaged: Vec<Damaged>,
 }
@@ -228,7 +255,7 @@ impl Gathered<'_> {
     }
 
     fn finish(self, start: Start, route: Route, overlays: [Overlay; 2]) -> Evidence {
-        let Gathered { superblock, published, local, part, shelf, mut damaged, .. } = self;
+        let Gathered { superblock, published, local, part, published_last, shelf, mut damaged, .. } = self;
         let mut windows = published.windows;
         windows.extend(local.iter().flat_map(|local| &local.checkpoints).flat_map(|c| c.windows.iter().cloned()));
         windows.sort_by_key(|window| (window.end, window.start));
@@ -236,13 +263,20 @@ impl Gathered<'_> {
         damaged.extend(published.damaged);
         let (mut checkpoint_max, mut epoch_max) = (published.checkpoint_max, published.epoch_max);
         let mut end = published.end.max(shelf.end).max(start.lsn);
+        let of_windows = windows.iter().flat_map(|window| {
+            let segments = window.segments.iter().map(|segment| segment.segment.epoch);
+            segments.chain([window.end.epoch])
+        });
+        let mut epoch = of_windows.max().unwrap_or(0);
         if let Some(local) = local {
+            epoch = epoch.max(local.epoch);
             checkpoint_max = checkpoint_max.max(local.checkpoint_max);
             epoch_max = epoch_max.max(local.epoch);
             end = end.max(local.remains.last);
             damaged.extend(local.damaged);
         }
-        epoch_max = epoch_max.max(end.epoch);
+        epoch = epoch.max(end.epoch);
+        epoch_max = epoch_max.max(epoch);
         damaged.sort();
         damaged.dedup();
         Evidence {
@@ -251,10 +285,12 @@ impl Gathered<'_> {
             overlays,
             windows,
             state: part,
+            published_last,
             close: close_behind(published.close, epoch_max),
             checkpoint_max,
             inode_max: shelf.inode_max,
             epoch_max,
+            epoch,
             end,
             lost: route.lost,
             contents: shelf.finish(),

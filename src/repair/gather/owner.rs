@@ -27,6 +27,11 @@ pub(super) fn part(
     store: &dyn Store,
 ) -> Result<StatePart, RepairError> {
     let Some(local) = local else { return Ok(StatePart::None) };
+    // Who began it may be a repair, of which the closing object says nothing yet.
+    if let Some((generation, _)) = published.begun.filter(|(_, epoch)| local.epoch < *epoch) {
+        let name = names::publication(generation, 0);
+        return Ok(StatePart::Outlived(format!("{name} came after it, from somebody else, and cannot be read")));
+    }
     let newest = published.headers.iter().max_by_key(|header| header.at);
     // Whose epoch is newer has won, whatever is left of the closing object which said so.
     let outlived = newest.and_then(|newest| match &local.manifest {
@@ -50,6 +55,15 @@ pub(super) fn part(
         }
     }
     Ok(StatePart::Owner)
+}
+
+/// Whether the newest that can be read of what was published came from this state directory: then nobody else has the filesystem.
+pub(super) fn published_last(local: Option<&Local>, published: &Published) -> bool {
+    let newest = published.headers.iter().max_by_key(|header| header.at);
+    local.zip(newest).is_some_and(|(local, newest)| match &local.manifest {
+        Some(manifest) => newest.state == manifest.state,
+        None => newest.epoch == local.epoch,
+    })
 }
 
 /// Up to where it is recorded that windows were published: a batch of the journal says so, or the space tree. Nothing if that cannot

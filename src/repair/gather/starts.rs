@@ -11,7 +11,7 @@ use crate::format::ids::{Lsn, NodePtr, SegmentNo};
 use crate::format::names;
 use crate::format::node::Node;
 use crate::media::{File, Media};
-use crate::repair::RepairError;
+use crate::repair::{RepairError, confirm};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use std::io::ErrorKind;
@@ -127,7 +127,14 @@ impl<'a> Nodes<'a> {
         }
         let from = u64::from(ptr.offset);
         match self.store.get_some(&names::segment(ptr.segment), from..from + u64::from(ptr.len)) {
-            Ok(bytes) => Ok(Node::read(ptr, bytes).ok()),
+            Ok(bytes) => match Node::read(ptr, bytes.clone()) {
+                Ok(node) => Ok(Some(node)),
+                Err(_) => {
+                    let range = from..from + u64::from(ptr.len);
+                    confirm(self.store, &names::segment(ptr.segment), Some(range), &bytes)?;
+                    Ok(None)
+                }
+            },
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(e) => Err(e.into()),
         }

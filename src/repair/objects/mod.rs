@@ -5,8 +5,8 @@
 //! place that counts is the one that costs least to keep: in a segment that is whole, in a window that a publication lists,
 //! by an index that is whole, in the newest window.
 //!
-//! What was put in an epoch of which the store has no generation was named by nobody, and is left out: the numbers of such an
-//! epoch may be used again.
+//! What was put in an epoch after the last one of which the store has a generation, or batches, windows, the trees or the state
+//! directory say anything, was named by nobody, and is left out. That the generation of an epoch is gone proves nothing.
 //!
 //! **Memory** grows with the number of objects, some 150 bytes each, and holds one segment at a time. A store that does not answer
 //! ends it: that is no damage.
@@ -14,7 +14,7 @@
 mod index;
 mod segment;
 
-use super::{Damaged, RepairError};
+use super::{Damaged, RepairError, confirm, differs};
 use crate::format::checkpoint::Birth;
 use crate::format::ids::{InodeNo, Lsn, ObjectId, SegmentKind, SegmentNo, Uuid};
 use crate::format::names::{self, Parsed};
@@ -87,6 +87,8 @@ pub(crate) struct Listed {
     pub windows: BTreeSet<(Lsn, Lsn)>,
     /// Numbers by generation.
     pub publications: BTreeMap<u64, BTreeSet<u64>>,
+    /// What was put in later epochs is named by nobody, as far as is known: it was not looked at.
+    pub epoch: u32,
 }
 
 /// Every object that is whole, and where it is.
@@ -104,16 +106,18 @@ pub struct Objects {
     damaged: Vec<Damaged>,
 }
 
-/// Finds all objects in the store of filesystem `uuid`. `windows` are those that publications list.
+/// Finds all objects in the store of filesystem `uuid`. `windows` are those that publications list, and `epoch` the highest one of
+/// which anything else says that something in it counts.
 pub fn find_objects(
     store: &Arc<dyn Store>,
     uuid: Uuid,
     windows: &[WindowEntry],
+    epoch: u32,
     progress: &mut dyn FnMut(&'static str, u64, u64),
 ) -> Result<Objects, RepairError> {
     let mut search =
         Search { store: &**store, uuid, numbers: BTreeMap::new(), of: Vec::new(), found: Objects::default() };
-    search.list()?;
+    search.list(epoch)?;
     search.read_windows(windows)?;
     search.read_segments(progress)?;
     search.find_windows();
@@ -187,7 +191,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn list(&mut self) -> Result<(), RepairError> {
+    fn list(&mut self, epoch: u32) -> Result<(), RepairError> {
         let listed = &mut self.found.listed;
         self.store.walk("gen", &mut |name| {
             let mut parts = name.split('/').skip(1).map(|part| part.parse().ok());
@@ -208,12 +212,14 @@ impl Search<'_> {
                 ControlFlow::Continue(())
             })?;
         }
+        let newest = listed.publications.keys().next_back().copied().unwrap_or(0);
+        listed.epoch = epoch.max(u32::try_from(newest).unwrap_or(u32::MAX));
         Ok(())
     }
 
     /// Whether anything of an epoch may have been named.
     fn counts(&self, epoch: u32) -> bool {
-        self.found.listed.publications.contains_key(&u64::from(epoch))
+        epoch <= self.found.listed.epoch
     }
 
     fn damaged(&mut self, place: String, what: String) {
@@ -247,6 +253,10 @@ impl Search<'_> {
         let there = read.is_some();
         let index = read.unwrap_or_default();
         if let Some(what) = &index.fault {
+            let again = read_index(self.store, self.uuid, (start, end), listed)?;
+            if again.is_none_or(|again| again.fault != index.fault || again.entries != index.entries) {
+                return Err(differs(&names::window(start, end)));
+            }
             self.damaged(names::window(start, end), what.clone());
         }
         let whole = there && index.fault.is_none();
@@ -323,6 +333,9 @@ impl Search<'_> {
             Err(e) => return Err(e.into()),
         };
         if let Some(what) = &scanned.fault {
+            if !bytes.is_empty() {
+                confirm(self.store, &name, None, &bytes)?;
+            }
             self.damaged(name, what.clone());
         }
         self.of[number] = scanned.of.map(|of| (of.start, of.end));

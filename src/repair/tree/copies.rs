@@ -1,6 +1,6 @@
 //! The two places in which a node may be: the state directory's node segments, and the store's.
 
-use super::super::{Damaged, RepairError};
+use super::super::{Damaged, RepairError, confirm};
 use crate::checkpoint::nodes::{NODES, node_file, parse_node_file};
 use crate::format::ids::{NodePtr, SegmentNo, Uuid};
 use crate::format::names::{self, Parsed};
@@ -61,9 +61,12 @@ impl Copies {
                 Side::Store => self.read_ahead(ptr.segment, range.clone())?,
             };
             let Some(bytes) = bytes else { continue };
-            match Node::read(ptr, bytes) {
+            match Node::read(ptr, bytes.clone()) {
                 Ok(node) => return Ok(Ok(node)),
                 Err(e) => {
+                    if side == Side::Store {
+                        confirm(self.store(), &names::segment(ptr.segment), Some(range.clone()), &bytes)?;
+                    }
                     let what = format!("damaged node at offset {}: {e}", ptr.offset);
                     self.note(side, ptr.segment, &what);
                     why.get_or_insert((self.place(side, ptr.segment), what));
@@ -217,9 +220,9 @@ impl Copies {
     }
 }
 
-/// Whether a call to the local disk failed because of what is there: a sector that cannot be read, or something under the name of
-/// a file that is none.
+/// Whether a call to the local disk failed because of what is there: something under the name of a file that is none, or is shorter.
+/// A disk that fails (EIO) is no damage: the next try may find all of it, and what it had is not to be taken for gone.
 fn is_damage(error: &io::Error) -> bool {
-    let codes = [libc::EIO, libc::EISDIR, libc::ENOTDIR, libc::ELOOP, libc::ENXIO];
+    let codes = [libc::EISDIR, libc::ENOTDIR, libc::ELOOP];
     error.raw_os_error().is_some_and(|code| codes.contains(&code)) || error.kind() == ErrorKind::UnexpectedEof
 }

@@ -21,7 +21,7 @@ mod scan;
 mod tests;
 mod walk;
 
-use super::{Damaged, RepairError};
+use super::{Damaged, RepairError, differs};
 use crate::format::batch::TreeId;
 use crate::format::ids::{NodePtr, Uuid};
 use crate::format::key::KEY_BYTES_MAX;
@@ -31,7 +31,9 @@ use crate::store::Store;
 use bytes::Bytes;
 use copies::Copies;
 use scan::Scanned;
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use walk::Walk;
 
@@ -56,7 +58,12 @@ pub struct Trees {
     copies: Copies,
     /// All nodes of all segments, once there was need for it.
     scanned: OnceCell<Scanned>,
+    /// What each walk gave, by its root, so that the next one must give the same.
+    given: RefCell<HashMap<Walked, u64>>,
 }
+
+/// A walk that is made more than once.
+type Walked = (bool, Option<Option<NodePtr>>);
 
 /// The keys a map may have: from, and behind the last. Keys of files begin with the number of an inode, whose first byte is 0;
 /// keys of space with a kind that is not. So nodes of the two are told apart.
@@ -70,7 +77,7 @@ fn bounds(tree: TreeId) -> (Bytes, Bytes) {
 impl Trees {
     /// The trees of a filesystem, of which nodes lie in the state directory, if there is one, and in the store.
     pub fn new(uuid: Uuid, state: Option<Arc<dyn Media>>, store: Arc<dyn Store>) -> Trees {
-        Trees { copies: Copies::new(uuid, state, store), scanned: OnceCell::new() }
+        Trees { copies: Copies::new(uuid, state, store), scanned: OnceCell::new(), given: RefCell::default() }
     }
 
     /// Gives every entry of a map, in the order of the keys: those of the tree under `root` with `overlay` over them, or what is left
@@ -78,7 +85,8 @@ impl Trees {
     /// keys.
     ///
     /// # Errors
-    /// When disk or store fail in another way than by damage.
+    /// When disk or store fail in another way than by damage, and when a walk that was made before gives something else now: what
+    /// was concluded from it would not fit what is built.
     pub fn each(
         &self,
         tree: TreeId,
@@ -87,7 +95,11 @@ impl Trees {
         each: &mut dyn FnMut(Bytes, Bytes),
     ) -> Result<Vec<Lost>, RepairError> {
         let mut laid = Laid::new(overlay);
-        let mut give = |key, value| laid.entry(key, value, each);
+        let mut all = DefaultHasher::new();
+        let mut give = |key: Bytes, value: Bytes| {
+            (&key, &value).hash(&mut all);
+            laid.entry(key, value, each);
+        };
         let mut walk = Walk::new(&self.copies, &self.scanned, &mut give);
         let (from, to) = bounds(tree);
         match root {
@@ -96,6 +108,13 @@ impl Trees {
             None => walk.lose(None, (&from, &to), ("root".to_owned(), "nothing says where it is".to_owned()))?,
         }
         let lost = walk.finish();
+        for Lost { from, to, returned, .. } in &lost {
+            (from, to, returned).hash(&mut all);
+        }
+        let all = all.finish();
+        if *self.given.borrow_mut().entry((tree == TreeId::Files, root)).or_insert(all) != all {
+            return Err(differs("its tree"));
+        }
         laid.finish(each);
         Ok(lost)
     }

@@ -1,6 +1,6 @@
 //! All nodes of all segments: where each lies and what it spans.
 
-use super::super::RepairError;
+use super::super::{RepairError, differs};
 use super::copies::{Copies, Side};
 use super::frames::Segment;
 use super::lineage::strangers;
@@ -47,7 +47,10 @@ pub(super) fn scan(copies: &Copies) -> Result<Scanned, RepairError> {
             })?;
             match segment.what.take().or(undecodable) {
                 None => break,
-                Some(what) => copies.note(side, no, &what),
+                Some(what) => {
+                    confirm(copies, side, no, &what)?;
+                    copies.note(side, no, &what);
+                }
             }
         }
     }
@@ -56,6 +59,21 @@ pub(super) fn scan(copies: &Copies) -> Result<Scanned, RepairError> {
     scanned.nodes.retain(|ptr, _| !strangers.contains(&ptr.segment));
     scanned.extend_interiors();
     Ok(scanned)
+}
+
+/// What came wrong once is no damage.
+fn confirm(copies: &Copies, side: Side, no: SegmentNo, what: &str) -> Result<(), RepairError> {
+    let mut again = Segment::open(copies, side, no)?.ok_or_else(|| differs(&copies.place(side, no)))?;
+    let mut undecodable = None;
+    again.bodies(&mut |offset, body| {
+        if let Err(e) = Node::decode(body) {
+            undecodable = Some(format!("node at offset {offset}: {e}"));
+        }
+    })?;
+    match again.what.take().or(undecodable).as_deref() == Some(what) {
+        true => Ok(()),
+        false => Err(differs(&copies.place(side, no))),
+    }
 }
 
 impl Scanned {

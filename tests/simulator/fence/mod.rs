@@ -10,6 +10,7 @@ mod process;
 mod script;
 mod search;
 
+use crate::counts::Counts;
 use process::{Dir, FILESYSTEM, Job, reader, resident, taker};
 use search::{Bound, Image, Process, Search, Seen, prepare};
 use skylog::base::canary::{Canary, with_removed};
@@ -141,7 +142,10 @@ fn keeps_one_chain(scene: Scene, usual: Bound, raised: Bound) {
     let faults = number("SKYLOG_FENCE_FAULTS", bound.faults);
     let bound = Bound { faults, deaths: number("SKYLOG_FENCE_DEATHS", bound.deaths), ..bound };
     match look(scene, bound) {
-        Ok(seen) => println!("{bound:?}: {seen:?}"),
+        Ok(seen) => {
+            println!("{bound:?}: {seen:?}");
+            Counts { part: "model of the fence", histories: 1, states: seen.states, ..Counts::default() }.print();
+        }
         Err(what) => panic!("{bound:?}: {what}"),
     }
 }

@@ -8,7 +8,7 @@ use crate::format::publication::{Body, Increment, Log, Position, Publication, Wi
 use crate::repair::gather::scan::{Scan, scan};
 use crate::repair::gather::shelf::Shelf;
 use crate::repair::gather::spans::{Changes, Span, What};
-use crate::repair::{Damaged, RepairError};
+use crate::repair::{Damaged, RepairError, confirm};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -29,6 +29,10 @@ pub(in crate::repair::gather) struct Published {
     pub windows: Vec<WindowEntry>,
     /// Everything that can be read, in order; repairs that came to no end are not in it.
     pub headers: Vec<Header>,
+    /// The last closing object: where, and the epoch that it made.
+    pub closing: Option<(Position, u32)>,
+    /// A generation that was begun in this epoch, as the closing object before it says, and of which nothing can be read.
+    pub begun: Option<(u64, u32)>,
     /// The numbers that are to be won.
     pub close: Vec<Position>,
     /// The highest of each.
@@ -110,11 +114,19 @@ pub(in crate::repair::gather) fn read_generations(
     reader.published.close = listing.close(newest, readable, is_closed)?;
     reader.tell_missing(&listing, newest);
     let before = listing.newest_first().into_iter().filter(|generation| *generation < newest);
-    for generation in before.take(GENERATIONS_MAX) {
+    let mut begun = 0;
+    for generation in before {
         if !reader.published.bases.is_empty() {
             break;
         }
-        reader.generation(generation, &mut listing, progress)?;
+        if begun == GENERATIONS_MAX {
+            let what =
+                format!("the newest {GENERATIONS_MAX} generations that were begun have no base that can be read");
+            return Err(RepairError::Refused(what));
+        }
+        let end = reader.generation(generation, &mut listing, progress)?;
+        // One that was closed before it had a base is a mount that did not come far. There may be any number of them.
+        begun += usize::from(end != Some((0, true)));
     }
     Ok(reader.published)
 }
@@ -134,10 +146,14 @@ impl Reader<'_> {
         listing: &mut Listing,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Option<(u64, u64, bool)>, RepairError> {
+        let mut above = None;
         for generation in listing.newest_first().into_iter().take(GENERATIONS_MAX) {
             if let Some((number, is_closed)) = self.generation(generation, listing, progress)? {
+                let last = self.published.closing.filter(|_| is_closed && above == Some(generation + 1));
+                self.published.begun = last.map(|(at, epoch)| (at.generation + 1, epoch));
                 return Ok(Some((generation, number, is_closed)));
             }
+            above = listing.numbers(&**self.store, generation)?.contains(&0).then_some(generation);
         }
         match listing.newest_first().len() > GENERATIONS_MAX {
             true => Err(RepairError::Refused("gen/ holds too many objects that are no publications".to_owned())),
@@ -197,7 +213,11 @@ impl Reader<'_> {
             Err(StoreError::NotFound { .. }) => return Ok(Found::Missing),
             Err(e) => return Err(e.into()),
         };
-        let what = match Publication::decode(&bytes) {
+        let decoded = Publication::decode(&bytes);
+        if decoded.is_err() {
+            confirm(&**self.store, &names::publication(at.generation, at.number), None, &bytes)?;
+        }
+        let what = match decoded {
             Err(e) => e.to_string(),
             Ok(found) if found.uuid != self.filesystem => {
                 // It has nothing for us.
@@ -253,7 +273,10 @@ impl Reader<'_> {
                 self.log(at, &log, end, bytes, reach);
                 reach.all = reach.all.max(end);
             }
-            Body::Closing(closing) => self.published.epoch_max = self.published.epoch_max.max(closing.next_epoch),
+            Body::Closing(closing) => {
+                self.published.closing = self.published.closing.max(Some((at, closing.next_epoch)));
+                self.published.epoch_max = self.published.epoch_max.max(closing.next_epoch);
+            }
         }
         self.published.shipped = self.published.shipped.max(reach.windows);
     }
