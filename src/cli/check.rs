@@ -42,6 +42,9 @@ pub struct Check {
     /// Repair it also if another machine holds it, and take it from there.
     #[arg(long, requires = "repair")]
     takeover: bool,
+    /// Repair it also if its superblock is lost, which would say if nothing of it may ever be deleted: it does not.
+    #[arg(long, requires = "repair")]
+    not_append_only: bool,
     #[command(flatten)]
     remote: RemoteWords,
 }
@@ -100,6 +103,7 @@ impl Check {
             random: Arc::new(OsRandom),
             owner: Owner::seen_anywhere("nowhere, it is being repaired").map_err(Failure::failed)?,
             holding: if self.takeover { Holding::TakesOver } else { Holding::Asks },
+            not_append_only: self.not_append_only,
             segment_bytes: usize::try_from(world::STORE_SEGMENT_BYTES).map_err(Failure::failed)?,
             shape: Shape::default(),
         };

@@ -51,6 +51,8 @@ pub struct Means {
     pub owner: Owner,
     /// How it deals with others who hold the filesystem.
     pub holding: Holding,
+    /// Somebody says that it is not append-only, should nothing else say so any more.
+    pub not_append_only: bool,
     /// Bytes at which a store segment is full.
     pub segment_bytes: usize,
     /// How big tree nodes get.

@@ -1,6 +1,6 @@
 //! The order of a repair: all is read before anything is written, and what is written is named by nothing until the base is.
 
-use super::gather::{Evidence, StatePart, gather};
+use super::gather::{Evidence, StatePart, append_only, gather};
 use super::mend::{KeyRange, Known, Mended, mend};
 use super::objects::{Objects, find_objects};
 use super::report::Report;
@@ -228,6 +228,7 @@ impl<'a> Repair<'a> {
         if evidence.superblock.append_only {
             return Err(RepairError::Refused("nothing of it may ever be deleted or replaced (append only)".to_owned()));
         }
+        self.ask_append_only(&evidence)?;
         match &evidence.state {
             StatePart::None => {}
             StatePart::Owner => self.owns_state = true,
@@ -241,6 +242,18 @@ impl<'a> Repair<'a> {
         self.report.lost = evidence.lost.clone();
         self.evidence = Some(evidence);
         Ok(Next::Pass)
+    }
+
+    /// What is left of a damaged superblock may not say whether anything may be deleted.
+    fn ask_append_only(&self, evidence: &Evidence) -> Result<(), RepairError> {
+        let Means { store, state, not_append_only, .. } = self.means;
+        let is_damaged = evidence.damaged.iter().any(|damaged| !damaged.local && damaged.place == SUPERBLOCK);
+        if !is_damaged || *not_append_only || append_only(&**store, state.as_ref(), evidence.superblock.uuid)?.is_some()
+        {
+            return Ok(());
+        }
+        let what = "whether it is append only cannot be told, for its superblock is damaged, and no state directory has a copy of it";
+        Err(RepairError::Refused(format!("{what}; if it is not, run it again with --not-append-only")))
     }
 
     fn ask(&mut self) -> Result<Next, RepairError> {

@@ -123,7 +123,10 @@ fn a_store_without_its_superblock_is_repaired_with_the_state_directory_and_alone
         fs::remove_file(scratch.root.join("store/skylog.json")).unwrap();
         let said = skylog(&["mount", scratch.store(), words(&scratch.mnt)]).fails();
         assert!(said.contains(&format!("skylog check --repair {}", scratch.store())), "{said}");
-        skylog(&["check", "--repair", scratch.store()]).succeeds();
+        // Nothing says any more whether it was append-only.
+        let said = skylog(&["check", "--repair", scratch.store()]).fails();
+        assert!(said.contains("run it again with --not-append-only"), "{said}");
+        skylog(&["check", "--repair", "--not-append-only", scratch.store()]).succeeds();
         scratch.mount_large();
         assert_eq!(fs::read(scratch.mnt.join("file")).unwrap(), data(1));
         scratch.umount();
@@ -160,7 +163,7 @@ fn a_state_directory_that_was_named_moves_aside_in_itself() {
 #[test]
 fn words_of_a_repair_need_the_repair_and_a_mounted_one_is_refused() {
     let scratch = Scratch::mounted();
-    for word in ["--dry-run", "--takeover"] {
+    for word in ["--dry-run", "--takeover", "--not-append-only"] {
         skylog(&["check", word, scratch.store()]).means_nothing();
     }
     let said = skylog(&["check", "--repair", scratch.store()]).fails();

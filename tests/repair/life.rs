@@ -14,7 +14,7 @@ fn a_writer_that_lived_when_the_store_alone_was_repaired_is_fenced_and_keeps_wha
     };
     let chunks = world.living("seg/").into_iter().find(|name| world.is_of_chunks(name)).expect("chunks");
     world::flip(&writer.store, &chunks, 200);
-    let place = Place { log, store: writer.store.clone(), disk: None };
+    let place = Place { log, store: writer.store.clone(), disk: None, not_append_only: true };
     let report = place.repair(1, false).expect("nothing fails");
     assert!(report.base.is_some());
     world::put(&mut writer, "after", 5000);
@@ -280,4 +280,64 @@ fn a_state_directory_that_was_fenced_stays_though_a_read_of_its_manifest_fails()
         failed += u32::from(report.is_err());
     }
     assert!(failed > 0);
+}
+
+/// Whatever a repair took for dead by mistake can be had back for a week, also where the grace time is nothing.
+#[test]
+fn what_a_repair_makes_dead_stays_for_seven_days_after_it() {
+    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    let world = World::new();
+    let place = Place::from(&world, false);
+    let chunks = world.living("seg/").into_iter().find(|name| world.is_of_chunks(name)).expect("chunks");
+    world::flip(&place.store, &chunks, 200);
+    place.repair(1, false).expect("nothing fails");
+    let before: Vec<String> = place.store.list("seg").expect("listed");
+    let mut rig = place.mount(5, "mended");
+    let left = |rig: &Rig| before.iter().filter(|name| rig.world.store.get(name).is_ok()).count();
+    for (days, all_there) in [(0, true), (6, true), (2, false)] {
+        rig.advance(DAY * days);
+        world::put(&mut rig, &format!("after-{days}"), 5000);
+        rig.drain();
+        assert_eq!(left(&rig) == before.len(), all_there, "{days} days later");
+    }
+    assert!(rig.world.store.get(&chunks).is_err(), "it is gone after that");
+    Place::of(&rig.store.image(), Some(&rig.disk.image())).assert_clean("a week later");
+}
+
+/// Nothing else says it than the superblock, and a copy of that in the state directory.
+#[test]
+fn promise_g9_what_may_be_append_only_is_refused_where_its_superblock_does_not_say() {
+    use skylog::format::names::SUPERBLOCK;
+    use skylog::format::superblock::Superblock;
+    let world = World::new();
+    let repaired = |append_only: bool, said: bool, harm: &dyn Fn(&mut Vec<u8>)| {
+        let mut place = Place::from(&world, false);
+        place.not_append_only = said;
+        let superblock = Superblock::decode(&place.store.get(SUPERBLOCK).expect("there")).expect("whole");
+        let mut bytes = Superblock { append_only, ..superblock }.encode();
+        harm(&mut bytes);
+        match bytes.is_empty() {
+            true => place.store.delete(SUPERBLOCK).expect("deleted"),
+            false => place.store.put(SUPERBLOCK, bytes.into()).expect("put"),
+        }
+        let before = place.log.len();
+        let report = place.repair(1, false);
+        assert!(report.is_ok() || place.log.len() == before, "nothing is written");
+        report
+    };
+    let len = world.store.object(SUPERBLOCK).expect("there").len() + 1;
+    for at in 0..len {
+        for said in [false, true] {
+            let report = repaired(true, said, &|bytes| {
+                let at = at.min(bytes.len() - 1);
+                bytes[at] ^= 4;
+            });
+            let is_told = report.as_ref().is_err_and(|e| e.to_string().contains("--not-append-only"));
+            assert!(said || report.is_err(), "byte {at}");
+            assert!(!(said && is_told), "byte {at}: {report:?}");
+        }
+    }
+    assert!(repaired(true, false, &|bytes| bytes.clear()).is_err(), "it is gone");
+    assert!(repaired(false, true, &|bytes| bytes.clear()).is_ok(), "it is gone, and the user says what it was");
+    assert!(repaired(false, false, &|bytes| bytes[10] ^= 4).is_ok(), "the text says that it is not");
 }

@@ -25,6 +25,8 @@ struct Place {
     log: Arc<CallLog>,
     store: SimStore,
     disk: Option<SimDisk>,
+    /// What the user says of it.
+    not_append_only: bool,
 }
 
 impl Place {
@@ -32,7 +34,7 @@ impl Place {
         let log = CallLog::new();
         let store = SimStore::from_image(store, &log);
         let disk = disk.map(|disk| SimDisk::from_image(disk, &log));
-        Place { log, store, disk }
+        Place { log, store, disk, not_append_only: true }
     }
 
     /// With the state directory, or the store alone.
@@ -57,6 +59,7 @@ impl Place {
             random: Arc::new(skylog::base::random::SeededRandom::new(seed)),
             owner: tuning.owner,
             holding,
+            not_append_only: self.not_append_only,
             segment_bytes: tuning.policy.segment_bytes,
             shape: tuning.policy.shape,
         };

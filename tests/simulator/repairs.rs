@@ -141,6 +141,7 @@ pub fn repair_on(machine: &Machine, seed: u64) -> Report {
         random: Arc::new(SeededRandom::new(seed)),
         owner: machine.tuning.owner.clone(),
         holding: machine.tuning.holding,
+        not_append_only: true,
         segment_bytes: machine.tuning.policy.segment_bytes,
         shape: machine.tuning.policy.shape,
     };

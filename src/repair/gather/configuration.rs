@@ -72,6 +72,19 @@ pub(super) fn configuration(
     })
 }
 
+/// Whether nothing may ever be deleted, of a filesystem whose superblock is damaged: as the copy in the state directory says, or what
+/// is left of the text. Nothing if neither does.
+pub fn append_only(store: &dyn Store, state: Option<&Arc<dyn Media>>, uuid: Uuid) -> Result<Option<bool>, RepairError> {
+    let known = state.map(|state| copy_in(&**state)).transpose()?.flatten();
+    if let Some(known) = known.filter(|known| known.uuid == uuid) {
+        return Ok(Some(known.append_only));
+    }
+    let bytes = there(store.get(SUPERBLOCK))?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let is = |said: bool| text.contains(&format!("\"append_only\":{said}"));
+    Ok([true, false].into_iter().find(|said| is(*said)))
+}
+
 /// A journal segment that skylog makes.
 fn is_size(bytes: &u64) -> bool {
     let (min, max) = (u64::from(crate::journal::SEGMENT_BYTES_MIN), u64::from(crate::journal::SEGMENT_BYTES_MAX));

@@ -34,6 +34,7 @@ use crate::map::Overlay;
 use crate::media::Media;
 use crate::store::Store;
 use apply::Applying;
+pub use configuration::append_only;
 use configuration::configuration;
 use generations::{Published, read_generations};
 use local::Local;

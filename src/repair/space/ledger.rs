@@ -7,6 +7,10 @@ use crate::format::window::IndexEntry;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
+/// What a repair found to be dead goes no sooner than 7 days after it, and then the grace time comes too: whatever it took for lost by
+/// mistake can be had back until then.
+const KEPT_NANOS: i64 = 7 * 24 * 3600 * 1_000_000_000;
+
 /// Live segments and windows.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
@@ -52,7 +56,7 @@ impl Ledger {
         entries.extend(self.windows.iter().map(|(end, record)| (space::window(*end), record.encode())));
         let shared = uses.iter().filter(|(_, of)| of.extents > 1);
         entries.extend(shared.map(|(object, of)| (space::count(*object), space::encode_count(of.extents))));
-        let pending = Pending { since: now, checkpoint }.encode();
+        let pending = Pending { since: now.saturating_add(KEPT_NANOS), checkpoint }.encode();
         entries.extend(dead.iter().map(|name| (space::pending(name.as_bytes()), pending.clone())));
         entries.push((space::settled(), Settled { checkpoint, cursor: 0 }.encode()));
         let published = Published { end, checkpoint, generation: base.generation, number: base.number };

@@ -33,6 +33,7 @@ fn a_follower_goes_on_in_the_generation_of_a_repair() {
         random: Arc::new(SeededRandom::new(95)),
         owner: tuning.owner,
         holding: tuning.holding,
+        not_append_only: false,
         segment_bytes: tuning.policy.segment_bytes,
         shape: tuning.policy.shape,
     };
