@@ -163,6 +163,8 @@ impl Runner {
             let machine = Machine { disk, cache: cache_disk(), store, ..self.machine.clone() };
             match machine.mount(1) {
                 Err(MountError::Fenced(_)) => self.figures.fenced += 1,
+                // A repair leaves what was damaged where it is, and a copy of it.
+                Err(MountError::Damaged { .. }) if self.is_harmed => {}
                 Err(e) => panic!("a machine that lost the fence is refused for another reason: {e}"),
                 Ok(_) => panic!("a machine that lost the fence mounts"),
             }

@@ -9,6 +9,7 @@ use crate::step::{Step, Turn};
 use crate::world::{Instance, Machine};
 use serde::{Deserialize, Serialize};
 use skylog::base::random::SeededRandom;
+use skylog::check::{Depth, check};
 use skylog::checkpoint::{files::CHECKPOINTS, nodes::NODES};
 use skylog::format::names::SUPERBLOCK;
 use skylog::format::repair_file::REPAIR_FILE;
@@ -185,6 +186,8 @@ impl Runner {
         self.machine.store.heal();
         self.machine.store.set_down(false);
         let was = self.machine.disk.image();
+        // What a state directory makes needless is no damage to whoever has it, though it is to who has the store alone.
+        let harm = harm.filter(|harm| self.is_seen(harm));
         if let Some(harm) = harm {
             self.damage(harm);
         }
@@ -213,10 +216,19 @@ impl Runner {
         }
     }
 
+    /// Whether the check sees the damage, with the state directory.
+    fn is_seen(&self, harm: &Harm) -> bool {
+        let (disk, store) = harm.done_to(&self.machine.disk.image(), &self.machine.store.image());
+        let store: Arc<dyn Store> = Arc::new(SimStore::from_image(&store, &CallLog::new()));
+        let state: Arc<dyn Media> = Arc::new(SimDisk::from_image(&disk, &CallLog::new()));
+        !check(&store, Some(state), Depth::Data, &mut |_, _, _| {}).is_clean()
+    }
+
     /// What is damaged is so at once, and for good; calls that are on their way never arrive.
     fn damage(&mut self, harm: &Harm) {
         self.end_stage();
         self.rival = None;
+        self.is_harmed |= harm.target.is_stored();
         let (disk, store) = harm.done_to(&self.machine.disk.image(), &self.machine.store.image());
         self.begin_stage(&disk, &store);
         self.book.note(|note| note.repair = Some(harm.target));

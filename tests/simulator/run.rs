@@ -65,6 +65,8 @@ pub struct Runner {
     /// A writer that lost the fence and may not know it yet; the newest batch it may hear of as published.
     pub rival: Option<(Instance, Lsn)>,
     pub lost: Lost,
+    /// Something in the store was damaged once.
+    pub is_harmed: bool,
     pub driver: Driver,
     pub book: Arc<Book>,
     /// An fsync waits for the store.
@@ -102,6 +104,7 @@ impl Runner {
             instance: None,
             rival: None,
             lost: Lost::default(),
+            is_harmed: false,
             driver: Driver::default(),
             book,
             stored: dice::waits_for_store(start),
