@@ -223,9 +223,15 @@ impl Gathered<'_> {
             roots: checkpoint.roots,
             lsn: checkpoint.lsn,
             checkpoint: checkpoint.number,
+            is_behind: false,
         });
-        let bases = self.published.bases.iter();
-        let bases = bases.map(|base| Candidate { roots: base.roots, lsn: base.lsn, checkpoint: base.checkpoint });
+        let newest = self.published.headers.iter().map(|header| header.at.generation).max().unwrap_or(0);
+        let bases = self.published.bases.iter().map(|base| Candidate {
+            roots: base.roots,
+            lsn: base.lsn,
+            checkpoint: base.checkpoint,
+            is_behind: base.generation < newest,
+        });
         local.chain(bases).collect()
     }
 

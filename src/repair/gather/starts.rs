@@ -2,7 +2,9 @@
 //!
 //! A start costs nothing if every node of its file map can be read, here or in the store, and every batch after it is somewhere. The
 //! first such place is taken, in this order: the checkpoint that the manifest names, older ones, the store's bases. Where there is
-//! none, the one is taken of which fewest kinds of things are missing, then fewest batches, then fewest nodes.
+//! none, the one is taken of which fewest kinds of things are missing, then fewest batches, then fewest nodes. A base of an older
+//! generation is no place to start if batches are missing after it: they are in the nodes of the newest generation's base, which are
+//! found without it.
 
 use super::Start;
 use super::spans::{Route, Span, reach_back, route};
@@ -23,6 +25,8 @@ pub(super) struct Candidate {
     pub roots: [Option<NodePtr>; 2],
     pub lsn: Lsn,
     pub checkpoint: u64,
+    /// It is a base of a generation before the newest one, whose own base is lost.
+    pub is_behind: bool,
 }
 
 /// Takes the place that costs least, and the way from there. If there is none, all batches count that reach up to `known`, where
@@ -37,7 +41,12 @@ pub(super) fn choose(
     let mut best: Option<((u8, u64, u64), &Candidate, Route)> = None;
     for candidate in candidates {
         let route = route(spans, candidate.lsn, end);
-        let (lost, missing) = (route.lost_batches(), nodes.missing(candidate.roots[0], progress)?);
+        let lost = route.lost_batches();
+        // What it is short of is in the nodes of the base that is lost.
+        if candidate.is_behind && lost > 0 {
+            continue;
+        }
+        let missing = nodes.missing(candidate.roots[0], progress)?;
         let cost = (u8::from(lost > 0) + u8::from(missing > 0), lost, missing);
         if best.as_ref().is_none_or(|(least, ..)| cost < *least) {
             best = Some((cost, candidate, route));
@@ -47,7 +56,7 @@ pub(super) fn choose(
         }
     }
     Ok(match best {
-        Some((_, Candidate { roots, lsn, checkpoint }, route)) => {
+        Some((_, Candidate { roots, lsn, checkpoint, .. }, route)) => {
             (Start { roots: Some(*roots), lsn: *lsn, checkpoint: *checkpoint }, route)
         }
         None => {

@@ -47,6 +47,7 @@ pub(in crate::repair::gather) struct Published {
 /// A base that can be read.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::repair::gather) struct BaseFound {
+    pub generation: u64,
     pub roots: [Option<NodePtr>; 2],
     pub lsn: Lsn,
     pub checkpoint: u64,
@@ -256,7 +257,7 @@ impl Reader<'_> {
         self.published.end = self.published.end.max(end);
         match body {
             Body::Base(base) => {
-                let found = BaseFound { roots: base.roots, lsn: end, checkpoint };
+                let found = BaseFound { generation, roots: base.roots, lsn: end, checkpoint };
                 self.published.bases.push(found);
                 self.published.windows.extend(base.windows);
                 (reach.windows, reach.all) = (end, end);
