@@ -87,9 +87,10 @@ impl Check {
         match report.is_clean() {
             true => Ok(()),
             false => Err(Failure::failed(format_args!(
-                "{} in {}; to repair it, run: {}",
+                "{} in {}{}; to repair it, run: {}",
                 problems(&report),
                 store.url(),
+                only(&report),
                 world::repair_command(store, self.state.as_deref())
             ))),
         }
@@ -147,6 +148,14 @@ pub fn show(report: &Report) {
     }
     if let Some(lost) = lost(&report.figures) {
         output::line(lost);
+    }
+}
+
+/// The only problem there is, for who sees the sentence alone.
+fn only(report: &Report) -> String {
+    match &report.problems[..] {
+        [problem] => format!(": {problem}"),
+        _ => String::new(),
     }
 }
 
