@@ -30,19 +30,22 @@ fn a_writer_that_lived_when_the_store_alone_was_repaired_is_fenced_and_keeps_wha
     assert!(matches!(again, Err(MountError::Fenced(_))), "{:?}", again.err());
 }
 
+/// Another machine, which took the filesystem over, wrote a file, and let go.
+fn elsewhere(world: &World) -> Rig {
+    let log = CallLog::new();
+    let (store, disk) = (SimStore::from_image(&world.store, &log), SimDisk::new(&log));
+    let mut rig = Rig::mount(log, disk, store, Arc::default(), 3, &small()).expect("taken over");
+    world::put(&mut rig, "elsewhere", 5000);
+    rig.drain();
+    rig.mounted.writer.close().expect("closed");
+    rig
+}
+
 /// A state directory that is not the writer's any more is left alone, and the store alone is repaired.
 #[test]
 fn a_state_directory_that_was_fenced_is_left_alone() {
     let world = World::new();
-    let other = {
-        let log = CallLog::new();
-        let (store, disk) = (SimStore::from_image(&world.store, &log), SimDisk::new(&log));
-        let mut rig = Rig::mount(log, disk, store, Arc::default(), 3, &small()).expect("taken over");
-        world::put(&mut rig, "elsewhere", 5000);
-        rig.drain();
-        rig.mounted.writer.close().expect("closed");
-        rig
-    };
+    let other = elsewhere(&world);
     let place = Place::of(&other.store.image(), Some(&world.disk));
     let chunks = world.living("seg/").into_iter().find(|name| world.is_of_chunks(name)).expect("chunks");
     world::flip(&place.store, &chunks, 200);
@@ -255,15 +258,7 @@ fn generations_that_were_closed_before_they_had_a_base_hide_nothing() {
 fn a_state_directory_that_was_fenced_stays_though_a_read_of_its_manifest_fails() {
     use skylog::media::sim::{DiskFault, DiskOp, Nth};
     let world = World::new();
-    let other = {
-        let log = CallLog::new();
-        let (store, disk) = (SimStore::from_image(&world.store, &log), SimDisk::new(&log));
-        let mut rig = Rig::mount(log, disk, store, Arc::default(), 3, &small()).expect("taken over");
-        world::put(&mut rig, "elsewhere", 5000);
-        rig.drain();
-        rig.mounted.writer.close().expect("closed");
-        rig.store.image()
-    };
+    let other = elsewhere(&world).store.image();
     let mut failed = 0;
     for nth in 1.. {
         let place = Place::of(&other, Some(&world.disk));
