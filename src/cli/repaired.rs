@@ -28,9 +28,10 @@ pub fn show(report: &Report, store: &StoreArg, state: Option<&Path>, dry_run: bo
     show_damage(report);
     show_files(report, dry_run);
     if dry_run {
-        let what = match report.resumed {
-            true => "a repair was interrupted near its end, and would be brought to it".to_owned(),
-            false => format!("{} in {}; nothing was changed", check::problems(&report.before), store.url()),
+        let what = match (report.resumed, report.begun && report.before.is_clean()) {
+            (true, _) => "a repair was interrupted near its end, and would be brought to it".to_owned(),
+            (_, true) => "a repair was interrupted, and would be done again; nothing was changed".to_owned(),
+            _ => format!("{} in {}; nothing was changed", check::problems(&report.before), store.url()),
         };
         return Err(Failure::failed(what));
     }

@@ -98,6 +98,13 @@ pub(super) fn put_report(store: &dyn Store, repair: Uuid, text: String) -> Resul
     Ok(name)
 }
 
+/// The same, unless there is one: an earlier try of the repair found what this one does not find any more.
+pub(super) fn keep_report(store: &dyn Store, repair: Uuid, text: String) -> Result<String, RepairError> {
+    let name = names::damaged(repair, REPORT);
+    store.create(&name, Bytes::from(text))?;
+    Ok(name)
+}
+
 /// Closes every lease that cannot be read, as a writer does: a follower that still lives finds out, and starts anew. Copies of
 /// them are kept by then.
 pub(super) fn close_leases(means: &Means, filesystem: Uuid) -> Result<(), RepairError> {

@@ -142,6 +142,8 @@ struct Repair<'a> {
     id: Uuid,
     /// No generation before this one can be its own, if that is known.
     from: u64,
+    /// It was begun before and came to no end.
+    noted: bool,
     nonce: Nonce,
     report: Report,
     /// The state directory counts, and moves aside.
@@ -170,6 +172,7 @@ impl<'a> Repair<'a> {
             progress,
             id,
             from,
+            noted: noted.is_some(),
             nonce: Nonce(means.random.u128()),
             report: Report::default(),
             owns_state: false,
@@ -282,10 +285,12 @@ impl<'a> Repair<'a> {
         let damaged =
             |problem: &Problem| Damaged { place: problem.place.clone(), local: false, what: problem.what.clone() };
         self.report.damaged.extend(leases.map(damaged));
+        // What an earlier one has sent may come at any time, and would take the filesystem from this state directory.
+        self.report.begun = self.noted && self.owns_state;
         Ok(match (self.report.before.is_clean(), self.report.is_unusable) {
             (true, true) => Next::Aside,
-            (true, false) => Next::End,
-            (false, _) => Next::Pass,
+            (true, false) if !self.report.begun => Next::End,
+            _ => Next::Pass,
         })
     }
 
@@ -360,7 +365,10 @@ impl<'a> Repair<'a> {
         let superblock = &evidence.superblock;
         aside::copy_objects(store, self.id, &self.report.damaged)?;
         let text = self.report.to_text(superblock.uuid, self.id, self.means.clock.now());
-        let report = aside::put_report(store, self.id, text)?;
+        let report = match self.report.before.is_clean() {
+            true => aside::keep_report(store, self.id, text)?,
+            false => aside::put_report(store, self.id, text)?,
+        };
         // Nothing can be read without it, and it says nothing that changes.
         if self.report.damaged.iter().any(|damaged| !damaged.local && damaged.place == SUPERBLOCK) {
             store.put(SUPERBLOCK, superblock.encode().into())?;

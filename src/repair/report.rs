@@ -35,6 +35,8 @@ pub struct Report {
     pub base: Option<Position>,
     /// It was made by an earlier repair that was interrupted.
     pub resumed: bool,
+    /// An earlier repair of this state directory was interrupted, so all is done whatever the check says.
+    pub begun: bool,
     /// The report, a store object. Copies of damaged store objects lie beside it.
     pub kept: Option<String>,
     /// The folder in the state directory that holds what was there, if anything moved.
@@ -48,7 +50,7 @@ pub struct Report {
 impl Report {
     /// Whether there was nothing to repair.
     pub fn was_clean(&self) -> bool {
-        self.before.is_clean() && !self.resumed && !self.is_unusable
+        self.before.is_clean() && !self.resumed && !self.begun && !self.is_unusable
     }
 
     /// Whether changes may be missing of which nothing is left but that they were somewhere: in publications, or in the journal.
@@ -78,6 +80,9 @@ impl Report {
         if let Some(reason) = &self.outlived {
             let then = if self.is_unusable { "; it moves aside" } else { "" };
             text.push_str(&format!("\nThe state directory was not read: {reason}{then}\n"));
+        }
+        if self.begun {
+            text.push_str("\nAn earlier try of this repair was interrupted.\n");
         }
         text.push_str("\nDamaged:\n");
         for Damaged { place, local, what } in &self.damaged {

@@ -1,6 +1,7 @@
 //! A repair that is interrupted, after any call to disk and store, is run again and comes to the same.
 
 use super::*;
+use skylog::format::names::SUPERBLOCK;
 use skylog::media::sim::Limits;
 use skylog::store::sim::{Crash, Recording};
 use std::collections::BTreeSet;
@@ -36,8 +37,13 @@ fn place_after(crash: &Crash, with_state: bool) -> Place {
 
 fn crash_everywhere(with_state: bool) -> usize {
     let world = World::new();
+    let damaged = damaged(&world, with_state);
+    crash_each(&world, &damaged, with_state)
+}
+
+fn crash_each(world: &World, damaged: &Place, with_state: bool) -> usize {
     let files = world.files(with_state);
-    let recording = interrupted(&damaged(&world, with_state));
+    let recording = interrupted(damaged);
     let mut seen = BTreeSet::new();
     for crash in recording.crashes(&LIMITS).filter(|crash| seen.insert(crash.hash)) {
         let place = place_after(&crash, with_state);
@@ -71,6 +77,18 @@ fn a_repair_that_was_interrupted_anywhere_is_done_again_with_the_state_directory
 #[test]
 fn a_repair_that_was_interrupted_anywhere_is_done_again_from_the_store_alone() {
     let states = crash_everywhere(false);
+    assert!(states > 20, "{states} states");
+}
+
+/// The superblock is mended first, and then nothing is left to mend; but the end of the generation may be on its way, and would take
+/// the filesystem from this state directory after the repair was run again. Found by a history of the simulator, seed 20262777.
+#[test]
+fn a_repair_that_was_interrupted_with_nothing_left_to_mend_is_done_again() {
+    let world = World::new();
+    let place = Place::from(&world, true);
+    world::flip(&place.store, SUPERBLOCK, 90);
+    let damaged = Place::of(&place.store.image(), place.disk.as_ref().map(SimDisk::image).as_ref());
+    let states = crash_each(&world, &damaged, true);
     assert!(states > 20, "{states} states");
 }
 
