@@ -440,7 +440,10 @@ impl Opening<'_> {
         let state = Reader { cache: &cache, nodes: &nodes, fetcher: &fetcher };
         let space = View { overlay: &overlays[1], layers: &[], root: checkpoint.roots[1] };
         let published = state.value(&space, &space::published(), Published::decode);
-        let published = if offline { published.map_err(|e| not_local("what it published", e))? } else { published? };
+        let published = published.map_err(|e| match offline {
+            true => not_local("what it published", e),
+            false => lost_to_another(&*world.store, &known).unwrap_or(e),
+        })?;
         let identity = Identity {
             filesystem: superblock.uuid,
             state: known.state,
@@ -530,6 +533,14 @@ impl Opening<'_> {
             hold,
         })
     }
+}
+
+/// Why a node is gone that a state directory needs, if it is because another writer has the filesystem and deletes what it does not
+/// need. Nothing if the newest publication does not say that, or cannot be read.
+fn lost_to_another(store: &dyn Store, known: &Manifest) -> Option<MountError> {
+    let newest = takeover::newest_publication(store).ok()?;
+    let newest = ship::publish::read(store, newest).ok()??;
+    (newest.epoch > known.epoch && newest.state != known.state).then(|| ship::publish::fenced_by(&newest).into())
 }
 
 /// What earlier lives published; nothing if the store is away, for it can be asked later.

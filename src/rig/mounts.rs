@@ -6,6 +6,7 @@ use crate::checkpoint::Replay;
 use crate::checkpoint::nodes::NODES;
 use crate::format::ids::InodeNo;
 use crate::format::names::SUPERBLOCK;
+use crate::map::MapError;
 use crate::media::sim::{Nth, SimDisk};
 use crate::recovery::{MkfsOptions, MountError, mkfs};
 use crate::store::Store;
@@ -30,6 +31,26 @@ fn a_used_filesystem() -> Rig {
     rig.drain();
     make(&mut rig, "in the journal alone");
     rig
+}
+
+/// Another machine has the filesystem.
+fn taken_over(rig: &Rig, seed: u64) -> Rig {
+    let disk = SimDisk::new(&rig.log);
+    Rig::mount(rig.log.clone(), disk, rig.store.clone(), rig.clock.clone(), seed, &small()).expect("taken over")
+}
+
+/// The state directory has no node segment any more.
+fn forget_nodes(rig: &Rig) {
+    for name in rig.world.media.list(NODES).expect("listed") {
+        rig.world.media.remove(&format!("{NODES}/{name}")).expect("removed");
+    }
+}
+
+/// The store has no segment any more.
+fn delete_segments(rig: &Rig) {
+    for name in rig.store.list("seg").expect("listed") {
+        rig.store.delete(&name).expect("deleted");
+    }
 }
 
 #[test]
@@ -72,12 +93,37 @@ fn what_the_store_alone_has_is_not_mounted_without_it() {
 fn local_state_without_its_nodes_is_not_mounted_without_the_store() {
     let mut rig = a_used_filesystem();
     rig.drain();
-    for name in rig.world.media.list(NODES).expect("listed") {
-        rig.world.media.remove(&format!("{NODES}/{name}")).expect("removed");
-    }
+    forget_nodes(&rig);
     rig.store.set_down(true);
     let refused = rig.remount(3, &small()).err().expect("refused");
     assert!(matches!(refused, MountError::NotLocal { .. }), "{refused}");
+}
+
+/// Found by histories of the simulator, seeds 20261806, 20264012, 20264825 and 20266317: what a state directory has published is said
+/// by a node that may lie in the store alone.
+#[test]
+fn whoever_lost_the_filesystem_hears_so_though_its_nodes_are_deleted() {
+    let mut rig = a_used_filesystem();
+    rig.drain();
+    let rig = taken_over(&rig, 2);
+    forget_nodes(&rig);
+    let mut other = taken_over(&rig, 3);
+    make(&mut other, "of the second");
+    other.drain();
+    delete_segments(&rig);
+    let refused = rig.remount(4, &small()).err().expect("refused");
+    assert!(matches!(refused, MountError::Fenced(_)), "{refused}");
+}
+
+/// Nobody took it over: then that they are gone is what to say.
+#[test]
+fn a_writer_whose_nodes_are_gone_is_told_which() {
+    let mut rig = a_used_filesystem();
+    rig.drain();
+    forget_nodes(&rig);
+    delete_segments(&rig);
+    let refused = rig.remount(4, &small()).err().expect("refused");
+    assert!(matches!(refused, MountError::Map(MapError::Missing { .. })), "{refused}");
 }
 
 #[test]

@@ -277,16 +277,10 @@ impl Publisher {
 
     /// Another's object means that we are fenced.
     fn check_ours(&self, publication: &Publication) -> Result<(), ShipError> {
-        let Publication { state, generation, number, .. } = *publication;
-        if state == self.identity.state || canary::removed(Canary::OthersFence) {
-            return Ok(());
+        match publication.state == self.identity.state || canary::removed(Canary::OthersFence) {
+            true => Ok(()),
+            false => Err(fenced_by(publication)),
         }
-        let at = Time::from_nanos(publication.wall);
-        let by = match &publication.body {
-            Body::Closing(closing) => format!("{}, at {at}", closing.owner),
-            _ => format!("state directory {state}, at {at}"),
-        };
-        Err(ShipError::Fenced { generation, number, by })
     }
 
     fn create(&self, name: &str, bytes: Bytes) -> Result<Created, StoreError> {
@@ -295,6 +289,17 @@ impl Publisher {
             false => self.store.create(name, bytes),
         }
     }
+}
+
+/// What another's publication means to a writer that finds it.
+pub fn fenced_by(publication: &Publication) -> ShipError {
+    let Publication { state, generation, number, .. } = *publication;
+    let at = Time::from_nanos(publication.wall);
+    let by = match &publication.body {
+        Body::Closing(closing) => format!("{}, at {at}", closing.owner),
+        _ => format!("state directory {state}, at {at}"),
+    };
+    ShipError::Fenced { generation, number, by }
 }
 
 impl State {
