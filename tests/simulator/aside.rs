@@ -38,12 +38,12 @@ impl Runner {
         // Those that come between have their times before it.
         let at = self.line().last().step() + 1 + moments(steps);
         let mut driver = std::mem::take(&mut self.driver);
-        self.looked_up.push(looked_up(&op.call));
+        self.standing.push((op.clone(), looked_up(&op.call)));
         self.begin_op();
         let mut standing = Standing { runner: self, wait, steps, done: false };
         let found = driver.apply(&mut standing, crate::model::time_of(at), op);
         let left = standing.steps;
-        self.looked_up.pop();
+        self.standing.pop();
         let mut model = Model::clone(self.line().last());
         model.wait_until(at);
         let expected = model.apply(op);
@@ -52,7 +52,7 @@ impl Runner {
         self.driver = driver;
         self.end_op(model);
         left.iter().for_each(|step| self.perform_beside(step));
-        if self.looked_up.is_empty() {
+        if self.standing.is_empty() {
             std::mem::take(&mut self.deferred).iter().for_each(|step| self.perform(step));
         }
     }
@@ -60,10 +60,10 @@ impl Runner {
     /// Does a step beside the operations that stand still, or after the last of them if it cannot be done now.
     fn perform_beside(&mut self, step: &Step) {
         let now = match step {
-            Step::Do(op) | Step::While { op, .. } => self.looked_up.is_empty() || self.may_overtake(op),
+            Step::Do(op) | Step::While { op, .. } => self.standing.is_empty() || self.may_overtake(op),
             Step::Act(_) | Step::Sleep { .. } | Step::Sync { .. } | Step::Checkpoint | Step::Policy(_) => true,
             // The end of the mount waits for them.
-            _ => self.looked_up.is_empty(),
+            _ => self.standing.is_empty(),
         };
         match now {
             true => self.perform(step),
@@ -72,17 +72,23 @@ impl Runner {
     }
 
     /// Whether an operation that begins now may end before those that stand still: it leaves everything where they found it,
-    /// and holds nothing that they hold.
+    /// and holds nothing that they hold. That must hold for those that end before others, too: what it does may change what they do.
     fn may_overtake(&self, op: &Op) -> bool {
         let model = self.line().last();
         if !may_wait(&op.call) || slots(&op.call) {
             return false;
         }
+        let before = model.ids();
         let mut after = Model::clone(model);
-        let _ = after.apply(op);
-        let (before, after) = (model.ids(), after.ids());
         let at = |ids: &BTreeMap<String, u64>, path: &String| ids.get(path).copied();
-        self.looked_up.iter().flatten().all(|path| at(&before, path) == at(&after, path))
+        // The last of them ends first.
+        let ending = std::iter::once(op).chain(self.standing.iter().rev().map(|(op, _)| op));
+        ending.enumerate().all(|(ended, op)| {
+            let _ = after.apply(op);
+            let ids = after.ids();
+            let left = &self.standing[..self.standing.len() - ended];
+            left.iter().flat_map(|(_, paths)| paths).all(|path| at(&before, path) == at(&ids, path))
+        })
     }
 
     /// Does a deed to every object of every file whose place can be found, as the command that names the root does.

@@ -31,13 +31,27 @@ fn what_failed_once_fails_no_more() {
     }
 }
 
-/// Histories that failed once, as they were shrunk and printed. The first did so without the sync of a journal segment.
-pub const KEPT: [&str; 1] = [r#"
+/// Histories that failed once, as they were shrunk and printed. The first did so without the sync of a journal segment; the second
+/// where one that overtook another was overtaken itself, and did something else than it would have done before.
+pub const KEPT: [&str; 2] = [
+    r#"
 start 1
 {"Do":{"who":{"uid":0,"gid":0},"call":{"Create":{"path":"/f","mode":384}}}}
 {"Act":"Checkpointer"}
 {"Act":"Writer"}
-"#];
+"#,
+    r#"
+start 20262210
+{"Do":{"who":{"uid":1000,"gid":100},"call":{"Mkdir":{"path":"/e","mode":420}}}}
+{"Do":{"who":{"uid":1000,"gid":100},"call":{"Mkdir":{"path":"/e/c","mode":1528}}}}
+{"Do":{"who":{"uid":0,"gid":0},"call":{"Create":{"path":"/e/a","mode":2541}}}}
+{"Do":{"who":{"uid":1000,"gid":100},"call":{"Symlink":{"path":"/e/c/f","target":[116,116]}}}}
+{"Do":{"who":{"uid":0,"gid":0},"call":{"Mkdir":{"path":"/e/f","mode":1444}}}}
+"Drain"
+{"Do":{"who":{"uid":1000,"gid":100},"call":{"Unlink":{"path":"/e/a"}}}}
+{"While":{"op":{"who":{"uid":1000,"gid":100},"call":{"Write":{"at":{"Path":"/e/c/e"},"offset":4821,"len":132,"fill":10}}},"wait":3,"steps":[{"While":{"op":{"who":{"uid":1000,"gid":100},"call":{"Write":{"at":{"Path":"/e/n"},"offset":1770,"len":0,"fill":81}}},"wait":1,"steps":[{"Do":{"who":{"uid":0,"gid":0},"call":{"Chmod":{"path":"/e/c","mode":1517}}}}]}},{"While":{"op":{"who":{"uid":0,"gid":0},"call":{"Rename":{"from":"/e/c","to":"/e/a","flags":2}}},"wait":1,"steps":[{"Do":{"who":{"uid":1000,"gid":100},"call":{"Create":{"path":"/e/a","mode":511}}}},{"While":{"op":{"who":{"uid":1000,"gid":100},"call":{"SetAcl":{"path":"/","default":true,"acl":{"classes":[1,4,3],"mask":5,"users":{"1000":3},"groups":{"1002":1}}}}},"wait":1,"steps":[{"Do":{"who":{"uid":1000,"gid":100},"call":{"Copy":{"from":{"Path":"/e/a"},"offset":5170,"to":{"Path":"/e/a"},"to_offset":0,"len":1536}}}},"Checkpoint"]}}]}},{"While":{"op":{"who":{"uid":0,"gid":0},"call":{"Create":{"path":"/e/a/f","mode":493}}},"wait":1,"steps":[{"While":{"op":{"who":{"uid":0,"gid":0},"call":{"SetAcl":{"path":"/e/b","default":false,"acl":{"classes":[6,3,7],"mask":3,"users":{"1000":2,"1002":5},"groups":{}}}}},"wait":1,"steps":[{"Do":{"who":{"uid":1000,"gid":100},"call":{"Readlink":{"path":"/e/a/f"}}}}]}},{"Sync":{"wait":true}}]}}]}}
+"#,
+];
 
 #[test]
 fn what_was_shrunk_and_kept_fails_no_more() {

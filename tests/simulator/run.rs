@@ -71,8 +71,8 @@ pub struct Runner {
     pub book: Arc<Book>,
     /// An fsync waits for the store.
     pub stored: bool,
-    /// Paths that operations which stand still have looked up.
-    pub looked_up: Vec<Vec<String>>,
+    /// Operations that stand still, with the paths that they have looked up.
+    pub standing: Vec<(Op, Vec<String>)>,
     /// What has to be done after the last of these.
     pub deferred: Vec<Step>,
     lines: Vec<Line>,
@@ -108,7 +108,7 @@ impl Runner {
             driver: Driver::default(),
             book,
             stored: dice::waits_for_store(start),
-            looked_up: Vec::new(),
+            standing: Vec::new(),
             deferred: Vec::new(),
             lines: vec![line],
             lsns: vec![Lsn::ZERO],
