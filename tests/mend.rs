@@ -21,7 +21,7 @@ use skylog::format::usage::Usage;
 use skylog::fs::{Cx, DiskSpace, Fs, Options, Stop, root_inode};
 use skylog::journal::Writer;
 use skylog::map::db::{Db, Pins, Room, Wait};
-use skylog::repair::mend::{Edits, KeyRange, Known, Mended, mend};
+use skylog::repair::mend::{AfterLoss, Edits, KeyRange, Known, Mended, mend};
 use skylog::rig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -132,6 +132,7 @@ impl World {
             births: &|ino| self.births.get(&ino).cloned().unwrap_or_default(),
             counted: true,
             inode_max: self.inode_max,
+            after_loss: &AfterLoss::new(),
             now: Time::default(),
         };
         let mut told = BTreeMap::new();

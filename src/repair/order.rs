@@ -322,6 +322,7 @@ impl<'a> Repair<'a> {
             births: &births,
             counted: evidence.superblock.usage,
             inode_max: evidence.inode_max,
+            after_loss: &evidence.after_loss,
             now: self.means.clock.now(),
         };
         *mended = mend(&mut source, &known, &mut |touched| report.touch(touched))?;

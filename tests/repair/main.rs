@@ -6,6 +6,7 @@ mod crashes;
 mod each;
 mod failing;
 mod life;
+mod missed;
 mod random;
 mod world;
 

@@ -4,16 +4,19 @@ use super::RepairError;
 use super::contents::Source;
 use super::spans::{Changes, Route, Span, Step, What};
 use crate::checkpoint::files::read_edits;
-use crate::format::batch::{Batch, Edit};
-use crate::format::ids::Lsn;
+use crate::format::batch::{Batch, Edit, TreeId};
+use crate::format::ids::{InodeNo, Lsn};
+use crate::format::key::Key;
 use crate::format::names;
 use crate::format::publication::{Body, Log};
 use crate::map::Overlay;
 use crate::media::Media;
 use crate::recovery::apply;
+use crate::repair::mend::AfterLoss;
 use crate::ship::publish;
 use crate::store::Store;
 use bytes::Bytes;
+use std::collections::HashSet;
 
 /// A way that is being taken.
 pub(super) struct Applying<'a> {
@@ -25,6 +28,7 @@ pub(super) struct Applying<'a> {
     next: usize,
     overlays: [Overlay; 2],
     last: Lsn,
+    missed: Missed<'a>,
 }
 
 impl<'a> Applying<'a> {
@@ -44,6 +48,7 @@ impl<'a> Applying<'a> {
             next: 0,
             overlays: Default::default(),
             last: Lsn::ZERO,
+            missed: Missed { ahead: &route.lost, is_past: false, after: AfterLoss::new(), inline: HashSet::new() },
         }
     }
 
@@ -66,12 +71,12 @@ impl<'a> Applying<'a> {
         Ok(())
     }
 
-    /// Takes what is left of the way.
-    pub fn finish(mut self) -> Result<[Overlay; 2], RepairError> {
+    /// Takes what is left of the way. Says, too, which files have attributes of after a batch that is lost.
+    pub fn finish(mut self) -> Result<([Overlay; 2], AfterLoss), RepairError> {
         while let Some(step) = self.steps.get(self.next) {
             self.take(step)?;
         }
-        Ok(self.overlays)
+        Ok((self.overlays, self.missed.after))
     }
 
     fn take(&mut self, step: &Step) -> Result<(), RepairError> {
@@ -91,7 +96,11 @@ impl<'a> Applying<'a> {
             What::Changes(changes) => {
                 let bytes = self.changes(*changes)?;
                 self.last = self.last.max(step.upto);
-                each(&bytes, &mut |batch| apply_at(&mut self.overlays, self.last, batch))?;
+                let (last, overlays, missed) = (self.last, &mut self.overlays, &mut self.missed);
+                each(&bytes, &mut |batch| {
+                    missed.take(last, &batch);
+                    apply_at(overlays, last, batch);
+                })?;
             }
         }
         Ok(())
@@ -112,7 +121,45 @@ impl<'a> Applying<'a> {
     fn add(&mut self, batch: Batch) {
         if batch.lsn > self.last {
             self.last = batch.lsn;
+            self.missed.take(batch.lsn, &batch);
             apply(&mut self.overlays, batch);
+        }
+    }
+}
+
+/// Which files lost batches may have changed, as far as what came after these says so.
+struct Missed<'a> {
+    /// What is lost, and was not passed yet.
+    ahead: &'a [(Lsn, Lsn)],
+    is_past: bool,
+    after: AfterLoss,
+    /// Files whose inline contents are of after the last batch that is lost.
+    inline: HashSet<InodeNo>,
+}
+
+impl Missed<'_> {
+    /// The next batch that there is.
+    fn take(&mut self, lsn: Lsn, batch: &Batch) {
+        while let Some((_, rest)) = self.ahead.split_first().filter(|((_, to), _)| to.pos < lsn.pos) {
+            (self.ahead, self.is_past) = (rest, true);
+            self.inline.clear();
+        }
+        if !self.is_past {
+            return;
+        }
+        for (_, edit) in batch.edits.iter().filter(|(tree, _)| *tree == TreeId::Files) {
+            let (Edit::Put { key, .. } | Edit::Delete { key }) = edit else { continue };
+            match (Key::decode(key), edit) {
+                (Ok(Key::Inline(ino)), _) => {
+                    self.inline.insert(ino);
+                    self.after.entry(ino).and_modify(|inline_is_older| *inline_is_older = false);
+                }
+                (Ok(Key::Inode(ino)), Edit::Put { .. }) => {
+                    let is_older = !self.inline.contains(&ino);
+                    self.after.insert(ino, is_older);
+                }
+                _ => {}
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::format::space::{self, Mark};
 use crate::format::superblock::Superblock;
 use crate::map::Overlay;
 use crate::media::Media;
+use crate::repair::mend::AfterLoss;
 use crate::store::Store;
 use apply::Applying;
 pub use configuration::append_only;
@@ -78,6 +79,8 @@ pub struct Evidence {
     /// Batches that are nowhere any more: after the first, up to and with the second. What came after all that is left cannot be
     /// counted where nothing says that it was there; then only `damaged` tells of it.
     pub lost: Vec<(Lsn, Lsn)>,
+    /// Which files those of them may have changed that lie between others.
+    pub after_loss: AfterLoss,
     /// What is damaged, missing or foreign, each thing once.
     pub damaged: Vec<Damaged>,
 }
@@ -213,8 +216,8 @@ impl Gathered<'_> {
                 self.shelf.space(&mark, &value);
             }
         }
-        let overlays = self.apply(&spans, &route, progress)?;
-        Ok(self.finish(start, route, overlays))
+        let (overlays, after_loss) = self.apply(&spans, &route, progress)?;
+        Ok(Evidence { overlays, after_loss, ..self.finish(start, route) })
     }
 
     /// Where the maps may start, the best place first.
@@ -247,7 +250,7 @@ impl Gathered<'_> {
         spans: &[Span],
         route: &Route,
         progress: &mut ProgressFn<'_>,
-    ) -> Result<[Overlay; 2], RepairError> {
+    ) -> Result<([Overlay; 2], AfterLoss), RepairError> {
         let media = self.local.as_ref().map(|local| &*local.media);
         let mut applying = Applying::new(&**self.store, media, &self.shelf.sources, spans, route);
         let total = route.steps.len() as u64;
@@ -260,7 +263,8 @@ impl Gathered<'_> {
         applying.finish()
     }
 
-    fn finish(self, start: Start, route: Route, overlays: [Overlay; 2]) -> Evidence {
+    /// All but what the batches make.
+    fn finish(self, start: Start, route: Route) -> Evidence {
         let Gathered { superblock, published, local, part, published_last, shelf, mut damaged, .. } = self;
         let mut windows = published.windows;
         windows.extend(local.iter().flat_map(|local| &local.checkpoints).flat_map(|c| c.windows.iter().cloned()));
@@ -288,7 +292,7 @@ impl Gathered<'_> {
         Evidence {
             superblock,
             start,
-            overlays,
+            overlays: Default::default(),
             windows,
             state: part,
             published_last,
@@ -299,6 +303,7 @@ impl Gathered<'_> {
             epoch,
             end,
             lost: route.lost,
+            after_loss: AfterLoss::new(),
             contents: shelf.finish(),
             damaged,
         }

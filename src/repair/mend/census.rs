@@ -195,7 +195,12 @@ impl<'a> Census<'a> {
     /// Ends the inode under way.
     pub fn finish_inode(&mut self) {
         let Some(current) = self.current.take() else { return };
-        let (kind, wrong) = current.judge();
+        let (kind, mut wrong) = current.judge();
+        wrong |= self
+            .known
+            .after_loss
+            .get(&current.ino)
+            .is_some_and(|inline_is_older| *inline_is_older && current.lacks_an_end());
         let inode = current.inode();
         if current.entries != 0 || current.entries_wrong {
             self.mismatched.insert(current.ino);
@@ -256,6 +261,11 @@ impl Current {
             }
             _ => 0,
         }
+    }
+
+    /// Its inline contents end before the file does: there are zeros after them, if they are those that belong to the attributes.
+    fn lacks_an_end(&self) -> bool {
+        self.inline.is_some_and(|len| self.inode().is_some_and(|inode| len < inode.size))
     }
 
     fn contents_wrong(&self, inode: &Inode) -> bool {

@@ -116,7 +116,10 @@ impl<'a> Editor<'a> {
             Key::Inode(_) => {
                 let inode = Inode::decode(value).ok().filter(is_something);
                 if let Some(inode) = &inode {
-                    current.sweep = Sweep::new(ino, inode.size);
+                    // What takes nothing lost, with a batch, that it had less: whatever is there is of before that.
+                    let end =
+                        if self.known.after_loss.contains_key(&ino) && inode.blocks == 0 { 0 } else { inode.size };
+                    current.sweep = Sweep::new(ino, end);
                 }
                 (current.inode, current.was) = (inode, Some(value.clone()));
             }
@@ -289,8 +292,13 @@ impl<'a> Editor<'a> {
         }
         let mut lost = offsets(self.ranges, ino);
         let had = inode.blocks;
+        let misses = current.misses(self.known, inode, &mut out);
+        if misses {
+            lost.clear();
+            lost.push(0..FILE_BYTES_MAX);
+        }
         if let Some(value) = current.inline.take() {
-            let fits = !known_size || size <= INLINE_BYTES_MAX;
+            let fits = !known_size || size <= INLINE_BYTES_MAX && !misses;
             if current.sweep.is_empty() && (fits || lost.is_empty()) {
                 let len = if known_size && fits { size } else { INLINE_BYTES_MAX };
                 let kept = value.slice(..value.len().min(usize::try_from(len).expect("a tiny file")));
@@ -360,6 +368,32 @@ impl Current {
             self.sweep = Sweep::new(self.own.ino, 0);
         }
         self.inline = Some(value.clone());
+    }
+
+    /// Whether contents of it may have been in a batch that is lost. What says how much it takes is of after that batch then, so its
+    /// holes are holes if the rest adds up to it.
+    fn misses(&mut self, known: &Known<'_>, inode: &Inode, out: &mut Out<'_>) -> bool {
+        let (ino, had, sweep) = (self.own.ino, inode.blocks, &self.sweep);
+        let Some(inline_is_older) = known.after_loss.get(&ino) else { return false };
+        let mut takes = sweep.came;
+        if let Some(value) = &self.inline {
+            takes += blocks_of(value.len() as u64);
+            if had == 0 {
+                self.inline = None;
+                out.done.plain(ino, Is::Inline);
+                out.edits.insert(key::inline(ino), None);
+            }
+        }
+        let misses = match &self.inline {
+            Some(value) if sweep.is_empty() && inode.size <= INLINE_BYTES_MAX => {
+                *inline_is_older && (value.len() as u64) < inode.size
+            }
+            _ => had != sweep.blocks,
+        };
+        if misses || sweep.mixed || takes != had {
+            out.done.plain(ino, Is::Missed);
+        }
+        misses
     }
 
     fn xattr(&mut self, name: &Bytes, key: Bytes, value: &Bytes, edits: &mut Edits, done: &mut Done) {

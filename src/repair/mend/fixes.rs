@@ -55,6 +55,7 @@ fixes! {
     Births = "births": "it is not known any more where its contents are" => "what the store's segments say is there was put back; it may be older than the last change",
     Holes = "holes": "more contents are missing than can be named" => "the rest of it was cut off, or reads as zeros",
     Older = "older": "a tree node with a part of it is lost" => "what older nodes had of that was put back; it may be older than it was, or have been removed",
+    Missed = "missed": "a batch of changes of it may be lost" => "what that was to change may be what it was before, or cannot be read",
     Usage = "usage": "a wrong sum of all files" => "it was counted anew",
     Limit = "limit": "the limit of the filesystem makes no sense" => "there is none now",
 }

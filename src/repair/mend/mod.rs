@@ -6,8 +6,8 @@
 //! changes. A map that is whole is looked at once, and nothing changes; so is a mended one.
 //!
 //! **No reader is given what is not known to be there**: contents that are lost are named as lost, a hole in a file of which
-//! extents may be missing counts as lost unless what is there adds up to what the file takes, and a file without attributes of
-//! whose contents nothing is known is removed, not made empty.
+//! extents may be missing, with a tree node or with a batch, counts as lost unless what is there adds up to what the file takes,
+//! and a file without attributes of whose contents nothing is known is removed, not made empty.
 //!
 //! **Memory**: some 40 bytes an inode and 24 a name; one directory whose halves do not agree; and what is mended.
 
@@ -35,6 +35,10 @@ use fixes::Is;
 use links::Links;
 use paths::Paths;
 use std::collections::BTreeMap;
+
+/// Files whose attributes are of after a batch that is lost, and for each whether its inline contents are of before it. What that batch
+/// had of such a file may be missing, though no part of the tree is.
+pub type AfterLoss = BTreeMap<InodeNo, bool>;
 
 /// The new value of a key, or `None` for one that goes.
 pub type Edits = BTreeMap<Bytes, Option<Bytes>>;
@@ -66,6 +70,8 @@ pub struct Known<'a> {
     pub counted: bool,
     /// The highest number that may have been given to an inode.
     pub inode_max: u64,
+    /// Which files a batch that is lost may have changed.
+    pub after_loss: &'a AfterLoss,
     /// What is made anew is made now.
     pub now: Time,
 }

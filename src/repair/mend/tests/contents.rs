@@ -101,6 +101,76 @@ fn a_gap_where_extents_may_be_missing_is_lost_unless_nothing_is_missing() {
     assert_eq!(world.mended().inode(FILE).blocks, 40);
 }
 
+/// A world in which a batch is lost between one that this inode's attributes are of and what is there of its contents.
+fn after_loss(ino: InodeNo) -> World {
+    let mut world = World::new();
+    world.after_loss.insert(ino, true);
+    world
+}
+
+#[test]
+fn a_gap_that_a_lost_batch_may_have_filled_is_lost_unless_nothing_is_missing() {
+    assert_eq!(after_loss(FILE).mend().0.edits, Edits::new());
+    let mut world = after_loss(FILE);
+    world.remove(&key::extent(FILE, AT[1]));
+    let after = world.mended();
+    assert_eq!(after.extents(FILE), [(AT[0], PART, 1), (AT[1], PART, LOST), (AT[2], PART, 3)]);
+    after.assert_told(FILE, "lost", Some("/dir/file"));
+    after.assert_told(FILE, "missed", Some("/dir/file"));
+    after.assert_touched(&[FILE]);
+    world.births = vec![birth(FILE, 2, AT[1])];
+    assert_eq!(world.mended().extents(FILE)[1], (AT[1], PART, 2), "segments say what was there");
+    world.births.clear();
+    world.remove(&key::extent(FILE, AT[2]));
+    let lost: u32 = world.mended().extents(FILE)[1..].iter().map(|(_, len, n)| len * u32::from(*n == LOST)).sum();
+    assert_eq!(lost, 2 * PART, "and so is the end");
+    world.change(FILE, |inode| inode.blocks = 20);
+    let after = world.mended();
+    assert_eq!(after.extents(FILE), [(AT[0], PART, 1)], "all that it takes is there: the rest is a hole");
+    after.assert_touched(&[InodeNo::NONE]);
+}
+
+#[test]
+fn what_a_lost_batch_took_away_stays_where_nobody_can_know_it_and_is_told_of() {
+    let mut world = after_loss(FILE);
+    world.change(FILE, |inode| inode.blocks = 40);
+    let after = world.mended();
+    assert_eq!(after.extents(FILE), [(AT[0], PART, 1), (AT[1], PART, 2), (AT[2], PART, 3)]);
+    after.assert_told(FILE, "missed", Some("/dir/file"));
+    // What is beyond the end is cut off; the rest adds up.
+    world.change(FILE, |inode| inode.size = AT[2]);
+    let after = world.mended();
+    assert_eq!(after.extents(FILE), [(AT[0], PART, 1), (AT[1], PART, 2)]);
+    // A file that takes nothing has nothing but zeros.
+    for size in [0, 50_000] {
+        world.change(FILE, |inode| (inode.size, inode.blocks) = (size, 0));
+        let after = world.mended();
+        assert_eq!((after.extents(FILE), after.inode(FILE).size), (vec![], size));
+        after.assert_told(FILE, "missed", Some("/dir/file"));
+        let mut world = after_loss(TINY);
+        world.change(TINY, |inode| (inode.size, inode.blocks) = (size, 0));
+        let after = world.mended();
+        assert!(!after.map.contains_key(&key::inline(TINY)) && after.extents(TINY).is_empty(), "{:?}", after.told);
+        assert_eq!(after.inode(TINY).size, size);
+    }
+}
+
+#[test]
+fn a_tiny_file_that_ends_too_early_is_lost_if_a_lost_batch_may_have_had_its_end() {
+    assert_eq!(after_loss(TINY).mend().0.edits, Edits::new());
+    for (size, blocks) in [(300, 1), (1500, 3), (5000, 10)] {
+        let mut world = after_loss(TINY);
+        world.change(TINY, |inode| (inode.size, inode.blocks) = (size, blocks));
+        let after = world.mended();
+        assert_eq!((after.extents(TINY), after.inode(TINY).size), (vec![(0, size as u32, LOST)], size));
+        after.assert_told(TINY, "missed", Some("/tiny"));
+    }
+    let mut world = after_loss(TINY);
+    world.change(TINY, |inode| inode.size = 300);
+    world.after_loss.insert(TINY, false);
+    assert_eq!(world.mend().0.edits, Edits::new(), "its contents are of after the batch, too");
+}
+
 #[test]
 fn a_lost_end_is_lost_and_so_is_a_tiny_file() {
     let mut world = World::new();

@@ -40,6 +40,7 @@ struct World {
     births: Vec<Birth>,
     ranges: Vec<KeyRange>,
     counted: bool,
+    after_loss: AfterLoss,
 }
 
 /// A map after it was mended.
@@ -53,8 +54,14 @@ impl World {
     /// in the root, with a second name in the subdirectory; an orphan.
     fn new() -> World {
         let map = BTreeMap::new();
-        let mut world =
-            World { map, lost_objects: BTreeSet::new(), births: Vec::new(), ranges: Vec::new(), counted: true };
+        let mut world = World {
+            map,
+            lost_objects: BTreeSet::new(),
+            births: Vec::new(),
+            ranges: Vec::new(),
+            counted: true,
+            after_loss: AfterLoss::new(),
+        };
         let dir = |parent: InodeNo, nlink, next_cookie| {
             let inode = root_inode(Time::default(), 0o755, 7, 7);
             Inode { nlink, parent, next_cookie, ..inode }
@@ -138,6 +145,7 @@ impl World {
             births: &|ino| self.births.iter().filter(|birth| birth.ino == ino).copied().collect(),
             counted: self.counted,
             inode_max: 20,
+            after_loss: &self.after_loss,
             now: Time { secs: 99, nanos: 0 },
         };
         let mut told = BTreeMap::new();
@@ -223,8 +231,14 @@ fn what_is_whole_stays_as_it_is_and_is_looked_at_once() {
     let (mended, told) = world.mend();
     assert_eq!((mended.edits, mended.touched, told.len()), (Edits::new(), 0, 0));
     let mut looks = 0;
-    let known =
-        Known { whole: &|_| Some(PART), births: &|_| Vec::new(), counted: true, inode_max: 20, now: Time::default() };
+    let known = Known {
+        whole: &|_| Some(PART),
+        births: &|_| Vec::new(),
+        counted: true,
+        inode_max: 20,
+        after_loss: &AfterLoss::new(),
+        now: Time::default(),
+    };
     let mut source = |each: &mut dyn FnMut(Bytes, Bytes)| {
         looks += 1;
         world.map.iter().for_each(|(key, value)| each(key.clone(), value.clone()));
@@ -236,7 +250,14 @@ fn what_is_whole_stays_as_it_is_and_is_looked_at_once() {
 
 #[test]
 fn an_error_of_the_source_ends_it() {
-    let known = Known { whole: &|_| None, births: &|_| Vec::new(), counted: true, inode_max: 20, now: Time::default() };
+    let known = Known {
+        whole: &|_| None,
+        births: &|_| Vec::new(),
+        counted: true,
+        inode_max: 20,
+        after_loss: &AfterLoss::new(),
+        now: Time::default(),
+    };
     assert_eq!(mend(&mut |_| Err("away"), &known, &mut |_| {}), Err("away"));
 }
 
