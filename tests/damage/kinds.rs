@@ -118,4 +118,12 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// Why damage of this kind is not repaired, if it is not.
+    pub fn unrepaired(self) -> Option<&'static str> {
+        match self {
+            Kind::StoreFile => Some("a copy of what the store says: without it the next mount makes it again"),
+            _ => None,
+        }
+    }
 }

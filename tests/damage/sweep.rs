@@ -1,6 +1,8 @@
 //! One trial after the other: damage, and what everybody says of it.
 
 use crate::heard;
+use crate::hits::Places;
+use crate::repaired::{self, Repairs};
 use crate::scene::{Object, Scene};
 use crate::tally::Tally;
 use crate::views::{self, Machine, Tree};
@@ -9,6 +11,8 @@ use skylog::media::Media;
 use skylog::recovery::MountError;
 use skylog::store::Store;
 use std::cell::Cell;
+use std::collections::HashSet;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,6 +31,8 @@ const TOGETHER: usize = 16;
 pub struct Scope {
     pub every: u64,
     pub seed: u64,
+    /// So many trials of each object are repaired at most.
+    pub repairs: usize,
     pub only: Option<String>,
 }
 
@@ -62,6 +68,14 @@ impl Damage {
         }
     }
 
+    /// Whether it changes something in a range.
+    pub fn reaches(self, range: &Range<u64>) -> bool {
+        match self {
+            Damage::Flip { at, .. } => range.contains(&at),
+            Damage::Cut { len } => len < range.end,
+        }
+    }
+
     /// Whether only bytes changed that nobody needs.
     fn is_spare(self, object: &Object) -> bool {
         matches!(self, Damage::Flip { at, .. } if object.spare.contains(&at))
@@ -72,8 +86,18 @@ impl Damage {
 pub fn run(scene: &Scene, scope: &Scope) -> Tally {
     let wanted = |object: &&Object| scope.only.as_ref().is_none_or(|only| object.name.contains(only));
     let objects = scene.objects.iter().filter(wanted);
-    let of = |object| Damage::all(object_len(object), scope).into_iter().map(move |damage| (object, damage));
-    let trials: Vec<(&Object, Damage)> = objects.flat_map(of).collect();
+    let places = &Places::of(scene);
+    let random = SeededRandom::new(scope.seed);
+    let of = |object| {
+        let all = Damage::all(object_len(object), scope);
+        let repaired = spread(all.len(), scope.repairs, &random);
+        let trial = move |(number, damage)| {
+            let is_repaired = repaired.contains(&number);
+            Trial { scene, places, object, damage, is_repaired }
+        };
+        all.into_iter().enumerate().map(trial)
+    };
+    let trials: Vec<Trial<'_>> = objects.flat_map(of).collect();
     let (next, all) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -85,8 +109,8 @@ pub fn run(scene: &Scene, scope: &Scope) -> Tally {
                     if from >= trials.len() {
                         break;
                     }
-                    for (number, (object, damage)) in trials.iter().enumerate().skip(from).take(TOGETHER) {
-                        one(&Trial { scene, object, damage: *damage }, number, &mut tally);
+                    for (number, trial) in trials.iter().enumerate().skip(from).take(TOGETHER) {
+                        one(trial, number, &mut tally);
                     }
                 }
                 *all.lock().expect("no panic while it is held") += tally;
@@ -94,6 +118,16 @@ pub fn run(scene: &Scene, scope: &Scope) -> Tally {
         }
     });
     all.into_inner().expect("no thread panicked")
+}
+
+/// At most so many of `count` numbers, anywhere and one in each part: however many bytes are looked at, repairs are as many.
+fn spread(count: usize, at_most: usize, random: &SeededRandom) -> HashSet<usize> {
+    let parts = at_most.min(count);
+    let one = |part: usize| {
+        let (from, to) = (part * count / parts, (part + 1) * count / parts);
+        from + random.below((to - from) as u64) as usize
+    };
+    (0..parts).map(one).collect()
 }
 
 fn object_len(object: &Object) -> u64 {
@@ -110,6 +144,7 @@ fn one(trial: &Trial<'_>, number: usize, tally: &mut Tally) {
             counts.named += u64::from(found.named);
             counts.right += u64::from(found.right);
             counts.unseen += u64::from(!found.named);
+            counts.repairs += found.repairs;
         }
         Err(what) => tally.failure(kind, &what, trial.describe(&what)),
     }
@@ -141,8 +176,10 @@ pub fn quietly<T>(run: impl FnOnce() -> T) -> Result<T, String> {
 
 struct Trial<'a> {
     scene: &'a Scene,
+    places: &'a Places,
     object: &'a Object,
     damage: Damage,
+    is_repaired: bool,
 }
 
 /// What came of a trial that went as it must.
@@ -152,11 +189,13 @@ struct Found {
     named: bool,
     /// Somebody read everything.
     right: bool,
+    /// What repairs made of it.
+    repairs: Repairs,
 }
 
 impl Trial<'_> {
     fn describe(&self, what: &str) -> String {
-        let Trial { scene, object, damage } = self;
+        let Trial { scene, object, damage, .. } = self;
         format!("{}: {:?} {} {damage:?}: {what}", scene.name, object.kind, object.name)
     }
 
@@ -183,6 +222,9 @@ impl Trial<'_> {
         self.check(&mut found, true)?;
         if number % GO_ON_EVERY == 0 {
             self.go_on()?;
+        }
+        if self.is_repaired {
+            self.repair(&mut found)?;
         }
         if !found.named && !self.damage.is_spare(self.object) && self.object.unseen.is_none() {
             return Err("is seen by nobody".to_owned());
@@ -211,6 +253,15 @@ impl Trial<'_> {
             if let Some(wrong) = views::difference(&later, &tree) {
                 return Err(format!("{who}, after one that went on, finds {wrong}"));
             }
+        }
+        Ok(())
+    }
+
+    /// What a repair makes of it, with the state directory and, of an object of the store, without.
+    fn repair(&self, found: &mut Found) -> Result<(), String> {
+        for with_state in [true, false].into_iter().filter(|with_state| *with_state || !self.object.local) {
+            let scene = (self.scene, self.places);
+            found.repairs += repaired::judge(scene, &self.machine(), self.object, self.damage, with_state)?;
         }
         Ok(())
     }

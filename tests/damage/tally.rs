@@ -1,6 +1,7 @@
 //! How many trials there were, and what came of them.
 
 use crate::kinds::Kind;
+use crate::repaired::Repairs;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
@@ -18,6 +19,8 @@ pub struct Counts {
     pub right: u64,
     /// Nobody saw it.
     pub unseen: u64,
+    /// What repairs made of it.
+    pub repairs: Repairs,
 }
 
 /// All trials.
@@ -48,6 +51,10 @@ impl Tally {
         let counts = self.kinds.get(&kind).copied().unwrap_or_default();
         assert!(counts.trials > 0, "no trial of {kind:?}");
         assert!(counts.named > 0 || kind.unseen().is_some(), "no damage of {kind:?} was named");
+        if kind.unrepaired().is_none() {
+            assert!(counts.repairs.runs > 0, "no damage of {kind:?} was repaired");
+            assert!(counts.repairs.made > 0 || kind.unseen().is_some(), "nothing was repaired of {kind:?}");
+        }
     }
 }
 
@@ -59,6 +66,7 @@ impl AddAssign for Tally {
             sum.named += counts.named;
             sum.right += counts.right;
             sum.unseen += counts.unseen;
+            sum.repairs += counts.repairs;
         }
         self.failed += other.failed;
         for (alike, (how, count)) in other.failures {
@@ -69,16 +77,22 @@ impl AddAssign for Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:16} {:>9} {:>9} {:>9} {:>9}", "damage of", "trials", "named", "right", "unseen")?;
-        let mut sum = Counts::default();
-        for (kind, Counts { trials, named, right, unseen }) in &self.kinds {
-            writeln!(f, "{:16} {trials:>9} {named:>9} {right:>9} {unseen:>9}", format!("{kind:?}"))?;
-            sum.trials += trials;
-            sum.named += named;
-            sum.right += right;
-            sum.unseen += unseen;
+        let headings = ["trials", "named", "right", "unseen", "repairs", "made", "whole", "touched", "EIO"];
+        writeln!(f, "{:16}{}", "damage of", headings.map(|heading| format!("{heading:>9}")).concat())?;
+        let mut sum = [0; 9];
+        for (kind, counts) in &self.kinds {
+            let columns = counts.columns();
+            writeln!(f, "{:16}{}", format!("{kind:?}"), columns.map(|count| format!("{count:>9}")).concat())?;
+            sum.iter_mut().zip(columns).for_each(|(sum, count)| *sum += count);
         }
-        let Counts { trials, named, right, unseen } = sum;
-        write!(f, "{:16} {trials:>9} {named:>9} {right:>9} {unseen:>9}, {} failed", "all", self.failed)
+        write!(f, "{:16}{}, {} failed", "all", sum.map(|count| format!("{count:>9}")).concat(), self.failed)
+    }
+}
+
+impl Counts {
+    fn columns(&self) -> [u64; 9] {
+        let Counts { trials, named, right, unseen, repairs } = *self;
+        let Repairs { runs, made, whole, touched, ranges } = repairs;
+        [trials, named, right, unseen, runs, made, whole, touched, ranges]
     }
 }

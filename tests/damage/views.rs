@@ -7,12 +7,16 @@ use skylog::base::random::SeededRandom;
 use skylog::check::{Depth, Report, check};
 use skylog::checkpoint::nodes::NodeStore;
 use skylog::follow;
+use skylog::format::batch::TreeId;
 use skylog::format::ids::InodeNo;
-use skylog::fs::{Attr, Cx, DirEntry, DiskSpace, Fs, Options, Stop};
-use skylog::map::Db;
+use skylog::format::inode::Extent;
+use skylog::format::key::Key;
+use skylog::fs::{Attr, Cx, DirEntry, DiskSpace, Error, Fs, Options, Stop};
+use skylog::map::{Db, Pins};
 use skylog::media::Media;
 use skylog::media::sim::{CallLog, SimDisk};
 use skylog::recovery::{MountError, Tuning, World, mount};
+use skylog::repair;
 use skylog::rig::{Rig, known};
 use skylog::store::Store;
 use skylog::store::sim::SimStore;
@@ -76,14 +80,21 @@ impl Reader<'_> {
     }
 
     /// The answer, or why there is none: what the caller is told and what the log says.
-    fn run<T>(&self, mut op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, String> {
+    fn run<T>(&self, op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, String> {
+        self.attempt(op).map_err(|e| [vec![e.to_string()], heard::take()].concat().join("; "))
+    }
+
+    fn attempt<T>(&self, mut op: impl FnMut(&Fs, &Cx) -> Result<T, Stop>) -> Result<T, Error> {
         let mut cx = Cx::default();
         for _ in 0..ROUNDS_MAX {
             match op(&self.fs, &cx) {
                 Ok(value) => return Ok(value),
-                Err(Stop::Error(e)) => return Err([vec![e.to_string()], heard::take()].concat().join("; ")),
+                Err(Stop::Error(e)) => return Err(e),
                 Err(Stop::Wait(wait)) => {
-                    resolve(&wait, self.db, self.nodes, &mut cx.pins).map_err(|reason| reason.to_string())?;
+                    if let Err(reason) = resolve(&wait, self.db, self.nodes, &mut cx.pins) {
+                        log::info!("{reason}");
+                        return Err(Error::Io);
+                    }
                 }
             }
         }
@@ -115,6 +126,22 @@ impl Reader<'_> {
             }
         }
         tree
+    }
+
+    /// What can be read of a file, piece by piece; nothing if it cannot be found or is none.
+    fn pieces(&self, path: &str) -> Option<InPieces> {
+        let root = self.run(|fs, cx| fs.getattr(cx, InodeNo::ROOT)).ok()?;
+        let attr = path
+            .split('/')
+            .filter(|name| !name.is_empty())
+            .try_fold(root, |dir, name| self.run(|fs, cx| fs.lookup(cx, dir.ino, name.as_bytes())).ok().flatten())?;
+        if attr.mode & libc::S_IFMT != libc::S_IFREG {
+            return None;
+        }
+        let starts = (0..attr.size).step_by(PIECE as usize);
+        let read = |at: u64| self.attempt(|fs, cx| fs.read(cx, attr.ino, at, PIECE));
+        let pieces = starts.map(|at| (usize::try_from(at).expect("small"), read(at))).collect();
+        Some(InPieces { attr, pieces })
     }
 
     fn entry(&self, dir: InodeNo, entry: &DirEntry) -> Result<Node, String> {
@@ -198,6 +225,72 @@ pub fn go_on(machine: &Machine) -> Result<(), MountError> {
     }
     let _ = mounted.writer.close();
     Ok(())
+}
+
+/// Pieces of contents, in order.
+const PIECE: u32 = 500;
+
+/// A file that cannot be read whole.
+pub struct InPieces {
+    pub attr: Attr,
+    /// Where each starts, and what it holds.
+    pub pieces: Vec<(usize, Result<Vec<u8>, Error>)>,
+}
+
+/// By path.
+pub type Pieces = BTreeMap<String, InPieces>;
+
+/// A mount of the state directory, or of the store alone, whose files are also read piece by piece where they fail.
+pub fn pieces<T>(machine: &Machine, with_state: bool, see: impl FnOnce(&Tree, &Pieces) -> T) -> Result<T, MountError> {
+    let empty = SimDisk::new(&CallLog::new());
+    let mounted =
+        mount(&world(machine, if with_state { &machine.disk } else { &empty }), &machine.tuning, &mut |_, _| {})?;
+    let reader = Reader::new(&mounted.db, &mounted.nodes);
+    let tree = reader.tree();
+    let failing = tree.iter().filter(|(_, node)| node.is_err());
+    let pieces = failing.filter_map(|(path, _)| Some((path.clone(), reader.pieces(path)?))).collect();
+    Ok(see(&tree, &pieces))
+}
+
+/// All extents of a filesystem that is whole.
+pub fn extents(machine: &Machine, with_state: bool) -> Vec<(InodeNo, Extent)> {
+    let empty = SimDisk::new(&CallLog::new());
+    let world = world(machine, if with_state { &machine.disk } else { &empty });
+    let mounted = mount(&world, &machine.tuning, &mut |_, _| {}).expect("mounts");
+    let (mut pins, mut from, mut found) = (Pins::new(), Bytes::new(), Vec::new());
+    loop {
+        let rows = match mounted.db.begin(&pins).scan(TreeId::Files, &from, &[0xff; 8], NAMES_MAX).map_err(Stop::from) {
+            Ok(rows) => rows,
+            Err(Stop::Error(e)) => panic!("it is whole: {e}"),
+            Err(Stop::Wait(wait)) => {
+                resolve(&wait, &mounted.db, &mounted.nodes, &mut pins).expect("it is whole");
+                continue;
+            }
+        };
+        let Some((last, _)) = rows.last() else { return found };
+        from = [last, &b"\0"[..]].concat().into();
+        found.extend(rows.iter().filter_map(|(key, value)| match Key::decode(key) {
+            Ok(Key::Extent(ino, _)) => Some((ino, Extent::decode(value).expect("whole"))),
+            _ => None,
+        }));
+    }
+}
+
+/// `skylog check --repair`, with the state directory or without.
+pub fn repair(machine: &Machine, with_state: bool) -> Result<repair::Report, repair::RepairError> {
+    let Tuning { policy, owner, holding, .. } = &machine.tuning;
+    let means = repair::Means {
+        store: Arc::new(machine.store.clone()),
+        state: with_state.then(|| Arc::new(machine.disk.clone()) as Arc<dyn Media>),
+        clock: Arc::new(SimClock::default()),
+        random: Arc::new(SeededRandom::new(98)),
+        owner: owner.clone(),
+        holding: *holding,
+        not_append_only: true,
+        segment_bytes: policy.segment_bytes,
+        shape: policy.shape,
+    };
+    repair::repair(&means, false, &mut |_, _, _| {})
 }
 
 /// A follower.
