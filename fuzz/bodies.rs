@@ -20,6 +20,7 @@ use skylog::format::manifest::Manifest;
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
 use skylog::format::object_table::{ObjectTable, Tables};
 use skylog::format::publication::{Body, Log, Publication};
+use skylog::format::repair_file::RepairFile;
 use skylog::format::space::{self, Pending, Published, SegmentRecord, Settled, WindowRecord};
 use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SEGMENT_FOOTER_BYTES, SEGMENT_HEADER_BYTES, SegmentFooter, StoreSegment};
@@ -32,7 +33,7 @@ use std::ops::Range;
 pub type FuzzBody = fn(&[u8]) -> usize;
 
 /// All bodies by the name of their target.
-pub const ALL: [(&str, FuzzBody); 14] = [
+pub const ALL: [(&str, FuzzBody); 15] = [
     ("keys_and_values", keys_and_values),
     ("batch", batch),
     ("group", group),
@@ -47,6 +48,7 @@ pub const ALL: [(&str, FuzzBody); 14] = [
     ("manifest", manifest),
     ("superblock", superblock),
     ("store_file", store_file),
+    ("repair_file", repair_file),
 ];
 
 /// Where nearly every header has its checksum: after the magic.
@@ -361,6 +363,18 @@ pub fn superblock(data: &[u8]) -> usize {
     for bytes in [data, &reseal_text(data, "  \"crc\": \"", "\"\n}\n")] {
         if let Ok(superblock) = Superblock::decode(bytes) {
             assert_eq!(Superblock::decode(&superblock.encode()), Ok(superblock));
+            decoded += 1;
+        }
+    }
+    decoded
+}
+
+/// The file `REPAIR` of a state directory.
+pub fn repair_file(data: &[u8]) -> usize {
+    let mut decoded = 0;
+    for bytes in [data, &reseal_text(data, "crc=", "\n")] {
+        if let Some(file) = RepairFile::decode(bytes) {
+            assert_eq!(file.encode(), bytes);
             decoded += 1;
         }
     }

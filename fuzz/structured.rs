@@ -1,5 +1,7 @@
 //! Fuzz targets whose bytes choose operations, entries or damage instead of being decoded.
 
+#[path = "cached.rs"]
+mod cached;
 #[path = "../tests/hostile/chance.rs"]
 mod chance;
 #[expect(dead_code, reason = "only tests make trees that go round")]
@@ -16,6 +18,7 @@ mod model;
 #[path = "../tests/damage/views.rs"]
 mod views;
 
+pub use cached::cache_files;
 use forge::Forge;
 use model::driver::{Driver, Mount};
 use model::generate::Generator;
@@ -36,7 +39,8 @@ use views::{Machine, Tree};
 type Body = fn(&[u8]) -> usize;
 
 /// All of them by name.
-pub const ALL: [(&str, Body); 3] = [("core", core), ("image", image), ("damaged", damaged)];
+pub const ALL: [(&str, Body); 4] =
+    [("core", core), ("image", image), ("damaged", damaged), ("cache_files", cache_files)];
 
 /// Operations of a history at most.
 const OPS_MAX: usize = 60;

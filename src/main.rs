@@ -4,6 +4,9 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
+#[cfg(test)]
+#[path = "../fuzz/commands.rs"]
+mod commands;
 
 use std::process::ExitCode;
 

@@ -15,6 +15,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// After an error of the disk nothing is tried for so long.
 const REST: Duration = Duration::from_secs(1);
 
+/// No file of ours is longer, bytes: more than the longest segment, and little enough for sums of very many.
+const FILE_BYTES_MAX: u64 = 1 << 40;
+
 /// What a step did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -189,12 +192,15 @@ pub(super) fn take_up(media: &dyn Media, filesystem: Uuid, state: &mut State) ->
     if !is_owner(media, filesystem) {
         return take_over(media, filesystem);
     }
-    let mut strange = Vec::new();
+    let (mut found, mut strange) = (Vec::new(), Vec::new());
     media.visit(CACHE, &mut |entry| match name::parse(entry.name) {
-        Some((run, class)) => state.adopt(run, class, entry.bytes, u64::try_from(entry.used.as_nanos()).unwrap_or(0)),
-        None if entry.name != name::OWNER && name::is_cache_file(entry.name) => strange.push(entry.name.to_owned()),
-        None => {}
+        Some((run, class)) if entry.bytes <= FILE_BYTES_MAX => found.push((entry.used, run, class, entry.bytes)),
+        _ if entry.name != name::OWNER && name::is_cache_file(entry.name) => strange.push(entry.name.to_owned()),
+        _ => {}
     })?;
+    // The one that was used last comes last.
+    found.sort_unstable_by_key(|(used, run, ..)| (*used, *run));
+    found.into_iter().for_each(|(_, run, class, bytes)| state.adopt(run, class, bytes));
     strange.iter().try_for_each(|name| media.remove(&format!("{CACHE}/{name}")))
 }
 

@@ -135,8 +135,8 @@ impl State {
         }
     }
 
-    /// Takes up a file that an earlier mount left, last used `at`: any number that grows with time.
-    pub fn adopt(&mut self, run: RunKey, class: Class, len: u64, mut at: u64) {
+    /// Takes up a file that an earlier mount left; those used earlier were taken up before it.
+    pub fn adopt(&mut self, run: RunKey, class: Class, len: u64) {
         self.files += 1;
         self.used += weight(len);
         if len == 0 || run.start.checked_add(len).is_none() || self.covering(&run, len).is_some() {
@@ -144,13 +144,10 @@ impl State {
             return;
         }
         self.take_covered(&run, len);
-        while self.orders.iter().any(|order| order.contains_key(&at)) {
-            at += 1;
-        }
-        self.uses = self.uses.max(at);
+        self.uses += 1;
         self.add_others(class, weight(len));
-        self.orders[order_of(class)].insert(at, run);
-        self.runs.insert(run, Run { len, last_use: at, class, place: Place::Disk });
+        self.orders[order_of(class)].insert(self.uses, run);
+        self.runs.insert(run, Run { len, last_use: self.uses, class, place: Place::Disk });
     }
 
     /// See [`super::Cache::put`].

@@ -12,6 +12,9 @@ pub(super) fn check_leases(check: &mut Check<'_>) -> bool {
         check.problem(LEASES, e.to_string());
         return false;
     }
+    if let Some(what) = leases.unknown() {
+        check.problem(LEASES, format!("{what}; a mount for writing removes those that have ended"));
+    }
     for holder in leases.holders() {
         if let Err(reason) = &holder.newest {
             check.problem(names::lease(holder.who, holder.number()), reason.clone());

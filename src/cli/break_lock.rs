@@ -86,6 +86,9 @@ impl BreakLock {
                 false => output::line(format_args!("left alone: {words}; it has just renewed its lease")),
             }
         }
+        if let Some(what) = users.unknown() {
+            output::line(format_args!("{what}; a mount for writing removes those that have ended"));
+        }
         Ok(all.len())
     }
 

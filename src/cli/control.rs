@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::registry::{self, Registration};
 use serde::{Deserialize, Serialize};
 use skylog::volume::Copies;
-use std::io::{self, BufRead, BufReader, Lines, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Lines, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -131,12 +131,28 @@ pub enum Say {
     },
 }
 
-/// Reads one request.
+/// The longest request, bytes: a million inodes to warm.
+const REQUEST_BYTES_MAX: u64 = 16 << 20;
+
+/// Takes one request from a connection.
 pub fn receive(stream: &UnixStream) -> io::Result<Ask> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
+    read_request(stream)
+}
+
+/// Reads one request.
+pub fn read_request(from: impl Read) -> io::Result<Ask> {
+    let mut line = Vec::new();
+    BufReader::new(from.take(REQUEST_BYTES_MAX)).read_until(b'\n', &mut line)?;
+    if line.len() as u64 == REQUEST_BYTES_MAX {
+        return Err(io::Error::new(ErrorKind::InvalidData, "it is too long"));
+    }
+    Ok(serde_json::from_slice(&line)?)
+}
+
+/// Reads one answer.
+pub fn read_answer(line: &[u8]) -> serde_json::Result<Say> {
+    serde_json::from_slice(line)
 }
 
 /// Writes one answer.
@@ -175,7 +191,7 @@ impl Conversation {
             Some(Ok(line)) => line,
             _ => return Err(Failure::failed(gone(&self.registration))),
         };
-        match serde_json::from_str(&line) {
+        match read_answer(line.as_bytes()) {
             Ok(Say::Failed { why }) => Err(Failure::failed(why)),
             Ok(say) => Ok(say),
             Err(e) => {
@@ -216,6 +232,12 @@ mod tests {
         drop(far);
         let line = BufReader::new(near).lines().next().unwrap().unwrap();
         assert_eq!(line, r#"{"say":"done","unshipped_bytes":7}"#);
+    }
+
+    #[test]
+    fn a_request_without_an_end_is_refused() {
+        let endless = io::repeat(b' ');
+        assert_eq!(read_request(endless).unwrap_err().to_string(), "it is too long");
     }
 
     #[test]

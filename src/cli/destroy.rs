@@ -76,10 +76,14 @@ impl Destroy {
         if self.yes {
             return Ok(());
         }
-        let users = Users::of(store, site.superblock.uuid)?.all();
-        match users.iter().find(|user| user.standing != Standing::Dead) {
-            None => Ok(()),
-            Some(user) => Err(Failure::failed(format_args!(
+        let users = Users::of(store, site.superblock.uuid)?;
+        let alive = users.all().into_iter().find(|user| user.standing != Standing::Dead);
+        match (alive, users.unknown()) {
+            (None, None) => Ok(()),
+            (None, Some(what)) => Err(Failure::failed(format_args!(
+                "it cannot be told who uses the filesystem, {what}; remove it all the same with --yes"
+            ))),
+            (Some(user), _) => Err(Failure::failed(format_args!(
                 "{} is in use by {}; unmount it there, or remove it all the same with --yes",
                 store.url(),
                 user.words

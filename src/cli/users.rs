@@ -5,7 +5,7 @@ use super::store_arg::StoreArg;
 use skylog::base::clock::{Clock, SystemClock, Time};
 use skylog::format::ids::Uuid;
 use skylog::format::lease::{Lease, LeaseKind, LeaseState};
-use skylog::format::names;
+use skylog::format::names::{self, LEASES};
 use skylog::media::{Owner, Standing};
 use skylog::ship::leases::{Holder, Leases};
 use skylog::store::Store;
@@ -47,6 +47,11 @@ impl Users {
     /// All that have not said that they are gone.
     pub fn all(&self) -> Vec<User> {
         self.leases.holders().filter_map(|holder| self.user(holder)).collect()
+    }
+
+    /// Says that there may be more, if the store has more leases than are looked at.
+    pub fn unknown(&self) -> Option<String> {
+        self.leases.unknown().map(|what| format!("{} in {}: {what}", LEASES, self.shown))
     }
 
     fn user(&self, holder: &Holder) -> Option<User> {

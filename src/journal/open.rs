@@ -140,12 +140,12 @@ impl Ready {
         replayed: &Replayed,
         config: &Config,
     ) -> Result<Vec<u32>, JournalError> {
-        let holds = |slot: u32| replayed.segments.iter().any(|segment| segment.slot == slot);
+        let holding: BTreeSet<u32> = replayed.segments.iter().map(|segment| segment.slot).collect();
         let listed = manifest.journal.iter().map(|entry| (entry.slot, entry.size));
         let free = manifest.free.iter().map(|free| (free.slot, free.size));
         let mut unused = Vec::new();
         let most = config.slots_max().saturating_sub(replayed.segments.len() as u64).max(config.slots_min());
-        for (slot, size) in listed.chain(free).filter(|(slot, _)| !holds(*slot)) {
+        for (slot, size) in listed.chain(free).filter(|(slot, _)| !holding.contains(slot)) {
             if size != u64::from(config.segment_bytes) || self.slots.len() as u64 == most {
                 unused.push(slot);
                 continue;

@@ -12,10 +12,10 @@ use crate::base::clock::{Clock, Time};
 use crate::format::ids::Uuid;
 use crate::format::lease::{Lease, LeaseKind, LeaseState, Owner};
 use crate::format::manifest::Manifest;
-use crate::format::names::{self, LEASES, Parsed};
+use crate::format::names::{self, LEASES};
 use crate::format::publication::Publication;
 use crate::media::Standing;
-use crate::ship::leases::Leases;
+use crate::ship::leases::{Leases, numbers_of};
 use crate::ship::publish;
 use crate::store::{Created, Store, StoreError};
 use parking_lot::Mutex;
@@ -180,17 +180,6 @@ impl Hold {
     }
 }
 
-/// The numbers of one holder.
-fn numbers_of(store: &dyn Store, who: Uuid) -> Result<Vec<u64>, StoreError> {
-    let any = names::lease(who, 0);
-    let folder = any.rsplit_once('/').map_or(LEASES, |(folder, _)| folder);
-    let number = |name: &String| match names::parse(name) {
-        Some(Parsed::Lease(_, number)) => Some(number),
-        _ => None,
-    };
-    Ok(store.list(folder)?.iter().filter_map(number).collect())
-}
-
 /// What stays costs a few bytes, and is looked at by the next takeover.
 fn delete(store: &dyn Store, names: impl IntoIterator<Item = String>) {
     for name in names {
@@ -244,8 +233,14 @@ pub(crate) fn ask(asker: &Asker<'_>, filesystem: Uuid) -> Result<Before, MountEr
     }
     let mut leases = Leases::new(filesystem);
     leases.look(store, asker.clock)?;
+    if let Some(reason) = leases.unknown() {
+        if !takes_over {
+            return Err(HoldError::Unknown { name: LEASES.to_owned(), reason }.into());
+        }
+        log::warn!("{LEASES}: {reason}: one of them may have held the filesystem");
+    }
     for holder in leases.holders() {
-        let numbers = || holder.numbers.iter().map(|number| names::lease(holder.who, *number));
+        let numbers = || holder.removable(0).iter().map(|number| names::lease(holder.who, *number));
         match &holder.newest {
             Ok(lease) if lease.kind == LeaseKind::Follower => {}
             Ok(_) => before.names.extend(numbers()),

@@ -10,7 +10,7 @@ use crate::base::clock::Clock;
 use crate::checkpoint::jobs::{DeleteJob, Follower};
 use crate::format::ids::Uuid;
 use crate::format::lease::{LeaseKind, LeaseState, Owner};
-use crate::format::names;
+use crate::format::names::{self, LEASES};
 use crate::store::{Store, StoreError};
 use std::time::Duration;
 
@@ -48,11 +48,15 @@ impl Guard {
             return Ok(self.allowed);
         }
         self.leases.look(store, clock)?;
+        self.close_dead(store, clock);
+        self.remove_ended(store, clock.elapsed());
+        // One that was not looked at may read anything. What was just removed makes place for the next look.
+        if let Some(reason) = self.leases.unknown() {
+            return Err(StoreError::Failed { action: "list", name: LEASES.to_owned(), reason });
+        }
         let following = self.leases.holders().filter(|holder| holder.may_follow());
         let oldest = following.map(|holder| holder.newest.as_ref().map_or(0, |lease| lease.checkpoint)).min();
         self.allowed = self.allowed.max(job.published.min(oldest.unwrap_or(u64::MAX)));
-        self.close_dead(store, clock);
-        self.remove_ended(store, clock.elapsed());
         Ok(self.allowed)
     }
 
@@ -78,7 +82,7 @@ impl Guard {
             let old = lease.kind == LeaseKind::Writer && lease.epoch < self.epoch;
             let writer_of_now = lease.kind == LeaseKind::Writer && !old;
             let count = if (ended && !writer_of_now) || old { 0 } else { RECENT };
-            for number in &holder.numbers[..holder.numbers.len().saturating_sub(count)] {
+            for number in holder.removable(count) {
                 if let Err(e) = store.delete(&names::lease(holder.who, *number)) {
                     log::warn!("what is left of a lease stays: {e}");
                     return;
@@ -102,5 +106,51 @@ fn describe(holder: &super::leases::Holder) -> String {
     match &holder.newest {
         Ok(lease) => lease.owner.describe(),
         Err(e) => format!("{} ({e})", names::lease(holder.who, holder.number())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::leases::HOLDERS_KEPT;
+    use super::*;
+    use crate::base::clock::SimClock;
+    use crate::checkpoint::jobs::Dead;
+    use crate::format::lease::{FOLLOWER_SECONDS, Lease};
+    use crate::media::sim::CallLog;
+    use crate::store::sim::SimStore;
+
+    fn follower(who: u128, state: LeaseState, checkpoint: u64) -> (String, Vec<u8>) {
+        let lease = Lease {
+            filesystem: Uuid(1),
+            who: Uuid(who),
+            number: 1,
+            kind: LeaseKind::Follower,
+            state,
+            owner: Owner::of_test("reader"),
+            since: 0,
+            wall: 0,
+            seconds: FOLLOWER_SECONDS,
+            checkpoint,
+            epoch: 0,
+        };
+        (names::lease(Uuid(who), 1), lease.encode())
+    }
+
+    #[test]
+    fn nothing_is_deleted_while_not_all_followers_are_known_and_those_that_ended_make_place() {
+        let (store, clock) = (SimStore::new(&CallLog::new()), SimClock::default());
+        let ended = (1..=HOLDERS_KEPT as u128).map(|who| follower(who, LeaseState::Released, 0));
+        // It reads what is to be deleted, and comes after all that are looked at.
+        for (name, bytes) in ended.chain([follower(u128::MAX, LeaseState::Held, 3)]) {
+            store.put(&name, bytes.into()).expect("put");
+        }
+        let mut guard = Guard::new(Uuid(1), Owner::of_test("writer"), 1);
+        let job = DeleteJob { dead: vec![Dead { name: "seg/x".into(), checkpoint: 4 }], published: 9 };
+        let why = guard.allows(&store, &clock, &job).expect_err("refused").to_string();
+        assert!(why.contains("more than 4096"), "{why}");
+        clock.advance(ENDED_FOR);
+        guard.allows(&store, &clock, &job).expect_err("refused: the list was made before they went");
+        assert_eq!(guard.allows(&store, &clock, &job).expect("all are known"), 3);
+        assert_eq!(store.list(LEASES).expect("listed").len(), 1);
     }
 }

@@ -7,7 +7,8 @@ use crate::format::ids::Uuid;
 use crate::format::lease::{FOLLOWER_SECONDS, Lease, LeaseKind, LeaseState, Owner};
 use crate::format::names::{self, LEASES, Parsed};
 use crate::store::{Created, Store, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// What is added to the time for which a lease counts, for clocks that run at another speed.
@@ -16,13 +17,20 @@ pub const MARGIN: Duration = Duration::from_secs(15);
 /// A list whose numbers go while they are read is made anew so often.
 const LOOKS: u32 = 4;
 
+/// So many holders are looked at, those with the lowest names: each takes some 12 KiB of memory at most, and a request.
+pub const HOLDERS_KEPT: usize = 4096;
+/// So many numbers of each, the highest ones. A holder that is well has a few.
+pub const NUMBERS_KEPT: usize = 64;
+
 /// A holder: all that is in the store under one name.
 #[derive(Clone, Debug)]
 pub struct Holder {
     /// Its name.
     pub who: Uuid,
-    /// The numbers that are there, in order. The last one counts.
+    /// The numbers that are there, in order, the highest [`NUMBERS_KEPT`]. The last one counts.
     pub numbers: Vec<u64>,
+    /// Whether there are lower ones.
+    pub more: bool,
     /// What that one says; else why it cannot be read: it is damaged, or of a newer program.
     pub newest: Result<Lease, String>,
     /// When it was first seen, by the clock that counts from no fixed moment.
@@ -33,6 +41,12 @@ impl Holder {
     /// The newest number.
     pub fn number(&self) -> u64 {
         self.numbers.last().copied().unwrap_or(0)
+    }
+
+    /// The numbers that may go when the newest `count` are to stay. The newest one of all stays while a lower one would count in
+    /// its place.
+    pub fn removable(&self, count: usize) -> &[u64] {
+        &self.numbers[..self.numbers.len().saturating_sub(count.max(usize::from(self.more)))]
     }
 
     /// What is said of the holder; nothing when that cannot be read.
@@ -57,15 +71,53 @@ impl Holder {
 pub struct Leases {
     filesystem: Uuid,
     holders: BTreeMap<u128, Holder>,
+    more: bool,
+}
+
+/// Numbers that are listed under one name: the highest ones.
+#[derive(Default)]
+struct Numbers {
+    highest: BTreeSet<u64>,
+    more: bool,
+}
+
+impl Numbers {
+    fn add(&mut self, number: u64) {
+        self.highest.insert(number);
+        if self.highest.len() > NUMBERS_KEPT {
+            self.highest.pop_first();
+            self.more = true;
+        }
+    }
+}
+
+/// The numbers of one holder, the highest [`NUMBERS_KEPT`], in order.
+pub fn numbers_of(store: &dyn Store, who: Uuid) -> Result<Vec<u64>, StoreError> {
+    let any = names::lease(who, 0);
+    let folder = any.rsplit_once('/').map_or(LEASES, |(folder, _)| folder);
+    let mut numbers = Numbers::default();
+    store.walk(folder, &mut |name| {
+        if let Some(Parsed::Lease(_, number)) = names::parse(name) {
+            numbers.add(number);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(numbers.highest.into_iter().collect())
 }
 
 impl Leases {
     /// Nobody is known yet.
     pub fn new(filesystem: Uuid) -> Leases {
-        Leases { filesystem, holders: BTreeMap::new() }
+        Leases { filesystem, holders: BTreeMap::new(), more: false }
     }
 
-    /// Every holder.
+    /// Says that there are more than [`HOLDERS_KEPT`] holders, if so: what the others are is not known, and one of them may use the
+    /// filesystem.
+    pub fn unknown(&self) -> Option<String> {
+        self.more.then(|| format!("there are more than {HOLDERS_KEPT} holders, and the others were not looked at"))
+    }
+
+    /// Every holder, up to [`HOLDERS_KEPT`].
     pub fn holders(&self) -> impl Iterator<Item = &Holder> {
         self.holders.values()
     }
@@ -89,29 +141,40 @@ impl Leases {
     }
 
     fn look_once(&mut self, store: &dyn Store, clock: &dyn Clock) -> Result<(), StoreError> {
-        let mut listed: BTreeMap<u128, Vec<u64>> = BTreeMap::new();
-        for name in store.list(LEASES)? {
-            if let Some(Parsed::Lease(who, number)) = names::parse(&name) {
-                listed.entry(who.0).or_default().push(number);
+        let (mut listed, mut more): (BTreeMap<u128, Numbers>, bool) = (BTreeMap::new(), false);
+        store.walk(LEASES, &mut |name| {
+            if let Some(Parsed::Lease(who, number)) = names::parse(name) {
+                listed.entry(who.0).or_default().add(number);
+                // The same ones stay each time. Those of them that have ended are removed, and then others are seen.
+                if listed.len() > HOLDERS_KEPT {
+                    listed.pop_last();
+                    more = true;
+                }
             }
-        }
+            ControlFlow::Continue(())
+        })?;
         let mut holders = BTreeMap::new();
-        for (who, mut numbers) in listed {
-            numbers.sort_unstable();
+        for (who, Numbers { highest, more }) in listed {
+            let numbers: Vec<u64> = highest.into_iter().collect();
             let known = self.holders.get(&who).filter(|known| Some(&known.number()) == numbers.last());
             let (newest, seen) = match known {
                 Some(known) => (known.newest.clone(), known.seen),
                 // Seen after the answer: what is there was sent before it.
                 None => (self.read(store, Uuid(who), numbers[numbers.len() - 1])?, clock.elapsed()),
             };
-            holders.insert(who, Holder { who: Uuid(who), numbers, newest, seen });
+            holders.insert(who, Holder { who: Uuid(who), numbers, more, newest, seen });
         }
         // A list that is made while a holder goes on may show none of its numbers. Whoever ends says so.
         for (who, known) in &self.holders {
-            if known.may_follow() && !known.is_over(clock.elapsed()) {
-                holders.entry(*who).or_insert_with(|| known.clone());
+            if known.may_follow() && !known.is_over(clock.elapsed()) && !holders.contains_key(who) {
+                if holders.len() < HOLDERS_KEPT {
+                    holders.insert(*who, known.clone());
+                } else {
+                    more = true;
+                }
             }
         }
+        self.more = more;
         self.holders = holders;
         Ok(())
     }
@@ -250,5 +313,35 @@ mod tests {
             leases.look(&store, &clock).expect("looked");
             assert!(only(&leases).newest.is_err() && only(&leases).may_follow(), "{name}");
         }
+    }
+
+    #[test]
+    fn of_many_holders_and_numbers_a_bounded_part_is_known_and_that_there_are_more_is_said() {
+        let (store, clock) = (SimStore::new(&CallLog::new()), SimClock::default());
+        let bytes = {
+            put(&store, 1, LeaseState::Held);
+            store.get(&names::lease(WHO, 1)).expect("there")
+        };
+        let put_as = |who, number| store.put(&names::lease(Uuid(who), number), bytes.clone()).expect("put");
+        (10..10 + HOLDERS_KEPT as u128).for_each(|who| put_as(who, 1));
+        (1..=NUMBERS_KEPT as u64 + 9).for_each(|number| put_as(10, number));
+        let (mut leases, gets) = (Leases::new(Uuid(1)), store.gets());
+        leases.look(&store, &clock).expect("looked");
+        assert_eq!((leases.holders().count(), store.gets() - gets), (HOLDERS_KEPT, HOLDERS_KEPT as u64));
+        assert!(leases.unknown().is_some_and(|why| why.contains("4096")));
+        assert_eq!(leases.holders().last().map(|holder| holder.who), Some(Uuid(8 + HOLDERS_KEPT as u128)));
+
+        let many = leases.holders().find(|holder| holder.who == Uuid(10)).expect("known");
+        assert_eq!((many.numbers.len(), many.number(), many.more), (NUMBERS_KEPT, NUMBERS_KEPT as u64 + 9, true));
+        assert_eq!(many.removable(0).len(), NUMBERS_KEPT - 1, "a lower number would count instead of the newest");
+        for number in many.removable(0) {
+            store.delete(&names::lease(Uuid(10), *number)).expect("deleted");
+        }
+        store.delete(&names::lease(WHO, 1)).expect("deleted");
+        clock.advance(Duration::from_secs(75));
+        leases.look(&store, &clock).expect("looked");
+        assert_eq!((leases.holders().count(), leases.unknown()), (HOLDERS_KEPT, None), "another one is seen now");
+        let many = leases.holders().find(|holder| holder.who == Uuid(10)).expect("known");
+        assert_eq!((many.removable(0).len(), many.more), (10, false));
     }
 }

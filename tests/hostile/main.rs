@@ -5,6 +5,7 @@
 
 mod chance;
 mod circles;
+mod crowd;
 mod forge;
 mod life;
 mod numbers;

@@ -15,6 +15,7 @@ use skylog::format::manifest::{CommitPoint, FreeSlot, JournalEntry, Manifest, Pl
 use skylog::format::node::{InteriorBuilder, LeafBuilder, Node};
 use skylog::format::object_table::{ObjectTable, TableOf, TableRecord};
 use skylog::format::publication::{Base, Body, Closing, Increment, Log, Publication, WindowEntry, WindowSegment};
+use skylog::format::repair_file::RepairFile;
 use skylog::format::store_file::StoreFile;
 use skylog::format::store_segment::{SegmentBuilder, StoreSegment};
 use skylog::format::superblock::Superblock;
@@ -36,6 +37,7 @@ pub const WALL: i64 = 1_795_262_400_123_456_789;
 pub const TIME: Time = Time { secs: 1_795_262_400, nanos: 123_456_789 };
 pub const SEGMENT: SegmentNo = SegmentNo { epoch: 2, number: 17 };
 pub const FILE: InodeNo = InodeNo(0x1234);
+pub const REPAIR: RepairFile = RepairFile { id: STATE, from: 17 };
 const OBJECTS: [&[u8]; 2] = [b"the first object", b"and the second one"];
 
 pub fn lsn(pos: u64) -> Lsn {
@@ -72,6 +74,7 @@ pub fn all() -> Vec<Sample> {
         sample("manifest.txt", manifest().encode().into_bytes(), |b| assert_eq!(Manifest::decode(b), Ok(manifest()))),
         sample("superblock.json", superblock().encode(), |b| assert_eq!(Superblock::decode(b), Ok(superblock()))),
         sample("store.txt", store_file().encode(), |b| assert_eq!(StoreFile::decode(b), Ok(store_file()))),
+        sample("repair.txt", REPAIR.encode(), |b| assert_eq!(RepairFile::decode(b), Some(REPAIR))),
     ]
 }
 

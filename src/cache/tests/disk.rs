@@ -206,8 +206,8 @@ fn promise_x8_there_are_never_more_runs_than_a_number() {
     let mut small = State::new(1 << 30);
     for number in 0..RUNS_MAX {
         assert!(small.fits(1, u64::MAX));
-        small.adopt(RunKey { key: segment(number), start: 0 }, Class::Data, 1, number);
-        state.adopt(RunKey { key: segment(number), start: 0 }, Class::Data, 1, number);
+        small.adopt(RunKey { key: segment(number), start: 0 }, Class::Data, 1);
+        state.adopt(RunKey { key: segment(number), start: 0 }, Class::Data, 1);
     }
     assert!(!small.fits(1, u64::MAX) && small.fits(0, u64::MAX) && state.fits(1, u64::MAX) && most > RUNS_MAX);
     small.evict(Class::Data, 1, 1 << 30).expect("something can go");

@@ -2,6 +2,7 @@
 
 use crate::format::error::FormatError;
 use crate::format::wire::{COUNTED_MAX, counted};
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 /// A line cut into its parts.
@@ -20,11 +21,12 @@ impl<'a> Line<'a> {
             tokens.next();
         }
         let mut line = Line { number, word, pairs: Vec::new() };
+        let mut known = BTreeSet::new();
         for token in tokens {
             let Some((key, value)) = token.split_once('=').filter(|(key, _)| !key.is_empty()) else {
                 return Err(line.fault(format!("{token:?} is not key=value")));
             };
-            if line.pairs.iter().any(|(known, _)| *known == key) {
+            if !known.insert(key) {
                 return Err(line.fault(format!("key {key} is there twice")));
             }
             line.pairs.push((key, value));

@@ -5,6 +5,7 @@ use super::{CommitPoint, FIRST_LINE, FreeSlot, JournalEntry, Manifest, PlanEntry
 use crate::base::canary::{Canary, removed};
 use crate::format::error::FormatError;
 use crate::format::ids::{JournalNo, Uuid};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Manifest, FormatError> {
@@ -64,6 +65,9 @@ struct Parts {
     free: Vec<FreeSlot>,
     history: Vec<String>,
     crc: Option<String>,
+    /// What is in the lists: none is searched for each line.
+    slots: BTreeSet<u32>,
+    files: BTreeSet<String>,
 }
 
 impl Parts {
@@ -107,11 +111,10 @@ impl Parts {
     }
 
     /// A slot file holds one thing.
-    fn slot_is_new(&self, line: &Line<'_>, slot: u32) -> Result<(), FormatError> {
-        let mut taken = self.journal.iter().map(|entry| entry.slot).chain(self.free.iter().map(|free| free.slot));
-        match taken.any(|known| known == slot) {
-            true => Err(line.fault(format!("slot {slot} is there twice"))),
-            false => Ok(()),
+    fn slot_is_new(&mut self, line: &Line<'_>, slot: u32) -> Result<(), FormatError> {
+        match self.slots.insert(slot) {
+            true => Ok(()),
+            false => Err(line.fault(format!("slot {slot} is there twice"))),
         }
     }
 
@@ -121,7 +124,7 @@ impl Parts {
         if !inside {
             return Err(line.fault(format!("{file:?} is not a file of the state directory")));
         }
-        if self.history.contains(&file) {
+        if !self.files.insert(file.clone()) {
             return Err(line.fault(format!("file {file} is there twice")));
         }
         self.history.push(file);

@@ -127,3 +127,24 @@ fn promise_r1_faults_of_the_whole_file_are_told_apart() {
 fn a_manifest_that_could_not_be_read_back_is_never_written() {
     Manifest { history: vec!["a name with spaces".into()], ..sample() }.encode();
 }
+
+#[test]
+fn a_manifest_of_very_many_entries_is_read_back() {
+    // Were each compared with all before it, that would be billions of comparisons.
+    const MANY: u32 = 50_000;
+    let mut manifest = sample();
+    manifest.free = (100..100 + MANY).map(|slot| FreeSlot { slot, size: 65536 }).collect();
+    manifest.history = (0..MANY).map(|number| format!("nodes/9-{number}")).collect();
+    let text = manifest.encode();
+    let keys: String = (0..MANY).map(|number| format!(" colour{number}=blue")).collect();
+    let (lines, _) = text.split_at(text.rfind("crc=").expect("a checksum line"));
+    let unknown = sealed(&lines.replacen("slot=100 ", &format!("slot=100{keys} "), 1));
+    assert_eq!(Manifest::decode(&unknown), Ok(manifest));
+
+    let refused = |line: &str| match Manifest::decode(&sealed(&format!("{lines}{line}\n"))) {
+        Err(FormatError::Line { reason, .. }) => reason,
+        other => panic!("{line} gives {other:?}"),
+    };
+    assert_eq!(refused("free slot=100 size=65536"), "slot 100 is there twice");
+    assert_eq!(refused("history file=nodes/9-0"), "file nodes/9-0 is there twice");
+}
