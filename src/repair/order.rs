@@ -273,10 +273,10 @@ impl<'a> Repair<'a> {
     }
 
     fn check(&mut self) -> Result<Next, RepairError> {
-        self.report.before = self.check_all()?;
+        self.report.before = self.check_all(self.state().cloned())?;
         if !self.report.before.is_clean() {
             // What fails or comes wrong once is no damage, and no reason to touch what is whole.
-            let again = self.check_all()?;
+            let again = self.check_all(self.state().cloned())?;
             if again.problems != self.report.before.problems || again.skipped != self.report.before.skipped {
                 return Err(differs("the filesystem"));
             }
@@ -488,9 +488,9 @@ impl<'a> Repair<'a> {
     }
 
     /// Checks every byte. That something cannot be read now is no damage, and whatever is damaged beside it can wait.
-    fn check_all(&mut self) -> Result<check::Report, RepairError> {
+    fn check_all(&mut self, state: Option<Arc<dyn Media>>) -> Result<check::Report, RepairError> {
         let failed = Failed::default();
-        let (store, state) = (failed.store(&self.means.store), self.state().map(|state| failed.media(state)));
+        let (store, state) = (failed.store(&self.means.store), state.map(|state| failed.media(&state)));
         let report = check(&store, state, Depth::Data, &mut *self.progress);
         match failed.first().filter(|_| !report.is_clean()) {
             Some(error) => Err(error),
@@ -501,7 +501,11 @@ impl<'a> Repair<'a> {
     fn check_again(&mut self) -> Result<Next, RepairError> {
         let Report { outlived, is_unusable, .. } = &self.report;
         let state = self.means.state.clone().filter(|_| outlived.is_none() || *is_unusable);
-        self.report.after = Some(check(&self.means.store, state, Depth::Data, &mut *self.progress));
+        match self.check_all(state) {
+            Ok(after) => self.report.after = Some(after),
+            // All is done, and the report must be seen.
+            Err(e) => self.report.unchecked = Some(e.to_string()),
+        }
         Ok(Next::End)
     }
 }
