@@ -192,6 +192,8 @@ rules! {
     Sync AsideSync: "that the state directory of a repaired filesystem can be mounted",
     /// That something moved away is durable before the note of the repair goes.
     Sync AsideFromSync: "that the state directory of a repaired filesystem can be mounted",
+    /// A journal moves aside after everything else but the manifest.
+    Order JournalMovesLate: "the other files of a state directory without a manifest, when moving them is interrupted",
     /// The manifest moves aside after everything else.
     Order ManifestMovesLast: "the other files of a state directory whose manifest is damaged, when moving them is interrupted",
     /// The note of a repair goes when all has moved aside.

@@ -133,7 +133,7 @@ pub fn local_folder(repair: Uuid) -> String {
 }
 
 /// Moves all that a mount would read of a state directory into a folder of its own. Says whether anything was there. Where a repair
-/// is noted, whoever comes to a half of it goes on; where none is, a damaged manifest says so, and goes last.
+/// is noted, whoever comes to a half of it goes on; where none is, a journal or a damaged manifest says so, and these go last.
 pub(super) fn move_state(state: &dyn Media, repair: Uuid, also: &BTreeSet<String>) -> io::Result<bool> {
     let mut names: Vec<String> = Vec::new();
     for folder in [CHECKPOINTS, NODES, FOLDER] {
@@ -144,7 +144,8 @@ pub(super) fn move_state(state: &dyn Media, repair: Uuid, also: &BTreeSet<String
     let rank = |name: &str| match name {
         MANIFEST if removed(Canary::ManifestMovesLast) => 0,
         MANIFEST => 3,
-        name if folder_of(name) == FOLDER => 0,
+        name if folder_of(name) == FOLDER && removed(Canary::JournalMovesLate) => 0,
+        name if folder_of(name) == FOLDER => 2,
         _ => 1,
     };
     names.sort_by_key(|name| rank(name));

@@ -335,6 +335,7 @@ fn ring_of(rule: Canary) -> Ring {
             "ext4 and xfs move a name from one folder to another at once, and the sync of the folder that it comes to makes that durable; \
              POSIX does not promise that, and other filesystems need not do it",
         ),
+        C::JournalMovesLate => Ring::Story(mended::manifest_gone),
         C::ManifestMovesLast => Ring::Story(mended::manifest_damaged),
         C::FenceBeforeRepair => Ring::Story(mended::beside_a_writer),
         C::RepairFileCrc => Ring::Story(scenes::repair_file),

@@ -137,6 +137,11 @@ pub fn superblock() -> Told {
     Damage::to(&[Target::Superblock]).crashed()
 }
 
+/// The manifest is gone.
+pub fn manifest_gone() -> Told {
+    Damage::to_what_is_withdrawn(|disk| disk.remove(MANIFEST).expect("there")).crashed()
+}
+
 /// The manifest is damaged, and there is no journal any more.
 pub fn manifest_damaged() -> Told {
     let harm = |disk: &SimDisk| {
@@ -182,8 +187,10 @@ fn repairs_may_be_crashed() {
 
 #[test]
 fn a_state_directory_that_moves_aside_without_a_repair_may_be_crashed() {
-    let states = manifest_damaged().expect("survived");
-    assert!(states > 5, "{states} states");
+    for story in [manifest_gone, manifest_damaged] {
+        let states = story().expect("survived");
+        assert!(states > 5, "{states} states");
+    }
 }
 
 #[test]
