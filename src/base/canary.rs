@@ -163,6 +163,44 @@ rules! {
     Order LastNumberStays: "that a writer that was slow cannot fill a hole",
     /// A closing object is never deleted.
     Order ClosingStays: "that a writer that was slow cannot go on",
+    // Repair.
+    /// The note of a repair is synced before anything else is written.
+    Sync RepairNoteSync: "what the state directory alone has, when a repair is interrupted",
+    /// The name of that note is durable before anything else is written.
+    Sync RepairNoteDirSync: "what the state directory alone has, when a repair is interrupted",
+    /// A mount starts from no state directory that has the note of a repair.
+    Order MountHeedsRepair: "what an interrupted repair goes on from",
+    /// A repair that was interrupted is done again also where nothing is left to mend.
+    Order RepairDoneAgain: "a filesystem of which an interrupted repair has ended the generation, later than anybody expects",
+    /// A damaged superblock is copied before it is written again.
+    Order CopyBeforeSuperblock: "the original of a damaged superblock",
+    /// Damaged store objects are copied before the base of a repair is published.
+    Order CopiesBeforeBase: "the originals of what a repair goes around",
+    /// A repair wins the numbers at which others may publish before it publishes.
+    Order FenceBeforeRepair: "that a writer that was paused does not go on beside a repaired filesystem",
+    /// Segments that a repair makes are in the store before its base is published.
+    Order RepairSegmentsBeforeBase: "data that only a journal or a log increment has",
+    /// Window indexes that a repair makes are in the store before its base is published.
+    Order RepairIndexesBeforeBase: "where the objects of a repaired filesystem are",
+    /// The trees of a repair are in the store before its base is published.
+    Order RepairNodesBeforeBase: "the trees of a repaired filesystem",
+    /// Nothing of a state directory moves aside before the base of its repair is published.
+    Order BaseBeforeAside: "what the state directory alone has, when a repair is interrupted",
+    /// The folders for what moves aside are durable before anything moves there.
+    Sync AsideMadeSync: "what is moved there",
+    /// What moved aside is durable there before the note of the repair goes.
+    Sync AsideSync: "that the state directory of a repaired filesystem can be mounted",
+    /// That something moved away is durable before the note of the repair goes.
+    Sync AsideFromSync: "that the state directory of a repaired filesystem can be mounted",
+    /// A journal moves aside after everything else but the manifest.
+    Order JournalMovesLate: "the other files of a state directory without a manifest, when moving them is interrupted",
+    /// The manifest moves aside after everything else.
+    Order ManifestMovesLast: "the other files of a state directory whose manifest is damaged, when moving them is interrupted",
+    /// The note of a repair goes when all has moved aside.
+    Order NoteGoesLast: "that the state directory of a repaired filesystem can be mounted",
+    /// That the note is gone is durable before a repair says that it is done.
+    Sync NoteGoneSync: "that a repaired filesystem can be mounted",
+
     // Real disks.
     /// A sync of a file of the state directory reaches the disk.
     Sync LocalSync: "everything that is called durable here",

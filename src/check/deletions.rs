@@ -1,8 +1,8 @@
 //! What is listed for deletion, what would be if anyone knew of it, and numbers that must never be given again.
 
-use super::Check;
 use super::nodes::check_segment;
 use super::space::{PLACE, store_names};
+use super::{Check, files};
 use crate::checkpoint::nodes::node_file;
 use crate::format::ids::{InodeNo, SegmentKind, SegmentNo};
 use crate::format::names;
@@ -20,9 +20,15 @@ pub(super) fn check_deletions(check: &mut Check<'_>) -> bool {
 }
 
 /// Node segments that the trees lie in.
-fn reached(check: &Check<'_>) -> BTreeSet<SegmentNo> {
-    let roots = check.maps.roots.iter();
-    roots.flat_map(|root| reachable_segments(*root, &check.nodes).unwrap_or_default()).collect()
+fn reached(check: &mut Check<'_>) -> BTreeSet<SegmentNo> {
+    let mut segments = BTreeSet::new();
+    for (root, tree) in check.maps.roots.into_iter().zip([files::PLACE, PLACE]) {
+        match reachable_segments(root, &check.nodes) {
+            Ok(found) => segments.extend(found),
+            Err(e) => check.problem(tree, e.to_string()),
+        }
+    }
+    segments
 }
 
 /// Node segments in the store are as long as is recorded, and whole.

@@ -21,7 +21,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 /// What a problem of the whole map is named after.
-const PLACE: &str = "files tree";
+pub(super) const PLACE: &str = "files tree";
 /// 1 and 2 are `.` and `..`.
 pub(crate) const COOKIE_FIRST: u64 = 3;
 

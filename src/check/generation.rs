@@ -87,7 +87,14 @@ fn walk(check: &mut Check<'_>, base: Publication) -> bool {
 fn check_gap(check: &mut Check<'_>, at: Position) -> bool {
     let free = names::publication(at.generation, at.number);
     let folder = free.rsplit_once('/').map_or("gen", |(folder, _)| folder);
-    let later = check.store.list(folder).unwrap_or_default().into_iter().find(|name| *name > free);
+    let listed = match check.store.list(folder) {
+        Ok(listed) => listed,
+        Err(e) => {
+            check.problem(folder, e.to_string());
+            return true;
+        }
+    };
+    let later = listed.into_iter().find(|name| *name > free);
     if let Some(later) = &later {
         check.problem(&free, format!("is missing, and {later} is there"));
     }

@@ -4,20 +4,23 @@ use super::Check;
 use crate::checkpoint::files::{checkpoint_file, read_checkpoint};
 use crate::format::checkpoint::Checkpoint;
 use crate::journal::{FOLDER, JournalError, MANIFEST, ManifestError, ManifestStore, replay};
+use crate::media::Media;
 use crate::recovery::{Fetcher, apply, read_remote};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// A state directory without a manifest holds nothing yet: a mount would take the store over.
 pub(super) fn check_manifest(check: &mut Check<'_>) -> bool {
     let Some(state) = check.state.clone() else { return true };
-    let manifest = match ManifestStore::load(state) {
+    let manifest = match ManifestStore::load(state.clone()) {
         Ok(Some(manifest)) => manifest.current(),
         // What a mount would refuse, for a journal may be the only copy of something.
-        Ok(None) if has_journal(check) => {
-            check.problem(MANIFEST, "is missing, and journal segments are there");
-            return false;
+        Ok(None) => {
+            let journal = journal_problem(&*state);
+            let is_empty = journal.is_none();
+            journal.into_iter().for_each(|(place, what)| check.problem(place, what));
+            return is_empty;
         }
-        Ok(None) => return true,
         Err(ManifestError::Damaged(e)) => {
             check.problem(MANIFEST, e.to_string());
             return false;
@@ -36,9 +39,14 @@ pub(super) fn check_manifest(check: &mut Check<'_>) -> bool {
     true
 }
 
-fn has_journal(check: &Check<'_>) -> bool {
-    let listed = check.state.as_ref().map(|state| state.list(FOLDER));
-    listed.is_some_and(|listed| listed.is_ok_and(|names| !names.is_empty()))
+/// A journal that nothing says how to read, or a folder of which nobody knows whether it has one.
+fn journal_problem(state: &dyn Media) -> Option<(&'static str, String)> {
+    match state.list(FOLDER) {
+        Ok(names) if names.is_empty() => None,
+        Ok(_) => Some((MANIFEST, "is missing, and journal segments are there".to_owned())),
+        Err(e) if e.kind() == ErrorKind::NotFound => None,
+        Err(e) => Some((FOLDER, e.to_string())),
+    }
 }
 
 pub(super) fn check_checkpoint(check: &mut Check<'_>) -> bool {

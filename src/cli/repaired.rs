@@ -36,6 +36,13 @@ pub fn show(report: &Report, store: &StoreArg, state: Option<&Path>, dry_run: bo
         return Err(Failure::failed(what));
     }
     show_kept(report, store, state);
+    if let Some(reason) = &report.unchecked {
+        return Err(Failure::failed(format_args!(
+            "{} is repaired, and cannot be checked now: {reason}; run: {}",
+            store.url(),
+            world::repair_command(store, state)
+        )));
+    }
     let Some(after) = &report.after else { return Ok(()) };
     check::show(after);
     match after.is_clean() {

@@ -291,13 +291,14 @@ pub fn mount(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> R
 
 fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> Result<Mounted, MountError> {
     let (superblock, away) = configuration(world)?;
+    // Before anything is made: what lies here is a repair's.
+    if has_begun_repair(&*world.media)? && !canary::removed(Canary::MountHeedsRepair) {
+        return Err(MountError::Unrepaired);
+    }
     for dir in [NODES, files::CHECKPOINTS] {
         world.media.make_dir(dir)?;
     }
     canary::sync(Canary::StateFoldersSync, || world.media.sync_dir(""))?;
-    if has_begun_repair(&*world.media)? {
-        return Err(MountError::Unrepaired);
-    }
     withdrawn::clear(&*world.media)?;
     let manifest = ManifestStore::load(world.media.clone())?;
     // Before anything there is changed.

@@ -6,6 +6,7 @@
 //! step may be done again.
 
 use super::{Damaged, Means, RepairError};
+use crate::base::canary::{Canary, removed, sync};
 use crate::checkpoint::files::CHECKPOINTS;
 use crate::checkpoint::nodes::{NODES, read_file, write_file};
 use crate::format::ids::Uuid;
@@ -25,16 +26,13 @@ use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// The folders of a state directory of which every file moves.
-const FOLDERS: [&str; 3] = [FOLDER, CHECKPOINTS, NODES];
-
 /// The name of a report among the objects of a repair.
 pub(super) const REPORT: &str = "report";
 
 /// Notes that a repair is under way; durable when this returns.
 pub(super) fn note(state: &dyn Media, file: RepairFile) -> io::Result<()> {
     write_file(state, REPAIR_FILE, &file.encode())?;
-    state.sync_dir("")
+    sync(Canary::RepairNoteDirSync, || state.sync_dir(""))
 }
 
 /// What was noted by a repair that did not come to its end. `Some(None)` is one that had not begun with anything else.
@@ -52,7 +50,7 @@ pub(super) fn forget(state: &dyn Media) -> io::Result<()> {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
         _ => {}
     }
-    state.sync_dir("")
+    sync(Canary::NoteGoneSync, || state.sync_dir(""))
 }
 
 /// The base that a repair made, if it is in the store: after that the repair only has to come to its end.
@@ -134,45 +132,45 @@ pub fn local_folder(repair: Uuid) -> String {
     format!("damaged-{repair}")
 }
 
-/// Moves all that a mount would read of a state directory into a folder of its own, the manifest after all others: whoever
-/// comes to a half of it finds the note of the repair, and goes on. Says whether anything was there.
+/// Moves all that a mount would read of a state directory into a folder of its own. Says whether anything was there. Where a repair
+/// is noted, whoever comes to a half of it goes on; where none is, a journal or a damaged manifest says so, and these go last.
 pub(super) fn move_state(state: &dyn Media, repair: Uuid, also: &BTreeSet<String>) -> io::Result<bool> {
-    let aside = local_folder(repair);
-    let mut moved = false;
-    for folder in FOLDERS {
-        let names = list(state, folder)?;
-        if names.is_empty() {
-            continue;
-        }
-        let to = format!("{aside}/{folder}");
-        make_dir(state, &aside, &to)?;
-        for name in names {
-            state.rename(&format!("{folder}/{name}"), &format!("{to}/{name}"))?;
-        }
-        state.sync_dir(&to)?;
-        state.sync_dir(folder)?;
-        moved = true;
+    let mut names: Vec<String> = Vec::new();
+    for folder in [CHECKPOINTS, NODES, FOLDER] {
+        names.extend(list(state, folder)?.iter().map(|name| format!("{folder}/{name}")));
     }
-    let mut files = list(state, "")?;
-    files.retain(|name| also.contains(name) || [MANIFEST, "MANIFEST.new", WITHDRAWN].contains(&name.as_str()));
-    files.sort_by_key(|name| name == MANIFEST);
-    if !files.is_empty() {
-        state.make_dir(&aside)?;
-        state.sync_dir("")?;
+    let is_ours = |name: &str| also.contains(name) || [MANIFEST, "MANIFEST.new", WITHDRAWN].contains(&name);
+    names.extend(list(state, "")?.into_iter().filter(|name| is_ours(name)));
+    let rank = |name: &str| match name {
+        MANIFEST if removed(Canary::ManifestMovesLast) => 0,
+        MANIFEST => 3,
+        name if folder_of(name) == FOLDER && removed(Canary::JournalMovesLate) => 0,
+        name if folder_of(name) == FOLDER => 2,
+        _ => 1,
+    };
+    names.sort_by_key(|name| rank(name));
+    for together in names.chunk_by(|a, b| rank(a) == rank(b) && folder_of(a) == folder_of(b)) {
+        move_files(state, &local_folder(repair), together)?;
     }
-    for name in &files {
-        state.rename(name, &format!("{aside}/{name}"))?;
-        state.sync_dir(&aside)?;
-        state.sync_dir("")?;
-        moved = true;
-    }
-    Ok(moved)
+    Ok(!names.is_empty())
 }
 
-fn make_dir(state: &dyn Media, aside: &str, folder: &str) -> io::Result<()> {
-    state.make_dir(folder)?;
-    state.sync_dir(aside)?;
-    state.sync_dir("")
+/// Moves files of one folder; durable when this returns.
+fn move_files(state: &dyn Media, aside: &str, names: &[String]) -> io::Result<()> {
+    let from = folder_of(&names[0]);
+    let to = if from.is_empty() { aside.to_owned() } else { format!("{aside}/{from}") };
+    state.make_dir(&to)?;
+    sync(Canary::AsideMadeSync, || {
+        state.sync_dir(aside)?;
+        state.sync_dir("")
+    })?;
+    names.iter().try_for_each(|name| state.rename(name, &format!("{aside}/{name}")))?;
+    sync(Canary::AsideSync, || state.sync_dir(&to))?;
+    sync(Canary::AsideFromSync, || state.sync_dir(from))
+}
+
+fn folder_of(name: &str) -> &str {
+    name.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 fn list(state: &dyn Media, folder: &str) -> io::Result<Vec<String>> {

@@ -9,6 +9,7 @@ use super::tree::Trees;
 use super::watched::Failed;
 use super::write::{Author, Edited, Segments};
 use super::{Damaged, Means, Progress, RepairError, aside, differs};
+use crate::base::canary::{Canary, removed};
 use crate::check::{self, Depth, Problem, check};
 use crate::format::batch::TreeId;
 use crate::format::ids::{InodeNo, Lsn, NodePtr, Nonce, ObjectId, Uuid};
@@ -154,6 +155,8 @@ struct Repair<'a> {
     before: Before,
     /// Where the new generation starts, and with what.
     base: Option<(Lsn, Base)>,
+    /// What is put when the base is there: nothing, as long as the rules hold.
+    late: Vec<(String, Bytes)>,
 }
 
 /// What is left.
@@ -180,6 +183,7 @@ impl<'a> Repair<'a> {
             left: None,
             before: Before::default(),
             base: None,
+            late: Vec::new(),
         }
     }
 
@@ -273,10 +277,10 @@ impl<'a> Repair<'a> {
     }
 
     fn check(&mut self) -> Result<Next, RepairError> {
-        self.report.before = self.check_all()?;
+        self.report.before = self.check_all(self.state().cloned())?;
         if !self.report.before.is_clean() {
             // What fails or comes wrong once is no damage, and no reason to touch what is whole.
-            let again = self.check_all()?;
+            let again = self.check_all(self.state().cloned())?;
             if again.problems != self.report.before.problems || again.skipped != self.report.before.skipped {
                 return Err(differs("the filesystem"));
             }
@@ -286,7 +290,7 @@ impl<'a> Repair<'a> {
             |problem: &Problem| Damaged { place: problem.place.clone(), local: false, what: problem.what.clone() };
         self.report.damaged.extend(leases.map(damaged));
         // What an earlier one has sent may come at any time, and would take the filesystem from this state directory.
-        self.report.begun = self.noted && self.owns_state;
+        self.report.begun = self.noted && self.owns_state && !removed(Canary::RepairDoneAgain);
         Ok(match (self.report.before.is_clean(), self.report.is_unusable) {
             (true, true) => Next::Aside,
             (true, false) if !self.report.begun => Next::End,
@@ -362,8 +366,14 @@ impl<'a> Repair<'a> {
     }
 
     fn copy(&mut self) -> Result<Next, RepairError> {
+        if removed(Canary::CopiesBeforeBase) && self.report.base.is_none() {
+            return Ok(Next::Pass);
+        }
         let (store, evidence) = (&*self.means.store, self.evidence());
         let superblock = &evidence.superblock;
+        if removed(Canary::CopyBeforeSuperblock) {
+            store.put(SUPERBLOCK, superblock.encode().into())?;
+        }
         aside::copy_objects(store, self.id, &self.report.damaged)?;
         let text = self.report.to_text(superblock.uuid, self.id, self.means.clock.now());
         let report = match self.report.before.is_clean() {
@@ -380,7 +390,7 @@ impl<'a> Repair<'a> {
 
     fn win(&mut self) -> Result<Next, RepairError> {
         let (author, evidence) = (self.author()?, self.evidence());
-        for at in &evidence.close {
+        for at in evidence.close.iter().filter(|_| !removed(Canary::FenceBeforeRepair)) {
             if !author.close(*at, evidence.end, &self.means.owner)? {
                 return Ok(Next::Again);
             }
@@ -400,6 +410,7 @@ impl<'a> Repair<'a> {
             next: 0,
             bytes_max: *segment_bytes,
             shape: *shape,
+            late: Vec::new(),
         };
         let (mut uses, mut node_segments) = (Uses::default(), Vec::new());
         let root = root_of(evidence, TreeId::Files);
@@ -430,7 +441,12 @@ impl<'a> Repair<'a> {
         };
         let rebuilt = account(store, objects, &evidence.contents, &uses, &terms)?;
         segments.next = rebuilt.next_segment;
+        segments.late.extend(rebuilt.late);
         for (name, bytes) in &rebuilt.indexes {
+            if removed(Canary::RepairIndexesBeforeBase) {
+                segments.late.push((name.clone(), bytes.clone()));
+                continue;
+            }
             if store.create(name, bytes.clone())? == Created::Exists && store.get(name)? != *bytes {
                 return Err(RepairError::Refused(format!("{name} is there already, and is another one")));
             }
@@ -441,7 +457,7 @@ impl<'a> Repair<'a> {
         };
         let space = segments.tree(&mut entries, &mut node_segments)?;
         let base = Base { roots: [files, space], node_segments, ..Base::default() };
-        self.base = Some((end, base));
+        (self.base, self.late) = (Some((end, base)), segments.late);
         Ok(Next::Pass)
     }
 
@@ -463,35 +479,55 @@ impl<'a> Repair<'a> {
     }
 
     fn publish(&mut self) -> Result<Next, RepairError> {
+        if removed(Canary::BaseBeforeAside) {
+            self.move_aside()?;
+        }
         let (end, base) = self.base.take().expect("the pass `trees` came before");
         let author = self.author()?;
         if !author.publish(end, base)? {
             return Ok(Next::Again);
         }
         let base = author.base;
+        self.late.iter().try_for_each(|(name, bytes)| self.means.store.put(name, bytes.clone()))?;
         aside::close_leases(self.means, author.filesystem)?;
         let taken = std::mem::take(&mut self.before).end(&*self.means.store);
         self.report.taken = taken.filter(|_| !self.owns_state);
         self.report.base = Some(base);
+        if removed(Canary::CopiesBeforeBase) {
+            self.copy()?;
+        }
         Ok(Next::Pass)
     }
 
     fn put_aside(&mut self) -> Result<Next, RepairError> {
-        let Some(state) = &self.means.state else { return Ok(Next::Pass) };
-        if self.owns_state || self.report.is_unusable {
-            let damaged = self.report.damaged.iter().filter(|damaged| damaged.local && damaged.place == STORE_FILE);
-            let also = damaged.map(|damaged| damaged.place.clone()).collect();
-            let moved = aside::move_state(&**state, self.id, &also)?;
-            self.report.aside = moved.then(|| aside::local_folder(self.id));
+        if removed(Canary::NoteGoesLast) {
+            self.forget()?;
         }
-        aside::forget(&**state)?;
+        self.move_aside()?;
+        self.forget()?;
         Ok(Next::Pass)
     }
 
+    fn move_aside(&mut self) -> Result<(), RepairError> {
+        let Some(state) = self.means.state.as_ref().filter(|_| self.owns_state || self.report.is_unusable) else {
+            return Ok(());
+        };
+        let damaged = self.report.damaged.iter().filter(|damaged| damaged.local && damaged.place == STORE_FILE);
+        let also = damaged.map(|damaged| damaged.place.clone()).collect();
+        if aside::move_state(&**state, self.id, &also)? {
+            self.report.aside = Some(aside::local_folder(self.id));
+        }
+        Ok(())
+    }
+
+    fn forget(&self) -> Result<(), RepairError> {
+        Ok(self.means.state.as_ref().map_or(Ok(()), |state| aside::forget(&**state))?)
+    }
+
     /// Checks every byte. That something cannot be read now is no damage, and whatever is damaged beside it can wait.
-    fn check_all(&mut self) -> Result<check::Report, RepairError> {
+    fn check_all(&mut self, state: Option<Arc<dyn Media>>) -> Result<check::Report, RepairError> {
         let failed = Failed::default();
-        let (store, state) = (failed.store(&self.means.store), self.state().map(|state| failed.media(state)));
+        let (store, state) = (failed.store(&self.means.store), state.map(|state| failed.media(&state)));
         let report = check(&store, state, Depth::Data, &mut *self.progress);
         match failed.first().filter(|_| !report.is_clean()) {
             Some(error) => Err(error),
@@ -502,7 +538,11 @@ impl<'a> Repair<'a> {
     fn check_again(&mut self) -> Result<Next, RepairError> {
         let Report { outlived, is_unusable, .. } = &self.report;
         let state = self.means.state.clone().filter(|_| outlived.is_none() || *is_unusable);
-        self.report.after = Some(check(&self.means.store, state, Depth::Data, &mut *self.progress));
+        match self.check_all(state) {
+            Ok(after) => self.report.after = Some(after),
+            // All is done, and the report must be seen.
+            Err(e) => self.report.unchecked = Some(e.to_string()),
+        }
         Ok(Next::End)
     }
 }

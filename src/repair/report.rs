@@ -43,6 +43,8 @@ pub struct Report {
     pub aside: Option<String>,
     /// What the check says after it.
     pub after: Option<check::Report>,
+    /// Why there could be none: something could not be read then.
+    pub unchecked: Option<String>,
     /// The text to be kept.
     pub(super) text: String,
 }

@@ -1,8 +1,11 @@
 //! A repair that is interrupted, after any call to disk and store, is run again and comes to the same.
 
 use super::*;
+use skylog::checkpoint::nodes::{read_file, write_file};
 use skylog::format::names::SUPERBLOCK;
+use skylog::format::repair_file::REPAIR_FILE;
 use skylog::media::sim::Limits;
+use skylog::recovery::MountError;
 use skylog::store::sim::{Crash, Recording};
 use std::collections::BTreeSet;
 
@@ -59,7 +62,7 @@ fn crash_each(world: &World, damaged: &Place, with_state: bool) -> usize {
 }
 
 /// A repair that found all done says nothing of the files: what it said when it did it is in the store.
-fn again_or_first(place: &Place, mut again: Report) -> Report {
+pub fn again_or_first(place: &Place, mut again: Report) -> Report {
     if again.was_clean() {
         let names = place.store.list("damaged").expect("listed");
         assert!(names.iter().any(|name| name.ends_with("/report")), "the report is there");
@@ -112,6 +115,24 @@ fn a_repair_that_was_interrupted_twice_is_done_again() {
         }
     }
     assert!(states > 20, "{states} states");
+}
+
+/// Also where nothing but the note is there: not a folder is made.
+#[test]
+fn a_mount_that_finds_a_repair_under_way_changes_nothing() {
+    let world = World::new();
+    let recording = interrupted(&damaged(&world, true));
+    let note = recording.crashes(&LIMITS).find_map(|crash| {
+        let disk = SimDisk::from_image(&crash.disk, &CallLog::new());
+        read_file(&disk, REPAIR_FILE).ok().filter(|note| !note.is_empty())
+    });
+    let disk = SimDisk::new(&CallLog::new());
+    write_file(&disk, REPAIR_FILE, &note.expect("noted")).expect("written");
+    let log = CallLog::new();
+    let (disk, store) = (SimDisk::from_image(&disk.image(), &log), SimStore::from_image(&world.store, &log));
+    let mounted = Rig::mount(log.clone(), disk, store, Arc::default(), 9, &small());
+    assert!(matches!(mounted, Err(MountError::Unrepaired)), "{:?}", mounted.err());
+    assert!(log.is_empty(), "{:?}", log.calls());
 }
 
 /// Until it is completed nobody works with what is there: what only the state directory holds would be shipped, or go.

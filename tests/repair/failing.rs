@@ -200,3 +200,105 @@ fn a_filesystem_that_is_whole_is_left_alone_though_a_read_fails() {
     );
     assert!(failed > 0);
 }
+
+/// What a repair comes to when a call fails and all like it after it: one clear error, or what it would have come to. When the
+/// fault is gone, a second one does what the first would have done.
+fn fail_for_ever(step: usize, fail: &dyn Fn(&Place, u64), struck: &dyn Fn(&Place) -> u64, says: &str) -> u32 {
+    let world = World::new();
+    let (files, mut failed) = (world.files(true), 0);
+    for nth in (1..2000).step_by(step) {
+        let place = damaged(&world);
+        fail(&place, nth);
+        let first = place.repair(1, false);
+        if struck(&place) == 0 {
+            return failed;
+        }
+        let said = match &first {
+            Err(e) => e.to_string(),
+            Ok(report) => report.unchecked.clone().unwrap_or_default(),
+        };
+        assert!(!said.is_empty(), "call {nth} and all after it failed, and the repair says that it is done: {first:?}");
+        assert!(!said.contains('\n') && said.contains(says), "call {nth}: {said}");
+        place.store.heal();
+        place.disk.as_ref().expect("there").heal();
+        place.store.land_adrift();
+        failed += 1;
+        if place.log.is_empty() {
+            // All is what it was.
+            continue;
+        }
+        let again = place.repair(2, false).unwrap_or_else(|e| panic!("call {nth} and all after it failed, then: {e}"));
+        place.assert_mended(&files, &crashes::again_or_first(&place, again), &format!("from call {nth} on all failed"));
+    }
+    panic!("a repair makes few calls");
+}
+
+fn disk_for_ever(op: DiskOp, fault: DiskFault, says: &str) -> u32 {
+    let disk = |place: &Place| place.disk.clone().expect("there");
+    fail_for_ever(
+        // There are many of them.
+        if [DiskOp::Open, DiskOp::Read].contains(&op) { 4 } else { 1 },
+        &|place, nth| disk(place).fail(Nth::new(nth).of(op).forever(), fault),
+        &|place| disk(place).failed(),
+        says,
+    )
+}
+
+fn store_for_ever(op: StoreOp, fault: StoreFault, says: &str) -> u32 {
+    fail_for_ever(
+        if op == StoreOp::Get { 4 } else { 1 },
+        &|place, nth| place.store.fail(Nth::new(nth).of(op).forever(), fault),
+        &|place| place.store.failed(),
+        says,
+    )
+}
+
+const CHANGES: [DiskOp; 7] =
+    [DiskOp::Create, DiskOp::Write, DiskOp::Sync, DiskOp::SyncDir, DiskOp::Rename, DiskOp::Remove, DiskOp::MakeDir];
+
+#[test]
+fn a_disk_that_fails_for_good_ends_a_repair_with_an_error() {
+    for op in CHANGES {
+        for fault in [DiskFault::Failed, DiskFault::Short, DiskFault::Done] {
+            assert!(disk_for_ever(op, fault, "Input/output error") > 0, "{op:?} {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_ends_a_repair_with_an_error() {
+    for op in [DiskOp::Create, DiskOp::Write, DiskOp::Rename, DiskOp::MakeDir] {
+        assert!(disk_for_ever(op, DiskFault::NoSpace, "no storage space") > 0, "{op:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_cannot_be_read_ends_a_repair_with_an_error() {
+    for op in [DiskOp::Open, DiskOp::Read, DiskOp::List] {
+        assert!(disk_for_ever(op, DiskFault::Failed, "Input/output error") > 0, "{op:?}");
+    }
+}
+
+#[test]
+fn a_store_that_takes_nothing_more_ends_a_repair_with_an_error() {
+    let faults = [
+        (StoreFault::Refused, "refused"),
+        (StoreFault::Full, "no room for"),
+        (StoreFault::Away, "an outage"),
+        (StoreFault::Adrift, "no answer"),
+    ];
+    for op in [StoreOp::Put, StoreOp::Create] {
+        for (fault, says) in faults {
+            assert!(store_for_ever(op, fault, says) > 0, "{op:?} {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_store_that_gives_nothing_more_ends_a_repair_with_an_error() {
+    for op in [StoreOp::Get, StoreOp::List] {
+        for (fault, says) in [(StoreFault::Refused, "refused"), (StoreFault::Away, "an outage")] {
+            assert!(store_for_ever(op, fault, says) > 0, "{op:?} {fault:?}");
+        }
+    }
+}

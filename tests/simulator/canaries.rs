@@ -6,7 +6,7 @@
 
 use crate::crash::quietly;
 use crate::flips::{End, Flips, Survived, Whole};
-use crate::{Scope, failing, fence, real, run_one, scenes, writers};
+use crate::{Scope, failing, fence, mended, real, run_one, scenes, writers};
 use skylog::base::canary::{Canary, Kind, times_missed, with_removed};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -319,6 +319,25 @@ fn ring_of(rule: Canary) -> Ring {
             "the log of ext4 and of xfs makes names durable in their order, so the sync of an object, or of the attempt at one, takes what came before along; \
              POSIX does not promise that, and other filesystems need not do it",
         ),
+        C::RepairNoteSync
+        | C::RepairNoteDirSync
+        | C::CopiesBeforeBase
+        | C::RepairSegmentsBeforeBase
+        | C::RepairIndexesBeforeBase
+        | C::RepairNodesBeforeBase
+        | C::BaseBeforeAside
+        | C::AsideMadeSync
+        | C::AsideSync
+        | C::NoteGoesLast
+        | C::NoteGoneSync => Ring::Story(mended::objects),
+        C::MountHeedsRepair | C::RepairDoneAgain | C::CopyBeforeSuperblock => Ring::Story(mended::superblock),
+        C::AsideFromSync => Ring::Nowhere(
+            "ext4 and xfs move a name from one folder to another at once, and the sync of the folder that it comes to makes that durable; \
+             POSIX does not promise that, and other filesystems need not do it",
+        ),
+        C::JournalMovesLate => Ring::Story(mended::manifest_gone),
+        C::ManifestMovesLast => Ring::Story(mended::manifest_damaged),
+        C::FenceBeforeRepair => Ring::Story(mended::beside_a_writer),
         C::RepairFileCrc => Ring::Story(scenes::repair_file),
         C::ObjectTableCrc => Ring::Nowhere("a table is a body of its segment, whose frame has a checksum of all of it"),
         C::LeaseCrc => Ring::Story(scenes::followed_by_damage),

@@ -26,6 +26,7 @@ mod fence;
 mod figures;
 mod fixed;
 mod flips;
+mod mended;
 mod middle;
 mod oracle;
 mod paths;

@@ -103,7 +103,7 @@ impl Target {
 
 impl Harm {
     /// The same state directory and store, with this damaged, if there is one.
-    fn done_to(&self, disk: &Image, store: &StoreImage) -> (Image, StoreImage) {
+    pub fn done_to(&self, disk: &Image, store: &StoreImage) -> (Image, StoreImage) {
         let names: Vec<String> = match self.target.is_stored() {
             true => store.names().map(str::to_owned).collect(),
             false => disk.names().map(str::to_owned).collect(),

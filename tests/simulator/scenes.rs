@@ -34,11 +34,11 @@ fn owner(name: &str) -> Owner {
     Owner { host: name.to_owned(), ..Owner::of_test(name) }
 }
 
-fn tuning(name: &str) -> Tuning {
+pub fn tuning(name: &str) -> Tuning {
     Tuning { owner: owner(name), holding: Holding::TakesOver, ..small() }
 }
 
-fn make(rig: &mut Rig, name: &str) {
+pub fn make(rig: &mut Rig, name: &str) {
     let (attr, _) = rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, name.as_bytes(), 0o644)).expect("created");
     rig.run(|fs, cx| fs.write(cx, attr.ino, 0, &[7; 5000])).expect("written");
     rig.run(|fs, cx| fs.release(cx, attr.ino)).expect("released");
@@ -49,12 +49,12 @@ fn unlink(rig: &mut Rig, name: &str) {
     rig.run(|fs, cx| fs.unlink(cx, InodeNo::ROOT, name.as_bytes()).map(|_| ())).expect("removed");
 }
 
-fn is_whole(rig: &mut Rig, name: &str) -> bool {
+pub fn is_whole(rig: &mut Rig, name: &str) -> bool {
     let Ok(Some(attr)) = rig.run(|fs, cx| fs.lookup(cx, InodeNo::ROOT, name.as_bytes())) else { return false };
     rig.run(|fs, cx| fs.read(cx, attr.ino, 0, 6000)).is_ok_and(|bytes| bytes == [7; 5000])
 }
 
-fn sync(rig: &mut Rig) {
+pub fn sync(rig: &mut Rig) {
     let db = rig.mounted.db.clone();
     db.journal().when_durable(db.last(), Box::new(|_| {}));
     while db.journal().durable() < db.last() {
@@ -63,14 +63,14 @@ fn sync(rig: &mut Rig) {
 }
 
 /// All of it is shipped, and the filesystem let go.
-fn let_go(mut rig: Rig) -> (Image, StoreImage) {
+pub fn let_go(mut rig: Rig) -> (Image, StoreImage) {
     rig.drain();
     rig.mounted.hold.as_ref().expect("it holds it").release();
     rig.mounted.writer.close().expect("the journal closes");
     (rig.disk.image(), rig.store.image())
 }
 
-fn mount(disk: &Image, store: &StoreImage, name: &str) -> Result<Rig, String> {
+pub fn mount(disk: &Image, store: &StoreImage, name: &str) -> Result<Rig, String> {
     let log = CallLog::new();
     let (disk, store) = (SimDisk::from_image(disk, &log), SimStore::from_image(store, &log));
     Rig::mount(log, disk, store, Arc::default(), 5, &tuning(name)).map_err(|e| format!("the mount failed: {e}"))
@@ -339,7 +339,7 @@ pub fn store_file() -> Told {
 }
 
 /// A story that is crashed after every call.
-fn crashed_everywhere(story: fn() -> Told) {
+pub fn crashed_everywhere(story: fn() -> Told) {
     let states = story().expect("survived");
     Counts { part: "stories", histories: 1, states, kills: states, ..Counts::default() }.print();
     assert!(states > 50, "{states} states");

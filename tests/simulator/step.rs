@@ -119,6 +119,7 @@ enum FaultOf {
     TriedAgain,
     Adrift,
     Away,
+    Full,
     Cut,
     Flipped,
 }

@@ -13,6 +13,7 @@ pub(super) fn to_file(name: &str) -> bool {
         || removed(Canary::TailFileSync) && of("ckpt/", ".tail")
         || removed(Canary::ManifestSync) && name == "MANIFEST.new"
         || removed(Canary::CacheOwnerSync) && of("cache/", "")
+        || removed(Canary::RepairNoteSync) && name == "REPAIR"
 }
 
 /// Whether a sync of this folder is not done.

@@ -14,6 +14,7 @@ pub use uses::{Use, Uses};
 use super::RepairError;
 use super::gather::Contents;
 use super::objects::Objects;
+use crate::base::canary::{Canary, removed};
 use crate::checkpoint::jobs::segments_for;
 use crate::format::ids::{Lsn, OBJECT_BYTES_MAX, ObjectId, SegmentNo, Uuid};
 use crate::format::names;
@@ -69,6 +70,8 @@ pub struct Rebuilt {
     pub moved: (u64, u64),
     /// The number of the first segment of the epoch that is free after it.
     pub next_segment: u64,
+    /// What is put when the base is there: nothing, as long as the rules hold.
+    pub late: Vec<(String, Bytes)>,
 }
 
 /// Makes a space map for files that use objects as `uses` says, each of which is whole in the store or in `contents`. Puts
@@ -208,7 +211,7 @@ impl Account<'_> {
         let count = segments_for(&group.moved, segment_bytes, OBJECT_BYTES_MAX) as u64;
         let numbers = (first..first + count).map(|number| SegmentNo { epoch, number }).collect();
         let window = Window { filesystem: uuid, start: group.start, end: group.end, numbers, segment_bytes };
-        let (store, read) = (self.store, self.read);
+        let (store, read, late) = (self.store, self.read, &mut self.rebuilt.late);
         let mut failed = None;
         let (entry, packed) = {
             let mut fetch = |object: &ObjectId| {
@@ -218,8 +221,13 @@ impl Account<'_> {
                     lost
                 })
             };
-            let packed =
-                pack(&window, &group.moved, &mut fetch, &mut |no, bytes| Ok(store.put(&names::segment(no), bytes)?));
+            let packed = pack(&window, &group.moved, &mut fetch, &mut |no, bytes| {
+                match removed(Canary::RepairSegmentsBeforeBase) {
+                    true => late.push((names::segment(no), bytes)),
+                    false => store.put(&names::segment(no), bytes)?,
+                }
+                Ok(())
+            });
             packed.map_err(|e| failed.unwrap_or(RepairError::Ship(e)))?
         };
         self.rebuilt.next_segment += entry.segments.len() as u64;

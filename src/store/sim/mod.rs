@@ -40,6 +40,8 @@ pub enum StoreFault {
     Adrift,
     /// Nothing was done, and the way to the store is away.
     Away,
+    /// There is no room, and nothing was done.
+    Full,
     /// The first half of what a read asked for comes as if it were all; a call that writes is refused.
     Cut,
     /// A bit of what a read asked for is another one; a call that writes is refused.
@@ -196,6 +198,7 @@ impl SimStore {
         match state.faults.strike(op, name) {
             None => Ok(self.apply(&mut state, call)),
             Some(StoreFault::Away) => Err(away(action, name)),
+            Some(StoreFault::Full) => Err(StoreError::Full { name: name.into() }),
             Some(StoreFault::Refused | StoreFault::Cut | StoreFault::Flipped) => Err(failed(action, name, "refused")),
             Some(StoreFault::AnswerLost) => {
                 self.apply(&mut state, call);
