@@ -13,7 +13,11 @@ pub(super) fn check_leases(check: &mut Check<'_>) -> bool {
         return false;
     }
     if let Some(what) = leases.unknown() {
-        check.problem(LEASES, format!("{what}; a mount for writing removes those that have ended"));
+        // Nothing of the filesystem is wrong by that, and there is nothing that a repair could make anew.
+        check.note(format!(
+            "{LEASES}: {what}: one of them may use the filesystem; a mount for writing removes those that have ended, when it has \
+             something to delete and saw them ten minutes before"
+        ));
     }
     for holder in leases.holders() {
         if let Err(reason) = &holder.newest {

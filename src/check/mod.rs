@@ -258,6 +258,10 @@ impl Check<'_> {
         self.report.add(Problem { pass: self.pass, place: place.into(), what: what.into() });
     }
 
+    fn note(&mut self, what: String) {
+        self.report.notes.push(what);
+    }
+
     /// A problem that recovery would refuse to mount for.
     fn refused(&mut self, place: &str, error: MountError) {
         match error {

@@ -70,12 +70,14 @@ pub struct Report {
     pub unlisted: u64,
     /// Passes that could not run because of what others found.
     pub skipped: Vec<&'static str>,
+    /// What somebody should know and is no problem: nothing is wrong by it, and no repair would change it.
+    pub notes: Vec<String>,
     /// How much was looked at.
     pub figures: Figures,
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether nothing is wrong, whatever is noted.
     pub fn is_clean(&self) -> bool {
         self.problems.is_empty() && self.skipped.is_empty()
     }

@@ -129,7 +129,7 @@ impl Check {
     }
 }
 
-/// Every problem, and how much was looked at.
+/// Every problem, how much was looked at, and what else is to be known.
 pub fn show(report: &Report) {
     report.problems.iter().for_each(output::line);
     if report.unlisted > 0 {
@@ -149,6 +149,7 @@ pub fn show(report: &Report) {
     if let Some(lost) = lost(&report.figures) {
         output::line(lost);
     }
+    report.notes.iter().for_each(|note| output::line(format_args!("note: {note}")));
 }
 
 /// The only problem there is, for who sees the sentence alone.

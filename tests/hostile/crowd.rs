@@ -4,37 +4,46 @@ use crate::{honest, life};
 use skylog::base::clock::SimClock;
 use skylog::base::random::SeededRandom;
 use skylog::check::{Depth, check};
-use skylog::format::ids::Uuid;
+use skylog::format::ids::{InodeNo, Uuid};
 use skylog::format::lease::{FOLLOWER_SECONDS, Lease, LeaseKind, LeaseState, Owner};
 use skylog::format::names::{self, LEASES};
+use skylog::media::Media;
 use skylog::media::sim::{CallLog, SimDisk};
-use skylog::recovery::{Holding, MountError, Mounted, Tuning, World, mount};
-use skylog::rig::{known, small};
+use skylog::recovery::{Holding, MountError, Mounted, Tuning, World, mount, superblock};
+use skylog::repair::{Means, repair};
+use skylog::rig::{Rig, known, small};
 use skylog::ship::leases::{HOLDERS_KEPT, NUMBERS_KEPT};
 use skylog::store::Store;
 use skylog::store::sim::SimStore;
 use std::sync::Arc;
 
+/// Puts `count` followers that have ended into a store.
+fn put_ended(store: &SimStore, filesystem: Uuid, count: usize) {
+    (1..=count as u128).for_each(|who| put(store, filesystem, who, LeaseKind::Follower, LeaseState::Released));
+}
+
+fn put(store: &SimStore, filesystem: Uuid, who: u128, kind: LeaseKind, state: LeaseState) {
+    let lease = Lease {
+        filesystem,
+        who: Uuid(who),
+        number: 1,
+        kind,
+        state,
+        owner: Owner::of_test("elsewhere"),
+        since: 0,
+        wall: 0,
+        seconds: if kind == LeaseKind::Follower { FOLLOWER_SECONDS } else { 0 },
+        checkpoint: 0,
+        epoch: u32::from(kind == LeaseKind::Writer),
+    };
+    store.put(&names::lease(lease.who, 1), lease.encode().into()).expect("put");
+}
+
 /// The honest store with `count` followers that have ended, and behind them a writer that lives.
 fn crowded(count: usize) -> SimStore {
     let (store, base) = (honest().store(), honest().base);
-    let ended = (1..=count as u128).map(|who| (who, LeaseKind::Follower, LeaseState::Released));
-    for (who, kind, state) in ended.chain([(u128::MAX, LeaseKind::Writer, LeaseState::Held)]) {
-        let lease = Lease {
-            filesystem: base.uuid,
-            who: Uuid(who),
-            number: 1,
-            kind,
-            state,
-            owner: Owner::of_test("elsewhere"),
-            since: 0,
-            wall: 0,
-            seconds: if kind == LeaseKind::Follower { FOLLOWER_SECONDS } else { 0 },
-            checkpoint: 0,
-            epoch: u32::from(kind == LeaseKind::Writer),
-        };
-        store.put(&names::lease(lease.who, 1), lease.encode().into()).expect("put");
-    }
+    put_ended(&store, base.uuid, count);
+    put(&store, base.uuid, u128::MAX, LeaseKind::Writer, LeaseState::Held);
     store
 }
 
@@ -68,11 +77,39 @@ fn a_holder_behind_more_leases_than_are_looked_at_loses_nothing_without_a_word()
     assert!(store.gets() - gets < HOLDERS_KEPT as u64 + 20, "{} requests", store.gets() - gets);
 
     let shared: Arc<dyn Store> = Arc::new(store.clone());
-    let problems = check(&shared, None, Depth::Metadata, &mut |_, _, _| {}).problems;
-    assert!(problems.iter().any(|problem| problem.to_string().contains("more than 4096 holders")), "{problems:?}");
+    let report = check(&shared, None, Depth::Metadata, &mut |_, _, _| {});
+    assert!(report.notes.iter().any(|note| note.contains("more than 4096 holders")), "{:?}", report.notes);
 
     mount_as(&store, Holding::TakesOver).expect("that was meant");
     assert_eq!(store.list(&names::lease(Uuid(u128::MAX), 0)[..39]).expect("listed").len(), 1, "nobody looked at it");
+}
+
+#[test]
+fn a_crowd_that_has_ended_is_noted_and_nothing_is_repaired_for_it() {
+    let mut rig = Rig::new(3, &small());
+    rig.run(|fs, cx| fs.create(cx, InodeNo::ROOT, b"file", 0o644)).expect("created");
+    rig.drain();
+    put_ended(&rig.store, superblock(&rig.store).expect("readable").uuid, HOLDERS_KEPT + 1);
+    let state: Arc<dyn Media> = Arc::new(SimDisk::from_image(&rig.disk.image(), &CallLog::new()));
+    for (state, holding) in [(Some(state), Holding::Asks), (None, Holding::TakesOver)] {
+        let means = Means {
+            store: Arc::new(rig.store.clone()),
+            state,
+            clock: Arc::new(SimClock::default()),
+            random: Arc::new(SeededRandom::new(5)),
+            owner: Owner::of_test("here"),
+            holding,
+            not_append_only: false,
+            segment_bytes: small().policy.segment_bytes,
+            shape: small().policy.shape,
+        };
+        let before = rig.store.image().hash();
+        let report = repair(&means, false, &mut |_, _, _| {}).expect("there is nothing to do");
+        assert!(report.was_clean() && report.base.is_none(), "{:?}", report.before.problems);
+        let [note] = &report.before.notes[..] else { panic!("{:?}", report.before.notes) };
+        assert!(note.contains("more than 4096 holders") && note.contains("ten minutes"), "{note}");
+        assert_eq!(rig.store.image().hash(), before, "{holding:?}");
+    }
 }
 
 #[test]
