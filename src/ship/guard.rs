@@ -21,6 +21,9 @@ const ENDED_FOR: Duration = Duration::from_secs(600);
 /// Numbers of a lease that goes on which its holder may still want.
 const RECENT: usize = 8;
 
+/// So many numbers are removed at a time, one after the other: what waits behind them goes on, and the next time the rest goes.
+const REMOVED_MAX: usize = 512;
+
 /// Asks for the leases before something is deleted.
 pub struct Guard {
     leases: Leases,
@@ -75,6 +78,7 @@ impl Guard {
 
     /// Removes what nobody asks for any more. The newest number goes last: without it an older one would count again.
     fn remove_ended(&self, store: &dyn Store, now: Duration) {
+        let mut left = REMOVED_MAX;
         for holder in self.leases.holders() {
             let Ok(lease) = &holder.newest else { continue };
             let ended = lease.state != LeaseState::Held && now.saturating_sub(holder.seen) >= ENDED_FOR;
@@ -83,6 +87,10 @@ impl Guard {
             let writer_of_now = lease.kind == LeaseKind::Writer && !old;
             let count = if (ended && !writer_of_now) || old { 0 } else { RECENT };
             for number in holder.removable(count) {
+                if left == 0 {
+                    return;
+                }
+                left -= 1;
                 if let Err(e) = store.delete(&names::lease(holder.who, *number)) {
                     log::warn!("what is left of a lease stays: {e}");
                     return;
@@ -119,11 +127,11 @@ mod tests {
     use crate::media::sim::CallLog;
     use crate::store::sim::SimStore;
 
-    fn follower(who: u128, state: LeaseState, checkpoint: u64) -> (String, Vec<u8>) {
+    fn put(store: &SimStore, who: u128, number: u64, state: LeaseState, checkpoint: u64) {
         let lease = Lease {
             filesystem: Uuid(1),
             who: Uuid(who),
-            number: 1,
+            number,
             kind: LeaseKind::Follower,
             state,
             owner: Owner::of_test("reader"),
@@ -133,17 +141,15 @@ mod tests {
             checkpoint,
             epoch: 0,
         };
-        (names::lease(Uuid(who), 1), lease.encode())
+        store.put(&names::lease(lease.who, number), lease.encode().into()).expect("put");
     }
 
     #[test]
     fn nothing_is_deleted_while_not_all_followers_are_known_and_those_that_ended_make_place() {
         let (store, clock) = (SimStore::new(&CallLog::new()), SimClock::default());
-        let ended = (1..=HOLDERS_KEPT as u128).map(|who| follower(who, LeaseState::Released, 0));
+        (1..=HOLDERS_KEPT as u128).for_each(|who| put(&store, who, 1, LeaseState::Released, 0));
         // It reads what is to be deleted, and comes after all that are looked at.
-        for (name, bytes) in ended.chain([follower(u128::MAX, LeaseState::Held, 3)]) {
-            store.put(&name, bytes.into()).expect("put");
-        }
+        put(&store, u128::MAX, 1, LeaseState::Held, 3);
         let mut guard = Guard::new(Uuid(1), Owner::of_test("writer"), 1);
         let job = DeleteJob { dead: vec![Dead { name: "seg/x".into(), checkpoint: 4 }], published: 9 };
         let why = guard.allows(&store, &clock, &job).expect_err("refused").to_string();
@@ -151,6 +157,30 @@ mod tests {
         clock.advance(ENDED_FOR);
         guard.allows(&store, &clock, &job).expect_err("refused: the list was made before they went");
         assert_eq!(guard.allows(&store, &clock, &job).expect("all are known"), 3);
-        assert_eq!(store.list(LEASES).expect("listed").len(), 1);
+    }
+
+    #[test]
+    fn a_bounded_part_of_what_has_ended_is_removed_at_a_time_until_all_of_it_is_gone() {
+        const NUMBERS: usize = 3;
+        const ALL: usize = (REMOVED_MAX - 1) * NUMBERS;
+        let (store, clock) = (SimStore::new(&CallLog::new()), SimClock::default());
+        for n in 0..ALL {
+            put(&store, 1 + (n / NUMBERS) as u128, 1 + (n % NUMBERS) as u64, LeaseState::Released, 0);
+        }
+        let mut guard = Guard::new(Uuid(1), Owner::of_test("writer"), 1);
+        // It is not published that this is dead, so the leases are looked at each time.
+        let job = DeleteJob { dead: vec![Dead { name: "seg/x".into(), checkpoint: 4 }], published: 3 };
+        let mut left_after = || {
+            guard.allows(&store, &clock, &job).expect("all are known");
+            store.list(LEASES).expect("listed").len()
+        };
+        assert_eq!(left_after(), ALL, "their ends were just seen");
+        clock.advance(ENDED_FOR);
+        for gone in 1..=ALL / REMOVED_MAX {
+            assert_eq!(left_after(), ALL - gone * REMOVED_MAX);
+            let half_gone = 1 + (gone * REMOVED_MAX / NUMBERS) as u128;
+            store.get(&names::lease(Uuid(half_gone), NUMBERS as u64)).expect("the newest number goes last");
+        }
+        assert_eq!(left_after(), 0);
     }
 }
