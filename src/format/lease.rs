@@ -5,7 +5,7 @@
 
 use super::error::FormatError;
 use super::ids::Uuid;
-use super::wire::{Reader, VERSION, check_seal, fits, layout, seal};
+use super::wire::{COUNTED_MAX, Reader, VERSION, check_seal, fits, layout, seal};
 use crate::base::canary::Canary;
 use bytes::BufMut;
 
@@ -24,6 +24,10 @@ const TEXT_BYTES_MAX: usize = 4096;
 
 /// For how many seconds one number of a follower's lease counts.
 pub const FOLLOWER_SECONDS: u32 = 60;
+
+/// The highest number of a lease. No holder comes to it by going on, and nobody could win the number after it: a holder that has it
+/// has ended, whatever is there. Names with higher ones are not ours.
+pub const LEASE_NUMBER_MAX: u64 = COUNTED_MAX;
 
 /// A process that uses a filesystem.
 #[derive(Clone, Debug, PartialEq, Eq)]

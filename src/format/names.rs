@@ -1,6 +1,7 @@
 //! Names of the objects in the store. Numbers have a fixed width, so that the order of names is the order of numbers.
 
 use super::ids::{Lsn, SegmentNo, Uuid};
+use super::lease::LEASE_NUMBER_MAX;
 
 /// The superblock.
 pub const SUPERBLOCK: &str = "skylog.json";
@@ -61,7 +62,8 @@ pub fn parse(name: &str) -> Option<Parsed> {
     let parsed = if let Some((epoch, number)) = name.strip_prefix("seg/").and_then(|rest| rest.split_once('/')) {
         Parsed::Segment(SegmentNo { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
     } else if let Some((who, number)) = name.strip_prefix(LEASES).and_then(|rest| rest.split_once('/')) {
-        Parsed::Lease(Uuid(u128::from_str_radix(who, 16).ok()?), number.parse().ok()?)
+        let number = number.parse().ok().filter(|number| *number <= LEASE_NUMBER_MAX)?;
+        Parsed::Lease(Uuid(u128::from_str_radix(who, 16).ok()?), number)
     } else {
         let (_, range) = name.strip_prefix("win/")?.split_once('/')?;
         let (start, end) = range.split_once('-')?;
@@ -129,6 +131,10 @@ mod tests {
         assert_eq!(parse(&window(start, end)), Some(Parsed::Window(start, end)));
         assert_eq!(lease(Uuid(0xab), 12), "lease/000000000000000000000000000000ab/0000000012");
         assert_eq!(parse(&lease(Uuid(u128::MAX), 12)), Some(Parsed::Lease(Uuid(u128::MAX), 12)));
+        assert!(is_ours(&lease(Uuid(1), LEASE_NUMBER_MAX)));
+        for number in [LEASE_NUMBER_MAX + 1, u64::MAX] {
+            assert!(parse(&lease(Uuid(1), number)).is_none() && !is_ours(&lease(Uuid(1), number)), "{number}");
+        }
         for other in ["lease/ab/0000000012", "lease/000000000000000000000000000000AB/0000000012", "lease/"] {
             assert_eq!(parse(other), None, "{other}");
         }

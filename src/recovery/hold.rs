@@ -10,7 +10,7 @@ use super::takeover::newest_publication;
 use super::{MountError, Tuning, World};
 use crate::base::clock::{Clock, Time};
 use crate::format::ids::Uuid;
-use crate::format::lease::{Lease, LeaseKind, LeaseState, Owner};
+use crate::format::lease::{LEASE_NUMBER_MAX, Lease, LeaseKind, LeaseState, Owner};
 use crate::format::manifest::Manifest;
 use crate::format::names::{self, LEASES};
 use crate::format::publication::Publication;
@@ -148,7 +148,9 @@ impl Hold {
             Some(known) => known.clone(),
             None => numbers_of(&*self.store, self.state)?,
         };
-        let first = before.iter().max().map_or(1, |newest| newest + 1);
+        // No mount of this state directory came near the end of numbers: what is there is somebody else's, and goes.
+        let ours = before.iter().filter(|number| **number < LEASE_NUMBER_MAX - TRIES);
+        let first = ours.max().map_or(1, |newest| newest + 1);
         said.numbers = Some(vec![self.create(state, first)?]);
         delete(&*self.store, before.into_iter().map(|number| names::lease(self.state, number)));
         Ok(())

@@ -4,7 +4,7 @@
 
 use crate::base::clock::{Clock, Time};
 use crate::format::ids::Uuid;
-use crate::format::lease::{FOLLOWER_SECONDS, Lease, LeaseKind, LeaseState, Owner};
+use crate::format::lease::{FOLLOWER_SECONDS, LEASE_NUMBER_MAX, Lease, LeaseKind, LeaseState, Owner};
 use crate::format::names::{self, LEASES, Parsed};
 use crate::store::{Created, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,6 +180,11 @@ impl Leases {
     }
 
     fn read(&self, store: &dyn Store, who: Uuid, number: u64) -> Result<Result<Lease, String>, StoreError> {
+        if number == LEASE_NUMBER_MAX {
+            let nobody =
+                Owner { host: String::new(), boot: String::new(), pid: 0, started: 0, mount_point: String::new() };
+            return Ok(Ok(self.closed(who, number, nobody, 0)));
+        }
         let bytes = store.get(&names::lease(who, number))?;
         Ok(match Lease::decode(&bytes) {
             Ok(lease) if (lease.filesystem, lease.who, lease.number) == (self.filesystem, who, number) => Ok(lease),
@@ -192,25 +197,31 @@ impl Leases {
     /// faster. Whether that ends the lease says the next [`Leases::look`] alone: this process may have been stopped since the
     /// last one for so long that the number was free again.
     pub fn close(&self, store: &dyn Store, who: Uuid, by: &Owner, now: Time) -> Result<bool, StoreError> {
-        let Some(holder) = self.holders.get(&who.0) else { return Ok(false) };
+        let holder = self.holders.get(&who.0).filter(|holder| holder.number() < LEASE_NUMBER_MAX);
+        let Some(holder) = holder else { return Ok(false) };
         let (number, wall) = (holder.number() + 1, now.as_nanos());
         let closed = match &holder.newest {
             Ok(lease) => Lease { number, state: LeaseState::Closed, owner: by.clone(), wall, ..lease.clone() },
-            Err(_) => Lease {
-                filesystem: self.filesystem,
-                who,
-                number,
-                kind: LeaseKind::Follower,
-                state: LeaseState::Closed,
-                owner: by.clone(),
-                since: wall,
-                wall,
-                seconds: FOLLOWER_SECONDS,
-                checkpoint: 0,
-                epoch: 0,
-            },
+            Err(_) => self.closed(who, number, by.clone(), wall),
         };
         Ok(store.create(&names::lease(who, number), closed.encode().into())? == Created::New)
+    }
+
+    /// What ends a lease of which nothing is known.
+    fn closed(&self, who: Uuid, number: u64, owner: Owner, wall: i64) -> Lease {
+        Lease {
+            filesystem: self.filesystem,
+            who,
+            number,
+            kind: LeaseKind::Follower,
+            state: LeaseState::Closed,
+            owner,
+            since: wall,
+            wall,
+            seconds: FOLLOWER_SECONDS,
+            checkpoint: 0,
+            epoch: 0,
+        }
     }
 }
 
@@ -300,6 +311,32 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         leases.look(&store, &clock).expect("looked");
         assert_eq!(leases.holders().count(), 0);
+    }
+
+    #[test]
+    fn a_lease_at_the_end_of_numbers_has_ended_and_one_beyond_it_is_none() {
+        let (store, clock) = (SimStore::new(&CallLog::new()), SimClock::default());
+        for number in [5, LEASE_NUMBER_MAX + 1, u64::MAX] {
+            store.put(&names::lease(WHO, number), "no lease".into()).expect("put");
+        }
+        let mut leases = Leases::new(Uuid(1));
+        leases.look(&store, &clock).expect("looked");
+        assert_eq!((only(&leases).number(), only(&leases).may_follow()), (5, true));
+
+        store.put(&names::lease(WHO, LEASE_NUMBER_MAX - 1), "no lease".into()).expect("put");
+        leases.look(&store, &clock).expect("looked");
+        assert!(only(&leases).may_follow());
+        assert!(leases.close(&store, WHO, &Owner::of_test("writer"), clock.now()).expect("answered"));
+        leases.look(&store, &clock).expect("looked");
+        assert_eq!(only(&leases).state(), Some(LeaseState::Closed));
+        assert!(!leases.close(&store, WHO, &Owner::of_test("writer"), clock.now()).expect("answered"));
+
+        // Somebody else got there first, and nobody could win the number after it.
+        put(&store, LEASE_NUMBER_MAX, LeaseState::Held);
+        let mut leases = Leases::new(Uuid(1));
+        leases.look(&store, &clock).expect("looked");
+        assert_eq!((only(&leases).state(), only(&leases).may_follow()), (Some(LeaseState::Closed), false));
+        assert_eq!(only(&leases).removable(0), [5, LEASE_NUMBER_MAX - 1, LEASE_NUMBER_MAX]);
     }
 
     #[test]

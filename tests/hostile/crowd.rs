@@ -5,7 +5,7 @@ use skylog::base::clock::SimClock;
 use skylog::base::random::SeededRandom;
 use skylog::check::{Depth, check};
 use skylog::format::ids::{InodeNo, Uuid};
-use skylog::format::lease::{FOLLOWER_SECONDS, Lease, LeaseKind, LeaseState, Owner};
+use skylog::format::lease::{FOLLOWER_SECONDS, LEASE_NUMBER_MAX, Lease, LeaseKind, LeaseState, Owner};
 use skylog::format::names::{self, LEASES};
 use skylog::media::Media;
 use skylog::media::sim::{CallLog, SimDisk};
@@ -48,7 +48,11 @@ fn crowded(count: usize) -> SimStore {
 }
 
 fn mount_as(store: &SimStore, holding: Holding) -> Result<Mounted, MountError> {
-    let disk = Arc::new(SimDisk::new(&CallLog::new()));
+    mount_on(&SimDisk::new(&CallLog::new()), store, holding)
+}
+
+fn mount_on(disk: &SimDisk, store: &SimStore, holding: Holding) -> Result<Mounted, MountError> {
+    let disk = Arc::new(disk.clone());
     let world = World {
         media: disk.clone(),
         cache_media: disk,
@@ -120,4 +124,33 @@ fn a_crowd_of_leases_and_of_numbers_is_survived() {
     }
     let lived = life::live(&store);
     assert!(lived.read > 10 && lived.changed > 10, "{lived:?}");
+}
+
+#[test]
+fn numbers_of_leases_at_their_ends_are_survived() {
+    for number in [LEASE_NUMBER_MAX - 1, LEASE_NUMBER_MAX, LEASE_NUMBER_MAX + 1, u64::MAX - 1, u64::MAX] {
+        let store = honest().store();
+        let name = names::lease(Uuid(7), number);
+        store.put(&name, "no lease".into()).expect("put");
+        let lived = life::live(&store);
+        assert!(lived.read > 10 && lived.changed > 10, "{number}: {lived:?}");
+        // Names that are not ours are none of ours to judge. What is at the last number is not read.
+        let said = lived.refused.iter().any(|why| why.contains(&name));
+        assert_eq!(said, number < LEASE_NUMBER_MAX, "{number}: {:?}", lived.refused);
+    }
+}
+
+#[test]
+fn whoever_holds_a_filesystem_says_so_below_numbers_at_their_ends() {
+    let store = honest().store();
+    let disk = SimDisk::new(&CallLog::new());
+    drop(mount_on(&disk, &store, Holding::Asks).expect("nobody holds it"));
+    let [said] = &store.list(LEASES).expect("listed")[..] else { panic!("one holder") };
+    let first = Lease::decode(&store.get(said).expect("there")).expect("whole");
+    for number in [LEASE_NUMBER_MAX, LEASE_NUMBER_MAX - 1, u64::MAX] {
+        store.put(&names::lease(first.who, number), "no lease".into()).expect("put");
+    }
+    drop(mount_on(&disk, &store, Holding::TakesOver).expect("its own"));
+    let foreign = names::lease(first.who, u64::MAX);
+    assert_eq!(store.list(LEASES).expect("listed"), [names::lease(first.who, first.number + 1), foreign]);
 }
