@@ -5,6 +5,7 @@ use skylog::base::clock::{Clock, SystemClock};
 use skylog::format::ids::Uuid;
 use skylog::format::lease::{Lease, LeaseKind, LeaseState, Owner};
 use skylog::format::names;
+use skylog::ship::leases::HOLDERS_KEPT;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -28,20 +29,26 @@ fn plant(scratch: &Scratch, owner: Owner, seconds_ago: i64) {
 
 fn plant_one(scratch: &Scratch, (kind, seconds): (LeaseKind, u32), owner: Owner, seconds_ago: i64) {
     let wall = SystemClock::new().now().as_nanos() - seconds_ago * 1_000_000_000;
-    let lease = Lease {
-        filesystem: filesystem(scratch),
-        who: WHO,
-        number: 4,
-        kind,
-        state: LeaseState::Held,
-        owner,
-        since: wall,
-        wall,
-        seconds,
-        checkpoint: 1,
-        epoch: 0,
-    };
-    let place = place(scratch, 4);
+    write(
+        scratch,
+        &Lease {
+            filesystem: filesystem(scratch),
+            who: WHO,
+            number: 4,
+            kind,
+            state: LeaseState::Held,
+            owner,
+            since: wall,
+            wall,
+            seconds,
+            checkpoint: 1,
+            epoch: 0,
+        },
+    );
+}
+
+fn write(scratch: &Scratch, lease: &Lease) {
+    let place = scratch.root.join("store").join(names::lease(lease.who, lease.number));
     fs::create_dir_all(place.parent().expect("a folder")).expect("made");
     fs::write(place, lease.encode()).expect("written");
 }
@@ -131,5 +138,24 @@ fn a_writer_keeps_what_a_follower_reads_and_status_names_it() {
         "{shown}"
     );
     assert_eq!(scratch.status()["counters"]["objects_deleted"], 0);
+    scratch.umount();
+}
+
+#[test]
+fn a_crowd_of_followers_that_left_is_noted_and_is_no_reason_to_repair() {
+    let mut scratch = Scratch::mounted();
+    fs::write(scratch.mnt.join("file"), "contents").expect("written");
+    scratch.umount();
+    plant(&scratch, Owner::of_test("elsewhere"), 5);
+    let held = Lease::decode(&fs::read(place(&scratch, 4)).expect("there")).expect("a lease");
+    for who in 0..=HOLDERS_KEPT as u128 {
+        write(&scratch, &Lease { who: Uuid(who), state: LeaseState::Released, ..held.clone() });
+    }
+    for (words, more) in [(&["check"][..], "looked at "), (&["check", "--repair"], "nothing to repair")] {
+        let said = skylog(&[words, &[scratch.store()]].concat()).succeeds();
+        assert!(said.contains("note: lease/: there are more than 4096 holders") && said.contains(more), "{said}");
+    }
+    scratch.mount();
+    assert_eq!(fs::read_to_string(scratch.mnt.join("file")).expect("there"), "contents");
     scratch.umount();
 }
