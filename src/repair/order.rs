@@ -326,6 +326,7 @@ impl<'a> Repair<'a> {
             births: &births,
             counted: evidence.superblock.usage,
             inode_max: evidence.inode_max,
+            lost: &evidence.lost,
             after_loss: &evidence.after_loss,
             now: self.means.clock.now(),
         };
