@@ -228,3 +228,39 @@ fn what_was_cut_off_before_a_lost_batch_does_not_come_back_in_place_of_what_that
     let (missed, lost) = Changed::refilled().lose_each();
     assert!(missed >= 15 && lost >= 5, "batches were missing {missed} times, contents {lost} times");
 }
+
+/// Where in a sparse file a lost batch had something nothing tells, so all its holes count; there are other files beside it.
+#[test]
+fn a_sparse_file_that_a_lost_batch_hit_leaves_something_for_others() {
+    const GIB: u64 = 1 << 30;
+    let mut new = Changed::empty();
+    let [sparse, later] = ["sparse", "later"].map(|name| new.create(name));
+    new.write(sparse, 0, 8000);
+    new.write(later, 0, 8000);
+    new.set(sparse, &SetAttr { size: Some(100 * GIB), ..SetAttr::default() });
+    new.rig.drain();
+    new.rig.run(|fs, cx| fs.write(cx, sparse, 50 * GIB, &[7; 8000])).expect("written");
+    while new.rig.step_journal() {}
+    new.chmod(sparse);
+    new.write(later, 8000, 8000);
+    new.chmod(later);
+    new.rig.mounted.writer.close().expect("closed");
+    let (store, disk) = (new.rig.store.image(), new.rig.disk.image());
+    let batches = batches(&disk);
+    let place = Place::of(&store, Some(&disk));
+    // Both writes; a change of attributes comes after each.
+    for (name, at, _) in [&batches[batches.len() - 4], &batches[batches.len() - 2]] {
+        world::flip_file(place.disk.as_ref().expect("there"), name, at + INSIDE);
+    }
+    let report = place.repair(77, false).expect("repaired");
+    assert_eq!(report.lost.len(), 2, "{:?}", report.lost);
+    place.assert_clean("without both writes");
+    let mut rig = place.mount(5, "without both writes");
+    let mut read = |ino, at| rig.run(|fs, cx| fs.read(cx, ino, at, 100));
+    for (ino, at) in [(sparse, 8000), (sparse, GIB / 2), (later, 8000), (later, 15_900)] {
+        assert!(matches!(read(ino, at), Err(Error::Io)), "{ino} at {at}: {:?}", report.touched);
+    }
+    assert_eq!(rig.run(|fs, cx| fs.getattr(cx, later)).expect("there").size, 16_000);
+    let told = report.touched.iter().find(|touched| touched.ino == sparse).expect("told of");
+    assert!(told.what.iter().any(|what| what.contains("than can be named")), "{told:?}");
+}

@@ -16,6 +16,9 @@ const OBJECT_BYTES: u64 = OBJECT_BYTES_MAX as u64;
 /// At most so many extents are made, in all files, for contents of which nothing is known but that they are lost: 64 GiB. Else a
 /// size that makes no sense would be an extent for each 64 KiB of it.
 pub(super) const LOST_EXTENTS_MAX: u64 = 1 << 20;
+/// Of these one file gets so many at most that only a lost batch says to miss something, of unknown place: 1 GiB. All holes of a
+/// sparse file are such places, and others need some.
+pub(super) const LOST_EXTENTS_OF_HOLES: u64 = LOST_EXTENTS_MAX / 64;
 
 /// An extent and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The last look at a map of files: every entry that changes. What belongs to an inode is decided when all of it was seen.
 
 use super::census::{COOKIE_MAX, decode, is_something};
-use super::contents::{Fill, LOST_EXTENTS_MAX, Out, Sweep, born_at};
+use super::contents::{Fill, LOST_EXTENTS_MAX, LOST_EXTENTS_OF_HOLES, Out, Sweep, born_at};
 use super::fixes::{Done, Is};
 use super::links::{Fate, Links, Own, Plan, Stays};
 use super::paths::Paths;
@@ -321,8 +321,11 @@ impl<'a> Editor<'a> {
             let births = (self.known.births)(ino).into_iter().filter_map(|birth| born_at(&birth, self.known.whole));
             let size = if known_size { inode.size } else { births.map(|at| at.end).max().unwrap_or(0) };
             let Known { births, whole, lost: batches, .. } = *self.known;
-            let mut fill = Fill { lost, unmapped: &unmapped, batches, births, whole, lost_left: &mut self.lost_left };
+            let most = if misses { LOST_EXTENTS_OF_HOLES.min(self.lost_left) } else { self.lost_left };
+            let mut lost_left = most;
+            let mut fill = Fill { lost, unmapped: &unmapped, batches, births, whole, lost_left: &mut lost_left };
             let size = current.sweep.fill(&mut fill, size, missing, &mut out);
+            self.lost_left -= most - lost_left;
             inode.size = if known_size { size } else { current.sweep.end };
         } else if !known_size {
             inode.size = current.sweep.end;
