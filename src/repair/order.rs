@@ -143,7 +143,7 @@ struct Repair<'a> {
     id: Uuid,
     /// No generation before this one can be its own, if that is known.
     from: u64,
-    /// It was begun before and came to no end.
+    /// It was begun, before or by an earlier try of this one, and came to no end.
     noted: bool,
     nonce: Nonce,
     report: Report,
@@ -362,6 +362,8 @@ impl<'a> Repair<'a> {
         let file = RepairFile { id: self.id, from: self.from };
         if let Some(state) = self.state() {
             aside::note(&**state, file)?;
+            // Also for this one, if somebody is faster and all is done anew: what it has sent by then may still come.
+            self.noted = true;
         }
         Ok(Next::Pass)
     }

@@ -95,6 +95,29 @@ fn a_repair_that_was_interrupted_with_nothing_left_to_mend_is_done_again() {
     assert!(states > 20, "{states} states");
 }
 
+/// What was published last comes late, where the end of the generation was to be: all is read anew, and nothing is wrong any more.
+/// But this repair may have sent something by then.
+#[test]
+fn a_repair_that_somebody_was_faster_than_goes_on_though_nothing_is_left_to_mend() {
+    let world = World::new();
+    let place = Place::from(&world, true);
+    let last = world.living("gen/").pop().expect("published");
+    let late = place.store.get(&last).expect("there");
+    place.store.delete(&last).expect("gone");
+    world::flip(&place.store, SUPERBLOCK, 90);
+    let mut tries = 0;
+    let report = repair(&place.means(1, small().holding), false, &mut |pass, _, _| {
+        if pass == "copies" {
+            tries += 1;
+            place.store.put(&last, late.clone()).expect("put");
+        }
+    });
+    let report = report.expect("repaired");
+    assert_eq!(tries, 2, "somebody was faster");
+    assert!(report.before.is_clean() && report.begun && report.base.is_some(), "{report:#?}");
+    place.assert_mended(&world.files(true), &report, "done anew");
+}
+
 /// The repair of what an interrupted repair left is interrupted as well: a part of all states.
 #[test]
 fn a_repair_that_was_interrupted_twice_is_done_again() {
