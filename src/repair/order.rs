@@ -379,10 +379,7 @@ impl<'a> Repair<'a> {
         }
         aside::copy_objects(store, self.id, &self.report.damaged)?;
         let text = self.report.to_text(superblock.uuid, self.id, self.means.clock.now());
-        let report = match self.report.before.is_clean() {
-            true => aside::keep_report(store, self.id, text)?,
-            false => aside::put_report(store, self.id, text)?,
-        };
+        let report = aside::put_report(store, self.id, text)?;
         // Nothing can be read without it, and it says nothing that changes.
         if self.report.damaged.iter().any(|damaged| !damaged.local && damaged.place == SUPERBLOCK) {
             store.put(SUPERBLOCK, superblock.encode().into())?;
