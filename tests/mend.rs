@@ -132,6 +132,7 @@ impl World {
             births: &|ino| self.births.get(&ino).cloned().unwrap_or_default(),
             counted: true,
             inode_max: self.inode_max,
+            lost: &[],
             after_loss: &AfterLoss::new(),
             now: Time::default(),
         };

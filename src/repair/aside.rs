@@ -89,18 +89,23 @@ pub(super) fn copy_objects(store: &dyn Store, repair: Uuid, damaged: &BTreeSet<D
     Ok(())
 }
 
-/// Puts the report beside the copies. Returns its name.
+/// Puts the report beside the copies, behind that of an earlier try of the repair, which found what this one may not find any more.
+/// Returns its name.
 pub(super) fn put_report(store: &dyn Store, repair: Uuid, text: String) -> Result<String, RepairError> {
     let name = names::damaged(repair, REPORT);
+    let text = match store.get(&name) {
+        Ok(earlier) => behind(&String::from_utf8_lossy(&earlier), text),
+        Err(StoreError::NotFound { .. }) => text,
+        Err(e) => return Err(e.into()),
+    };
     store.put(&name, Bytes::from(text))?;
     Ok(name)
 }
 
-/// The same, unless there is one: an earlier try of the repair found what this one does not find any more.
-pub(super) fn keep_report(store: &dyn Store, repair: Uuid, text: String) -> Result<String, RepairError> {
-    let name = names::damaged(repair, REPORT);
-    store.create(&name, Bytes::from(text))?;
-    Ok(name)
+/// One text behind the other, unless it says the same but for its first line, which has the time.
+fn behind(earlier: &str, text: String) -> String {
+    let said = text.split_once('\n').map_or(&*text, |(_, said)| said);
+    if earlier.contains(said) { earlier.to_owned() } else { format!("{earlier}\n{text}") }
 }
 
 /// Closes every lease that cannot be read, as a writer does: a follower that still lives finds out, and starts anew. Copies of

@@ -143,7 +143,7 @@ struct Repair<'a> {
     id: Uuid,
     /// No generation before this one can be its own, if that is known.
     from: u64,
-    /// It was begun before and came to no end.
+    /// It was begun, before or by an earlier try of this one, and came to no end.
     noted: bool,
     nonce: Nonce,
     report: Report,
@@ -326,6 +326,7 @@ impl<'a> Repair<'a> {
             births: &births,
             counted: evidence.superblock.usage,
             inode_max: evidence.inode_max,
+            lost: &evidence.lost,
             after_loss: &evidence.after_loss,
             now: self.means.clock.now(),
         };
@@ -361,6 +362,8 @@ impl<'a> Repair<'a> {
         let file = RepairFile { id: self.id, from: self.from };
         if let Some(state) = self.state() {
             aside::note(&**state, file)?;
+            // Also for this one, if somebody is faster and all is done anew: what it has sent by then may still come.
+            self.noted = true;
         }
         Ok(Next::Pass)
     }
@@ -376,10 +379,7 @@ impl<'a> Repair<'a> {
         }
         aside::copy_objects(store, self.id, &self.report.damaged)?;
         let text = self.report.to_text(superblock.uuid, self.id, self.means.clock.now());
-        let report = match self.report.before.is_clean() {
-            true => aside::keep_report(store, self.id, text)?,
-            false => aside::put_report(store, self.id, text)?,
-        };
+        let report = aside::put_report(store, self.id, text)?;
         // Nothing can be read without it, and it says nothing that changes.
         if self.report.damaged.iter().any(|damaged| !damaged.local && damaged.place == SUPERBLOCK) {
             store.put(SUPERBLOCK, superblock.encode().into())?;

@@ -7,7 +7,8 @@ use crate::sweep::Damage;
 use crate::views::{self, Machine, Node, Tree};
 use skylog::format::ids::InodeNo;
 use skylog::fs::Error;
-use std::collections::BTreeMap;
+use skylog::repair::Report;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Names that a repair makes.
 const LOST_AND_FOUND: &str = "/lost+found";
@@ -57,7 +58,10 @@ pub fn judge(
         }
     }
     let expected = if with_state { &scene.local } else { &scene.stored };
-    let see = |tree: &Tree, pieces: &views::Pieces| compare(expected, tree, pieces, &hits, &mut repairs);
+    let see = |tree: &Tree, pieces: &views::Pieces| {
+        compare(expected, tree, pieces, &hits, &mut repairs)?;
+        all_told(expected, tree, &done)
+    };
     let seen = views::pieces(machine, with_state, see).map_err(|e| format!("after {who}, no mount: {e}"))?;
     seen.map_err(|wrong| format!("after {who}, {wrong}; hit were {hits:?}; it told of {:?}", done.touched))?;
     Ok(repairs)
@@ -113,6 +117,27 @@ fn compare(
     Ok(())
 }
 
+/// Whatever is not what it was is named in the report, or changes are said to be missing: nothing is lost in silence. What cannot be
+/// found any more is named itself, or a directory is on the way to it.
+fn all_told(expected: &Tree, found: &Tree, done: &Report) -> Result<(), String> {
+    if done.may_miss_changes() {
+        return Ok(());
+    }
+    let numbers = hits::numbers(expected);
+    let told: BTreeSet<InodeNo> = done.touched.iter().map(|touched| touched.ino).collect();
+    for (path, node) in expected.iter().filter(|(path, _)| found.get(*path) != expected.get(*path)) {
+        let is_told = match found.get(path) {
+            Some(_) => told.contains(&numbers[path.as_str()]),
+            None => on_the_way(path, &numbers).any(|ino| told.contains(&ino)),
+        };
+        if !is_told {
+            let is = found.get(path).map_or("gone".to_owned(), |found| brief(found.as_ref()));
+            return Err(format!("{path} is {is} instead of {}, and the report says nothing", brief(node.as_ref())));
+        }
+    }
+    Ok(())
+}
+
 /// Without its contents.
 fn brief(node: Result<&Node, &String>) -> String {
     node.map_or_else(String::clone, |node| format!("{:?} of {} bytes", node.attr, node.contents.len()))
@@ -120,7 +145,11 @@ fn brief(node: Result<&Node, &String>) -> String {
 
 /// Whether a path may be gone, or be another one's: itself or a name that leads to it was hit.
 fn is_hit(path: &str, numbers: &BTreeMap<&str, InodeNo>, hits: &Hits) -> bool {
+    hits.contents.contains(&numbers[path]) || on_the_way(path, numbers).any(|ino| hits.names.contains(&ino))
+}
+
+/// What a path leads through below the root, and to.
+fn on_the_way(path: &str, numbers: &BTreeMap<&str, InodeNo>) -> impl Iterator<Item = InodeNo> {
     let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
-    let mut on_the_way = ends.map(|end| numbers[&path[..end]]);
-    hits.contents.contains(&numbers[path]) || on_the_way.any(|ino| hits.names.contains(&ino))
+    ends.map(|end| numbers[&path[..end]])
 }

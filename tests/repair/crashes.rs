@@ -95,6 +95,55 @@ fn a_repair_that_was_interrupted_with_nothing_left_to_mend_is_done_again() {
     assert!(states > 20, "{states} states");
 }
 
+/// What was published last comes late, where the end of the generation was to be: all is read anew, and nothing is wrong any more.
+/// But this repair may have sent something by then.
+#[test]
+fn a_repair_that_somebody_was_faster_than_goes_on_though_nothing_is_left_to_mend() {
+    let world = World::new();
+    let place = Place::from(&world, true);
+    let last = world.living("gen/").pop().expect("published");
+    let late = place.store.get(&last).expect("there");
+    place.store.delete(&last).expect("gone");
+    world::flip(&place.store, SUPERBLOCK, 90);
+    let mut tries = 0;
+    let report = repair(&place.means(1, small().holding), false, &mut |pass, _, _| {
+        if pass == "copies" {
+            tries += 1;
+            place.store.put(&last, late.clone()).expect("put");
+        }
+    });
+    let report = report.expect("repaired");
+    assert_eq!(tries, 2, "somebody was faster");
+    assert!(report.before.is_clean() && report.begun && report.base.is_some(), "{report:#?}");
+    place.assert_mended(&world.files(true), &report, "done anew");
+}
+
+/// The superblock is mended first, so a later try does not find it damaged any more, but other things; its report is not the only one.
+#[test]
+fn what_an_earlier_try_found_stays_in_the_report() {
+    let world = World::new();
+    let place = Place::from(&world, true);
+    let index = world.living("win/").swap_remove(0);
+    world::flip(&place.store, SUPERBLOCK, 90);
+    world::flip(&place.store, &index, 70);
+    let damaged = Place::of(&place.store.image(), place.disk.as_ref().map(SimDisk::image).as_ref());
+    let (mut mended, mut longest) = (0, 0);
+    for crash in interrupted(&damaged).crashes(&LIMITS) {
+        let place = place_after(&crash, true);
+        let is_mended = place.store.get(SUPERBLOCK).expect("there") == *world.store.object(SUPERBLOCK).expect("there");
+        let again = place.repair(2, false).expect("repaired");
+        let Some(kept) = again.kept.filter(|_| is_mended && !again.resumed) else { continue };
+        place.repair(3, false).expect("nothing fails");
+        let text = String::from_utf8(place.store.get(&kept).expect("there").to_vec()).expect("text");
+        for (name, what) in [(SUPERBLOCK, "the first try found"), (&index, "both found")] {
+            assert!(text.contains(&format!("\n{name}: ")), "after call {}: {what} {name}: {text}", crash.after);
+        }
+        mended += 1;
+        longest = longest.max(text.matches("\nDamaged:\n").count());
+    }
+    assert!(mended > 5 && longest == 2, "the superblock was mended in {mended} states; {longest} reports in one");
+}
+
 /// The repair of what an interrupted repair left is interrupted as well: a part of all states.
 #[test]
 fn a_repair_that_was_interrupted_twice_is_done_again() {

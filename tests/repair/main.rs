@@ -52,8 +52,12 @@ impl Place {
     }
 
     fn repair_as(&self, seed: u64, dry_run: bool, holding: Holding) -> Result<Report, RepairError> {
+        repair(&self.means(seed, holding), dry_run, &mut |_, _, _| {})
+    }
+
+    fn means(&self, seed: u64, holding: Holding) -> Means {
         let tuning = small();
-        let means = Means {
+        Means {
             store: Arc::new(self.store.clone()),
             state: self.media(),
             clock: Arc::new(skylog::base::clock::SimClock::default()),
@@ -63,8 +67,7 @@ impl Place {
             not_append_only: self.not_append_only,
             segment_bytes: tuning.policy.segment_bytes,
             shape: tuning.policy.shape,
-        };
-        repair(&means, dry_run, &mut |_, _, _| {})
+        }
     }
 
     fn assert_clean(&self, when: &str) {

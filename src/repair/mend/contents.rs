@@ -5,7 +5,7 @@ use super::Edits;
 use super::fixes::{Done, Is};
 use crate::check::blocks_of;
 use crate::format::checkpoint::Birth;
-use crate::format::ids::{InodeNo, OBJECT_BYTES_MAX, ObjectId};
+use crate::format::ids::{InodeNo, Lsn, OBJECT_BYTES_MAX, ObjectId};
 use crate::format::inode::Extent;
 use crate::format::key;
 use crate::fs::FILE_BYTES_MAX;
@@ -16,6 +16,9 @@ const OBJECT_BYTES: u64 = OBJECT_BYTES_MAX as u64;
 /// At most so many extents are made, in all files, for contents of which nothing is known but that they are lost: 64 GiB. Else a
 /// size that makes no sense would be an extent for each 64 KiB of it.
 pub(super) const LOST_EXTENTS_MAX: u64 = 1 << 20;
+/// Of these one file gets so many at most that only a lost batch says to miss something, of unknown place: 1 GiB. All holes of a
+/// sparse file are such places, and others need some.
+pub(super) const LOST_EXTENTS_OF_HOLES: u64 = LOST_EXTENTS_MAX / 64;
 
 /// An extent and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,9 +262,14 @@ impl Sweep {
             let Some(range) = born_at(birth, fill.whole) else { continue };
             let extent = Extent { len: birth.len, object: birth.object, object_offset: 0 };
             let piece = Piece { at: birth.offset, extent, key: birth.offset, changed: true };
-            let here = common(holes, std::slice::from_ref(&range));
+            let mut here = common(holes, std::slice::from_ref(&range));
+            if !fill.is_of_lost_batch(&birth.object) {
+                here = common(&here, fill.unmapped);
+            }
             put.extend(here.iter().filter_map(|part| piece.part(part.start, part.end)));
-            *holes = holes.iter().flat_map(|hole| outside(hole, &range)).collect();
+            for part in &here {
+                *holes = holes.iter().flat_map(|hole| outside(hole, part)).collect();
+            }
         }
         put
     }
@@ -299,12 +307,26 @@ pub(super) fn born_at(birth: &Birth, whole: &dyn Fn(&ObjectId) -> Option<u32>) -
 
 /// What gaps are filled with.
 pub(super) struct Fill<'a> {
-    /// Where extents of the file may be missing.
+    /// Where extents of the file may be missing,
     pub lost: &'a [Range<u64>],
+    /// and where of that because a part of the map is lost: there it may be whatever was written.
+    pub unmapped: &'a [Range<u64>],
+    /// Elsewhere only what these batches had: what is older and not in the map was overwritten before them, or cut off.
+    pub batches: &'a [(Lsn, Lsn)],
     pub births: &'a dyn Fn(InodeNo) -> Vec<Birth>,
     pub whole: &'a dyn Fn(&ObjectId) -> Option<u32>,
     /// How many extents may still be made for what is lost.
     pub lost_left: &'a mut u64,
+}
+
+impl Fill<'_> {
+    /// Positions say what came after what, and epochs that it is of the same history.
+    fn is_of_lost_batch(&self, object: &ObjectId) -> bool {
+        let Lsn { epoch, pos } = object.lsn;
+        let holds =
+            |(from, to): &(Lsn, Lsn)| (from.epoch..=to.epoch).contains(&epoch) && from.pos < pos && pos <= to.pos;
+        self.batches.iter().any(holds)
+    }
 }
 
 /// What lies in both; each list in order and apart.

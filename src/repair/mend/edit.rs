@@ -1,7 +1,7 @@
 //! The last look at a map of files: every entry that changes. What belongs to an inode is decided when all of it was seen.
 
 use super::census::{COOKIE_MAX, decode, is_something};
-use super::contents::{Fill, LOST_EXTENTS_MAX, Out, Sweep, born_at};
+use super::contents::{Fill, LOST_EXTENTS_MAX, LOST_EXTENTS_OF_HOLES, Out, Sweep, born_at};
 use super::fixes::{Done, Is};
 use super::links::{Fate, Links, Own, Plan, Stays};
 use super::paths::Paths;
@@ -290,16 +290,12 @@ impl<'a> Editor<'a> {
             out.done.note(ino, Is::Beyond, || format!("a size of {}", inode.size));
             inode.size = current.sweep.end;
         }
-        let mut lost = offsets(self.ranges, ino);
+        let mut unmapped = offsets(self.ranges, ino);
         let had = inode.blocks;
         let misses = current.misses(self.known, inode, &mut out);
-        if misses {
-            lost.clear();
-            lost.push(0..FILE_BYTES_MAX);
-        }
         if let Some(value) = current.inline.take() {
             let fits = !known_size || size <= INLINE_BYTES_MAX && !misses;
-            if current.sweep.is_empty() && (fits || lost.is_empty()) {
+            if current.sweep.is_empty() && (fits || unmapped.is_empty() && !misses) {
                 let len = if known_size && fits { size } else { INLINE_BYTES_MAX };
                 let kept = value.slice(..value.len().min(usize::try_from(len).expect("a tiny file")));
                 inode.size = if known_size && fits { size } else { kept.len() as u64 };
@@ -315,16 +311,21 @@ impl<'a> Editor<'a> {
         }
         // Where some came back that were there earlier, others may be gone that take as much.
         let missing = had.checked_sub(current.sweep.came).filter(|_| known_size && !current.sweep.mixed);
-        if !known_size && lost.is_empty() && current.sweep.is_empty() {
+        let all = 0..FILE_BYTES_MAX;
+        if !known_size && unmapped.is_empty() && !misses && current.sweep.is_empty() {
             // Nobody said that anything is missing, and everything is.
-            lost.push(0..FILE_BYTES_MAX);
+            unmapped.push(all.clone());
         }
+        let lost = if misses { std::slice::from_ref(&all) } else { &unmapped };
         if missing != Some(0) && !lost.is_empty() {
             let births = (self.known.births)(ino).into_iter().filter_map(|birth| born_at(&birth, self.known.whole));
             let size = if known_size { inode.size } else { births.map(|at| at.end).max().unwrap_or(0) };
-            let Known { births, whole, .. } = *self.known;
-            let mut fill = Fill { lost: &lost, births, whole, lost_left: &mut self.lost_left };
+            let Known { births, whole, lost: batches, .. } = *self.known;
+            let most = if misses { LOST_EXTENTS_OF_HOLES.min(self.lost_left) } else { self.lost_left };
+            let mut lost_left = most;
+            let mut fill = Fill { lost, unmapped: &unmapped, batches, births, whole, lost_left: &mut lost_left };
             let size = current.sweep.fill(&mut fill, size, missing, &mut out);
+            self.lost_left -= most - lost_left;
             inode.size = if known_size { size } else { current.sweep.end };
         } else if !known_size {
             inode.size = current.sweep.end;

@@ -7,6 +7,7 @@
 //!
 //! **No reader is given what is not known to be there**: contents that are lost are named as lost, a hole in a file of which
 //! extents may be missing, with a tree node or with a batch, counts as lost unless what is there adds up to what the file takes,
+//! what segments say of a lost batch counts there, and what they say of older ones does not: it was overwritten or cut off by then;
 //! and a file without attributes of whose contents nothing is known is removed, not made empty.
 //!
 //! **Memory**: some 40 bytes an inode and 24 a name; one directory whose halves do not agree; and what is mended.
@@ -26,7 +27,7 @@ pub use fixes::{FIXES, Fix};
 use super::Touched;
 use crate::base::clock::Time;
 use crate::format::checkpoint::Birth;
-use crate::format::ids::{InodeNo, ObjectId};
+use crate::format::ids::{InodeNo, Lsn, ObjectId};
 use crate::format::key;
 use bytes::Bytes;
 use census::Census;
@@ -70,7 +71,9 @@ pub struct Known<'a> {
     pub counted: bool,
     /// The highest number that may have been given to an inode.
     pub inode_max: u64,
-    /// Which files a batch that is lost may have changed.
+    /// Batches that are lost: after the first, up to and with the second.
+    pub lost: &'a [(Lsn, Lsn)],
+    /// Which files one of them may have changed.
     pub after_loss: &'a AfterLoss,
     /// What is made anew is made now.
     pub now: Time,

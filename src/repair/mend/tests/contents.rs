@@ -119,7 +119,19 @@ fn a_gap_that_a_lost_batch_may_have_filled_is_lost_unless_nothing_is_missing() {
     after.assert_told(FILE, "missed", Some("/dir/file"));
     after.assert_touched(&[FILE]);
     world.births = vec![birth(FILE, 2, AT[1])];
+    assert_eq!(world.mended().extents(FILE)[1], (AT[1], PART, LOST), "what is older was cut off, or overwritten");
+    let span = |from, to| (object(from).lsn, object(to).lsn);
+    world.lost = vec![span(0, 1), span(2, 3)];
+    assert_eq!(world.mended().extents(FILE)[1], (AT[1], PART, LOST), "the batches before it and behind it");
+    world.lost = vec![span(1, 2)];
     assert_eq!(world.mended().extents(FILE)[1], (AT[1], PART, 2), "segments say what was there");
+    world.lost[0].0.epoch = 2;
+    world.lost[0].1.epoch = 2;
+    assert_eq!(world.mended().extents(FILE)[1], (AT[1], PART, LOST), "another history had a batch there");
+    // A part of the map is lost, too: there it may be anything.
+    world.ranges = vec![KeyRange { from: key::extent(FILE, AT[1]), to: key::extent(FILE, AT[1] + 1) }];
+    assert_eq!(world.mended().extents(FILE)[1], (AT[1], PART, 2));
+    world.ranges.clear();
     world.births.clear();
     world.remove(&key::extent(FILE, AT[2]));
     let lost: u32 = world.mended().extents(FILE)[1..].iter().map(|(_, len, n)| len * u32::from(*n == LOST)).sum();
@@ -240,7 +252,8 @@ fn a_size_that_makes_no_sense_does_not_take_all_memory() {
     sweep.finish(&mut out);
     let mut lost_left = 10;
     let lost = std::slice::from_ref(&(0..u64::MAX));
-    let mut fill = Fill { lost, births: &|_| Vec::new(), whole, lost_left: &mut lost_left };
+    let mut fill =
+        Fill { lost, unmapped: lost, batches: &[], births: &|_| Vec::new(), whole, lost_left: &mut lost_left };
     let size = sweep.fill(&mut fill, 1 << 62, Some(1 << 50), &mut out);
     assert_eq!((size, lost_left, edits.len()), ((1 << 40) + u64::from(PART), 0, 10), "the end is cut off");
     let mut told = Vec::new();

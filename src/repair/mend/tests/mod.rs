@@ -40,6 +40,7 @@ struct World {
     births: Vec<Birth>,
     ranges: Vec<KeyRange>,
     counted: bool,
+    lost: Vec<(Lsn, Lsn)>,
     after_loss: AfterLoss,
 }
 
@@ -60,6 +61,7 @@ impl World {
             births: Vec::new(),
             ranges: Vec::new(),
             counted: true,
+            lost: Vec::new(),
             after_loss: AfterLoss::new(),
         };
         let dir = |parent: InodeNo, nlink, next_cookie| {
@@ -145,6 +147,7 @@ impl World {
             births: &|ino| self.births.iter().filter(|birth| birth.ino == ino).copied().collect(),
             counted: self.counted,
             inode_max: 20,
+            lost: &self.lost,
             after_loss: &self.after_loss,
             now: Time { secs: 99, nanos: 0 },
         };
@@ -236,6 +239,7 @@ fn what_is_whole_stays_as_it_is_and_is_looked_at_once() {
         births: &|_| Vec::new(),
         counted: true,
         inode_max: 20,
+        lost: &[],
         after_loss: &AfterLoss::new(),
         now: Time::default(),
     };
@@ -255,6 +259,7 @@ fn an_error_of_the_source_ends_it() {
         births: &|_| Vec::new(),
         counted: true,
         inode_max: 20,
+        lost: &[],
         after_loss: &AfterLoss::new(),
         now: Time::default(),
     };
