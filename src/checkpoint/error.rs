@@ -33,6 +33,15 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// Whether something is nowhere, or is not what it was, that another writer deletes when it has taken over.
+    pub(super) fn may_be_deleted(&self) -> bool {
+        match self {
+            CheckpointError::Map(e) => matches!(e, MapError::Missing { .. }),
+            CheckpointError::Locate(e) => matches!(e, LocateError::Nowhere { .. } | LocateError::Damaged { .. }),
+            _ => false,
+        }
+    }
+
     pub(super) fn from_format(e: FormatError) -> CheckpointError {
         CheckpointError::Damaged(format!("space tree: {e}"))
     }

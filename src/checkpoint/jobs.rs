@@ -32,6 +32,8 @@ pub enum Job {
     Base(BaseJob),
     /// Delete store objects that no follower may read.
     Delete(DeleteJob),
+    /// Look whether another writer has the filesystem: something is gone, and who took over may have deleted it.
+    Fence,
 }
 
 impl Job {
@@ -40,7 +42,7 @@ impl Job {
         match self {
             Job::Increment(window) => window.numbers.clone(),
             Job::Base(base) => base.windows.iter().flat_map(|window| window.numbers.iter().copied()).collect(),
-            Job::Resume | Job::Delete(_) => Vec::new(),
+            Job::Resume | Job::Delete(_) | Job::Fence => Vec::new(),
         }
     }
 }
@@ -100,6 +102,8 @@ pub enum Report {
     Adopted(Box<Publication>),
     /// What could be deleted is gone.
     Deleted(Deleted),
+    /// Nobody has taken over, as far as the store says.
+    Ours,
     /// Nothing is published: the objects need more segments than were planned. Planned anew it is done.
     TooFewNumbers,
     /// Nothing is known to have been done. To be tried again.

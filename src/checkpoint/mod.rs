@@ -221,6 +221,8 @@ pub struct Checkpointer {
     backoff: Backoff,
     /// What fails, as people are told of it.
     trouble: Trouble,
+    /// A step failed for something that who took over may have deleted.
+    misses_stored: bool,
     /// What earlier lives left is taken up before anything else.
     startup: Startup,
     /// The newest checkpoint's settlement is not all in the log yet.
@@ -293,6 +295,7 @@ impl Checkpointer {
             retry_at: Duration::ZERO,
             backoff: Backoff::default(),
             trouble: Trouble::default(),
+            misses_stored: false,
             startup: Startup::Begin(adopted),
             unsettled: true,
             half_made: Vec::new(),
@@ -376,6 +379,7 @@ impl Checkpointer {
                     log::warn!("checkpoint: {e}; trying again in {} s", pause.as_secs());
                 }
                 self.figures.lock().last_error = Some(e.to_string());
+                self.misses_stored |= e.may_be_deleted();
                 self.retry_at = now + RETRY;
                 Progress::Idle
             }
@@ -408,7 +412,7 @@ impl Checkpointer {
     }
 
     fn try_step(&mut self) -> Result<Progress, CheckpointError> {
-        if self.take_up()? || self.settle()? {
+        if self.look_at_fence() || self.take_up()? || self.settle()? {
             return Ok(Progress::Worked);
         }
         if self.take_report()? || self.reclaim_when_recorded()? {

@@ -65,6 +65,17 @@ impl Checkpointer {
         self.running = Some(job);
     }
 
+    /// Has the shipper look whether this is still the writer, when something was gone. Without a checkpoint there may be nothing that it
+    /// publishes, and so nothing by which it would find out.
+    pub(super) fn look_at_fence(&mut self) -> bool {
+        if !self.misses_stored || self.running.is_some() {
+            return false;
+        }
+        self.misses_stored = false;
+        self.hand_over(Job::Fence);
+        true
+    }
+
     /// What is dead goes first: it makes the room that a window may need.
     fn next_job(&mut self) -> Result<Option<Job>, CheckpointError> {
         if let Some(deletion) = self.deletion()? {
@@ -96,7 +107,7 @@ impl Checkpointer {
 
     /// The shipper could not do its job: everything it puts is immutable and named ahead, so it is given the same job again.
     fn job_failed(&mut self) {
-        let Some(job) = self.running.take().filter(|job| !matches!(job, Job::Delete(_))) else { return };
+        let Some(job) = self.running.take().filter(|job| !matches!(job, Job::Delete(_) | Job::Fence)) else { return };
         let (pause, tries) = match self.failed.take() {
             Some(failed) => ((failed.pause * 2).min(RETRY_MAX), failed.tries.saturating_add(1)),
             None => (RETRY_MIN, 1),
@@ -240,7 +251,7 @@ impl Checkpointer {
             return done.map(|()| true);
         }
         match self.running.take() {
-            Some(Job::Delete(_)) | None => {}
+            Some(Job::Delete(_) | Job::Fence) | None => {}
             Some(Job::Resume | Job::Increment(_) | Job::Base { .. }) => {
                 self.failed = None;
                 self.pinned.clear();
@@ -272,6 +283,10 @@ impl Checkpointer {
                 self.drop_planned_of_job(&[])
             }
             Report::Deleted(deleted) => self.deleted(deleted),
+            Report::Ours => {
+                self.away.set(false);
+                Ok(())
+            }
         }
     }
 

@@ -8,9 +8,11 @@ use crate::format::ids::InodeNo;
 use crate::format::names::SUPERBLOCK;
 use crate::map::MapError;
 use crate::media::sim::{Nth, SimDisk};
-use crate::recovery::{MkfsOptions, MountError, mkfs};
+use crate::recovery::{MkfsOptions, MountError, Tuning, mkfs};
+use crate::ship::ShipError;
 use crate::store::Store;
 use crate::store::sim::{SimStore, StoreFault, StoreOp};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 fn make(rig: &mut Rig, name: &str) {
@@ -113,6 +115,31 @@ fn whoever_lost_the_filesystem_hears_so_though_its_nodes_are_deleted() {
     delete_segments(&rig);
     let refused = rig.remount(4, &small()).err().expect("refused");
     assert!(matches!(refused, MountError::Fenced(_)), "{refused}");
+}
+
+/// It goes on, and needs a node for its next checkpoint that who took over has deleted: without one it publishes nothing, at which
+/// it would find out. Found by a history of several writers, seed 20328177.
+#[test]
+fn a_living_writer_finds_out_that_it_lost_the_filesystem_though_its_nodes_are_deleted() {
+    let mut rig = a_used_filesystem();
+    rig.drain();
+    let forgetful = Tuning { node_cache_bytes: 1, ..small() };
+    let disk = SimDisk::new(&rig.log);
+    let mut rig = Rig::mount(rig.log, disk, rig.store, rig.clock, 2, &forgetful).expect("taken over");
+    make(&mut rig, "too late");
+    rig.mounted.nodes.retain(&BTreeSet::new()).expect("removed");
+    taken_over(&rig, 3).drain();
+    delete_segments(&rig);
+    rig.mounted.checkpointer.wanted().checkpoint();
+    let refused = (0..1000).find_map(|_| {
+        rig.step_journal();
+        rig.step_checkpointer();
+        rig.advance(Duration::from_millis(500));
+        let job = rig.mounted.desk.take_job()?;
+        let done = rig.mounted.shipper.run(&job);
+        done.map(|report| rig.mounted.desk.report(report)).err()
+    });
+    assert!(matches!(refused, Some(ShipError::Fenced { .. })), "{refused:?}");
 }
 
 /// Nobody took it over: then that they are gone is what to say.

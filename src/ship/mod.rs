@@ -238,6 +238,7 @@ impl Shipper {
             Job::Increment(window) => self.increment(window),
             Job::Base(base) => self.base(base),
             Job::Delete(job) => Ok(Report::Deleted(self.delete(job)?)),
+            Job::Fence => self.publisher.look().map(|()| Report::Ours),
         }
     }
 

@@ -205,6 +205,17 @@ impl Publisher {
         found
     }
 
+    /// Fails if another writer has the filesystem, as far as the store says so now. Changes nothing: what is ours at the next number
+    /// is for whoever publishes there.
+    pub fn look(&self) -> Result<(), ShipError> {
+        let next = self.state.lock().next;
+        let found = match read(&*self.store, next)? {
+            Some(found) => Some(found),
+            None => behind_gap(&*self.store, next)?,
+        };
+        found.map_or(Ok(()), |found| self.check_ours(&found))
+    }
+
     fn go_behind(&self, state: &mut State) -> Result<Vec<Publication>, ShipError> {
         let before = state.next.number.checked_sub(1).map(|number| Position { number, ..state.next });
         // A closing object of another writer tells more than what that writer has deleted since.

@@ -81,6 +81,8 @@ fn several_writers_leave_one_history_and_lose_nothing_acknowledged() {
 
 /// Seeds of histories that failed before something was put right.
 const FOUND: [u64; 12] = [3, 6, 138, 186, 520, 1114, 1645, 4805, 1_018_357, 1_023_089, 1_049_020, 1_077_389];
+/// And with a follower.
+const FOUND_SINCE: [u64; 1] = [20_328_177];
 
 #[test]
 fn what_failed_once_with_several_writers_fails_no_more() {
@@ -88,5 +90,8 @@ fn what_failed_once_with_several_writers_fails_no_more() {
         // There was no follower then.
         let done = quietly(|| director::run_beside(seed, None, None)).and_then(|done| done);
         done.unwrap_or_else(|e| panic!("SKYLOG_SIM_SEED={seed}: {e}"));
+    }
+    for seed in FOUND_SINCE {
+        run_one(seed, None).unwrap_or_else(|e| panic!("{e}"));
     }
 }
