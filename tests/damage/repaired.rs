@@ -125,7 +125,12 @@ fn all_told(expected: &Tree, found: &Tree, done: &Report) -> Result<(), String> 
     }
     let numbers = hits::numbers(expected);
     let told: BTreeSet<InodeNo> = done.touched.iter().map(|touched| touched.ino).collect();
+    let is_more = found.contains_key(LOST_AND_FOUND) && !expected.contains_key(LOST_AND_FOUND);
     for (path, node) in expected.iter().filter(|(path, _)| found.get(*path) != expected.get(*path)) {
+        // The report says what was put into that directory.
+        if path == "/" && is_more && found.get(path) == Some(&with_one_more(node)) {
+            continue;
+        }
         let is_told = match found.get(path) {
             Some(_) => told.contains(&numbers[path.as_str()]),
             None => on_the_way(path, &numbers).any(|ino| told.contains(&ino)),
@@ -136,6 +141,14 @@ fn all_told(expected: &Tree, found: &Tree, done: &Report) -> Result<(), String> 
         }
     }
     Ok(())
+}
+
+/// The same directory with one more directory in it.
+fn with_one_more(node: &Result<Node, String>) -> Result<Node, String> {
+    node.clone().map(|mut node| {
+        node.attr.nlink += 1;
+        node
+    })
 }
 
 /// Without its contents.
