@@ -1,6 +1,6 @@
 //! Further mounts of a scratch filesystem: each is what another machine would be, with a state directory and a mount point of its own.
 
-use super::scratch::{PATIENCE, Said, Scratch, words};
+use super::scratch::{PATIENCE, Said, Scratch, undisturbed, words};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
@@ -78,8 +78,10 @@ impl Place {
     }
 
     pub fn umount(&mut self, scratch: &Scratch) -> Said {
-        let umount = self.start_umount(scratch);
-        self.ends_umount(scratch, umount)
+        undisturbed(|| {
+            let umount = self.start_umount(scratch);
+            self.ends_umount(scratch, umount)
+        })
     }
 
     /// Starts an unmount, for [`Place::ends_umount`].

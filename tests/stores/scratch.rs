@@ -76,6 +76,19 @@ impl Said {
     }
 }
 
+/// Unmounts, again while somebody is in the way: a program that another test is about to start has all files of this process open
+/// for a moment, those in mounts too.
+pub fn undisturbed(mut umount: impl FnMut() -> Said) -> Said {
+    for _ in 0..20 {
+        let said = umount();
+        if said.is_success() || !said.text().contains("is in use by") {
+            return said;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    umount()
+}
+
 /// A path as an argument.
 pub fn words(path: &Path) -> &str {
     path.to_str().expect("paths of tests are text")
@@ -201,7 +214,7 @@ impl Scratch {
 
     /// Unmounts; everything is in the store then.
     pub fn umount(&mut self) -> String {
-        let said = self.skylog(&["umount", words(&self.mnt)]).succeeds();
+        let said = undisturbed(|| self.skylog(&["umount", words(&self.mnt)])).succeeds();
         self.gone();
         said
     }
