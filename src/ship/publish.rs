@@ -209,11 +209,10 @@ impl Publisher {
     /// is for whoever publishes there.
     pub fn look(&self) -> Result<(), ShipError> {
         let next = self.state.lock().next;
-        let found = match read(&*self.store, next)? {
-            Some(found) => Some(found),
-            None => behind_gap(&*self.store, next)?,
-        };
-        found.map_or(Ok(()), |found| self.check_ours(&found))
+        for found in [read(&*self.store, next)?, behind_gap(&*self.store, next)?].iter().flatten() {
+            self.check_ours(found)?;
+        }
+        Ok(())
     }
 
     fn go_behind(&self, state: &mut State) -> Result<Vec<Publication>, ShipError> {
