@@ -22,7 +22,7 @@ pub fn side_by_side<T: Sync, R: Send>(at_once: usize, items: &[T], each: impl Fn
     thread::scope(|scope| {
         for _ in 1..threads {
             // Fewer are slower, no more.
-            if thread::Builder::new().name("mount".to_owned()).spawn_scoped(scope, work).is_err() {
+            if thread::Builder::new().name("beside".to_owned()).spawn_scoped(scope, work).is_err() {
                 break;
             }
         }

@@ -1,12 +1,14 @@
 //! What is listed for deletion, what would be if anyone knew of it, and numbers that must never be given again.
 
-use super::nodes::check_segment;
+use super::nodes::{WHOLE_AT_ONCE, check_segment};
 use super::space::{PLACE, store_names};
 use super::{Check, files};
+use crate::base::threads::side_by_side;
 use crate::checkpoint::nodes::node_file;
-use crate::format::ids::{InodeNo, SegmentKind, SegmentNo};
+use crate::format::ids::{InodeNo, SegmentKind, SegmentNo, Uuid};
 use crate::format::names;
 use crate::map::reachable_segments;
+use crate::store::Store;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -35,19 +37,28 @@ fn reached(check: &mut Check<'_>) -> BTreeSet<SegmentNo> {
 fn check_node_segments(check: &mut Check<'_>) {
     let segments = check.space.segments.iter().filter(|(_, record)| !record.is_planned());
     let nodes = segments.filter(|(_, record)| record.kind == SegmentKind::Nodes);
-    let nodes: Vec<(SegmentNo, u64)> = nodes.map(|(no, record)| (*no, record.bytes)).collect();
-    for (done, (no, bytes)) in nodes.iter().enumerate() {
-        check.step(done as u64, nodes.len() as u64);
-        let name = names::segment(*no);
-        let what = match check.store.get(&name) {
-            Ok(found) if found.len() as u64 != *bytes => format!("has {} bytes, {bytes} are recorded", found.len()),
-            Ok(found) => match check_segment(&found, check.uuid, *no, SegmentKind::Nodes) {
-                Ok(_) => continue,
-                Err(what) => what,
-            },
-            Err(e) => e.to_string(),
-        };
-        check.problem(name, what);
+    let nodes = nodes.map(|(no, record)| (*no, record.bytes));
+    // Those that the trees reach were read already.
+    let nodes: Vec<(SegmentNo, u64)> = nodes.filter(|(no, bytes)| check.whole.get(no) != Some(bytes)).collect();
+    for (round, some) in nodes.chunks(WHOLE_AT_ONCE).enumerate() {
+        check.step((round * WHOLE_AT_ONCE) as u64, nodes.len() as u64);
+        let (store, uuid) = (check.store.clone(), check.uuid);
+        let found = side_by_side(store.side_by_side().min(WHOLE_AT_ONCE), some, |node| {
+            check_node_segment(&*store, uuid, *node)
+        });
+        for ((no, _), found) in some.iter().zip(found) {
+            if let Err(what) = found {
+                check.problem(names::segment(*no), what);
+            }
+        }
+    }
+}
+
+fn check_node_segment(store: &dyn Store, uuid: Uuid, (no, bytes): (SegmentNo, u64)) -> Result<(), String> {
+    let found = store.get(&names::segment(no)).map_err(|e| e.to_string())?;
+    match found.len() as u64 == bytes {
+        true => check_segment(&found, uuid, no, SegmentKind::Nodes).map(drop),
+        false => Err(format!("has {} bytes, {bytes} are recorded", found.len())),
     }
 }
 

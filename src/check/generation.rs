@@ -2,12 +2,13 @@
 
 use super::Check;
 use super::space::PLACE;
+use crate::base::threads::side_by_side;
 use crate::format::FormatError;
-use crate::format::ids::{Lsn, Nonce};
+use crate::format::ids::{Lsn, Nonce, SegmentNo};
 use crate::format::names;
 use crate::format::publication::{Body, Log, LogBatch, Position, Publication};
 use crate::journal::Replayed;
-use crate::recovery::{newest_generation, next_position};
+use crate::recovery::{Fetcher, PublicationsAhead, newest_generation, next_position};
 use crate::ship::publish::{Identity, Past, Publisher, read};
 use std::collections::HashMap;
 
@@ -54,6 +55,7 @@ fn publication(check: &mut Check<'_>, at: Position) -> Option<Option<Publication
 fn walk(check: &mut Check<'_>, base: Publication) -> bool {
     let mut at = Position { generation: base.generation, number: 0 };
     let (mut end, mut checkpoint) = (Lsn::ZERO, base.checkpoint);
+    let (fetcher, mut ahead) = (Fetcher::new(check.store.side_by_side()), PublicationsAhead::default());
     let mut next = Some(base);
     while let Some(publication) = next {
         check.report.figures.publications += 1;
@@ -70,15 +72,18 @@ fn walk(check: &mut Check<'_>, base: Publication) -> bool {
             end = publication.end;
         }
         match publication.body {
-            Body::Base(base) => base.node_segments.iter().for_each(|(no, bytes)| {
-                check_size(check, &place, &names::segment(*no), *bytes);
-            }),
+            Body::Base(base) => check_sizes(check, &place, &base.node_segments),
             Body::Increment(_) | Body::Log(_) => {}
             Body::Closing(_) => return true,
         }
         at.number += 1;
-        let Some(found) = self::publication(check, at) else { return false };
-        next = found;
+        next = match ahead.next(&*check.store.clone(), &fetcher, at) {
+            Ok(found) => found,
+            Err(e) => {
+                check.refused(&names::publication(at.generation, at.number), e);
+                return false;
+            }
+        };
     }
     !check_gap(check, at)
 }
@@ -101,11 +106,16 @@ fn check_gap(check: &mut Check<'_>, at: Position) -> bool {
     later.is_some()
 }
 
-fn check_size(check: &mut Check<'_>, place: &str, name: &str, expected: u64) {
-    match check.store.size(name) {
-        Ok(found) if found == expected => {}
-        Ok(found) => check.problem(name, format!("has {found} bytes where {place} says {expected}")),
-        Err(e) => check.problem(name, format!("{e}, yet {place} names it")),
+/// The node segments of a base are there, as long as it says.
+fn check_sizes(check: &mut Check<'_>, place: &str, expected: &[(SegmentNo, u64)]) {
+    let store = check.store.clone();
+    let sizes = side_by_side(store.side_by_side(), expected, |(no, _)| store.size(&names::segment(*no)));
+    for ((no, bytes), size) in expected.iter().zip(sizes) {
+        match size {
+            Ok(found) if found == *bytes => {}
+            Ok(found) => check.problem(names::segment(*no), format!("has {found} bytes where {place} says {bytes}")),
+            Err(e) => check.problem(names::segment(*no), format!("{e}, yet {place} names it")),
+        }
     }
 }
 

@@ -88,7 +88,7 @@ fn local_checkpoint(check: &mut Check<'_>) -> Option<Checkpoint> {
 }
 
 fn remote_checkpoint(check: &mut Check<'_>) -> Option<Checkpoint> {
-    match read_remote(&*check.store, check.uuid, &Fetcher::new(1)) {
+    match read_remote(&*check.store, check.uuid, &Fetcher::new(check.store.side_by_side())) {
         Ok(remote) => {
             check.maps.overlays = remote.overlays;
             check.remote_tail = remote.tail;

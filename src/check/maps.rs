@@ -1,9 +1,11 @@
 //! The two maps: trees of the checkpoint, verified whole, and what lies over them.
 
+use super::nodes::WHOLE_AT_ONCE;
 use super::objects::Objects;
 use super::{Check, files};
+use crate::base::threads::side_by_side;
 use crate::format::batch::TreeId;
-use crate::format::ids::NodePtr;
+use crate::format::ids::{NodePtr, SegmentNo};
 use crate::format::inode::Extent;
 use crate::format::key::{KEY_BYTES_MAX, Key};
 use crate::map::{MapError, NodeCache, NodeSource, Overlay, Pins, View, reachable_segments, verify};
@@ -97,10 +99,17 @@ fn check_node_segments(check: &mut Check<'_>) {
         segments.extend(reachable_segments(root, &check.nodes).unwrap_or_default());
     }
     check.report.figures.node_segments = segments.len() as u64;
-    for (done, no) in segments.iter().enumerate() {
-        check.step(done as u64, segments.len() as u64);
-        if let Err((place, what)) = check.nodes.check_whole(check.uuid, *no) {
-            check.problem(place, what);
+    let segments: Vec<SegmentNo> = segments.into_iter().collect();
+    for (round, some) in segments.chunks(WHOLE_AT_ONCE).enumerate() {
+        check.step((round * WHOLE_AT_ONCE) as u64, segments.len() as u64);
+        let (nodes, uuid) = (&check.nodes, check.uuid);
+        let found =
+            side_by_side(check.store.side_by_side().min(WHOLE_AT_ONCE), some, |no| nodes.check_whole(uuid, *no));
+        for (no, found) in some.iter().zip(found) {
+            match found {
+                Ok(bytes) => check.whole.extend(bytes.map(|bytes| (*no, bytes))),
+                Err((place, what)) => check.problem(place, what),
+            }
         }
     }
 }

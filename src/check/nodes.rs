@@ -1,5 +1,7 @@
-//! Reading tree nodes without leaving a trace: from the local node segment, else from the store.
+//! Reading tree nodes without leaving a trace: from the local node segment, else from the store, from one that is far away many
+//! together.
 
+use super::ahead::Ahead;
 use crate::checkpoint::nodes::{node_file, read_file};
 use crate::format::ids::{NodePtr, SegmentKind, SegmentNo, Uuid};
 use crate::format::names;
@@ -12,22 +14,28 @@ use parking_lot::Mutex;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
+/// Node segments of some ten MiB that are read whole at a time.
+pub(super) const WHOLE_AT_ONCE: usize = 4;
+
 /// A [`NodeSource`] that keeps nothing on disk.
 pub(crate) struct Nodes {
     state: Option<Arc<dyn Media>>,
     store: Arc<dyn Store>,
     /// Neighbours lie in the same file.
     open: Mutex<Option<(SegmentNo, Arc<dyn File>)>>,
+    /// Only for a store that is far away. Held while it is asked: a tree is read by one thread.
+    ahead: Option<Mutex<Ahead>>,
 }
 
 impl Nodes {
     pub fn new(state: Option<Arc<dyn Media>>, store: Arc<dyn Store>) -> Nodes {
-        Nodes { state, store, open: Mutex::new(None) }
+        let ahead = (store.side_by_side() > 1).then(Mutex::default);
+        Nodes { state, store, open: Mutex::new(None), ahead }
     }
 
-    /// Reads every byte of a node segment; says what is wrong with it, and where. A damaged local copy of what the store
-    /// has is no loss.
-    pub fn check_whole(&self, uuid: Uuid, no: SegmentNo) -> Result<(), (String, String)> {
+    /// Reads every byte of a node segment; says what is wrong with it, and where, or else of how many bytes the store's object was
+    /// found to be, if that was read. A damaged local copy of what the store has is no loss.
+    pub fn check_whole(&self, uuid: Uuid, no: SegmentNo) -> Result<Option<u64>, (String, String)> {
         let local = match &self.state {
             None => None,
             Some(state) => match read_file(&**state, &node_file(no)) {
@@ -37,13 +45,13 @@ impl Nodes {
             },
         };
         let local = match local {
-            Some(Ok(_)) => return Ok(()),
+            Some(Ok(_)) => return Ok(None),
             Some(Err(what)) => Some((node_file(no), what)),
             None => None,
         };
         let name = names::segment(no);
         let remote = match self.store.get(&name) {
-            Ok(bytes) => check_segment(&bytes, uuid, no, SegmentKind::Nodes).map(drop),
+            Ok(bytes) => check_segment(&bytes, uuid, no, SegmentKind::Nodes).map(|_| Some(bytes.len() as u64)),
             Err(StoreError::NotFound { .. }) => Err("is missing, and is not in the state directory".to_owned()),
             Err(e) => Err(e.to_string()),
         };
@@ -69,10 +77,14 @@ impl Nodes {
             Err(e) => Err(e),
         }
     }
-}
 
-impl NodeSource for Nodes {
-    fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
+    /// Whether the state directory has no file of the segment.
+    fn is_far(&self, no: SegmentNo) -> bool {
+        let open = |state: &Arc<dyn Media>| state.open(&node_file(no));
+        self.state.as_ref().is_none_or(|state| open(state).is_err_and(|e| e.kind() == ErrorKind::NotFound))
+    }
+
+    fn read_one(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
         let local = self.local(ptr).map_err(|e| MapError::io(ptr.segment, e))?;
         if let Some(bytes) = local.as_ref().filter(|bytes| ptr.verify(bytes).is_ok()) {
             return Ok(bytes.clone());
@@ -84,6 +96,23 @@ impl NodeSource for Nodes {
             (Err(StoreError::NotFound { .. }), None) => Err(MapError::Missing { segment: ptr.segment }),
             (Err(e), None) => Err(MapError::io(ptr.segment, io::Error::other(e))),
         }
+    }
+}
+
+impl NodeSource for Nodes {
+    fn read_node(&self, ptr: &NodePtr) -> Result<Bytes, MapError> {
+        let Some(ahead) = &self.ahead else { return self.read_one(ptr) };
+        let mut ahead = ahead.lock();
+        let came = match ahead.take(ptr) {
+            None if self.is_far(ptr.segment) => ahead.fetch(ptr, &*self.store, &mut |no| self.is_far(no)),
+            came => came,
+        };
+        // What did not come together, or not whole, is asked for alone, and tells why.
+        let bytes = came.map_or_else(|| self.read_one(ptr), Ok)?;
+        if ptr.verify(&bytes).is_ok() {
+            ahead.note(&bytes);
+        }
+        Ok(bytes)
     }
 }
 

@@ -45,16 +45,29 @@ pub(super) struct Found {
     pub victims: BTreeMap<u64, (Place, u64)>,
 }
 
-/// Reads a segment as deep as the check goes.
-pub(super) fn read_segment(check: &mut Check<'_>, expected: &Expected) -> Found {
-    let Some(bytes) = expected.bytes else { return Found::default() };
+/// What the bytes of a segment say.
+pub(super) struct Read {
+    segment: StoreSegment,
+    len: u64,
+    damaged: BTreeMap<u64, String>,
+    tables: Option<Tables>,
+}
+
+/// Reads a segment as deep as the check goes; `None` if nobody needs it.
+pub(super) fn read_segment(store: &dyn Store, depth: Depth, expected: &Expected) -> Option<Result<Read, String>> {
+    let bytes = expected.bytes?;
+    Some(match depth {
+        Depth::Data => read_whole(store, expected.no),
+        Depth::Metadata => read_ends(store, expected.no, bytes),
+    })
+}
+
+/// Takes in what reading a segment gave.
+pub(super) fn take_segment(check: &mut Check<'_>, expected: &Expected, read: Option<Result<Read, String>>) -> Found {
+    let (Some(bytes), Some(read)) = (expected.bytes, read) else { return Found::default() };
     let mut found = Found::default();
-    let read = match check.depth {
-        Depth::Data => found.read_whole(&*check.store, expected.no),
-        Depth::Metadata => read_ends(&*check.store, expected.no, bytes),
-    };
     match read {
-        Ok((segment, len)) => {
+        Ok(Read { segment, len, damaged, tables }) => {
             if len != bytes {
                 let what = format!("has {len} bytes, {bytes} are recorded");
                 check.problem(names::segment(expected.no), what);
@@ -63,6 +76,7 @@ pub(super) fn read_segment(check: &mut Check<'_>, expected: &Expected) -> Found 
                 let stored = segment.entries.iter().map(|entry| u64::from(entry.chunk.stored_len));
                 check.report.figures.unread_bytes += stored.sum::<u64>();
             }
+            (found.damaged, found.tables) = (damaged, tables);
             found.take(check, expected.no, &segment);
         }
         Err(what) => found.lost = Some(what),
@@ -73,22 +87,6 @@ pub(super) fn read_segment(check: &mut Check<'_>, expected: &Expected) -> Found 
 }
 
 impl Found {
-    /// Every byte. Returns what header and directory say, and the segment's length.
-    fn read_whole(&mut self, store: &dyn Store, no: SegmentNo) -> Result<(StoreSegment, u64), String> {
-        let bytes = store.get(&names::segment(no)).map_err(what_of)?;
-        let segment = StoreSegment::parse(&bytes).map_err(|e| e.to_string())?;
-        let mut bodies = Vec::with_capacity(segment.entries.len());
-        for (i, entry) in segment.entries.iter().enumerate() {
-            let body = segment.body(&bytes, i);
-            if let Err(e) = &body {
-                self.damaged.insert(entry.offset, e.to_string());
-            }
-            bodies.push(body.ok());
-        }
-        self.tables = Some(Tables::among(segment.header.uuid, no, &bodies));
-        Ok((segment, bytes.len() as u64))
-    }
-
     fn take(&mut self, check: &Check<'_>, no: SegmentNo, segment: &StoreSegment) {
         let header = segment.header;
         if (header.uuid, header.segment, header.kind) != (check.uuid, no, SegmentKind::Chunks) {
@@ -98,8 +96,24 @@ impl Found {
     }
 }
 
+/// Every byte.
+fn read_whole(store: &dyn Store, no: SegmentNo) -> Result<Read, String> {
+    let bytes = store.get(&names::segment(no)).map_err(what_of)?;
+    let segment = StoreSegment::parse(&bytes).map_err(|e| e.to_string())?;
+    let (mut bodies, mut damaged) = (Vec::with_capacity(segment.entries.len()), BTreeMap::new());
+    for (i, entry) in segment.entries.iter().enumerate() {
+        let body = segment.body(&bytes, i);
+        if let Err(e) = &body {
+            damaged.insert(entry.offset, e.to_string());
+        }
+        bodies.push(body.ok());
+    }
+    let tables = Some(Tables::among(segment.header.uuid, no, &bodies));
+    Ok(Read { segment, len: bytes.len() as u64, damaged, tables })
+}
+
 /// The same without the bodies. A range that asks for one byte more than there should be tells the length, too.
-fn read_ends(store: &dyn Store, no: SegmentNo, recorded: u64) -> Result<(StoreSegment, u64), String> {
+fn read_ends(store: &dyn Store, no: SegmentNo, recorded: u64) -> Result<Read, String> {
     let name = names::segment(no);
     let (mut len, mut from) = (recorded, recorded.saturating_sub(TAIL_BYTES));
     let mut tail = store.get_some(&name, from..len.saturating_add(1)).map_err(what_of)?;
@@ -117,7 +131,10 @@ fn read_ends(store: &dyn Store, no: SegmentNo, recorded: u64) -> Result<(StoreSe
     let header = range_with(store, &name, 0..SEGMENT_HEADER_BYTES as u64, from, &tail)?;
     let header = SegmentHeader::decode(&header).map_err(|e| e.to_string())?;
     match (footer.segment, footer.kind) == (header.segment, header.kind) {
-        true => Ok((StoreSegment { header, footer, entries }, len)),
+        true => {
+            let segment = StoreSegment { header, footer, entries };
+            Ok(Read { segment, len, damaged: BTreeMap::new(), tables: None })
+        }
         false => Err("has header and footer of different segments".to_owned()),
     }
 }

@@ -1,13 +1,20 @@
 //! Shipped windows: the index is read whole, the segments as [`super::segments`] does, and what the space tree says of them is
 //! compared with what a full scan of the extents found.
 
-use super::Check;
-use super::segments::{Expected, Found, read_segment, what_of};
+use super::segments::{Expected, Found, Read, read_segment, take_segment, what_of};
 use super::space::PLACE;
 use super::tables::check_tables;
-use crate::format::ids::Lsn;
+use super::{Check, Depth};
+use crate::base::threads::side_by_side;
+use crate::format::ids::{Lsn, Uuid};
 use crate::format::names;
 use crate::format::window::{IndexEntry, WindowIndex};
+use crate::store::Store;
+
+/// Objects in windows that are read together: their indexes are in memory.
+const OBJECTS_TOGETHER: u64 = 1 << 18;
+/// Bytes of segments that are in memory at a time where all are read.
+const BYTES_AT_ONCE: u64 = 64 << 20;
 
 /// A window and what must be true of it.
 struct Window {
@@ -18,21 +25,50 @@ struct Window {
     recorded: bool,
 }
 
+/// The index, and what reading each segment gave; or why the index cannot be read.
+type ReadWindow = Result<(WindowIndex, Vec<Option<Result<Read, String>>>), String>;
+
 pub(super) fn check_windows(check: &mut Check<'_>) -> bool {
     let windows = windows(check);
     check.report.figures.windows = windows.len() as u64;
-    for (done, window) in windows.iter().enumerate() {
-        check.step(done as u64, windows.len() as u64);
-        match read_index(check, window) {
-            Ok(index) => check_window(check, window, &index),
-            Err(what) => {
-                check.problem(names::window(window.start, window.end), what);
-                let lost = check.objects.uses.range_mut(first_after(window.start)..first_after(window.end));
-                lost.for_each(|(_, usage)| usage.found = true);
-            }
+    let mut done = 0;
+    while done < windows.len() {
+        let at_once = check.store.side_by_side();
+        let some = &windows[done..done + read_together(&windows[done..], at_once)];
+        for (window, read) in some.iter().zip(read_windows(check, some)) {
+            check.step(done as u64, windows.len() as u64);
+            check_window(check, window, read);
+            done += 1;
         }
     }
     true
+}
+
+/// How many of the next windows are read together: at least one, and no more than that if it has very many objects.
+fn read_together(windows: &[Window], at_once: usize) -> usize {
+    let mut objects = 0;
+    let few = windows.iter().take_while(|window| {
+        objects += window.segments.iter().map(|segment| u64::from(segment.objects)).sum::<u64>();
+        objects <= OBJECTS_TOGETHER
+    });
+    few.take(at_once).count().max(1)
+}
+
+/// Reads indexes and segments of windows, as many side by side as the store takes.
+fn read_windows(check: &Check<'_>, windows: &[Window]) -> Vec<ReadWindow> {
+    let (store, depth, uuid) = (&*check.store, check.depth, check.uuid);
+    let at_once = store.side_by_side();
+    let indexes = side_by_side(at_once, windows, |window| read_index(store, uuid, window));
+    let wanted = windows.iter().zip(&indexes).filter(|(_, index)| index.is_ok());
+    let wanted: Vec<&Expected> = wanted.flat_map(|(window, _)| &window.segments).collect();
+    let longest = wanted.iter().filter_map(|segment| segment.bytes).max().unwrap_or(0).max(1);
+    let at_once = match depth {
+        Depth::Metadata => at_once,
+        Depth::Data => at_once.min(usize::try_from(BYTES_AT_ONCE / longest).unwrap_or(at_once)),
+    };
+    let mut read = side_by_side(at_once, &wanted, |segment| read_segment(store, depth, segment)).into_iter();
+    let indexed = windows.iter().zip(indexes);
+    indexed.map(|(window, index)| Ok((index?, read.by_ref().take(window.segments.len()).collect()))).collect()
 }
 
 fn first_after(lsn: Lsn) -> crate::format::ids::ObjectId {
@@ -68,10 +104,10 @@ fn windows(check: &Check<'_>) -> Vec<Window> {
     windows
 }
 
-fn read_index(check: &Check<'_>, window: &Window) -> Result<WindowIndex, String> {
-    let bytes = check.store.get(&names::window(window.start, window.end)).map_err(what_of)?;
+fn read_index(store: &dyn Store, uuid: Uuid, window: &Window) -> Result<WindowIndex, String> {
+    let bytes = store.get(&names::window(window.start, window.end)).map_err(what_of)?;
     let index = WindowIndex::decode(&bytes).map_err(|e| e.to_string())?;
-    if index.uuid != check.uuid {
+    if index.uuid != uuid {
         return Err(format!("belongs to filesystem {}", index.uuid));
     }
     if (index.start, index.end) != (window.start, window.end) {
@@ -83,8 +119,22 @@ fn read_index(check: &Check<'_>, window: &Window) -> Result<WindowIndex, String>
     Ok(index)
 }
 
-fn check_window(check: &mut Check<'_>, window: &Window, index: &WindowIndex) {
-    let mut found: Vec<Found> = window.segments.iter().map(|expected| read_segment(check, expected)).collect();
+fn check_window(check: &mut Check<'_>, window: &Window, read: ReadWindow) {
+    match read {
+        Ok((index, segments)) => {
+            let read = window.segments.iter().zip(segments);
+            let found = read.map(|(expected, read)| take_segment(check, expected, read)).collect();
+            check_index(check, window, &index, found);
+        }
+        Err(what) => {
+            check.problem(names::window(window.start, window.end), what);
+            let lost = check.objects.uses.range_mut(first_after(window.start)..first_after(window.end));
+            lost.for_each(|(_, usage)| usage.found = true);
+        }
+    }
+}
+
+fn check_index(check: &mut Check<'_>, window: &Window, index: &WindowIndex, mut found: Vec<Found>) {
     for entry in &index.entries {
         let (expected, found) = (&window.segments[entry.segment as usize], &mut found[entry.segment as usize]);
         check_entry(check, window, expected, found, entry);

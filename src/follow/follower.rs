@@ -1,6 +1,5 @@
 //! The step function that goes on to what is published.
 
-use super::ahead::Ahead;
 use super::changed::Changed;
 use super::figures::Figures;
 use super::renewal::{Renewal, term_of};
@@ -11,7 +10,7 @@ use crate::base::clock::Clock;
 use crate::format::publication::{Position, Publication};
 use crate::locate::Locate;
 use crate::map::{Db, Term};
-use crate::recovery::{MountError, damaged, newest_generation};
+use crate::recovery::{MountError, PublicationsAhead, damaged, newest_generation};
 use crate::ship::fence::behind_gap;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -46,7 +45,7 @@ pub struct Follower {
     poll_at: Duration,
     /// Nothing of the generation of the next number was deleted before this moment, by a clock that goes on while the machine sleeps.
     intact_at: Duration,
-    ahead: Ahead,
+    ahead: PublicationsAhead,
     figures: Arc<Mutex<Figures>>,
 }
 
@@ -65,7 +64,7 @@ impl Follower {
         let (clock, now) = (source.clock.clone(), source.clock.elapsed());
         let figures = Arc::new(Mutex::new(Figures::new(&seen, now)));
         let db = Arc::new(Db::follower(seen, locate, source.cache.clone()));
-        let (poll_at, ahead, next_term) = (now + POLL, Ahead::default(), None);
+        let (poll_at, ahead, next_term) = (now + POLL, PublicationsAhead::default(), None);
         // It is not known how long ago it was read.
         let intact_at = Duration::ZERO;
         let mut follower = Follower {

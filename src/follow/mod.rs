@@ -21,7 +21,6 @@
 //! a state needs which somebody holds. When it is lost, all states read under it are dead for ever, also those that handles
 //! hold: what they need may be gone. The follower takes another lease and opens the newest state.
 
-mod ahead;
 mod changed;
 mod figures;
 mod follower;

@@ -44,7 +44,7 @@ pub fn reachable_within(
             if interior.level() == 1 {
                 segments.extend(children.map(|child| child.segment));
             } else {
-                waiting.extend(children.map(|child| (child, Some(interior.level() - 1))));
+                waiting.extend(children.rev().map(|child| (child, Some(interior.level() - 1))));
             }
         }
     }

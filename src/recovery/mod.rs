@@ -17,6 +17,7 @@
 //! When the store is away, a mount with local state goes on without it: the pass `resume` is put off until the store
 //! answers, as the first job of the shipper (`checkpoint/startup.rs`).
 
+mod ahead;
 mod configuration;
 mod fetch;
 mod hold;
@@ -27,6 +28,7 @@ mod takeover;
 mod withdrawn;
 
 use crate::base::canary::{self, Canary};
+pub(crate) use ahead::PublicationsAhead;
 use configuration::has_begun_repair;
 pub use configuration::superblock;
 pub(crate) use configuration::{configuration, not_local};

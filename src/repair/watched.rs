@@ -98,6 +98,10 @@ impl Store for Watched<dyn Store> {
         self.failed.stored(self.inner.publish_local(file, name))
     }
 
+    fn side_by_side(&self) -> usize {
+        self.inner.side_by_side()
+    }
+
     fn abandon(&self) {
         self.inner.abandon();
     }

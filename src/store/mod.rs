@@ -128,6 +128,11 @@ pub trait Store: Send + Sync {
     /// Publishes a synced local file as an object, by a hard link when the store is on the same disk. `Ok(false)` when
     /// this store cannot; the caller then uses [`Store::put`].
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError>;
+    /// How many calls are answered sooner side by side than one after the other: 1 by a store on this machine, where callers
+    /// then keep to their order.
+    fn side_by_side(&self) -> usize {
+        1
+    }
     /// From now on nobody waits for an answer of a store behind a network: calls under way and all later ones end at once, as
     /// [`StoreError::Away`]. For the end of a mount; it cannot be taken back. A store on this machine ends its calls by itself.
     fn abandon(&self) {}

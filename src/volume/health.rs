@@ -234,6 +234,9 @@ impl Store for Watched {
     fn publish_local(&self, file: &Path, name: &str) -> Result<bool, StoreError> {
         self.write(0, |store| store.publish_local(file, name))
     }
+    fn side_by_side(&self) -> usize {
+        self.store.side_by_side()
+    }
     fn abandon(&self) {
         self.store.abandon();
     }

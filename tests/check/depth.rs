@@ -1,5 +1,6 @@
 //! A check that reads no contents: all but the bytes of chunks is verified, and the rest is not fetched.
 
+use super::counting::Counting;
 use super::*;
 use bytes::Bytes;
 use skylog::base::random::SeededRandom;
@@ -7,59 +8,13 @@ use skylog::format::chunk::ChunkHeader;
 use skylog::format::ids::SegmentKind;
 use skylog::format::object_table::{ObjectTable, Tables};
 use skylog::format::store_segment::{SegmentBuilder, StoreSegment};
-use skylog::store::{Created, StoreError};
-use std::ops::{ControlFlow, Range};
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Counts what is read of segments.
-struct Counting {
-    store: SimStore,
-    requests: AtomicU64,
-    bytes: AtomicU64,
-}
-
-impl Counting {
-    fn count(&self, name: &str, bytes: u64) {
-        let ours = u64::from(name.starts_with("seg/"));
-        self.requests.fetch_add(ours, Ordering::Relaxed);
-        self.bytes.fetch_add(ours * bytes, Ordering::Relaxed);
-    }
-}
-
-impl Store for Counting {
-    fn get(&self, name: &str) -> Result<Bytes, StoreError> {
-        self.store.get(name).inspect(|bytes| self.count(name, bytes.len() as u64))
-    }
-    fn get_some(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.store.get_some(name, range).inspect(|bytes| self.count(name, bytes.len() as u64))
-    }
-    fn size(&self, name: &str) -> Result<u64, StoreError> {
-        self.count(name, 0);
-        self.store.size(name)
-    }
-    fn put(&self, name: &str, _: Bytes) -> Result<(), StoreError> {
-        unreachable!("a check writes nothing: {name}")
-    }
-    fn create(&self, name: &str, _: Bytes) -> Result<Created, StoreError> {
-        unreachable!("a check writes nothing: {name}")
-    }
-    fn delete(&self, name: &str) -> Result<(), StoreError> {
-        unreachable!("a check writes nothing: {name}")
-    }
-    fn walk(&self, prefix: &str, each: &mut dyn FnMut(&str) -> ControlFlow<()>) -> Result<(), StoreError> {
-        self.store.walk(prefix, each)
-    }
-    fn publish_local(&self, _: &Path, name: &str) -> Result<bool, StoreError> {
-        unreachable!("a check writes nothing: {name}")
-    }
-}
 
 /// What a check of the store alone found, with how many requests for segments, and bytes of them.
 fn counted(store: &SimStore, depth: Depth) -> (Report, u64, u64) {
-    let counting = Arc::new(Counting { store: store.clone(), requests: 0.into(), bytes: 0.into() });
+    let counting = Counting::of(store, 1);
     let report = check(&(counting.clone() as Arc<dyn Store>), None, depth, &mut |_, _, _| {});
-    (report, counting.requests.load(Ordering::Relaxed), counting.bytes.load(Ordering::Relaxed))
+    let (requests, bytes) = counting.of_segments();
+    (report, requests, bytes)
 }
 
 fn metadata(store: &SimStore) -> Report {

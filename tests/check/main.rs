@@ -1,10 +1,12 @@
 //! The check on whole filesystems in the rig: clean whenever nothing is wrong, and everything that is wrong is named.
 
 mod clean;
+mod counting;
 mod crashes;
 mod damage;
 mod depth;
 mod edits;
+mod far;
 mod lost;
 mod sharing;
 mod trees;

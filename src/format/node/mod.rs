@@ -18,7 +18,7 @@ use super::ids::{NodePtr, SegmentNo};
 use super::wire::{PutIds, Reader, SEGMENT_NO_BYTES, fits, layout, same_crc};
 use crate::base::canary::Canary;
 use bytes::{BufMut, Bytes};
-use page::{KIND_INTERIOR, KIND_LEAF, Page};
+use page::{KIND_INTERIOR, KIND_LEAF, Page, kind_of};
 
 /// What a builder aims at: a node is finished before it grows above this.
 pub const NODE_BYTES_TARGET: usize = 8 << 10;
@@ -119,6 +119,11 @@ impl Node {
             Node::Interior(interior) => interior.level(),
         }
     }
+}
+
+/// Whether these bytes of a node name other nodes. Says nothing of bytes that are no node.
+pub(crate) fn is_interior(bytes: &[u8]) -> bool {
+    kind_of(bytes) == Some(KIND_INTERIOR)
 }
 
 #[cfg(test)]

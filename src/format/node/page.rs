@@ -27,6 +27,11 @@ const RUN: u16 = 0x8000;
 
 const _: () = assert!(KEY_BYTES_MAX < RUN as usize);
 
+/// What kind of node bytes seem to be, by one look at their head.
+pub(super) fn kind_of(bytes: &[u8]) -> Option<u8> {
+    bytes.get(at::KIND).copied()
+}
+
 /// A node whose bounds and key order are verified.
 #[derive(Clone, Debug)]
 pub(super) struct Page {

@@ -44,6 +44,7 @@ pub struct RemoteStore {
     /// What the names of all objects begin with; empty, or ends with `/`.
     prefix: String,
     uploads: usize,
+    downloads: usize,
     limits: Limits,
     wire: Arc<Wire>,
     /// Whether nobody waits for an answer any more.
@@ -79,6 +80,7 @@ impl RemoteStore {
             place: place.clone(),
             prefix,
             uploads: options.uploads.get(),
+            downloads: options.downloads.get(),
             limits: Limits::new(options, &wire),
             wire,
             abandoned: watch::Sender::new(false),
@@ -272,6 +274,10 @@ impl Store for RemoteStore {
 
     fn publish_local(&self, _file: &Path, name: &str) -> Result<bool, StoreError> {
         name::check("put", name).map(|()| false)
+    }
+
+    fn side_by_side(&self) -> usize {
+        self.downloads
     }
 
     fn abandon(&self) {

@@ -1,8 +1,8 @@
-//! Publications that are asked for together: a writer may publish them faster than a store that is far away gives one after the
-//! other.
+//! Publications that are asked for together: a store that is far away takes long to give one after the other, and a writer may
+//! publish them faster than that.
 
+use super::{Fetcher, MountError};
 use crate::format::publication::{Position, Publication};
-use crate::recovery::{Fetcher, MountError};
 use crate::ship::ShipError;
 use crate::ship::publish::read;
 use crate::store::Store;
@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 /// What came, in order.
 #[derive(Default)]
-pub(super) struct Ahead {
+pub(crate) struct PublicationsAhead {
     came: VecDeque<Result<Option<Publication>, ShipError>>,
     /// The position of the first.
     at: Option<Position>,
@@ -18,7 +18,7 @@ pub(super) struct Ahead {
     count: u64,
 }
 
-impl Ahead {
+impl PublicationsAhead {
     /// The publication at a position; `None` if there is none yet.
     pub fn next(
         &mut self,
@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn numbers_come_in_order_and_many_at_a_time_while_there_are_any() {
-        let (store, fetcher, mut ahead) = (SimStore::new(&CallLog::new()), Fetcher::new(8), Ahead::default());
+        let (store, fetcher, mut ahead) =
+            (SimStore::new(&CallLog::new()), Fetcher::new(8), PublicationsAhead::default());
         let mut next = |number| ahead.next(&store, &fetcher, at(number)).expect("read").map(|found| found.number);
         assert_eq!(next(1), None);
         (1..=60).for_each(|number| publish(&store, number));
@@ -93,7 +94,8 @@ mod tests {
 
     #[test]
     fn nothing_behind_a_gap_counts() {
-        let (store, fetcher, mut ahead) = (SimStore::new(&CallLog::new()), Fetcher::new(8), Ahead::default());
+        let (store, fetcher, mut ahead) =
+            (SimStore::new(&CallLog::new()), Fetcher::new(8), PublicationsAhead::default());
         let mut next = |number| ahead.next(&store, &fetcher, at(number)).expect("read").map(|found| found.number);
         [1, 3].into_iter().for_each(|number| publish(&store, number));
         assert_eq!((next(1), next(2)), (Some(1), None));
