@@ -288,6 +288,8 @@ mod copies;
 #[cfg(test)]
 mod far;
 #[cfg(test)]
+mod folds;
+#[cfg(test)]
 mod followers;
 #[cfg(test)]
 mod found;

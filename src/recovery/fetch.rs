@@ -23,6 +23,8 @@ pub struct Fetched {
     pub asked: u64,
     /// and how often it was waited for some of them.
     pub rounds: u64,
+    /// How often changes of increments became trees before all were read, because they took too much memory.
+    pub folds: u64,
 }
 
 /// Has things done side by side, and counts how often the store was waited for.
@@ -45,7 +47,7 @@ impl Fetcher {
 
     /// What it took so far.
     pub fn figures(&self) -> Fetched {
-        Fetched { asked: self.asked.load(Ordering::Relaxed), rounds: self.rounds.load(Ordering::Relaxed) }
+        Fetched { asked: self.asked.load(Ordering::Relaxed), rounds: self.rounds.load(Ordering::Relaxed), folds: 0 }
     }
 
     /// What `each` makes of every item, in the order of the items.

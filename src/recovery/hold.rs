@@ -6,7 +6,7 @@
 //!
 //! The hold of a winner is written once the fence is won, and those of the writers before it go after that.
 
-use super::takeover::newest_publication;
+use super::numbers::newest_publication;
 use super::{MountError, Tuning, World};
 use crate::base::clock::{Clock, Time};
 use crate::format::ids::Uuid;

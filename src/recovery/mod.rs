@@ -22,6 +22,7 @@ mod configuration;
 mod fetch;
 mod hold;
 mod mkfs;
+mod numbers;
 mod reader;
 mod tail;
 mod takeover;
@@ -36,12 +37,12 @@ pub use fetch::{Fetched, Fetcher};
 pub(crate) use hold::{Asker, Before, ask};
 pub use hold::{Hold, HoldError, Holding};
 pub use mkfs::{MkfsOptions, mkfs};
+pub(crate) use numbers::{first_free, newest_base, newest_generation};
 use reader::Needed;
 pub(crate) use reader::Reader;
 pub use tail::Tail;
 pub(crate) use tail::TailReader;
 pub use takeover::{Remote, read_remote};
-pub(crate) use takeover::{first_free, newest_base, newest_generation};
 pub use withdrawn::WITHDRAWN;
 
 use crate::base::clock::Clock;
@@ -323,8 +324,8 @@ fn mount_once(world: &World, tuning: &Tuning, progress: &mut ProgressFn<'_>) -> 
         None if away.is_some() => return Err(not_local("the filesystem", away.unwrap_or_default())),
         None => {
             before = Some(hold::ask(&Asker::of(world, tuning), superblock.uuid)?);
-            let manifest = takeover::take_over(world, tuning, &superblock, &nodes, &cache, &fetcher)?;
-            let Fetched { asked, rounds } = *taken_over.insert(fetcher.figures());
+            let (manifest, folds) = takeover::take_over(world, tuning, &superblock, &nodes, &cache, &fetcher)?;
+            let Fetched { asked, rounds, .. } = *taken_over.insert(Fetched { folds, ..fetcher.figures() });
             let took = world.clock.elapsed().saturating_sub(begin).as_millis();
             log::debug!("taken over from the store alone in {took} ms: {asked} objects and nodes in {rounds} rounds");
             manifest
@@ -541,7 +542,7 @@ impl Opening<'_> {
 /// Why a node is gone that a state directory needs, if it is because another writer has the filesystem and deletes what it does not
 /// need. Nothing if the newest publication does not say that, or cannot be read.
 fn lost_to_another(store: &dyn Store, known: &Manifest) -> Option<MountError> {
-    let newest = takeover::newest_publication(store).ok()?;
+    let newest = numbers::newest_publication(store).ok()?;
     let newest = ship::publish::read(store, newest).ok()??;
     (newest.epoch > known.epoch && newest.state != known.state).then(|| ship::publish::fenced_by(&newest).into())
 }

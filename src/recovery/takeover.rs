@@ -4,9 +4,9 @@
 //! Whatever can fail comes before the closing object, so that a takeover which fails has fenced nobody for nothing. What the
 //! other writer publishes meanwhile is found at the number that was to be won, and read then.
 
+use super::numbers::{Numbers, base_of, first_free, generations, no_generation};
 use super::tail::Tail;
 use super::{Fetcher, HoldError, Holding, MountError, Reader, Tuning, World, apply, damaged, put_mark};
-use crate::base::canary::{self, Canary};
 use crate::base::clock::Time;
 use crate::checkpoint::files;
 use crate::checkpoint::merge::{Merged, merge_all};
@@ -17,19 +17,17 @@ use crate::format::checkpoint::{Checkpoint, Settle, TailFile};
 use crate::format::ids::{Lsn, NodePtr, Nonce, SegmentNo, Uuid};
 use crate::format::manifest::{CommitPoint, Manifest};
 use crate::format::names::{self, SUPERBLOCK};
-use crate::format::publication::{Base, Body, Closing, GENERATION_MAX, NUMBER_MAX, Position, Publication, WindowEntry};
+use crate::format::publication::{Base, Body, Closing, Position, Publication, WindowEntry};
 use crate::format::space::{self, Mark, Published};
 use crate::format::superblock::Superblock;
 use crate::journal::{JournalError, MANIFEST, ManifestStore};
-use crate::map::{Frozen, Merge, NodeCache, Overlay, View};
+use crate::map::{Frozen, Merge, NodeCache, Overlay, View, reachable_within};
 use crate::media::Media;
-use crate::ship::ShipError;
 use crate::ship::fence::{self, Win, behind_gap};
-use crate::ship::publish::read;
 use crate::store::Store;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// How often local state is made anew because a window was published meanwhile,
@@ -37,18 +35,22 @@ const TRIES: u32 = 8;
 /// and how often a number is lost to a writer that publishes one log increment after the other.
 const RACES: u32 = 256;
 
-/// So many generations are looked at, the newest ones: each but one of them was closed before it had a base.
-const GENERATIONS_KEPT: usize = 65536;
-
 /// Numbers set aside for the node segments of the takeover itself.
 const NUMBERS: u64 = 65536;
 
+/// Told after each publication: may make trees of the changes so far.
+type Fold<'f> = dyn FnMut(&mut Remote) -> Result<(), MountError> + 'f;
+
 /// What the store's newest generation says.
 pub struct Remote {
-    /// The base's roots.
+    /// The base's roots, or, if `folded`, those of trees that are here.
     pub roots: [Option<NodePtr>; 2],
-    /// The increments' changes.
+    /// The increments' changes that `roots` do not have.
     pub overlays: [Overlay; 2],
+    /// The epoch that is likely to be won next. Sure is only what `free` says at the end.
+    likely: u32,
+    /// The epoch that the trees were made in which changes have become already.
+    folded: Option<u32>,
     /// Windows that are listed; the space tree may record them or not.
     pub windows: Vec<WindowEntry>,
     /// The node segments of the base, with their sizes.
@@ -65,48 +67,22 @@ pub struct Remote {
     pub free: Position,
 }
 
-/// The generations in the store, each with the highest number that is listed in it.
-fn generations(store: &dyn Store) -> Result<BTreeMap<u64, u64>, MountError> {
-    let mut found: BTreeMap<u64, u64> = BTreeMap::new();
-    store.walk("gen", &mut |name| {
-        let mut parts = name.split('/').skip(1).map(|part| part.parse().ok());
-        // Foreign names are ignored: those that no publication has, or that nothing would come after.
-        let is_ours =
-            |at: &(u64, u64)| at.0 <= GENERATION_MAX && at.1 <= NUMBER_MAX && names::publication(at.0, at.1) == name;
-        if let Some((generation, number)) = parts.next().flatten().zip(parts.next().flatten()).filter(is_ours) {
-            let highest = found.entry(generation).or_default();
-            *highest = number.max(*highest);
-            // Only the newest ones matter, however many names there are.
-            if found.len() > GENERATIONS_KEPT {
-                found.pop_first();
-            }
-        }
-        ControlFlow::Continue(())
-    })?;
-    Ok(found)
-}
-
-/// The highest number of the highest generation in the store.
-pub(super) fn newest_publication(store: &dyn Store) -> Result<Position, MountError> {
-    let newest = generations(store)?.pop_last();
-    newest.map(|(generation, number)| Position { generation, number }).ok_or_else(no_generation)
-}
-
-/// The highest generation in the store.
-pub(crate) fn newest_generation(store: &dyn Store) -> Result<u64, MountError> {
-    generations(store)?.last_key_value().map(|(generation, _)| *generation).ok_or_else(no_generation)
-}
-
-fn no_generation() -> MountError {
-    damaged("gen/", "the store has no generation: it was never completed")
-}
-
-/// Reads the newest generation: base and increments up to the first gap or a closing object.
+/// Reads the newest generation: base and increments up to the first gap or a closing object. All changes of the increments are
+/// in memory.
 pub fn read_remote(store: &dyn Store, filesystem: Uuid, fetcher: &Fetcher) -> Result<Remote, MountError> {
+    read_folding(store, filesystem, fetcher, &mut |_| Ok(()))
+}
+
+fn read_folding(
+    store: &dyn Store,
+    filesystem: Uuid,
+    fetcher: &Fetcher,
+    fold: &mut Fold<'_>,
+) -> Result<Remote, MountError> {
     let listed = generations(store)?;
     let mut newest = *listed.last_key_value().ok_or_else(no_generation)?.0;
     loop {
-        let found = read_from(store, filesystem, fetcher, &listed, newest);
+        let found = read_from(store, filesystem, fetcher, &listed, newest, fold);
         // What was read of a generation that has ended meanwhile may be full of holes.
         let free = found.as_ref().map_or(Position { generation: newest, number: 1 }, |remote| remote.free);
         match behind_gap(store, free)? {
@@ -122,120 +98,25 @@ fn read_from(
     fetcher: &Fetcher,
     listed: &BTreeMap<u64, u64>,
     newest: u64,
+    fold: &mut Fold<'_>,
 ) -> Result<Remote, MountError> {
     let (mut numbers, base) = base_of(store, fetcher, listed, newest)?;
-    let mut remote = read_generation(&mut numbers, filesystem, base)?;
-    if numbers.generation < newest {
-        // Generations behind it were closed before they had a base.
+    // Generations behind it were closed before they had a base.
+    let is_behind = numbers.generation < newest;
+    let likely = u32::try_from(newest + u64::from(is_behind) + 1).unwrap_or(u32::MAX);
+    let mut remote = read_generation(&mut numbers, filesystem, base, (likely, fold))?;
+    if is_behind {
         remote.free = first_free(store, newest)?;
     }
     Ok(remote)
 }
 
-/// The base of generation `newest`, or of the last one before it that has one if it was closed without, and the numbers that
-/// follow it. Where they end at a gap, that may be the hole of a generation that has ended meanwhile.
-pub(crate) fn newest_base<'a>(
-    store: &'a dyn Store,
-    fetcher: &'a Fetcher,
-    newest: u64,
-) -> Result<(Numbers<'a>, Publication), MountError> {
-    base_of(store, fetcher, &generations(store)?, newest)
-}
-
-fn base_of<'a>(
-    store: &'a dyn Store,
-    fetcher: &'a Fetcher,
-    listed: &BTreeMap<u64, u64>,
-    newest: u64,
-) -> Result<(Numbers<'a>, Publication), MountError> {
-    let mut generation = newest;
-    loop {
-        let highest = listed.get(&generation).copied().unwrap_or(0);
-        let mut numbers = Numbers::new(store, fetcher, Position { generation, number: 0 }, highest);
-        match numbers.next()? {
-            Some(publication) if matches!(publication.body, Body::Base(_)) => {
-                return Ok((numbers, publication));
-            }
-            // Numbers are taken in order, and those of the newest generation are never deleted. Going on to an older one
-            // would lose all that was shipped since, silently.
-            None => return Err(damaged(&names::publication(generation, 0), "is missing, and later objects are there")),
-            // A generation that was closed before its base: whoever won it never published. The one before holds.
-            Some(publication) if matches!(publication.body, Body::Closing(_)) && generation > 1 => generation -= 1,
-            Some(_) => return Err(damaged(&names::publication(generation, 0), "is neither a base nor the end of one")),
-        }
-    }
-}
-
-/// The objects of a generation in order, from its base on. Where they end is found by asking for them, one after the other;
-/// what the list of names says is only which of them are worth asking for together.
-pub(crate) struct Numbers<'a> {
-    store: &'a dyn Store,
-    fetcher: &'a Fetcher,
-    generation: u64,
-    /// The highest that is listed.
-    highest: u64,
-    /// The first that was not asked for.
-    next: u64,
-    /// How many are asked for together that are not listed: more and more, for a writer may be at work.
-    unlisted: u64,
-    /// How many were there.
-    taken: u64,
-    fetched: VecDeque<Result<Option<Publication>, ShipError>>,
-}
-
-impl<'a> Numbers<'a> {
-    fn new(store: &'a dyn Store, fetcher: &'a Fetcher, from: Position, highest: u64) -> Numbers<'a> {
-        let Position { generation, number: next } = from;
-        Numbers { store, fetcher, generation, highest, next, unlisted: 1, taken: next, fetched: VecDeque::new() }
-    }
-
-    /// The next one; `None` at the first gap, behind which nothing counts.
-    pub(crate) fn next(&mut self) -> Result<Option<Publication>, MountError> {
-        if canary::removed(Canary::WalkAsks) && self.next > self.highest {
-            return Ok(None);
-        }
-        if self.fetched.is_empty() {
-            let (first, at_once) = (self.next, self.fetcher.at_once() as u64);
-            let count = match self.highest.checked_sub(first) {
-                Some(listed) => (listed + 2).min(at_once),
-                None => self.unlisted.min(at_once),
-            };
-            if first > self.highest {
-                self.unlisted = (self.unlisted * 2).min(at_once);
-            }
-            let last = first + count - 1;
-            let together: Vec<u64> = (first..=last).collect();
-            let read = |number: &u64| read(self.store, Position { generation: self.generation, number: *number });
-            self.fetched.extend(self.fetcher.all(&together, read));
-            self.next = last + 1;
-        }
-        let found = self.fetched.pop_front().expect("some were just asked for")?;
-        self.taken += u64::from(found.is_some());
-        Ok(found)
-    }
-
-    /// Numbers are taken in order: where a later one is listed than there is a way to, some of what was published is missing, and
-    /// whoever went on without it would lose it silently.
-    fn check_end(&self) -> Result<(), MountError> {
-        match self.taken > self.highest {
-            true => Ok(()),
-            false => {
-                let place = names::publication(self.generation, self.taken);
-                Err(damaged(&place, "is missing, or comes after the end, and later objects are there"))
-            }
-        }
-    }
-}
-
-/// The first free number of a generation that has no base: it may be closed.
-pub(crate) fn first_free(store: &dyn Store, generation: u64) -> Result<Position, MountError> {
-    match read(store, Position { generation, number: 0 })? {
-        None => Ok(Position { generation, number: 0 }),
-        Some(_) => Ok(Position { generation: generation + 1, number: 0 }),
-    }
-}
-
-fn read_generation(numbers: &mut Numbers<'_>, filesystem: Uuid, base: Publication) -> Result<Remote, MountError> {
+fn read_generation(
+    numbers: &mut Numbers<'_>,
+    filesystem: Uuid,
+    base: Publication,
+    (likely, fold): (u32, &mut Fold<'_>),
+) -> Result<Remote, MountError> {
     let Publication { uuid, generation, checkpoint, end, .. } = base;
     let name = names::publication(generation, 0);
     if uuid != filesystem {
@@ -252,8 +133,10 @@ fn read_generation(numbers: &mut Numbers<'_>, filesystem: Uuid, base: Publicatio
     }
     let tail = Tail::of_base(Position { generation, number: 0 }, end, log)?;
     let (overlays, free) = (Default::default(), Position { generation, number: 1 });
-    let mut remote = Remote { roots, overlays, windows, node_segments, settlement, checkpoint, end, tail, free };
-    remote.take_all(numbers)?;
+    let folded = None;
+    let mut remote =
+        Remote { roots, overlays, likely, folded, windows, node_segments, settlement, checkpoint, end, tail, free };
+    remote.take_all(numbers, fold)?;
     numbers.check_end()?;
     Ok(remote)
 }
@@ -269,24 +152,35 @@ impl Remote {
     }
 
     /// Goes on to the first gap, or behind a closing object.
-    fn take_all(&mut self, numbers: &mut Numbers<'_>) -> Result<(), MountError> {
+    fn take_all(&mut self, numbers: &mut Numbers<'_>, fold: &mut Fold<'_>) -> Result<(), MountError> {
         while let Some(next) = numbers.next()? {
             if !self.take(next)? {
                 break;
             }
+            fold(self)?;
         }
         Ok(())
     }
 
     /// Reads what has come to the number that was free, and behind it.
     pub fn go_on(&mut self, store: &dyn Store, filesystem: Uuid, fetcher: &Fetcher) -> Result<(), MountError> {
+        self.go_on_folding(store, filesystem, fetcher, &mut |_| Ok(()))
+    }
+
+    fn go_on_folding(
+        &mut self,
+        store: &dyn Store,
+        filesystem: Uuid,
+        fetcher: &Fetcher,
+        fold: &mut Fold<'_>,
+    ) -> Result<(), MountError> {
         let read = match self.free.number {
             0 => Ok(()),
-            _ => self.take_all(&mut Numbers::new(store, fetcher, self.free, 0)),
+            _ => self.take_all(&mut Numbers::new(store, fetcher, self.free, 0), fold),
         };
         // Another generation may have a base already; and what came late to a number that was deleted fits nowhere.
         if self.free.number == 0 || read.is_err() && behind_gap(store, self.free)?.is_some() {
-            *self = read_remote(store, filesystem, fetcher)?;
+            *self = read_folding(store, filesystem, fetcher, fold)?;
             return Ok(());
         }
         read
@@ -331,7 +225,7 @@ fn has_manifest(media: &dyn Media) -> bool {
     !matches!(media.open(MANIFEST), Err(e) if e.kind() == ErrorKind::NotFound)
 }
 
-/// Makes local state of the newest generation, and wins it.
+/// Makes local state of the newest generation, and wins it. Says how often changes became trees before all were read.
 pub(super) fn take_over(
     world: &World,
     tuning: &Tuning,
@@ -339,8 +233,8 @@ pub(super) fn take_over(
     nodes: &Arc<NodeStore>,
     cache: &Arc<NodeCache>,
     fetcher: &Fetcher,
-) -> Result<ManifestStore, MountError> {
-    let taking = Taking { world, tuning, superblock, nodes, cache, fetcher };
+) -> Result<(ManifestStore, u64), MountError> {
+    let taking = Taking { world, tuning, superblock, nodes, cache, fetcher, next: Cell::new(0), folds: Cell::new(0) };
     taking.remove_leftovers()?;
     let taken = taking.run();
     if taken.is_err() && !has_manifest(&*world.media) {
@@ -349,7 +243,7 @@ pub(super) fn take_over(
             log::warn!("what a takeover that failed has left stays until the next mount: {e}");
         }
     }
-    taken
+    taken.map(|manifest| (manifest, taking.folds.get()))
 }
 
 fn epoch_after(at: Position) -> Result<u32, MountError> {
@@ -405,6 +299,9 @@ struct Taking<'a> {
     nodes: &'a Arc<NodeStore>,
     cache: &'a Arc<NodeCache>,
     fetcher: &'a Fetcher,
+    /// The number of the next node segment of a fold: none is given twice.
+    next: Cell<u64>,
+    folds: Cell<u64>,
 }
 
 /// A checkpoint in the state directory that no manifest names yet.
@@ -412,36 +309,94 @@ struct Made {
     checkpoint: Checkpoint,
     /// The epoch that its node segments are named by.
     epoch: u32,
-}
-
-impl Made {
-    /// Whether it is what the store says now. More log increments change nothing but the tail.
-    fn is_of(&self, remote: &Remote) -> Result<bool, MountError> {
-        Ok(self.epoch == epoch_after(remote.free)? && self.checkpoint.lsn == remote.end)
-    }
+    /// How many folds there had been: a later one may have removed its nodes.
+    folds: u64,
 }
 
 impl Taking<'_> {
     fn run(&self) -> Result<ManifestStore, MountError> {
         let (store, state) = (&*self.world.store, Uuid(self.world.random.u128()));
-        let mut remote = read_remote(store, self.superblock.uuid, self.fetcher)?;
+        let mut remote = self.read()?;
         let (mut made, mut tries) = (self.make_checkpoint(&mut remote)?, 1);
         for _ in 0..RACES {
             self.check_room(&remote.tail)?;
             if win(self.world, self.tuning, self.superblock, state, &remote)? {
                 return self.commit(made, &remote, state);
             }
-            remote.go_on(store, self.superblock.uuid, self.fetcher)?;
-            if !made.is_of(&remote)? {
+            remote.go_on_folding(store, self.superblock.uuid, self.fetcher, &mut |remote| {
+                self.fold(remote, remote.likely)
+            })?;
+            if !self.is_of(&made, &remote)? {
                 if tries == TRIES {
                     break;
                 }
                 tries += 1;
-                self.remove_leftovers()?;
+                files::remove_all(&*self.world.media)?;
+                match remote.folded {
+                    Some(folded) if folded != epoch_after(remote.free)? => remote = self.read()?,
+                    _ => self.keep_folded(&remote)?,
+                }
                 made = self.make_checkpoint(&mut remote)?;
             }
         }
         Err(MountError::Contended)
+    }
+
+    /// What the store says, with no more changes in memory than a mount has there. Trees that were made of changes lie in
+    /// the epoch that is to be won.
+    fn read(&self) -> Result<Remote, MountError> {
+        let mut epoch = None;
+        for _ in 0..TRIES {
+            let mut fold = |remote: &mut Remote| self.fold(remote, epoch.unwrap_or(remote.likely));
+            let remote = read_folding(&*self.world.store, self.superblock.uuid, self.fetcher, &mut fold)?;
+            let wanted = epoch_after(remote.free)?;
+            if remote.folded.is_none_or(|folded| folded == wanted) {
+                self.keep_folded(&remote)?;
+                return Ok(remote);
+            }
+            // The generation ended behind them, so that somebody else may have this epoch.
+            self.nodes.retain(&BTreeSet::new())?;
+            epoch = Some(wanted);
+        }
+        Err(MountError::Contended)
+    }
+
+    /// Makes trees of the changes if they take too much memory. Nobody names these trees before all is read.
+    fn fold(&self, remote: &mut Remote, epoch: u32) -> Result<(), MountError> {
+        let bytes = remote.overlays.iter().map(Overlay::bytes).sum::<u64>();
+        if bytes <= self.tuning.limits.overlay_bytes_max {
+            return Ok(());
+        }
+        let epoch = remote.folded.unwrap_or(epoch);
+        if remote.folded.is_none() {
+            // What was made of a generation that turned out not to be the newest.
+            self.nodes.retain(&BTreeSet::new())?;
+        }
+        let layers = std::mem::take(&mut remote.overlays).map(Arc::new);
+        let mut next = self.next.get();
+        remote.roots = self.merge(remote, &layers, Default::default(), (epoch, &mut next))?.roots;
+        remote.folded = Some(epoch);
+        self.next.set(next);
+        self.folds.set(self.folds.get() + 1);
+        self.keep_folded(remote)
+    }
+
+    /// Removes node segments that are here, but for those that such trees lie in and copies of what the store has.
+    fn keep_folded(&self, remote: &Remote) -> Result<(), MountError> {
+        let mut keep = BTreeSet::new();
+        if let Some(epoch) = remote.folded {
+            keep.extend(self.nodes.local_segments()?.into_keys().filter(|no| no.epoch != epoch));
+            for root in remote.roots {
+                keep.extend(reachable_within(root, &**self.nodes, &|no| no.epoch == epoch)?);
+            }
+        }
+        Ok(self.nodes.retain(&keep)?)
+    }
+
+    /// Whether that is what the store says now. More log increments change nothing but the tail.
+    fn is_of(&self, made: &Made, remote: &Remote) -> Result<bool, MountError> {
+        let is_here = made.folds == self.folds.get();
+        Ok(is_here && made.epoch == epoch_after(remote.free)? && made.checkpoint.lsn == remote.end)
     }
 
     /// The journal takes the tail, whatever its size, if the disk does.
@@ -460,7 +415,7 @@ impl Taking<'_> {
 
     /// The manifest never names a checkpoint whose tail is not durable.
     fn commit(&self, made: Made, remote: &Remote, state: Uuid) -> Result<ManifestStore, MountError> {
-        let Made { mut checkpoint, epoch } = made;
+        let Made { mut checkpoint, epoch, .. } = made;
         if checkpoint.tail.map(|tail| tail.end) != remote.tail.end() {
             checkpoint.tail = self.write_tail(remote)?;
             files::write_record(&*self.world.media, &checkpoint)?;
@@ -491,6 +446,7 @@ impl Taking<'_> {
         let reader = Reader { cache: self.cache, nodes: self.nodes, fetcher: self.fetcher };
         let space = View { overlay: &remote.overlays[1], layers: &[], root: remote.roots[1] };
         let mark = reader.value(&space, &space::mark(Mark::Segment), space::decode_number)?.unwrap_or(0);
+        let mark = mark.max(self.next.get());
         let published = reader.value(&space, &space::published(), Published::decode)?;
         let recorded = published.map_or(Lsn::ZERO, |p| p.end);
         let mut own: [Overlay; 2] = Default::default();
@@ -499,7 +455,8 @@ impl Taking<'_> {
 
         // They are needed again if a window is published meanwhile.
         let layers = std::mem::take(&mut remote.overlays).map(Arc::new);
-        let merged = self.merge(remote, &layers, own, (epoch, mark))?;
+        let mut next = mark;
+        let merged = self.merge(remote, &layers, own, (epoch, &mut next))?;
         remote.overlays = layers.map(|layer| Arc::into_inner(layer).expect("the merge is over"));
         let mut checkpoint = Checkpoint {
             uuid: self.superblock.uuid,
@@ -518,16 +475,16 @@ impl Taking<'_> {
         let nothing = Overlay::new();
         let view = |tree: TreeId| View { overlay: &nothing, layers: &[], root: checkpoint.roots[tree as usize] };
         reader.needed(&view(TreeId::Files), &view(TreeId::Space))?;
-        Ok(Made { checkpoint, epoch })
+        Ok(Made { checkpoint, epoch, folds: self.folds.get() })
     }
 
-    /// `own` changes lie over those of the increments; node segments are numbered from `mark` on.
+    /// `own` changes lie over those of the increments; node segments are numbered from `next` on.
     fn merge(
         &self,
         remote: &Remote,
         layers: &[Arc<Overlay>; 2],
         own: [Overlay; 2],
-        (epoch, mark): (u32, u64),
+        (epoch, next): (u32, &mut u64),
     ) -> Result<Merged, MountError> {
         let [own_files, own_space] = own.map(Arc::new);
         let frozen = Frozen {
@@ -535,11 +492,11 @@ impl Taking<'_> {
             layers: [vec![layers[0].clone(), own_files], vec![layers[1].clone(), own_space]],
             roots: remote.roots,
         };
-        let mut next = mark;
+        let first = *next;
         let mut take = || {
-            next += 1;
-            assert!(next <= mark + NUMBERS, "a takeover needs few node segments");
-            SegmentNo { epoch, number: next - 1 }
+            *next += 1;
+            assert!(*next <= first + NUMBERS, "a takeover needs few node segments");
+            SegmentNo { epoch, number: *next - 1 }
         };
         let policy = &self.tuning.policy;
         let leaves = self.fetcher.ahead_of(&frozen, self.nodes, self.cache)?;

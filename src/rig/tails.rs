@@ -366,9 +366,9 @@ fn a_takeover_that_fails_has_fenced_nobody() {
 }
 
 /// A store in which the writer that lives publishes just before each closing object arrives.
-struct Busy {
-    store: SimStore,
-    publications: parking_lot::Mutex<Vec<Publication>>,
+pub(super) struct Busy {
+    pub(super) store: SimStore,
+    pub(super) publications: parking_lot::Mutex<Vec<Publication>>,
 }
 
 impl Store for Busy {

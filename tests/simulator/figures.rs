@@ -45,6 +45,7 @@ figures! {
     again: "repairs of what an interrupted one left",
     mounts: "mounts",
     takeovers: "takeovers",
+    folds: "trees made of changes before a takeover had read all",
     offline: "mounts without the store",
     fenced: "fenced machines refused",
     checkpoints: "checkpoints",
@@ -80,6 +81,7 @@ impl Figures {
         self.deleted += figures.objects_deleted;
         self.recycled += instance.mounted.db.journal().stats().recycled;
         self.bases += instance.bases;
+        self.folds += instance.mounted.taken_over.map_or(0, |taken| taken.folds);
         let synced = instance.mounted.syncer.stored().figures();
         self.stored += synced.answered;
         self.logs += synced.increments;
