@@ -8,9 +8,9 @@ use crate::base::threads::side_by_side;
 use crate::format::ids::{NodePtr, SegmentNo};
 use crate::format::names;
 use crate::format::node::{Interior, Node, is_interior};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Nodes that are asked for together, bytes: at first, and twice as many each time, up to this.
 const REACH_MIN: u64 = 128 << 10;
@@ -19,6 +19,10 @@ const REACH_MAX: u64 = 8 << 20;
 const GAP_MAX: u64 = 32 << 10;
 /// and the most that one request asks for.
 const RANGE_MAX: u64 = 1 << 20;
+/// Nodes that are remembered as damaged or gone.
+const FAILED_MAX: usize = 1 << 16;
+/// How many nodes are asked for one by one after a store did not answer.
+const PAUSE: u32 = 64;
 
 /// What is known of the way a tree is read.
 #[derive(Default)]
@@ -28,6 +32,10 @@ pub(super) struct Ahead {
     /// What was fetched and not asked for yet.
     held: HashMap<NodePtr, Bytes>,
     held_bytes: u64,
+    /// What did not come, or not whole: no guess asks for it again.
+    failed: HashSet<NodePtr>,
+    /// For so many nodes nothing is guessed, because the store did not answer.
+    pause: u32,
 }
 
 /// The children of one node.
@@ -87,7 +95,7 @@ impl Ahead {
                 if bytes > self.levels[at].reach {
                     return false;
                 }
-                if !self.held.contains_key(node) && is_far(node.segment) {
+                if !self.held.contains_key(node) && !self.failed.contains(node) && is_far(node.segment) {
                     wanted.push(*node);
                 }
             }
@@ -110,17 +118,32 @@ impl Ahead {
         store: &dyn Store,
         is_far: &mut dyn FnMut(SegmentNo) -> bool,
     ) -> Option<Bytes> {
-        let ranges = ranges(self.wanted(ptr, is_far));
+        if self.pause > 0 || self.failed.contains(ptr) {
+            self.pause = self.pause.saturating_sub(1);
+            return None;
+        }
+        let wanted = self.wanted(ptr, is_far);
+        let ranges = ranges(wanted.clone());
         let came = side_by_side(store.side_by_side(), &ranges, |range| range.fetch(store));
         if self.held_bytes > 2 * REACH_MAX {
             // Nobody came for it.
             self.held.clear();
             self.held_bytes = 0;
         }
-        for (ptr, bytes) in came.into_iter().flatten() {
-            self.held_bytes += bytes.len() as u64;
-            self.held.insert(ptr, bytes);
+        for came in came {
+            let Ok(nodes) = came else {
+                self.pause = PAUSE;
+                continue;
+            };
+            for (ptr, bytes) in nodes {
+                self.held_bytes += bytes.len() as u64;
+                self.held.insert(ptr, bytes);
+            }
         }
+        if self.failed.len() > FAILED_MAX {
+            self.failed.clear();
+        }
+        self.failed.extend(wanted.into_iter().filter(|node| !self.held.contains_key(node)));
         self.remove(ptr)
     }
 }
@@ -143,16 +166,19 @@ impl Level {
 }
 
 impl Range {
-    /// Those of the nodes that are whole. Each is a copy, for it may be kept for long.
-    fn fetch(&self, store: &dyn Store) -> Vec<(NodePtr, Bytes)> {
-        let Ok(bytes) = store.get_some(&names::segment(self.segment), self.start..self.end) else { return Vec::new() };
+    /// Those of the nodes that are there and whole. Each is a copy, for it may be kept for long.
+    fn fetch(&self, store: &dyn Store) -> Result<Vec<(NodePtr, Bytes)>, StoreError> {
+        let bytes = match store.get_some(&names::segment(self.segment), self.start..self.end) {
+            Err(StoreError::NotFound { .. }) => return Ok(Vec::new()),
+            came => came?,
+        };
         let whole = self.nodes.iter().filter_map(|ptr| {
             let at = usize::try_from(u64::from(ptr.offset) - self.start).ok()?;
             let node = bytes.get(at..at.checked_add(ptr.len as usize)?)?;
             ptr.verify(node).ok()?;
             Some((*ptr, Bytes::copy_from_slice(node)))
         });
-        whole.collect()
+        Ok(whole.collect())
     }
 }
 

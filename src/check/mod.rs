@@ -19,7 +19,8 @@
 //! as many as it answers at a time; what is found, and in which order, is the same.
 //!
 //! **Memory** grows with the number of inodes and of objects, some 100 bytes each, and holds one store segment and one
-//! window index at a time; of a store that is far away 64 MiB of segments, or one, and 8 MiB of nodes.
+//! window index at a time; of a store that is far away 64 MiB of segments, or one, of publications as
+//! much, and 40 MiB of nodes.
 
 mod ahead;
 mod deletions;

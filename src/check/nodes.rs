@@ -11,6 +11,7 @@ use crate::media::{File, Media};
 use crate::store::{Store, StoreError};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -104,7 +105,10 @@ impl NodeSource for Nodes {
         let Some(ahead) = &self.ahead else { return self.read_one(ptr) };
         let mut ahead = ahead.lock();
         let came = match ahead.take(ptr) {
-            None if self.is_far(ptr.segment) => ahead.fetch(ptr, &*self.store, &mut |no| self.is_far(no)),
+            None if self.is_far(ptr.segment) => {
+                let mut known = HashMap::new();
+                ahead.fetch(ptr, &*self.store, &mut |no| *known.entry(no).or_insert_with(|| self.is_far(no)))
+            }
             came => came,
         };
         // What did not come together, or not whole, is asked for alone, and tells why.

@@ -210,6 +210,45 @@ fn what_does_not_come_with_others_is_asked_for_alone_and_says_why() {
     }
 }
 
+/// However much of it is damaged or gone, no byte is fetched again and again.
+#[test]
+fn a_segment_that_is_lost_is_not_guessed_at_for_ever() {
+    let tree = tree(40_000);
+    // Not that of the root, under which nothing else would be looked at.
+    let lost = tree.leaves.iter().find(|ptr| ptr.segment != tree.root.segment).expect("there are several");
+    let name = names::segment(lost.segment);
+    for is_gone in [false, true] {
+        let store = SimStore::from_image(&tree.store.image(), &CallLog::new());
+        let len = store.get(&name).expect("there").len();
+        store.put(&name, vec![0; len].into()).expect("put");
+        if is_gone {
+            store.delete(&name).expect("deleted");
+        }
+        let far = Far::of(&store);
+        let lost = verify(Some(tree.root), &Nodes::new(None, far.clone()), &mut |_, _| {}).len();
+        assert!(lost > 300, "{lost}");
+        let (requests, bytes) = far.figures();
+        assert!(requests < lost as u64 + tree.nodes.len() as u64 / 10, "{requests} requests, {lost} nodes are lost");
+        assert!(bytes < 3 * tree.bytes, "{bytes} bytes for {} of nodes", tree.bytes);
+    }
+}
+
+#[test]
+fn a_store_that_does_not_answer_is_asked_for_single_nodes_for_a_while() {
+    let tree = tree(10_000);
+    let far = Far::of(&tree.store);
+    let nodes = Nodes::new(None, far.clone());
+    assert!(nodes.read_node(&tree.root).is_ok());
+    tree.store.set_down(true);
+    let before = far.figures().0;
+    let asked: Vec<&NodePtr> = tree.nodes[1..].iter().take(50).collect();
+    assert!(asked.iter().all(|ptr| nodes.read_node(ptr).is_err()));
+    let requests = far.figures().0 - before;
+    assert!(requests < 50 + 10, "{requests} requests");
+    tree.store.set_down(false);
+    assert_eq!(read_all(&nodes, &tree).len(), 10_000);
+}
+
 #[test]
 fn a_request_for_many_that_fails_loses_nothing() {
     let tree = tree(10_000);
