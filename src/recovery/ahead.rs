@@ -2,11 +2,45 @@
 //! publish them faster than that.
 
 use super::{Fetcher, MountError};
-use crate::format::publication::{Position, Publication};
+use crate::format::publication::{Body, Position, Publication};
 use crate::ship::ShipError;
 use crate::ship::publish::read;
 use crate::store::Store;
 use std::collections::VecDeque;
+
+/// Bytes of publications that are in memory because they were asked for together.
+const TOGETHER_BYTES: u64 = 64 << 20;
+/// So many are asked for as long as nothing is known of their size.
+const UNKNOWN_MAX: u64 = 4;
+
+/// How many publications may be asked for together, by the size of those that came.
+#[derive(Default)]
+pub(super) struct Together {
+    largest: Option<u64>,
+}
+
+impl Together {
+    pub fn most(&self, fetcher: &Fetcher) -> u64 {
+        let most = self.largest.map_or(UNKNOWN_MAX, |bytes| TOGETHER_BYTES / bytes.max(1));
+        most.clamp(1, fetcher.at_once() as u64)
+    }
+
+    pub fn note<E>(&mut self, came: &VecDeque<Result<Option<Publication>, E>>) {
+        let bytes = came.iter().flatten().flatten().map(bytes_of);
+        self.largest = self.largest.into_iter().chain(bytes).max();
+    }
+}
+
+/// What takes room in one.
+fn bytes_of(publication: &Publication) -> u64 {
+    let batches = match &publication.body {
+        Body::Base(base) => &base.log.batches,
+        Body::Increment(increment) => &increment.batches,
+        Body::Log(log) => &log.batches,
+        Body::Closing(_) => return 0,
+    };
+    batches.len() as u64
+}
 
 /// What came, in order.
 #[derive(Default)]
@@ -16,6 +50,7 @@ pub(crate) struct PublicationsAhead {
     at: Option<Position>,
     /// So many are asked for next: twice as many while there are some, and one when there is none.
     count: u64,
+    together: Together,
 }
 
 impl PublicationsAhead {
@@ -28,9 +63,10 @@ impl PublicationsAhead {
     ) -> Result<Option<Publication>, MountError> {
         if self.at != Some(at) || self.came.is_empty() {
             let Position { generation, number } = at;
-            let count = self.count.clamp(1, fetcher.at_once() as u64);
+            let count = self.count.clamp(1, self.together.most(fetcher));
             let numbers: Vec<u64> = (number..number.saturating_add(count)).collect();
             self.came = fetcher.all(&numbers, |number| read(store, Position { generation, number: *number })).into();
+            self.together.note(&self.came);
             self.count = count * 2;
         }
         let next = self.came.pop_front().unwrap_or(Ok(None));

@@ -1,5 +1,6 @@
 //! The newest generation in the store: which it is, and its publications in order.
 
+use super::ahead::Together;
 use super::{Fetcher, MountError, damaged};
 use crate::base::canary::{self, Canary};
 use crate::format::names;
@@ -97,13 +98,15 @@ pub(crate) struct Numbers<'a> {
     unlisted: u64,
     /// How many were there.
     taken: u64,
+    together: Together,
     fetched: VecDeque<Result<Option<Publication>, ShipError>>,
 }
 
 impl<'a> Numbers<'a> {
     pub(super) fn new(store: &'a dyn Store, fetcher: &'a Fetcher, from: Position, highest: u64) -> Numbers<'a> {
         let Position { generation, number: next } = from;
-        Numbers { store, fetcher, generation, highest, next, unlisted: 1, taken: next, fetched: VecDeque::new() }
+        let (together, fetched) = Default::default();
+        Numbers { store, fetcher, generation, highest, next, unlisted: 1, taken: next, together, fetched }
     }
 
     /// The next one; `None` at the first gap, behind which nothing counts.
@@ -112,7 +115,7 @@ impl<'a> Numbers<'a> {
             return Ok(None);
         }
         if self.fetched.is_empty() {
-            let (first, at_once) = (self.next, self.fetcher.at_once() as u64);
+            let (first, at_once) = (self.next, self.together.most(self.fetcher));
             let count = match self.highest.checked_sub(first) {
                 Some(listed) => (listed + 2).min(at_once),
                 None => self.unlisted.min(at_once),
@@ -124,6 +127,7 @@ impl<'a> Numbers<'a> {
             let together: Vec<u64> = (first..=last).collect();
             let read = |number: &u64| read(self.store, Position { generation: self.generation, number: *number });
             self.fetched.extend(self.fetcher.all(&together, read));
+            self.together.note(&self.fetched);
             self.next = last + 1;
         }
         let found = self.fetched.pop_front().expect("some were just asked for")?;

@@ -299,7 +299,7 @@ struct Taking<'a> {
     nodes: &'a Arc<NodeStore>,
     cache: &'a Arc<NodeCache>,
     fetcher: &'a Fetcher,
-    /// The number of the next node segment of a fold: none is given twice.
+    /// The least number of the next node segment: none is given twice.
     next: Cell<u64>,
     folds: Cell<u64>,
 }
@@ -347,7 +347,7 @@ impl Taking<'_> {
     fn read(&self) -> Result<Remote, MountError> {
         let mut epoch = None;
         for _ in 0..TRIES {
-            let mut fold = |remote: &mut Remote| self.fold(remote, epoch.unwrap_or(remote.likely));
+            let mut fold = |remote: &mut Remote| self.fold(remote, remote.likely.max(epoch.unwrap_or(0)));
             let remote = read_folding(&*self.world.store, self.superblock.uuid, self.fetcher, &mut fold)?;
             let wanted = epoch_after(remote.free)?;
             if remote.folded.is_none_or(|folded| folded == wanted) {
@@ -368,6 +368,8 @@ impl Taking<'_> {
             return Ok(());
         }
         let epoch = remote.folded.unwrap_or(epoch);
+        // Before anything is removed.
+        self.folds.set(self.folds.get() + 1);
         if remote.folded.is_none() {
             // What was made of a generation that turned out not to be the newest.
             self.nodes.retain(&BTreeSet::new())?;
@@ -377,7 +379,6 @@ impl Taking<'_> {
         remote.roots = self.merge(remote, &layers, Default::default(), (epoch, &mut next))?.roots;
         remote.folded = Some(epoch);
         self.next.set(next);
-        self.folds.set(self.folds.get() + 1);
         self.keep_folded(remote)
     }
 
@@ -457,6 +458,7 @@ impl Taking<'_> {
         let layers = std::mem::take(&mut remote.overlays).map(Arc::new);
         let mut next = mark;
         let merged = self.merge(remote, &layers, own, (epoch, &mut next))?;
+        self.next.set(next);
         remote.overlays = layers.map(|layer| Arc::into_inner(layer).expect("the merge is over"));
         let mut checkpoint = Checkpoint {
             uuid: self.superblock.uuid,
