@@ -48,6 +48,8 @@ fn damage_and_repair(world: &World, seed: u64) -> bool {
     }
     // From here on nothing is written but by the repair.
     let place = Place::of(&place.store.image(), place.disk.as_ref().map(SimDisk::image).as_ref());
+    // One in three is of a store that is far away, which is read in another way.
+    place.store.set_side_by_side(if seed % 3 == 0 { 4 } else { 1 });
     let mut files = world.files(with_state);
     // Without a state directory nobody can know of the last object of a generation that it was there.
     let last = world.living("gen/").pop().expect("a generation");

@@ -204,7 +204,7 @@ impl Gathered<'_> {
         spans::sort(&mut spans);
         let candidates = self.candidates();
         let media = self.local.as_ref().map(|local| local.media.clone());
-        let mut nodes = Nodes::new(media.as_ref(), &**self.store);
+        let mut nodes = Nodes::in_order(media.as_ref(), self.store);
         let known = self.known_checkpoint();
         let durable = self.local.as_ref().map_or(Lsn::ZERO, Local::durable);
         let end = self.published.end.max(durable).max(known);

@@ -8,10 +8,12 @@
 
 use super::Start;
 use super::spans::{Route, Span, reach_back, route};
+use crate::check;
 use crate::checkpoint::nodes::node_file;
 use crate::format::ids::{Lsn, NodePtr, SegmentNo};
 use crate::format::names;
 use crate::format::node::Node;
+use crate::map::NodeSource;
 use crate::media::{File, Media};
 use crate::repair::{RepairError, confirm};
 use crate::store::{Store, StoreError};
@@ -72,6 +74,8 @@ pub(super) struct Nodes<'a> {
     store: &'a dyn Store,
     /// Neighbours lie in the same file.
     open: Option<(SegmentNo, Arc<dyn File>)>,
+    /// Of a store that is far away many come together. Who is not whole there is looked at alone.
+    together: Option<check::Nodes>,
 }
 
 /// A node that is to be looked at, and which keys may be in it.
@@ -85,7 +89,13 @@ struct Below {
 
 impl<'a> Nodes<'a> {
     pub fn new(state: Option<&'a Arc<dyn Media>>, store: &'a dyn Store) -> Nodes<'a> {
-        Nodes { state, store, open: None }
+        Nodes { state, store, open: None, together: None }
+    }
+
+    /// The same, of which many are read in the order of their keys.
+    pub fn in_order(state: Option<&'a Arc<dyn Media>>, store: &'a Arc<dyn Store>) -> Nodes<'a> {
+        let together = (store.side_by_side() > 1).then(|| check::Nodes::new(state.cloned(), store.clone()));
+        Nodes { together, ..Nodes::new(state, &**store) }
     }
 
     /// How many nodes of a tree cannot be read; what is below these is not looked for.
@@ -131,6 +141,10 @@ impl<'a> Nodes<'a> {
 
     /// A node that is whole in one of both places.
     fn node(&mut self, ptr: &NodePtr) -> Result<Option<Node>, RepairError> {
+        let came = self.together.as_ref().and_then(|nodes| nodes.read_node(ptr).ok());
+        if let Some(node) = came.and_then(|bytes| Node::read(ptr, bytes).ok()) {
+            return Ok(Some(node));
+        }
         if let Some(node) = self.local(ptr)?.and_then(|bytes| Node::read(ptr, bytes).ok()) {
             return Ok(Some(node));
         }

@@ -66,6 +66,7 @@ struct State {
     adrift: Vec<StoreCall>,
     down: bool,
     calls: Calls,
+    side_by_side: usize,
 }
 
 /// How often the store was called, whatever came of it: a [`StoreOp`] each.
@@ -110,6 +111,7 @@ impl SimStore {
             adrift: Vec::new(),
             down: false,
             calls: Calls::default(),
+            side_by_side: 1,
         };
         let shared = Shared { state: Mutex::new(state), log: Arc::clone(log), start: image.clone() };
         SimStore { shared: Arc::new(shared) }
@@ -153,6 +155,11 @@ impl SimStore {
     /// Begins or ends an outage, in which every call fails and does nothing.
     pub fn set_down(&self, down: bool) {
         self.shared.state.lock().down = down;
+    }
+
+    /// From now on it is far away: callers ask for so many things at a time. What they do then is in no order.
+    pub fn set_side_by_side(&self, calls: usize) {
+        self.shared.state.lock().side_by_side = calls;
     }
 
     /// Whether an outage is on.
@@ -269,6 +276,10 @@ impl Store for SimStore {
 
     fn get_some(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         self.read(name, range)
+    }
+
+    fn side_by_side(&self) -> usize {
+        self.shared.state.lock().side_by_side
     }
 
     fn size(&self, name: &str) -> Result<u64, StoreError> {
