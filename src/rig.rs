@@ -55,6 +55,7 @@ pub fn small() -> Tuning {
         node_cache_bytes: 1 << 20,
         cache: CacheBytes { data: 1 << 20, indexes: 1 << 20 },
         cache_files: None,
+        fold_bytes: 1 << 20,
         fetches: 1,
         policy: Policy {
             age_max: Duration::from_secs(5),

@@ -186,6 +186,7 @@ pub fn tuning(superblock: &Superblock, sizes: Sizes, owner: Owner) -> Result<Tun
         node_cache_bytes: NODE_CACHE_BYTES,
         cache: CACHE,
         cache_files: None,
+        fold_bytes: OVERLAY_BYTES_MAX,
         fetches: FETCHES,
         policy: Policy {
             age_max: sizes.ship_interval.unwrap_or(if sizes.uploads.is_some() {

@@ -224,6 +224,8 @@ pub struct Tuning {
     pub cache_files: Option<cache::Limits>,
     /// Checkpoints and shipping.
     pub policy: Policy,
+    /// Changes that a mount from the store alone has in memory before it makes trees of them, bytes.
+    pub fold_bytes: u64,
     /// Objects and nodes that a mount fetches at a time. With 1 it does so in order on its own thread.
     pub fetches: usize,
     /// The process that mounts.

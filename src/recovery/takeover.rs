@@ -342,7 +342,7 @@ impl Taking<'_> {
         Err(MountError::Contended)
     }
 
-    /// What the store says, with no more changes in memory than a mount has there. Trees that were made of changes lie in
+    /// What the store says, with no more than so many changes in memory. Trees that were made of changes lie in
     /// the epoch that is to be won.
     fn read(&self) -> Result<Remote, MountError> {
         let mut epoch = None;
@@ -364,7 +364,7 @@ impl Taking<'_> {
     /// Makes trees of the changes if they take too much memory. Nobody names these trees before all is read.
     fn fold(&self, remote: &mut Remote, epoch: u32) -> Result<(), MountError> {
         let bytes = remote.overlays.iter().map(Overlay::bytes).sum::<u64>();
-        if bytes <= self.tuning.limits.overlay_bytes_max {
+        if bytes <= self.tuning.fold_bytes {
             return Ok(());
         }
         let epoch = remote.folded.unwrap_or(epoch);

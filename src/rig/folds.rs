@@ -29,7 +29,7 @@ fn writer() -> Tuning {
 
 fn taker() -> Tuning {
     let mut tuning = small();
-    tuning.limits.overlay_bytes_max = BYTES_MAX;
+    tuning.fold_bytes = BYTES_MAX;
     tuning
 }
 

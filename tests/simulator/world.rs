@@ -45,6 +45,7 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
         node_cache_bytes: pick(&[0, 4 << 10, 1 << 20]),
         cache: CacheBytes { data: pick(&[0, 16 << 10, 1 << 20]), indexes: pick(&[0, 1 << 20]) },
         cache_files: None,
+        fold_bytes: 0,
         fetches: 1,
         policy: Policy {
             age_max: Duration::from_secs(pick(&[2, 20])),
@@ -57,7 +58,16 @@ pub fn tuning(random: &SeededRandom) -> Tuning {
         owner: Owner::of_test("simulator"),
         holding: Holding::Untold,
     };
-    Tuning { cache_files: cache_files(tuning.cache.data), ..tuning }
+    Tuning { cache_files: cache_files(tuning.cache.data), fold_bytes: fold_bytes(tuning.limits), ..tuning }
+}
+
+/// In half of the histories a takeover makes trees of every few changes. Drawn with the limit of the overlays, not apart, as cache
+/// files are with the memory.
+fn fold_bytes(limits: Limits) -> u64 {
+    match limits.overlay_bytes_max {
+        16_384 => 512,
+        most => most,
+    }
 }
 
 /// How much of a disk cache files may take, if there are any: room for three, or for ten. Drawn with the memory for
