@@ -278,7 +278,8 @@ fn ring_of(rule: Canary) -> Ring {
             "what a cache file gives back is verified (`CopyVerified`), so a crash leaves at worst files that are dropped when they are read",
         ),
         C::LeaseBeforeDelete => Ring::Story(scenes::followed),
-        C::TailFileSync | C::LogAfterDurable | C::AnswerAfterStore | C::BaseCarriesTail => Ring::Writers(1),
+        C::TailFileSync => Ring::Writers(3001),
+        C::LogAfterDurable | C::AnswerAfterStore | C::BaseCarriesTail => Ring::Writers(1),
         C::NoSyncAfterLatch => Ring::Story(scenes::fenced),
         C::NumbersOnce
         | C::OthersFence

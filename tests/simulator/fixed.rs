@@ -32,8 +32,9 @@ fn what_failed_once_fails_no_more() {
 }
 
 /// Histories that failed once, as they were shrunk and printed. The first did so without the sync of a journal segment; the second
-/// where one that overtook another was overtaken itself, and did something else than it would have done before.
-pub const KEPT: [&str; 2] = [
+/// where one that overtook another was overtaken itself, and did something else than it would have done before. The third where a
+/// repair died with its machine, and the next one, from the store alone, took for lost what only that machine had had.
+pub const KEPT: [&str; 3] = [
     r#"
 start 1
 {"Do":{"who":{"uid":0,"gid":0},"call":{"Create":{"path":"/f","mode":384}}}}
@@ -50,6 +51,38 @@ start 20262210
 "Drain"
 {"Do":{"who":{"uid":1000,"gid":100},"call":{"Unlink":{"path":"/e/a"}}}}
 {"While":{"op":{"who":{"uid":1000,"gid":100},"call":{"Write":{"at":{"Path":"/e/c/e"},"offset":4821,"len":132,"fill":10}}},"wait":3,"steps":[{"While":{"op":{"who":{"uid":1000,"gid":100},"call":{"Write":{"at":{"Path":"/e/n"},"offset":1770,"len":0,"fill":81}}},"wait":1,"steps":[{"Do":{"who":{"uid":0,"gid":0},"call":{"Chmod":{"path":"/e/c","mode":1517}}}}]}},{"While":{"op":{"who":{"uid":0,"gid":0},"call":{"Rename":{"from":"/e/c","to":"/e/a","flags":2}}},"wait":1,"steps":[{"Do":{"who":{"uid":1000,"gid":100},"call":{"Create":{"path":"/e/a","mode":511}}}},{"While":{"op":{"who":{"uid":1000,"gid":100},"call":{"SetAcl":{"path":"/","default":true,"acl":{"classes":[1,4,3],"mask":5,"users":{"1000":3},"groups":{"1002":1}}}}},"wait":1,"steps":[{"Do":{"who":{"uid":1000,"gid":100},"call":{"Copy":{"from":{"Path":"/e/a"},"offset":5170,"to":{"Path":"/e/a"},"to_offset":0,"len":1536}}}},"Checkpoint"]}}]}},{"While":{"op":{"who":{"uid":0,"gid":0},"call":{"Create":{"path":"/e/a/f","mode":493}}},"wait":1,"steps":[{"While":{"op":{"who":{"uid":0,"gid":0},"call":{"SetAcl":{"path":"/e/b","default":false,"acl":{"classes":[6,3,7],"mask":3,"users":{"1000":2,"1002":5},"groups":{}}}}},"wait":1,"steps":[{"Do":{"who":{"uid":1000,"gid":100},"call":{"Readlink":{"path":"/e/a/f"}}}}]}},{"Sync":{"wait":true}}]}}]}}
+"#,
+    r#"
+start 20301245
+{"Do":{"who":{"uid":1000,"gid":100},"call":{"Create":{"path":"/f","mode":384}}}}
+{"Act":"Checkpointer"}
+{"Act":"Checkpointer"}
+{"Act":"Writer"}
+{"Do":{"who":{"uid":0,"gid":0},"call":{"Write":{"at":{"Path":"/f"},"offset":4721,"len":2021,"fill":96}}}}
+{"Do":{"who":{"uid":0,"gid":0},"call":{"Create":{"path":"/e","mode":1023}}}}
+{"Do":{"who":{"uid":1000,"gid":100},"call":{"Open":{"path":"/e","truncate":false,"slot":2}}}}
+{"Act":"Checkpointer"}
+"Checkpoint"
+{"Act":"Checkpointer"}
+{"Do":{"who":{"uid":1000,"gid":100},"call":{"Write":{"at":{"Slot":2},"offset":2172,"len":1870,"fill":32}}}}
+{"Act":"Checkpointer"}
+{"Act":"Checkpointer"}
+{"Do":{"who":{"uid":1000,"gid":100},"call":{"SetAcl":{"path":"/","default":true,"acl":{"classes":[5,0,1],"mask":6,"users":{"1001":7},"groups":{}}}}}}
+"Checkpoint"
+{"Do":{"who":{"uid":1000,"gid":100},"call":{"Mkdir":{"path":"/a","mode":384}}}}
+{"Act":"Checkpointer"}
+{"Sleep":{"ms":300}}
+{"Turn":{"Rival":{"seed":12313976252298855392}}}
+"ActRival"
+"ActRival"
+"ActRival"
+"ActRival"
+"ActRival"
+{"Turn":{"Takeover":{"seed":15639993256218972938}}}
+{"Act":"Checkpointer"}
+{"Act":"Writer"}
+"ActRival"
+{"Turn":{"Repair":{"harm":{"target":"Index","which":159150,"at":891483},"clean":false,"seed":6313788669226320213}}}
 "#,
 ];
 

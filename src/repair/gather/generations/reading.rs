@@ -248,13 +248,14 @@ impl Reader<'_> {
             Body::Closing(_) => Kind::Closing,
             Body::Log(_) => Kind::Log,
         };
-        // With its base a repair has come to its end: the filesystem is what that says.
+        // With its base a repair has come to its end: the filesystem is what that says. One that did not says in its closing object up
+        // to where the state directory reached from which it was made, and nothing of that was published.
         if kind == Kind::Base || !self.repairs.contains(&state) {
             self.published.headers.push(Header { at, state, nonce, epoch, wall, checkpoint, end, kind });
+            self.published.end = self.published.end.max(end);
         }
         self.published.checkpoint_max = self.published.checkpoint_max.max(checkpoint);
         self.published.epoch_max = self.published.epoch_max.max(epoch);
-        self.published.end = self.published.end.max(end);
         match body {
             Body::Base(base) => {
                 let found = BaseFound { generation, roots: base.roots, lsn: end, checkpoint };
