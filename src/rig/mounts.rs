@@ -236,6 +236,7 @@ fn a_mount_from_a_store_that_is_far_away_waits_for_it_a_few_times() {
     const INCREMENTS: u32 = 40;
     let mut tuning = small();
     tuning.limits.overlay_bytes_max = 16 << 20;
+    tuning.fold_bytes = 16 << 20;
     tuning.journal.journal_bytes = 64 << 20;
     tuning.journal.queue_bytes_max = 8 << 20;
     tuning.policy.replay = Replay::after(1000, 1 << 30);
