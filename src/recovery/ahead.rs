@@ -138,4 +138,17 @@ mod tests {
         publish(&store, 2);
         assert_eq!((next(2), next(3), next(4)), (Some(2), Some(3), None));
     }
+
+    #[test]
+    fn the_larger_they_are_the_fewer_are_asked_for_together() {
+        let (fetcher, store, mut together) = (Fetcher::new(16), SimStore::new(&CallLog::new()), Together::default());
+        assert_eq!(together.most(&fetcher), UNKNOWN_MAX);
+        publish(&store, 1);
+        let mut found = read(&store, at(1)).expect("read").expect("there");
+        for (len, most) in [(1 << 10, 16), (10 << 20, 6), (1 << 10, 6), (200 << 20, 1)] {
+            found.body = Body::Log(Log { batches: vec![0; len].into() });
+            together.note::<()>(&[Ok(None), Ok(Some(found.clone()))].into());
+            assert_eq!(together.most(&fetcher), most, "after one of {len} bytes");
+        }
+    }
 }
